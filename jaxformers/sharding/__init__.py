@@ -1,0 +1,35 @@
+"""The mesh, the one table of parameter axes, and `constrain` for activations."""
+
+from jaxformers.sharding.activations import constrain
+from jaxformers.sharding.mesh import AXES, MeshConfig, make_mesh, platform_of
+from jaxformers.sharding.state import batch_shards, batch_sharding, like_parameters, put_batch
+from jaxformers.sharding.table import (
+    TABLE,
+    Row,
+    axes_of,
+    describe_parameters,
+    parameter_spec,
+    path_text,
+    row_for,
+    shardings,
+)
+
+__all__ = [
+    "AXES",
+    "TABLE",
+    "MeshConfig",
+    "Row",
+    "axes_of",
+    "batch_sharding",
+    "batch_shards",
+    "constrain",
+    "describe_parameters",
+    "like_parameters",
+    "make_mesh",
+    "parameter_spec",
+    "path_text",
+    "platform_of",
+    "put_batch",
+    "row_for",
+    "shardings",
+]

@@ -1,0 +1,74 @@
+"""The device mesh: three named axes, from a typed configuration.
+
+`data` splits the batch, `fsdp` splits the batch and every parameter, `tensor` splits heads, the
+feed-forward width and the vocabulary. Slices of a TPU pod (joined by the slower data-centre
+network) lie outermost on `data`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from jaxformers.errors import ShardingError
+
+AXES = ("data", "fsdp", "tensor")
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each mesh axis; -1, on one axis at most, takes what is left."""
+
+    data: int = -1
+    """Copies of the model, each on its own share of the batch."""
+    fsdp: int = 1
+    """Shares of the batch that also divide every parameter (fully sharded data parallelism)."""
+    tensor: int = 1
+    """Shares of heads, feed-forward width and vocabulary."""
+    slices: int = 1
+    """Pod slices joined over the data-centre network; they divide `data`."""
+
+    def shape(self, devices: int) -> tuple[int, int, int]:
+        """`(data, fsdp, tensor)` for that many devices; ShardingError when it does not come out."""
+        sizes = [self.data, self.fsdp, self.tensor]
+        if any(n < 1 and n != -1 for n in sizes) or sizes.count(-1) > 1:
+            raise ShardingError(
+                f"mesh {self._text()}: sizes are at least 1, and -1 (what is left) on one axis only"
+            )
+        fixed = math.prod(n for n in sizes if n != -1)
+        if devices % fixed or (-1 not in sizes and fixed != devices):
+            raise ShardingError(
+                f"mesh {self._text()} takes {'a multiple of ' * (-1 in sizes)}{fixed} devices, but "
+                f"there are {devices}; set --mesh.data, --mesh.fsdp and --mesh.tensor so that "
+                f"their product is {devices}"
+            )
+        data, fsdp, tensor = (devices // fixed if n == -1 else n for n in sizes)
+        if self.slices < 1 or data % self.slices:
+            raise ShardingError(f"mesh {self._text()}: {self.slices} slices do not divide data={data}")
+        return data, fsdp, tensor
+
+    def _text(self) -> str:
+        return f"data={self.data} fsdp={self.fsdp} tensor={self.tensor}"
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of `devices` (default: all), its axes laid along the machine's fast links."""
+    devices = jax.devices() if devices is None else list(devices)
+    shape = config.shape(len(devices))
+    auto = (AxisType.Auto,) * len(AXES)
+    if config.slices == 1:
+        return jax.make_mesh(shape, AXES, axis_types=auto, devices=devices)
+    from jax.experimental import mesh_utils
+
+    inner = (shape[0] // config.slices, *shape[1:])
+    grid = mesh_utils.create_hybrid_device_mesh(inner, (config.slices, 1, 1), devices)
+    return Mesh(grid, AXES, axis_types=auto)
+
+
+def platform_of(mesh: Mesh) -> str:
+    """The platform a mesh is on: "cpu", "gpu" or "tpu"; what is compiled for, not what compiles."""
+    return mesh.devices.flat[0].platform
