@@ -48,7 +48,9 @@ class MeshConfig:
             )
         data, fsdp, tensor = (devices // fixed if n == -1 else n for n in sizes)
         if self.slices < 1 or data % self.slices:
-            raise ShardingError(f"mesh {self._text()}: {self.slices} slices do not divide data={data}")
+            raise ShardingError(
+                f"mesh {self._text()}: {self.slices} slices do not divide data={data}"
+            )
         return data, fsdp, tensor
 
     def _text(self) -> str:

@@ -26,7 +26,9 @@ def like_parameters(state: Any, params: Any, param_shardings: Any, mesh: Mesh) -
     known = {
         path_text(path): (leaf.shape, sharding)
         for (path, leaf), sharding in zip(
-            jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(param_shardings), strict=True
+            jax.tree_util.tree_leaves_with_path(params),
+            jax.tree.leaves(param_shardings),
+            strict=True,
         )
     }
     whole = NamedSharding(mesh, PartitionSpec())

@@ -1,0 +1,30 @@
+"""Blocks to build Transformers from; they work in a notebook without a mesh or an experiment."""
+
+from jaxformers.layers.attention import Mask, MultiHeadAttention, choose_backend
+from jaxformers.layers.basic import Activation, Dropout, Linear, Norm, activate, dropout
+from jaxformers.layers.blocks import BlockConfig, DecoderBlock, EncoderBlock, FeedForward
+from jaxformers.layers.embeddings import PositionEmbedding, TokenEmbedding, sinusoids
+from jaxformers.layers.execution import Execution
+from jaxformers.layers.stacks import DecoderStack, EncoderStack
+
+__all__ = [
+    "Activation",
+    "BlockConfig",
+    "DecoderBlock",
+    "DecoderStack",
+    "Dropout",
+    "EncoderBlock",
+    "EncoderStack",
+    "Execution",
+    "FeedForward",
+    "Linear",
+    "Mask",
+    "MultiHeadAttention",
+    "Norm",
+    "PositionEmbedding",
+    "TokenEmbedding",
+    "activate",
+    "choose_backend",
+    "dropout",
+    "sinusoids",
+]

@@ -1,0 +1,156 @@
+"""Scaled dot-product attention ("Attention Is All You Need", section 3.2), and who computes it.
+
+Axis letters: B batch, T queries, S keys, D model width, H heads, K width of a head.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxformers.layers.basic import Dropout, Init, Linear
+from jaxformers.layers.execution import Execution
+from jaxformers.sharding import constrain
+
+MASKED = -1e9  # finite, so that a row with nothing to attend to stays a number
+
+
+@flax.struct.dataclass
+class Mask:
+    """Which keys a query may attend to, said by structure so that every back-end can use it.
+
+    A key is allowed when it passes every part that is given.
+    """
+
+    keys: Bool[Array, "B S"] | None = None
+    query_segments: Int[Array, "B T"] | None = None
+    key_segments: Int[Array, "B S"] | None = None
+    dense: Bool[Array, "B #H T S"] | None = None
+    causal: bool = flax.struct.field(pytree_node=False, default=False)
+
+    def array(self, queries: int, keys: int) -> Bool[Array, "#B #H T S"] | None:
+        """The mask written out, True where allowed; None when everything is."""
+        parts = []
+        if self.keys is not None:
+            parts.append(self.keys[:, None, None, :].astype(bool))
+        if self.query_segments is not None:
+            same = self.query_segments[:, None, :, None] == self.key_segments[:, None, None, :]
+            parts.append(same)
+        if self.dense is not None:
+            parts.append(self.dense)
+        if self.causal:
+            parts.append(jnp.tril(jnp.ones((1, 1, queries, keys), bool), keys - queries))
+        out = None
+        for part in parts:
+            out = part if out is None else out & part
+        return out
+
+
+class Backend(NamedTuple):
+    """What computes attention, and why it is not the one that was wished for."""
+
+    name: str
+    reason: str = ""
+
+
+def choose_backend(target: str, length: int, *, dropout: bool, probabilities: bool) -> Backend:
+    """The attention back-end for this case; a pure function, so a plan can ask it too.
+
+    Only plain attention stands here today. TPU splash attention and cuDNN, which apply no
+    dropout of their own and give no probabilities, have their place before the last line.
+    """
+    del target, length, dropout, probabilities
+    return Backend("plain")
+
+
+def attention_probabilities(
+    q: Float[Array, "B H T K"], k: Float[Array, "B H S K"], mask: Mask | None
+) -> Float[Array, "B H T S"]:
+    """softmax(q k^T) in float32 (equation 1; the queries come already scaled)."""
+    scores = jnp.einsum("BHTK,BHSK->BHTS", q, k, preferred_element_type=jnp.float32)
+    allowed = None if mask is None else mask.array(q.shape[2], k.shape[2])
+    if allowed is not None:
+        scores = jnp.where(allowed, scores, MASKED)
+    return jax.nn.softmax(scores, axis=-1)
+
+
+class MultiHeadAttention(nn.Module):
+    """Multi-head attention (section 3.2.2): self-, cross-, causal, packed, cached.
+
+    Kernels are `[D, H, K]` for query, key and value and `[H, K, D]` for out.
+    """
+
+    width: int
+    heads: int
+    head_width: int
+    use_bias: bool = True
+    dropout: float = 0.0
+    init: Init = "xavier"
+    execution: Execution = Execution()
+
+    def setup(self):
+        dtype, split = self.execution.compute_dtype, (self.heads, self.head_width)
+        common = dict(use_bias=self.use_bias, init=self.init, dtype=dtype)
+        self.query = Linear((self.width,), split, **common)
+        self.key = Linear((self.width,), split, **common)
+        self.value = Linear((self.width,), split, **common)
+        self.out = Linear(split, (self.width,), **common)
+        self.drop = Dropout(self.dropout)
+
+    def queries(self, x: Float[Array, "B T D"]) -> Float[Array, "B H T K"]:
+        """Queries, scaled by K^-0.5."""
+        q = self.query(x) * jnp.asarray(self.head_width**-0.5, self.execution.compute_dtype)
+        return _heads_first(q)
+
+    def keys_values(self, memory: Float[Array, "B S D"]) -> tuple[Array, Array]:
+        """Keys and values, each `[B, H, S, K]`: what a cache keeps."""
+        return _heads_first(self.key(memory)), _heads_first(self.value(memory))
+
+    def merge(self, mixed: Float[Array, "B H T K"]) -> Float[Array, "B T D"]:
+        """The heads' outputs side by side, through the output projection."""
+        return self.out(mixed.swapaxes(1, 2))
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        memory: Float[Array, "B S D"] | None = None,
+        mask: Mask | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "B T D"]:
+        """Attends from x to `memory`, or to x itself when there is none.
+
+        Attention probabilities `[B, H, T, S]` are sown as `probs` when that collection is mutable
+        (`model.apply(..., mutable=["probs"])`), and a variable of the collection `perturb` is
+        added to them, so that their gradient can be taken. Unasked, neither costs anything.
+        """
+        q = self.queries(x)
+        k, v = self.keys_values(x if memory is None else memory)
+        wanted = self.is_mutable_collection("probs") or self.has_variable("perturb", "probs")
+        if not self.is_initializing():
+            choose_backend(
+                self.execution.platform,
+                max(q.shape[2], k.shape[2]),
+                dropout=train and self.dropout > 0,
+                probabilities=wanted,
+            )
+        probs = attention_probabilities(q, k, mask)
+        if wanted and not self.is_initializing():
+            if self.has_variable("perturb", "probs"):
+                probs = probs + self.get_variable("perturb", "probs")
+            self.sow("probs", "probs", probs, reduce_fn=_latest, init_fn=lambda: None)
+        probs = self.drop(probs.astype(v.dtype), train=train)
+        return self.merge(jnp.einsum("BHTS,BHSK->BHTK", probs, v))
+
+
+def _latest(_: Any, new: Array) -> Array:
+    return new
+
+
+def _heads_first(x: Float[Array, "B T H K"]) -> Float[Array, "B H T K"]:
+    return constrain(x.swapaxes(1, 2), "batch", "heads", "length", "head_width")

@@ -1,0 +1,138 @@
+"""Linear maps, norms, dropout and activations: the smallest parts, each in a few lines.
+
+Axis letters: B batch, L length, D model width, H heads, K width of a head, F feed-forward width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Activation = Literal["relu", "gelu", "gelu_tanh", "quick_gelu", "silu", "tanh"]
+Init = Literal["xavier", "truncated_normal"]
+
+
+def activate(x: Array, kind: Activation) -> Array:
+    """One of the activations of the published models; `gelu` is exact, `gelu_tanh` its estimate."""
+    match kind:
+        case "relu":
+            return jax.nn.relu(x)
+        case "gelu":
+            return jax.nn.gelu(x, approximate=False)
+        case "gelu_tanh":
+            return jax.nn.gelu(x, approximate=True)
+        case "quick_gelu":
+            return x * jax.nn.sigmoid(1.702 * x)
+        case "silu":
+            return jax.nn.silu(x)
+        case "tanh":
+            return jnp.tanh(x)
+    raise ValueError(f"no activation named {kind!r}")
+
+
+def kernel_init(init: Init, inputs: int):
+    """Initialiser of a kernel whose first `inputs` dimensions are summed over.
+
+    `xavier`: Glorot and Bengio 2010, uniform. `truncated_normal`: N(0, 0.02) cut at two standard
+    deviations and, as TensorFlow does, not rescaled for the cut (BERT).
+    """
+    if init == "truncated_normal":
+        return _truncated_normal
+
+    def xavier(key, shape, dtype=jnp.float32):
+        fan_in, fan_out = math.prod(shape[:inputs]), math.prod(shape[inputs:])
+        limit = math.sqrt(6.0 / (fan_in + fan_out))
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return xavier
+
+
+def _truncated_normal(key, shape, dtype=jnp.float32):
+    return 0.02 * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+
+
+class Linear(nn.Module):
+    """`y = x W + b` over the last `len(inputs)` dimensions of x.
+
+    Kernel `[*inputs, *outputs]`, bias `[*outputs]`, both stored float32, computed in `dtype`.
+    """
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    use_bias: bool = True
+    init: Init = "xavier"
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps `[..., *inputs]` to `[..., *outputs]`."""
+        shape = (*self.inputs, *self.outputs)
+        kernel = self.param("kernel", kernel_init(self.init, len(self.inputs)), shape)
+        n = len(self.inputs)
+        contract = (tuple(range(x.ndim - n, x.ndim)), tuple(range(n)))
+        y = jax.lax.dot_general(
+            x.astype(self.dtype), kernel.astype(self.dtype), (contract, ((), ()))
+        )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, self.outputs).astype(self.dtype)
+            y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
+        return y
+
+
+class Norm(nn.Module):
+    """Layer norm (Ba et al. 2016) or RMS norm (Zhang and Sennrich 2019) over the last dimension.
+
+    Computed in float32 with the two-pass variance whatever the input's type, and cast back to it.
+    """
+
+    kind: Literal["layer", "rms"] = "layer"
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+        """Normalises each vector, scales it, and for layer norm shifts it."""
+        width = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, width)
+        wide = (1,) * (x.ndim - 1) + width
+        y = x.astype(jnp.float32)
+        if self.kind == "layer":
+            y = y - y.mean(-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.epsilon)
+        y = y * scale.reshape(wide)
+        if self.kind == "layer":
+            y = y + self.param("bias", nn.initializers.zeros, width).reshape(wide)
+        return y.astype(x.dtype)
+
+
+def dropout(x: Array, rate: float, key: jax.Array) -> Array:
+    """Zeroes entries with probability `rate` (to 1/65536) and scales the rest to keep the mean.
+
+    Two 16-bit draws come from each 32-bit word: half the random bits of a Bernoulli draw.
+    """
+    keep = round((1.0 - rate) * 65536)
+    if keep <= 0:
+        return jnp.zeros_like(x)
+    last = x.shape[-1]
+    words = jax.random.bits(key, (*x.shape[:-1], -(-last // 2)), jnp.uint32)
+    halves = jax.lax.bitcast_convert_type(words, jnp.uint16)
+    draws = halves.reshape(*x.shape[:-1], -1)[..., :last]
+    scaled = x * jnp.asarray(65536 / keep, x.dtype)
+    return jnp.where(draws < jnp.uint16(min(keep, 65535)), scaled, jnp.zeros((), x.dtype))
+
+
+class Dropout(nn.Module):
+    """`dropout` with the module's own random stream; nothing when not training or at rate 0."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool = False) -> Array:
+        """Same shape and type as x."""
+        if not train or self.rate == 0.0:
+            return x
+        return dropout(x, self.rate, self.make_rng("dropout"))

@@ -1,0 +1,178 @@
+"""Transformer blocks: attention and feed-forward layers with residuals and norms (section 3.1).
+
+Pre- and post-norm, activation, epsilon and biases are fields of one small `BlockConfig`; a paper's
+file states its choices. Axis letters: B batch, T target, S source, L length, D model width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from jaxformers.errors import ConfigError
+from jaxformers.layers.attention import Mask, MultiHeadAttention
+from jaxformers.layers.basic import Activation, Dropout, Init, Linear, Norm, activate
+from jaxformers.layers.execution import Execution
+from jaxformers.sharding import constrain
+
+
+@dataclass(frozen=True)
+class BlockConfig:
+    """One block's shape and the choices in which published models differ."""
+
+    width: int
+    heads: int
+    feed_forward: int
+    head_width: int | None = None
+    """Width of a head; None: width / heads."""
+    activation: Activation = "relu"
+    gated: bool = False
+    """Feed-forward of act(x W_gate) * (x W_up) (Shazeer 2020)."""
+    norm: Literal["layer", "rms"] = "layer"
+    norm_position: Literal["pre", "post"] = "post"
+    norm_epsilon: float = 1e-6
+    attention_bias: bool = True
+    feed_forward_bias: bool = True
+    dropout: float = 0.0
+    """On each sub-layer's output, before the residual sum."""
+    attention_dropout: float = 0.0
+    """On attention probabilities."""
+    activation_dropout: float = 0.0
+    """Inside the feed-forward layer."""
+    init: Init = "xavier"
+
+    def __post_init__(self):
+        if self.head_width is None and self.width % self.heads:
+            raise ConfigError(f"{self.heads} heads do not divide a width of {self.width}")
+
+    @property
+    def width_of_head(self) -> int:
+        """K."""
+        return self.head_width or self.width // self.heads
+
+
+class FeedForward(nn.Module):
+    """Position-wise feed-forward network (section 3.3, equation 2)."""
+
+    config: BlockConfig
+    execution: Execution = Execution()
+
+    def setup(self):
+        c = self.config
+        common = dict(use_bias=c.feed_forward_bias, init=c.init, dtype=self.execution.compute_dtype)
+        self.up = Linear((c.width,), (c.feed_forward,), **common)
+        if c.gated:
+            self.gate = Linear((c.width,), (c.feed_forward,), **common)
+        self.down = Linear((c.feed_forward,), (c.width,), **common)
+        self.drop = Dropout(c.activation_dropout)
+
+    def __call__(self, x: Float[Array, "B L D"], *, train: bool = False) -> Float[Array, "B L D"]:
+        """act(x W_up + b) W_down + b, or its gated form."""
+        c = self.config
+        if c.gated:
+            hidden = activate(self.gate(x), c.activation) * self.up(x)
+        else:
+            hidden = activate(self.up(x), c.activation)
+        hidden = constrain(hidden, "batch", "length", "mlp")
+        return self.down(self.drop(hidden, train=train))
+
+
+class _Block(nn.Module):
+    config: BlockConfig
+    execution: Execution = Execution()
+
+    def _norm(self) -> Norm:
+        return Norm(self.config.norm, self.config.norm_epsilon)
+
+    def _attention(self) -> MultiHeadAttention:
+        c = self.config
+        return MultiHeadAttention(
+            c.width,
+            c.heads,
+            c.width_of_head,
+            c.attention_bias,
+            c.attention_dropout,
+            c.init,
+            self.execution,
+        )
+
+    def residual(self, x: Array, norm: Norm, sublayer, *, train: bool = False) -> Array:
+        """x + f(norm(x)) (pre) or norm(x + f(x)) (post), with dropout on f's output."""
+        pre = self.config.norm_position == "pre"
+        y = x + self.drop(sublayer(norm(x) if pre else x), train=train)
+        return constrain(y if pre else norm(y), "batch", "length", "embed")
+
+
+class EncoderBlock(_Block):
+    """Self-attention, then a feed-forward layer."""
+
+    def setup(self):
+        self.self_attention = self._attention()
+        self.self_attention_norm = self._norm()
+        self.feed_forward = FeedForward(self.config, self.execution)
+        self.feed_forward_norm = self._norm()
+        self.drop = Dropout(self.config.dropout)
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Mask | None = None, *, train: bool = False
+    ) -> Float[Array, "B L D"]:
+        """One block; its output is sown as `blocks` when that collection is mutable."""
+        x = self.residual(
+            x,
+            self.self_attention_norm,
+            lambda y: self.self_attention(y, mask=mask, train=train),
+            train=train,
+        )
+        x = self.residual(
+            x, self.feed_forward_norm, lambda y: self.feed_forward(y, train=train), train=train
+        )
+        return _sown(self, x)
+
+
+class DecoderBlock(_Block):
+    """Causal self-attention, attention to the encoder's output, then a feed-forward layer."""
+
+    def setup(self):
+        self.self_attention = self._attention()
+        self.self_attention_norm = self._norm()
+        self.cross_attention = self._attention()
+        self.cross_attention_norm = self._norm()
+        self.feed_forward = FeedForward(self.config, self.execution)
+        self.feed_forward_norm = self._norm()
+        self.drop = Dropout(self.config.dropout)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        memory: Float[Array, "B S D"],
+        mask: Mask | None = None,
+        cross_mask: Mask | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "B T D"]:
+        """One block; `mask` should be causal. Its output is sown as `blocks` when asked for."""
+        x = self.residual(
+            x,
+            self.self_attention_norm,
+            lambda y: self.self_attention(y, mask=mask, train=train),
+            train=train,
+        )
+        x = self.residual(
+            x,
+            self.cross_attention_norm,
+            lambda y: self.cross_attention(y, memory, cross_mask, train=train),
+            train=train,
+        )
+        x = self.residual(
+            x, self.feed_forward_norm, lambda y: self.feed_forward(y, train=train), train=train
+        )
+        return _sown(self, x)
+
+
+def _sown(block: nn.Module, x: Array) -> Array:
+    if block.is_mutable_collection("blocks") and not block.is_initializing():
+        block.sow("blocks", "output", x, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+    return x

@@ -1,0 +1,94 @@
+"""Token and position embeddings (sections 3.4 and 3.5)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxformers.layers.attention import MASKED
+from jaxformers.layers.execution import Execution
+from jaxformers.sharding import constrain
+
+Sinusoid = Literal["interleaved", "concatenated", "marian"]
+
+
+def sinusoids(length: int, width: int, kind: Sinusoid = "interleaved") -> np.ndarray:
+    """The `[length, width]` float32 table of sines and cosines, in one of three conventions.
+
+    interleaved: the paper's equation, sin and cos in turn, frequency 10000^(-2i/width).
+    concatenated: Tensor2Tensor's and fairseq's, [sin | cos], frequency 10000^(-i/(width/2 - 1)).
+    marian: Marian's and Hugging Face's, [sin | cos], frequency 10000^(-2i/width).
+    """
+    half = -(-width // 2)
+    i = np.arange(half, dtype=np.float64)
+    step = max(width // 2 - 1, 1) if kind == "concatenated" else width / 2
+    angles = np.arange(length, dtype=np.float64)[:, None] * 10000.0 ** (-i / step)
+    table = np.zeros((length, width), np.float32)
+    if kind == "interleaved":
+        table[:, 0::2], table[:, 1::2] = np.sin(angles), np.cos(angles[:, : width // 2])
+    else:
+        table[:, :half], table[:, half:] = np.sin(angles), np.cos(angles[:, : width // 2])
+    return table
+
+
+class TokenEmbedding(nn.Module):
+    """A table `[V, D]` that embeds tokens and, tied, gives logits (section 3.4).
+
+    `zero_id`, when set, embeds as the zero vector (Tensor2Tensor's padding and start token).
+    """
+
+    vocab_size: int
+    width: int
+    std: float
+    zero_id: int | None = None
+    execution: Execution = Execution()
+
+    def setup(self):
+        rows = self.execution.rows(self.vocab_size)
+        init = nn.initializers.normal(self.std)
+        self.table = self.param("table", init, (rows, self.width))
+
+    def _gathered(self) -> Array:
+        # Gathered over fsdp before use: a lookup in a table divided over its width makes XLA
+        # replicate the whole result.
+        return constrain(self.table, "vocab", None).astype(self.execution.compute_dtype)
+
+    def embed(self, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+        """Rows of the table."""
+        x = jnp.take(self._gathered(), ids, axis=0)
+        if self.zero_id is not None:
+            x = x * (ids != self.zero_id)[..., None].astype(x.dtype)
+        return constrain(x, "batch", "length", "embed")
+
+    def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+        """x E^T in float32; V is the stored vocabulary, the rows beyond `vocab_size` masked."""
+        x = x.astype(self.execution.compute_dtype)
+        y = jnp.einsum("BLD,VD->BLV", x, self._gathered(), preferred_element_type=jnp.float32)
+        return constrain(mask_padding(y, self.vocab_size), "batch", "length", "vocab")
+
+
+def mask_padding(logits: Float[Array, "*batch V"], vocab_size: int) -> Float[Array, "*batch V"]:
+    """Logits with the entries of padding rows, if there are any, made impossible."""
+    if logits.shape[-1] == vocab_size:
+        return logits
+    real = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1) < vocab_size
+    return jnp.where(real, logits, jnp.asarray(MASKED, logits.dtype))
+
+
+class PositionEmbedding(nn.Module):
+    """Learned position vectors, a table `[max_length, D]`."""
+
+    max_length: int
+    width: int
+    std: float = 0.02
+
+    @nn.compact
+    def __call__(self, positions: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+        """The vectors of these positions."""
+        table = self.param("table", nn.initializers.normal(self.std), (self.max_length, self.width))
+        return jnp.take(constrain(table, None, None), positions, axis=0)

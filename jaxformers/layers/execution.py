@@ -1,0 +1,46 @@
+"""How a model is computed, as against what it computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+Remat = Literal["none", "full", "dots"]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Compute type, platform and memory choices of a model; its weights do not depend on them."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of products and activations; softmax, norms, logits and losses stay float32."""
+    target: Literal["cpu", "gpu", "tpu"] | None = None
+    """Platform compiled for; None: JAX's default backend."""
+    remat: Remat = "none"
+    """What the backward pass computes again: nothing, whole blocks, or all but matrix products."""
+    attention: Literal["auto", "plain"] = "auto"
+    """Attention back-end; `auto` takes the best that can do what is asked."""
+    vocab_multiple: int = 1
+    """The vocabulary is stored padded to a multiple of this; the added logits are masked."""
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        """The NumPy type of `dtype`."""
+        return jnp.dtype(self.dtype)
+
+    @property
+    def platform(self) -> str:
+        """The platform compiled for."""
+        return self.target or jax.default_backend()
+
+    def rows(self, vocab_size: int) -> int:
+        """Rows of a stored vocabulary: `vocab_size` rounded up to `vocab_multiple`."""
+        return -(-vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+
+def remat_policy(remat: Remat):
+    """The `jax.checkpoint` policy of that name; None for "full": keep nothing."""
+    return jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None

@@ -1,0 +1,83 @@
+"""Stacks of blocks. Their parameters always carry a leading layer axis, whatever the platform.
+
+The blocks run in `nn.scan`: rolled where compile time counts (TPU, GPU), unrolled on CPU where
+step time does. One layout serves every platform, name map and sharding row.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from jaxformers.layers.attention import Mask
+from jaxformers.layers.basic import Norm
+from jaxformers.layers.blocks import BlockConfig, DecoderBlock, EncoderBlock
+from jaxformers.layers.execution import Execution, remat_policy
+
+SCANNED = {"params": 0, "probs": 0, "perturb": 0, "blocks": 0}
+
+
+class Stack(nn.Module):
+    """`layers` equal blocks in turn, and a final norm when `final_norm`."""
+
+    config: BlockConfig
+    layers: int
+    final_norm: bool = False
+    execution: Execution = Execution()
+
+    block = EncoderBlock
+
+    def setup(self):
+        self.blocks = type(self).block(self.config, self.execution)
+        if self.final_norm:
+            self.norm = Norm(self.config.norm, self.config.norm_epsilon)
+
+    def run(self, x: Array, *inputs, train: bool = False) -> Array:
+        """All blocks over x, each given the same `inputs`."""
+
+        def body(block, carry, inputs):
+            return block(carry, *inputs, train=train), None
+
+        if self.execution.remat != "none":
+            policy = remat_policy(self.execution.remat)
+            body = nn.remat(body, policy=policy, prevent_cse=self.execution.platform == "cpu")
+        scan = nn.scan(
+            body,
+            variable_axes=SCANNED,
+            split_rngs={"params": True, "dropout": True},
+            in_axes=nn.broadcast,
+            length=self.layers,
+            unroll=self.layers if self.execution.platform == "cpu" else 1,
+        )
+        x, _ = scan(self.blocks, x, inputs)
+        return self.norm(x) if self.final_norm else x
+
+
+class EncoderStack(Stack):
+    """Encoder blocks: x `[B, L, D]` to `[B, L, D]`."""
+
+    block = EncoderBlock
+
+    def __call__(
+        self, x: Float[Array, "B L D"], mask: Mask | None = None, *, train: bool = False
+    ) -> Float[Array, "B L D"]:
+        """Runs the stack."""
+        return self.run(x, mask, train=train)
+
+
+class DecoderStack(Stack):
+    """Decoder blocks over x `[B, T, D]`, attending to `memory` `[B, S, D]`."""
+
+    block = DecoderBlock
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        memory: Float[Array, "B S D"],
+        mask: Mask | None = None,
+        cross_mask: Mask | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "B T D"]:
+        """Runs the stack."""
+        return self.run(x, memory, mask, cross_mask, train=train)

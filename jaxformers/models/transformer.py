@@ -1,0 +1,236 @@
+"""The translation Transformer: Vaswani et al. 2017, "Attention Is All You Need".
+
+An encoder reads the source, a decoder writes the target a token at a time. One table embeds source
+and target and gives the logits (section 3.4). Marian's published models are the same network with
+other choices, so they are this module with another configuration.
+
+Axis letters: B batch, S source length, T target length, D model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxformers.errors import ConfigError, DataError
+from jaxformers.layers import (
+    Activation,
+    BlockConfig,
+    DecoderStack,
+    Dropout,
+    EncoderStack,
+    Execution,
+    Mask,
+    TokenEmbedding,
+    sinusoids,
+)
+from jaxformers.layers.embeddings import Sinusoid
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Shape and choices of a translation Transformer; the defaults are the paper's base model.
+
+    The released code (Tensor2Tensor, June 2017) settles what the paper leaves open: no biases in
+    attention, a zero vector for the first decoder input, no dropout on attention probabilities.
+    """
+
+    vocab_size: int = 37_000
+    width: int = 512
+    heads: int = 8
+    feed_forward: int = 2048
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    decoder_heads: int | None = None
+    """None: as the encoder's."""
+    decoder_feed_forward: int | None = None
+    """None: as the encoder's."""
+    dropout: float = 0.1
+    """On embeddings and each sub-layer's output (section 5.4)."""
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    activation: Activation = "relu"
+    norm_position: Literal["pre", "post"] = "post"
+    norm_epsilon: float = 1e-6
+    attention_bias: bool = False
+    positions: Sinusoid | Literal["none"] = "interleaved"
+    max_length: int = 1024
+    """Positions that source and target may take."""
+    scale_embedding: bool = True
+    """Embeddings times sqrt(width) on input (section 3.4)."""
+    logits_bias: bool = False
+    """A bias on the logits (Marian's `final_logits_bias`)."""
+    pad_id: int = 0
+    eos_id: int = 1
+    start_id: int = 0
+    """First decoder input."""
+    zero_pad: bool = True
+    """The padding token, the start with it, embeds as the zero vector."""
+    forced_eos_id: int | None = None
+    """Token forced as the last of a translation that reaches the maximum length."""
+    banned_ids: tuple[int, ...] = ()
+    """Tokens never generated (Marian's `bad_words_ids`)."""
+
+    def __post_init__(self):
+        for name in ("vocab_size", "width", "heads", "feed_forward", "max_length"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"a Transformer's {name} of {getattr(self, name)} is not above 0")
+        for name in ("encoder_layers", "decoder_layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"a Transformer needs at least one layer in {name}")
+        self.encoder_block, self.decoder_block  # noqa: B018  (their checks speak early)
+
+    @staticmethod
+    def base(vocab_size: int = 37_000, **changes) -> TransformerConfig:
+        """The base model (table 3): 63,045,632 parameters with 37,000 tokens."""
+        return TransformerConfig(vocab_size, **changes)
+
+    @staticmethod
+    def big(vocab_size: int = 37_000, **changes) -> TransformerConfig:
+        """The big model (table 3): 214,171,648 parameters; dropout 0.3 (0.1 for English-French)."""
+        size = dict(width=1024, heads=16, feed_forward=4096, dropout=0.3)
+        return TransformerConfig(vocab_size, **(size | changes))
+
+    @property
+    def encoder_block(self) -> BlockConfig:
+        """The encoder's blocks."""
+        return BlockConfig(
+            width=self.width,
+            heads=self.heads,
+            feed_forward=self.feed_forward,
+            activation=self.activation,
+            norm_position=self.norm_position,
+            norm_epsilon=self.norm_epsilon,
+            attention_bias=self.attention_bias,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            activation_dropout=self.activation_dropout,
+        )
+
+    @property
+    def decoder_block(self) -> BlockConfig:
+        """The decoder's blocks: the encoder's, but for heads and feed-forward width."""
+        return replace(
+            self.encoder_block,
+            heads=self.decoder_heads or self.heads,
+            feed_forward=self.decoder_feed_forward or self.feed_forward,
+        )
+
+
+class Transformer(nn.Module):
+    """`model.apply(variables, source_ids, target_in_ids, source_mask) -> logits [B, T, V]`."""
+
+    config: TransformerConfig
+    execution: Execution = Execution()
+
+    def setup(self):
+        c, final_norm = self.config, self.config.norm_position == "pre"
+        self.token_embedding = TokenEmbedding(
+            c.vocab_size,
+            c.width,
+            std=c.width**-0.5 if c.scale_embedding else 0.02,
+            zero_id=c.pad_id if c.zero_pad else None,
+            execution=self.execution,
+        )
+        self.encoder = EncoderStack(c.encoder_block, c.encoder_layers, final_norm, self.execution)
+        self.decoder = DecoderStack(c.decoder_block, c.decoder_layers, final_norm, self.execution)
+        self.drop = Dropout(c.dropout)
+        if c.logits_bias:
+            rows = self.execution.rows(c.vocab_size)
+            self.logits_bias = self.param("logits_bias", nn.initializers.zeros, (rows,))
+
+    def __call__(
+        self,
+        source_ids: Int[Array, "B S"],
+        target_in_ids: Int[Array, "B T"],
+        source_mask: Int[Array, "B S"] | None = None,
+        *,
+        source_segments: Int[Array, "B S"] | None = None,
+        source_positions: Int[Array, "B S"] | None = None,
+        target_segments: Int[Array, "B T"] | None = None,
+        target_positions: Int[Array, "B T"] | None = None,
+        train: bool = False,
+    ) -> Float[Array, "B T V"]:
+        """Float32 logits of each next token.
+
+        Args:
+            source_ids: source tokens.
+            target_in_ids: decoder inputs, already shifted: the start token, then the target.
+            source_mask: 1 for tokens, 0 for padding; None: no padding.
+            source_segments, target_segments: the example, from 1 on, that each token of a packed
+                row belongs to; 0 for padding. Tokens attend within their example.
+            source_positions, target_positions: places within the example; None: 0, 1, 2...
+            train: dropout on; needs `rngs={"dropout": key}`.
+
+        V is `vocab_size`, padded with masked logits if `execution.vocab_multiple` says so.
+        """
+        memory = self.encode(
+            source_ids, source_mask, source_segments, source_positions, train=train
+        )
+        hidden = self.decode(
+            target_in_ids,
+            memory,
+            source_mask,
+            source_segments,
+            target_segments,
+            target_positions,
+            train=train,
+        )
+        return self.logits(hidden)
+
+    def encode(
+        self, source_ids, source_mask=None, segments=None, positions=None, *, train: bool = False
+    ) -> Float[Array, "B S D"]:
+        """The encoder's output."""
+        mask = Mask(keys=source_mask, query_segments=segments, key_segments=segments)
+        return self.encoder(self.embed(source_ids, positions, train=train), mask, train=train)
+
+    def decode(
+        self,
+        target_in_ids,
+        memory: Float[Array, "B S D"],
+        source_mask=None,
+        source_segments=None,
+        target_segments=None,
+        target_positions=None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "B T D"]:
+        """The decoder's output, before the logits."""
+        mask = Mask(query_segments=target_segments, key_segments=target_segments, causal=True)
+        cross = Mask(
+            keys=source_mask,
+            query_segments=None if source_segments is None else target_segments,
+            key_segments=source_segments,
+        )
+        x = self.embed(target_in_ids, target_positions, train=train)
+        return self.decoder(x, memory, mask, cross, train=train)
+
+    def embed(self, ids: Int[Array, "B L"], positions=None, *, train: bool = False):
+        """Token embeddings plus positions, dropped out: what a stack takes, `[B, L, D]`."""
+        c, length = self.config, ids.shape[1]
+        if length > c.max_length:
+            raise DataError(
+                f"a sequence of {length} tokens is longer than the model's {c.max_length} positions"
+            )
+        x = self.token_embedding.embed(ids)
+        if c.scale_embedding:
+            x = x * jnp.asarray(c.width**0.5, x.dtype)
+        if c.positions != "none":
+            table = jnp.asarray(self.position_table(length), x.dtype)
+            x = x + (table[None] if positions is None else jnp.take(table, positions, axis=0))
+        return self.drop(x, train=train)
+
+    def position_table(self, length: int):
+        """The first `length` rows of the sinusoid table, float32, or None without positions."""
+        kind = self.config.positions
+        return None if kind == "none" else sinusoids(length, self.config.width, kind)
+
+    def logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        """Float32 logits by the tied table."""
+        y = self.token_embedding.logits(hidden)
+        return y + self.logits_bias[None, None] if self.config.logits_bias else y
