@@ -2,7 +2,7 @@
 
 from jaxformers.sharding.activations import constrain
 from jaxformers.sharding.mesh import AXES, MeshConfig, make_mesh, platform_of
-from jaxformers.sharding.state import batch_shards, batch_sharding, like_parameters, put_batch
+from jaxformers.sharding.state import batch_sharding, batch_shards, like_parameters, put_batch
 from jaxformers.sharding.table import (
     TABLE,
     Row,
