@@ -1,0 +1,155 @@
+"""A run's folder: one run at a time in it, and why it cannot be written, in plain words."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from typing import Any
+
+import jax
+from etils import epath
+
+from jaxformers.errors import CheckpointError
+
+_LOCK = "run.lock"
+_REFRESH, _STALE = 20.0, 60.0
+_TELLING = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ENOENT")
+_held: set[int] = set()
+
+
+def reason(error: BaseException) -> str:
+    """Why writing or reading failed, in the operating system's words where it gave any."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno)
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(str(each) for each in seen)
+    # TensorStore tells of a full disk in the text of a ValueError.
+    for name in _TELLING:
+        if (words := os.strerror(getattr(errno, name))) in text:
+            return words
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
+
+
+class RunLock:
+    """`with RunLock(folder):` lets one run at a time use `folder`; never blocks.
+
+    On a local disk the operating system holds the lock and frees it when the process ends in any
+    way. In a bucket there is no such thing: the owner writes its name into a file and renews it
+    every 20 seconds, and a file that was not renewed for 60 seconds, or whose process on this
+    host is gone, is taken over. That is best effort: two runs that start in the same second may
+    both get in. Of a run's processes only the first one locks.
+
+    Raises `CheckpointError` where another run has the folder, or it cannot be written.
+    """
+
+    def __init__(self, folder: epath.PathLike):
+        self.path = epath.Path(folder) / _LOCK
+        self._descriptor: int | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> RunLock:
+        if jax.process_index() != 0:
+            return self
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if "://" in os.fspath(self.path):
+                self._lock_object()
+            else:
+                self._lock_file()
+        except OSError as error:
+            raise CheckpointError(f"cannot write {self.path}: {reason(error)}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+            self._thread = None
+            self.path.unlink(missing_ok=True)
+        if self._descriptor is not None:
+            # The file stays: removing it would let a third run lock a file of the same name
+            # while a second one waits on the removed one.
+            os.ftruncate(self._descriptor, 0)
+            _held.discard(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _lock_file(self) -> None:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise self._in_use(self._owner()) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, _own_name(), 0)
+        self._descriptor = descriptor
+        _held.add(descriptor)
+
+    def _lock_object(self) -> None:
+        owner = self._owner()
+        if owner and _alive(owner):
+            raise self._in_use(owner)
+        self.path.write_bytes(_own_name())
+        self._thread = threading.Thread(target=self._renew, daemon=True, name="run lock")
+        self._thread.start()
+
+    def _renew(self) -> None:
+        while not self._stop.wait(_REFRESH):
+            try:
+                self.path.write_bytes(_own_name())
+            except OSError:
+                continue  # the checkpoints will say that the bucket cannot be written
+
+    def _owner(self) -> dict[str, Any]:
+        try:
+            owner = json.loads(self.path.read_text())
+            return {"pid": int(owner["pid"]), "host": owner["host"], "time": float(owner["time"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def _in_use(self, owner: dict[str, Any]) -> CheckpointError:
+        who = f"process {owner['pid']} on host {owner['host']}" if owner else "another process"
+        return CheckpointError(
+            f"{self.path.parent} is in use by {who}; wait for it, stop it, or use another folder"
+        )
+
+
+def _own_name() -> bytes:
+    name = {"pid": os.getpid(), "host": socket.gethostname(), "time": time.time()}
+    return json.dumps(name).encode()
+
+
+def _alive(owner: dict[str, Any]) -> bool:
+    if time.time() - owner["time"] > _STALE:
+        return False
+    if owner["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _let_go_in_child() -> None:
+    # A forked child must not keep the folder locked after the run itself is gone.
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
