@@ -1,0 +1,100 @@
+"""One host's share of the batches from a given step on, through Grain."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+from absl import flags
+
+from jaxformers.data.assembly import Batch, Plan
+from jaxformers.data.tokenized import TokenizedPairs
+from jaxformers.errors import DataError
+
+ENDLESS = 2**40
+
+
+class HostBatches:
+    """Item i is this host's rows of the global batch of step `start` + i; random access."""
+
+    def __init__(
+        self, store: TokenizedPairs, plan: Plan, seed: int, start: int, host: int, hosts: int
+    ):
+        self._store, self._plan = store, plan
+        self._seed, self._start = seed, start
+        self._host, self._hosts = host, hosts
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> Batch:
+        step = self._start + int(index)
+        mine = self._plan.rows(self._seed, step) // self._hosts
+        rows = slice(self._host * mine, (self._host + 1) * mine)
+        return self._plan.batch(self._store, self._seed, step, rows)
+
+
+def batches(
+    store: TokenizedPairs,
+    plan: Plan,
+    *,
+    seed: int,
+    start: int = 0,
+    host: int = 0,
+    hosts: int = 1,
+    workers: int = 0,
+    prefetch: int = 2,
+) -> Iterator[Batch]:
+    """This host's rows of the global batches of steps `start`, `start` + 1, ... without end.
+
+    Host h gets rows [h * B / hosts, (h + 1) * B / hosts) of every batch of B rows. The batches
+    depend on nothing but `store`, `plan`, `seed` and the step: not on hosts, workers or restarts,
+    and a late start costs no skipping. Close the iterator to end its threads and processes.
+
+    Args:
+        store: the ids of all pairs.
+        plan: which examples stand in which batch.
+        seed: of all shuffling.
+        start: first step.
+        host: index of this host.
+        hosts: number of hosts.
+        workers: processes that make the batches; 0 means a thread of this one, which is enough
+            unless the host has other work for its interpreter. Processes are spawned, so a script
+            that asks for them needs `if __name__ == "__main__":`.
+        prefetch: batches made ahead (by each worker).
+
+    Raises:
+        DataError: the rows of a batch do not divide by `hosts`.
+    """
+    if not 0 <= host < hosts:
+        raise DataError(f"host {host} of {hosts} hosts does not exist")
+    for shapes in plan.shapes:
+        rows = shapes["source_ids"][0][0]
+        if rows % hosts:
+            raise DataError(
+                f"{rows} rows a batch do not divide by {hosts} hosts: "
+                f"use a multiple of {hosts}, such as {-(-rows // hosts) * hosts}"
+            )
+    source = HostBatches(store, plan, seed, start, host, hosts)
+    return _closing(_iterator(source, workers, prefetch))
+
+
+def _iterator(source: HostBatches, workers: int, prefetch: int) -> Any:
+    reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=max(prefetch, 1))
+    dataset = grain.MapDataset.source(source).to_iter_dataset(reading)
+    if workers:
+        if not flags.FLAGS.is_parsed():  # Grain's workers read absl flags, outside absl too
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=max(prefetch, 1))
+        dataset = dataset.mp_prefetch(options)
+    return iter(dataset)
+
+
+def _closing(iterator: Any) -> Iterator[Batch]:
+    try:
+        yield from iterator
+    finally:
+        if not sys.is_finalizing():
+            iterator.close()

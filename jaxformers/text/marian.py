@@ -1,0 +1,148 @@
+"""The tokenizer of published MarianMT folders: two SentencePiece models and one vocabulary."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import sentencepiece
+from etils import epath
+
+from jaxformers.errors import UserError
+from jaxformers.text.base import until_eos
+
+SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE = "source.spm", "target.spm", "vocab.json"
+SEPARATE_FILE = "target_vocab.json"
+EOS, UNK, PAD = "</s>", "<unk>", "<pad>"
+FILES = (SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE)
+
+
+class Marian:
+    """`source.spm` cuts sources, `target.spm` targets; `vocab.json` gives both their ids.
+
+    Decoding starts from pad, whose embedding is all zeros (Marian's zero start vector). A source
+    may begin with a language code, `>>de<<`. Like transformers' `MarianTokenizer` this applies no
+    Moses punctuation normalisation; unlike it, it reads `</s>` inside a text as plain characters.
+    """
+
+    def __init__(self, source: bytes, target: bytes, vocabulary: bytes):
+        self._files = (source, target, vocabulary)
+        self._ids: dict[str, int] = json.loads(vocabulary)
+        self._pieces = {index: piece for piece, index in self._ids.items()}
+        self._source = _Side(source, self._ids)
+        self._target = _Side(target, self._ids)
+        self.vocab_size = max(self._pieces) + 1
+        self.eos_id, self.unk_id, self.pad_id = (self._ids[piece] for piece in (EOS, UNK, PAD))
+        self.start_id = self.pad_id
+        self.fingerprint = hashlib.sha256(b"".join(map(_digest, self._files))).hexdigest()
+
+    @classmethod
+    def load(cls, folder: Any) -> Marian:
+        """The tokenizer in `folder`.
+
+        Raises:
+            UserError: a file is missing or damaged, or the vocabulary lacks a special piece.
+        """
+        folder = epath.Path(folder)
+        if missing := [name for name in FILES if not (folder / name).exists()]:
+            raise UserError(f"the MarianMT tokenizer in {folder} lacks {', '.join(missing)}")
+        if (folder / SEPARATE_FILE).exists():
+            raise UserError(
+                f"{folder} holds separate source and target vocabularies ({SEPARATE_FILE}), "
+                "which are not supported: use a model with a shared vocabulary"
+            )
+        files = [(folder / name).read_bytes() for name in FILES]
+        _check_vocabulary(files[2], folder / VOCABULARY_FILE)
+        try:
+            return cls(*files)
+        except RuntimeError:
+            raise UserError(
+                f"{SOURCE_FILE} or {TARGET_FILE} in {folder} is not a SentencePiece model"
+            ) from None
+
+    def save(self, folder: Any) -> None:
+        """Write the three files into `folder`, byte for byte as they were loaded."""
+        folder = epath.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in zip(FILES, self._files, strict=True):
+            (folder / name).write_bytes(content)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of the source pieces of each text, without eos."""
+        return self._encode(self._source, texts)
+
+    def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of the target pieces of each text, without eos."""
+        return self._encode(self._target, texts)
+
+    def _encode(self, side: _Side, texts: Sequence[str]) -> list[list[int]]:
+        codes, bodies = zip(*map(_split_code, texts), strict=True) if texts else ((), ())
+        rows = side.encode(list(bodies))
+        return [
+            [self._ids.get(code, self.unk_id), *row] if code else row
+            for code, row in zip(codes, rows, strict=True)
+        ]
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Texts of `ids` up to the first eos; special ids and ids without a piece are dropped."""
+        dropped = {self.pad_id, self.unk_id, self.start_id}
+        rows = [until_eos(row, self.eos_id, dropped) for row in ids]
+        pieces = [[self._pieces[i] for i in row if i in self._pieces] for row in rows]
+        return [self._target.join(row) for row in pieces]
+
+    def __getstate__(self) -> tuple[bytes, bytes, bytes]:
+        return self._files
+
+    def __setstate__(self, files: tuple[bytes, bytes, bytes]) -> None:
+        self.__init__(*files)
+
+
+class _Side:
+    """One side's SentencePiece model, with a table from its ids to those of the vocabulary."""
+
+    def __init__(self, model: bytes, ids: dict[str, int]):
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self._ids = ids
+        pieces = map(self._processor.id_to_piece, range(self._processor.get_piece_size()))
+        self._table = np.array([ids.get(piece, ids[UNK]) for piece in pieces])
+        self._unknown = self._processor.unk_id()
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        rows = self._processor.encode(texts)
+        return [
+            self._by_piece(text) if self._unknown in row else self._table[row].tolist()
+            for text, row in zip(texts, rows, strict=True)
+        ]
+
+    def _by_piece(self, text: str) -> list[int]:
+        # What this model does not know may stand in the vocabulary, from the other side.
+        pieces = self._processor.encode(text, out_type=str)
+        return [self._ids.get(piece, self._ids[UNK]) for piece in pieces]
+
+    def join(self, pieces: list[str]) -> str:
+        return self._processor.decode_pieces(pieces).replace("▁", " ").strip()
+
+
+def _split_code(text: str) -> tuple[str, str]:
+    """`>>de<< words` as its language code and the rest; the code is empty where there is none."""
+    if text.startswith(">>") and (end := text.find("<<")) != -1:
+        return text[: end + 2], text[end + 2 :]
+    return "", text
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def _check_vocabulary(content: bytes, file: epath.Path) -> None:
+    try:
+        ids = json.loads(content)
+    except ValueError:
+        raise UserError(f"{file} is not valid JSON, or it is damaged") from None
+    if not isinstance(ids, dict) or not all(type(i) is int and i >= 0 for i in ids.values()):
+        raise UserError(f"{file} must be a table of pieces and their ids")
+    if missing := [piece for piece in (EOS, UNK, PAD) if piece not in ids]:
+        raise UserError(f"{file} lacks the special pieces {', '.join(missing)}")

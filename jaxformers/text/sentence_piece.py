@@ -1,0 +1,142 @@
+"""A SentencePiece vocabulary shared by source and target ("Attention Is All You Need", 5.1)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import sentencepiece
+from etils import epath
+
+from jaxformers.errors import DataError, UserError
+from jaxformers.text.base import plain_text, until_eos
+
+MODEL_FILE = "tokenizer.model"
+PAD, EOS, UNK = 0, 1, 2
+# From this size on, 256 pieces for single bytes are cheap and leave no character unknown.
+BYTE_FALLBACK_FROM = 16_000
+
+
+class SentencePiece:
+    """A trained SentencePiece model behind the `Tokenizer` interface.
+
+    `start_id` is the pad id: the decoder starts from an all-zero vector (tensor2tensor's
+    `shift_right`), and the embedding of pad is zero.
+    """
+
+    def __init__(self, model: bytes):
+        self._model = model
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.vocab_size = self._processor.get_piece_size()
+        self.pad_id = self._processor.pad_id()
+        self.eos_id = self._processor.eos_id()
+        self.unk_id = self._processor.unk_id()
+        if min(self.pad_id, self.eos_id, self.unk_id) < 0:
+            raise UserError("the SentencePiece model lacks a pad, eos or unk piece: train it anew")
+        self.start_id = self.pad_id
+        self.fingerprint = hashlib.sha256(model).hexdigest()
+
+    @classmethod
+    def train(
+        cls,
+        sentences: Iterable[str],
+        vocab_size: int,
+        kind: Literal["bpe", "unigram"] = "unigram",
+    ) -> SentencePiece:
+        """Learn `vocab_size` pieces from `sentences`; the same sentences give the same model.
+
+        One thread only, since unigram's sums would depend on their number. Vocabularies below
+        16,000 cover every character of the text; larger ones cover 99.95 % of it and spell the
+        rest in bytes, so that nothing is ever unknown.
+
+        Raises:
+            UserError: `sentences` hold no text, or cannot fill or fit into `vocab_size` pieces.
+        """
+        if kind not in ("bpe", "unigram"):
+            raise UserError(f"tokenizer kind {kind!r} is not known: use 'bpe' or 'unigram'")
+        by_bytes = vocab_size >= BYTE_FALLBACK_FROM
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=(text for text in map(plain_text, sentences) if text),
+                model_writer=model,
+                vocab_size=vocab_size,
+                model_type=kind,
+                pad_id=PAD,
+                eos_id=EOS,
+                unk_id=UNK,
+                bos_id=-1,
+                pad_piece="<pad>",
+                num_threads=1,
+                normalization_rule_name="identity",
+                character_coverage=0.9995 if by_bytes else 1.0,
+                byte_fallback=by_bytes,
+                train_extremely_large_corpus=vocab_size >= BYTE_FALLBACK_FROM and kind == "unigram",
+                minloglevel=2,
+            )
+        except (RuntimeError, OSError) as error:
+            raise _explain(str(error), vocab_size) from None
+        return cls(model.getvalue())
+
+    @classmethod
+    def load(cls, path: Any) -> SentencePiece:
+        """The model in the folder (its `tokenizer.model`) or file at `path`.
+
+        Raises:
+            UserError: there is no such file, or it is not a SentencePiece model.
+        """
+        path = epath.Path(path)
+        file = path / MODEL_FILE if path.is_dir() else path
+        if not file.exists():
+            raise UserError(f"no SentencePiece model at {file}")
+        try:
+            return cls(file.read_bytes())
+        except RuntimeError:
+            raise UserError(f"{file} is not a SentencePiece model, or it is damaged") from None
+
+    def save(self, folder: Any) -> None:
+        """Write `tokenizer.model` into `folder`."""
+        folder = epath.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MODEL_FILE).write_bytes(self._model)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of the pieces of each text, without eos; many texts are shared among threads."""
+        return self._processor.encode([plain_text(text) for text in texts])
+
+    def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
+        """The same as `encode`: both sides share the vocabulary."""
+        return self.encode(texts)
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Texts of `ids` up to the first eos; ids that are no piece of text are dropped."""
+        dropped = {self.pad_id, self.unk_id, self.start_id}
+        rows = [until_eos(row, self.eos_id, dropped) for row in ids]
+        # Ids of a padded vocabulary's added rows are no pieces either.
+        return self._processor.decode([[i for i in row if i < self.vocab_size] for row in rows])
+
+    def __getstate__(self) -> bytes:
+        return self._model
+
+    def __setstate__(self, model: bytes) -> None:
+        self.__init__(model)
+
+
+def _explain(message: str, vocab_size: int) -> UserError:
+    """sentencepiece's message in words that say what to do."""
+    if found := re.search(r"value <= (\d+)", message):
+        return UserError(
+            f"the text is too small for a vocabulary of {vocab_size:,}: "
+            f"the largest that works is {int(found[1]):,}"
+        )
+    if found := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        return UserError(
+            f"a vocabulary of {vocab_size:,} cannot hold the characters of the text: "
+            f"the smallest that works is {int(found[1]):,}"
+        )
+    if "sentences_.empty()" in message:
+        return DataError("no text to train a tokenizer on: every sentence is empty")
+    return UserError(f"no tokenizer could be trained from this text: {message.strip()}")
