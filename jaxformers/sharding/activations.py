@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 from jax.sharding import PartitionSpec
 
@@ -43,9 +45,7 @@ def _spec(shape: tuple[int, ...], axes: tuple, sizes: dict[str, int]) -> Partiti
         mesh_axes = tuple(a for a in ACTIVATION_AXES.get(name, ()) if a in sizes) if name else ()
         if name is not None and name not in ACTIVATION_AXES:
             raise ShardingError(f"constrain: no activation axis named {name!r}")
-        parts = 1
-        for a in mesh_axes:
-            parts *= sizes[a]
+        parts = math.prod(sizes[a] for a in mesh_axes)
         if size % parts:
             raise ShardingError(
                 f"an activation's {name!r} of {size} does not divide over {parts} shards "
@@ -53,3 +53,9 @@ def _spec(shape: tuple[int, ...], axes: tuple, sizes: dict[str, int]) -> Partiti
             )
         entries.append(mesh_axes or None)
     return PartitionSpec(*entries)
+
+
+def batch_multiple() -> int:
+    """What the rows of a batch must divide by on the mesh in force; 1 outside a mesh."""
+    sizes = dict(jax.sharding.get_abstract_mesh().shape)
+    return math.prod(sizes.get(axis, 1) for axis in ACTIVATION_AXES["batch"])

@@ -1,0 +1,102 @@
+"""What a task is: a model, its batches, a loss, and how the result is judged.
+
+The loop, the planner and the command line know tasks by this alone. A task is configuration (a
+frozen dataclass); `open` gives the data it works on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import numpy as np
+from etils import epath
+
+from jaxformers.layers import Execution
+
+Batch = dict[str, np.ndarray]
+Variables = dict[str, Any]
+
+
+class Loss(NamedTuple):
+    """A loss as a sum and what to divide it by, so that shares of a batch add up exactly."""
+
+    total: jax.Array
+    weight: jax.Array
+    metrics: dict[str, jax.Array]
+    """Further sums, each divided by `weight` before it is logged."""
+    model_state: Variables
+    """Collections that the step changed, such as `batch_stats`; usually empty."""
+
+
+@dataclass
+class Evaluation:
+    """What an evaluation found."""
+
+    metrics: dict[str, float]
+    samples: list[tuple[str, str, str]] = field(default_factory=list)
+    """(input, reference, output)."""
+    notes: list[str] = field(default_factory=list)
+    """Signatures and conditions that belong beside the numbers."""
+    outputs: list[str] = field(default_factory=list)
+
+
+class TaskData(Protocol):
+    """Data opened for a run."""
+
+    fingerprint: dict[str, Any]
+    """What the batches depend on; a run is resumed on the same or refused."""
+
+    def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
+        """This host's rows of batch `start`, `start + 1`, ...: functions of (seed, step)."""
+
+    def save(self, folder: epath.Path) -> None:
+        """Writes what belongs to the model, such as its tokenizer, into `folder`."""
+
+    def describe(self) -> str:
+        """One line for the log: how many examples, how full the batches."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Base of the tasks."""
+
+    unit: ClassVar[str] = "examples"
+    """What a batch is counted in; the name of the metric is `<unit>`."""
+
+    def module(self, execution: Execution) -> nn.Module:
+        """The model."""
+        raise NotImplementedError
+
+    def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+        """The shapes that batches take, each compiled once; known without data."""
+        raise NotImplementedError
+
+    def init(self, model: nn.Module, key: jax.Array) -> Variables:
+        """Fresh variables."""
+        raise NotImplementedError
+
+    def loss(self, model: nn.Module, variables: Variables, batch: Any, **kwargs) -> Loss:
+        """The loss of a batch; keywords `train` and `rngs`."""
+        raise NotImplementedError
+
+    def units(self, batch: Batch) -> int:
+        """How many units (tokens, images) a host's batch holds, padding not counted."""
+        raise NotImplementedError
+
+    def open(self, folder: epath.Path, seed: int, host: int = 0) -> TaskData:
+        """Opens the data; what is computed once is kept in the run's `folder`."""
+        raise NotImplementedError
+
+    def evaluate(
+        self, model: nn.Module, variables: Variables, data: TaskData, *, final: bool
+    ) -> Evaluation:
+        """Judges the model on the development set, and when `final` on the test set."""
+        raise NotImplementedError
+
+    def rehearsal(self) -> Task:
+        """The same task, shrunk to seconds on bundled data."""
+        raise NotImplementedError

@@ -1,0 +1,239 @@
+"""Translation: sentence pairs, label-smoothed cross-entropy, BLEU ("Attention Is All You Need")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+from jax.experimental import multihost_utils
+
+from jaxformers.data import (
+    AlignedFiles,
+    Batch,
+    Bucketing,
+    BundledPairs,
+    Packing,
+    Pairs,
+    Plan,
+    TfdsPairs,
+    TokenizedPairs,
+    TsvPairs,
+    batches,
+    sentences,
+)
+from jaxformers.data.assembly import batch_shapes
+from jaxformers.errors import ConfigError
+from jaxformers.layers import Execution
+from jaxformers.models import Transformer, TransformerConfig
+from jaxformers.tasks import translation_evaluation
+from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
+from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
+from jaxformers.text import SentencePiece, Tokenizer, load_tokenizer
+
+PairsConfig = BundledPairs | TfdsPairs | TsvPairs | AlignedFiles
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The SentencePiece vocabulary that source and target share; its size is the model's."""
+
+    kind: Literal["bpe", "unigram"] = "bpe"
+    path: str | None = None
+    """A folder with a trained one; None: train it on the training pairs."""
+    pairs: int = 2_000_000
+    """It is trained on at most so many pairs, spread evenly over the data."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How translations are searched for (section 6.1)."""
+
+    beams: int = 4
+    """1: greedy."""
+    alpha: float = 0.6
+    """Of the length penalty ((5 + length) / 6)^alpha (Wu et al. 2016, equation 14)."""
+    rows: int = 32
+    """Sentences translated at once."""
+
+
+@dataclass(frozen=True)
+class Translation(Task):
+    """Learns to translate sentence pairs."""
+
+    unit: ClassVar[str] = "target tokens"
+
+    model: TransformerConfig
+    data: PairsConfig
+    """Training pairs."""
+    dev: PairsConfig | None = None
+    """Development pairs: perplexity while training."""
+    test: PairsConfig | None = None
+    """Test pairs: BLEU at the end."""
+    batching: Packing | Bucketing = Packing()
+    vocabulary: Vocabulary = Vocabulary()
+    label_smoothing: float = 0.1
+    search: Search = Search()
+    languages: tuple[str, str] = ("en", "de")
+    """Source and target, as ISO codes."""
+    workers: int = 0
+    """Processes that prepare batches; 0: a thread."""
+
+    def __post_init__(self):
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ConfigError(f"label_smoothing is {self.label_smoothing}; it lies in [0, 1)")
+        for _, source, target in self._sizes():
+            if max(source, target) > self.model.max_length:
+                raise ConfigError(
+                    f"batches of {max(source, target)} tokens a row are longer than the model's "
+                    f"{self.model.max_length} positions; raise --task.model.max-length"
+                )
+
+    def _sizes(self) -> tuple[tuple[int, int, int], ...]:
+        b = self.batching
+        packed = isinstance(b, Packing)
+        return ((b.rows, b.source_length, b.target_length),) if packed else b.shapes
+
+    def module(self, execution: Execution) -> Transformer:
+        """The Transformer."""
+        return Transformer(self.model, execution)
+
+    def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+        """One for packing, one for each bucket."""
+        return tuple(
+            {name: jax.ShapeDtypeStruct(*spec) for name, spec in batch_shapes(*size).items()}
+            for size in self._sizes()
+        )
+
+    def init(self, model: Transformer, key: jax.Array) -> Variables:
+        """Fresh variables."""
+        one = jnp.ones((1, 1), jnp.int32)
+        return model.init(key, one, one)
+
+    def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
+        """Label-smoothed cross-entropy over the target tokens, and their unsmoothed one (`nll`)."""
+        labels = batch["target_out_ids"]
+        logits = model.apply(
+            variables,
+            batch["source_ids"],
+            batch["target_in_ids"],
+            source_segments=batch["source_segments"],
+            source_positions=batch["source_positions"],
+            target_segments=batch["target_segments"],
+            target_positions=batch["target_positions"],
+            train=train,
+            rngs=rngs,
+        )
+        weights = (batch["target_segments"] > 0).astype(jnp.float32)
+        total, weight = label_smoothed_loss(
+            logits, labels, weights, self.label_smoothing, self.model.vocab_size
+        )
+        if train:  # a second pass over the logits, which only the evaluation pays
+            return Loss(total, weight, {}, {})
+        nll = (negative_log_likelihood(logits, labels) * weights).sum()
+        return Loss(total, weight, {"nll": nll}, {})
+
+    def units(self, batch: Batch) -> int:
+        """Target tokens."""
+        return int((batch["target_segments"] > 0).sum())
+
+    def open(self, folder: epath.Path, seed: int, host: int = 0) -> TranslationData:
+        """Opens the pairs, trains the vocabulary or takes the run's own, and plans the batches."""
+        pairs = self.data.open()
+        tokenizer = self._tokenizer(epath.Path(folder) / "tokenizer", pairs, host)
+        if tokenizer.vocab_size != self.model.vocab_size:
+            raise ConfigError(
+                f"the vocabulary has {tokenizer.vocab_size} tokens but the model "
+                f"{self.model.vocab_size}; set --task.model.vocab-size {tokenizer.vocab_size}"
+            )
+        store = TokenizedPairs.build(pairs, tokenizer)
+        return TranslationData(store, self.batching.plan(store), tokenizer, self.workers)
+
+    def _tokenizer(self, folder: epath.Path, pairs: Pairs, host: int) -> Tokenizer:
+        """The run's tokenizer; the first host trains it, the others wait for it."""
+        many = jax.process_count() > 1
+        if many and host:
+            multihost_utils.sync_global_devices("vocabulary")
+        if folder.exists():
+            tokenizer = load_tokenizer(folder)
+        else:
+            tokenizer = self._new_tokenizer(pairs)
+            tokenizer.save(folder)
+        if many and not host:
+            multihost_utils.sync_global_devices("vocabulary")
+        return tokenizer
+
+    def _new_tokenizer(self, pairs: Pairs) -> Tokenizer:
+        if self.vocabulary.path is not None:
+            return load_tokenizer(self.vocabulary.path)
+        texts = sentences(pairs, self.vocabulary.pairs)
+        return SentencePiece.train(texts, self.model.vocab_size, self.vocabulary.kind)
+
+    def evaluate(
+        self, model, variables: Variables, data: TranslationData, *, final: bool
+    ) -> Evaluation:
+        """Perplexity on the development pairs; when `final`, BLEU on the test pairs."""
+        return translation_evaluation.evaluate(self, model, variables, data.tokenizer, final=final)
+
+    def rehearsal(self) -> Translation:
+        """Four thousand parameters and a few hundred bundled pairs."""
+        model = replace(
+            self.model,
+            vocab_size=201,
+            width=16,
+            heads=4,
+            feed_forward=32,
+            encoder_layers=2,
+            decoder_layers=2,
+            decoder_heads=None,
+            decoder_feed_forward=None,
+        )
+        pairs = BundledPairs(max_source_words=3, max_target_words=3)
+        packed = isinstance(self.batching, Packing)
+        return replace(
+            self,
+            model=model,
+            data=pairs,
+            dev=None,
+            test=replace(pairs, split="held_out", max_source_words=2, max_target_words=1),
+            batching=Packing(32, 32, 8) if packed else Bucketing(((8, 16, 16), (8, 48, 48))),
+            vocabulary=Vocabulary("unigram", pairs=500),
+            search=replace(self.search, rows=8),
+            workers=0,
+        )
+
+
+@dataclass
+class TranslationData:
+    """Training pairs as ids, their plan, and the tokenizer."""
+
+    store: TokenizedPairs
+    plan: Plan
+    tokenizer: Tokenizer
+    workers: int = 0
+
+    @property
+    def fingerprint(self) -> dict[str, str | int]:
+        """The pairs, the tokenizer and the plan."""
+        return {**self.store.fingerprint, "plan": self.plan.fingerprint}
+
+    def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
+        """This host's rows of batch `start` and all after it."""
+        place = {"start": start, "host": host, "hosts": hosts}
+        return batches(self.store, self.plan, seed=seed, workers=self.workers, **place)
+
+    def save(self, folder: epath.Path) -> None:
+        """The tokenizer."""
+        self.tokenizer.save(folder)
+
+    def describe(self) -> str:
+        """Pairs, steps an epoch, how full the rows are, what was left out."""
+        plan = self.plan
+        left = f", {plan.left_out:,} too long and left out" if plan.left_out else ""
+        return (
+            f"{len(self.store):,} pairs{left}; {plan.steps_per_epoch:,} steps an epoch, "
+            f"batches {plan.fill:.0%} full of target tokens"
+        )

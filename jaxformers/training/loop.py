@@ -1,0 +1,249 @@
+"""The training loop: mesh -> data -> state -> step, step, step -> checkpoint, metrics, report.
+
+It reads top to bottom. What a run leaves in its folder: `experiment.json`, `tokenizer/`,
+`checkpoints/`, `metrics.jsonl`, `log.txt`, event files, `model/` (the final weights, for
+`from_pretrained`) and `report.md`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxformers.costs import chip_for, model_flops
+from jaxformers.errors import UserError
+from jaxformers.sharding import make_mesh, path_text, put_batch
+from jaxformers.tasks.base import Evaluation
+from jaxformers.training import runs
+from jaxformers.training.checkpoints import Checkpointer
+from jaxformers.training.experiment import Experiment
+from jaxformers.training.folder import RunLock
+from jaxformers.training.metrics_log import MetricsLog
+from jaxformers.training.report import report_run
+from jaxformers.training.signals import StopSignals
+from jaxformers.training.state import TrainState, init_state, state_shardings
+from jaxformers.training.step import jit_step, make_step, make_transformation
+
+IN_FLIGHT = 2  # more unfinished steps than this can deadlock emulated devices, and help nobody
+
+
+class Diverged(UserError):
+    """A loss or gradient that is not a number; the last checkpoint before it stands."""
+
+
+@dataclass
+class RunResult:
+    """How a run ended."""
+
+    folder: epath.Path
+    step: int
+    finished: bool
+    evaluation: Evaluation | None = None
+    losses: dict[int, float] = field(default_factory=dict)
+    """Loss of each step made in this start."""
+    variables: Any = None
+    """The final weights, where they lie on the mesh; None when stopped early."""
+
+
+def train(experiment: Experiment, folder: epath.PathLike | None = None) -> RunResult:
+    """Trains from the newest checkpoint in `folder`, or from the start, to the last step.
+
+    Args:
+        experiment: what to run.
+        folder: where; by default `runs/<name>`.
+
+    Raises:
+        UserError: what a person can mend, in one line; `Diverged` when a number is not finite.
+    """
+    folder = epath.Path(folder or epath.Path("runs") / experiment.name)
+    mesh = make_mesh(experiment.mesh)
+    with RunLock(folder), jax.set_mesh(mesh):
+        runs.check_experiment(folder, experiment)
+        return _Run(experiment, folder, mesh).train()
+
+
+class _Run:
+    """One start of a run."""
+
+    def __init__(self, experiment: Experiment, folder: epath.Path, mesh):
+        self.experiment, self.folder, self.mesh = experiment, folder, mesh
+        self.host, self.hosts = jax.process_index(), jax.process_count()
+        self.model = experiment.task.module(experiment.execution(mesh))
+        # What can be wrong with the mesh is said before any data is read.
+        self.step_fn, self.abstract = jit_step(experiment, self.model, mesh)
+        runs.write_experiment(folder, experiment, main=self.host == 0)
+        self.data = experiment.task.open(folder, experiment.seed, self.host)
+        self.result = RunResult(folder, 0, finished=False)
+        self.notes: list[str] = []
+
+    def train(self) -> RunResult:
+        """Restores, steps to the end or to a signal, then judges and reports."""
+        with Checkpointer(
+            self.folder / "checkpoints", self.experiment.checkpoint, report=self.tell
+        ) as self.checkpoints:
+            state = self.restore() or self.fresh()
+            self.start = self.result.step = int(state.step)
+            with self.open_log() as self.log, StopSignals(self.tell) as self.stop:
+                for note in (*self.notes, self.data.describe()):
+                    self.log.message(note)
+                state = self.steps(state)
+                if self.result.step == self.experiment.steps:
+                    self.finish(state)
+        return self.result
+
+    def tell(self, text: str) -> None:
+        """A line for the person: to the log, or kept until there is one."""
+        log = getattr(self, "log", None)
+        log.message(text) if log is not None else self.notes.append(text)
+
+    # ------------------------------------------------------------------ state
+
+    def restore(self) -> TrainState | None:
+        """The newest good checkpoint's state; refuses one that was trained on other data."""
+        restored = self.checkpoints.restore(self.abstract)
+        if restored is None:
+            return None
+        runs.check_fingerprint(restored.metadata["data"], self.fingerprint(), self.folder)
+        self.tell(f"resumed from step {restored.step}")
+        return restored.state
+
+    def fresh(self) -> TrainState:
+        """A new state, made where it lies."""
+        tx = make_transformation(self.experiment)
+        where = jax.tree.map(lambda leaf: leaf.sharding, self.abstract)
+
+        def make():
+            return init_state(self.experiment.task, self.model, tx, self.experiment)
+
+        return jax.jit(make, out_shardings=where)()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the batches depend on."""
+        return {**self.data.fingerprint, "seed": self.experiment.seed}
+
+    def save(self, step: int, state: TrainState, *, wait: bool = False) -> None:
+        """Writes a checkpoint, once all steps up to it are known to be finite."""
+        metadata = {"data": self.fingerprint(), "experiment": runs.record(self.experiment)}
+        self.checkpoints.save(step, state, metadata, wait=wait)
+
+    # ------------------------------------------------------------------ steps
+
+    def steps(self, state: TrainState) -> TrainState:
+        """Steps until the end or a signal; saves and evaluates when they are due."""
+        e, self.flying = self.experiment, deque()
+        batches = self.data.batches(e.seed, self.start, self.host, self.hosts)
+        try:
+            for step in range(self.start + 1, e.steps + 1):
+                began = time.perf_counter()
+                batch = next(batches)
+                waited = time.perf_counter() - began
+                state, metrics = self.step_fn(state, put_batch(batch, self.mesh, self.hosts))
+                self.flying.append((step, metrics, e.task.units(batch) * self.hosts, waited))
+                self.land(IN_FLIGHT)
+                last, stopping = step == e.steps, self.stop.reached(step)
+                if last or stopping or step % e.checkpoint.every == 0:
+                    self.land(0)
+                    self.save(step, state)
+                if e.evaluate_every and step % e.evaluate_every == 0 and not last:
+                    self.evaluate(step, state)
+                if stopping:
+                    break
+        finally:
+            batches.close()
+        self.land(0)
+        self.checkpoints.wait()
+        return state
+
+    def land(self, left: int) -> None:
+        """Waits until at most `left` steps are in flight; logs those that arrived."""
+        while len(self.flying) > left:
+            step, metrics, units, waited = self.flying.popleft()
+            metrics = jax.device_get(metrics)
+            squares = metrics.pop("squared_norms")
+            values = {name: float(value) for name, value in metrics.items()}
+            if not np.isfinite([values["loss"], values["grad_norm"]]).all():
+                raise Diverged(self.diverged(step, values, squares))
+            self.result.step, self.result.losses[step] = step, values["loss"]
+            self.log.step(step, values, units, waited)
+
+    def diverged(self, step: int, values: dict[str, float], squares: np.ndarray) -> str:
+        """What broke, where, and what is left."""
+        leaves = jax.tree_util.tree_leaves_with_path(self.abstract.params)
+        bad = [path_text(p) for (p, _), s in zip(leaves, squares, strict=True) if not np.isfinite(s)]
+        names = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        self.checkpoints.wait()
+        kept = self.checkpoints.steps()
+        return (
+            f"step {step} (batch {step - 1} of seed {self.experiment.seed}): the loss is "
+            f"{values['loss']:g}; gradients not finite: {names or 'none'}; "
+            + (f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint was made")
+            + "; lower the learning rate or set --clip-norm, then start again"
+        )
+
+    # ------------------------------------------------------------------ results
+
+    def variables(self, state: TrainState) -> dict[str, Any]:
+        """What is evaluated: the moving average where there is one."""
+        return {**state.variables, "params": state.params if state.ema is None else state.ema}
+
+    def evaluate(self, step: int, state: TrainState) -> None:
+        """An evaluation on the development set, noted beside the checkpoint for keep-best."""
+        self.land(0)
+        found = self.experiment.task.evaluate(
+            self.model, self.variables(state), self.data, final=False
+        )
+        self.log.scalars(step, found.metrics)
+        self.checkpoints.set_metrics(step, found.metrics)
+
+    def finish(self, state: TrainState) -> None:
+        """The final weights: averaged, exported, evaluated, reported."""
+        e, variables = self.experiment, self.variables(state)
+        if e.average_last:
+            variables["params"] = self.checkpoints.average(self.abstract.params, e.average_last)
+        self.result.variables, self.result.finished = variables, True
+        runs.export(self.folder, self.model, variables, self.data, main=self.host == 0)
+        self.log.message("evaluating")
+        found = e.task.evaluate(self.model, variables, self.data, final=True)
+        self.log.scalars(self.result.step, found.metrics)
+        self.checkpoints.set_metrics(self.result.step, found.metrics)
+        self.result.evaluation = found
+        if self.host == 0:
+            report_run(self.folder, e, self.result)
+
+    def open_log(self) -> MetricsLog:
+        """The log, with what it needs to tell rates and the share of the chips' peak."""
+        e, devices = self.experiment, self.mesh.devices.flat
+        chip = chip_for(devices[0].device_kind)
+        return MetricsLog(
+            self.folder,
+            e.logging,
+            total_steps=e.steps,
+            start_step=self.start,
+            unit=e.task.unit,
+            flops_per_step=step_flops(e) if chip else None,
+            chips=self.mesh.size,
+            peak=chip.peak_bf16 * self.mesh.size if chip else None,
+            main=self.host == 0,
+            name=e.name,
+        )
+
+
+def step_flops(experiment: Experiment) -> float:
+    """Model FLOPs of one step: matrix products of the step without rematerialization."""
+    from dataclasses import replace
+
+    plain = replace(experiment, remat="none")
+    model = plain.task.module(plain.execution(make_mesh(plain.mesh)))
+    tx = make_transformation(plain)
+    state = jax.eval_shape(lambda: init_state(plain.task, model, tx, plain))
+    shapes = plain.task.batch_shapes()
+    return sum(model_flops(make_step(plain, model, tx), state, s) for s in shapes) / len(shapes)
+
+
+__all__ = ["Diverged", "RunResult", "state_shardings", "step_flops", "train"]

@@ -1,0 +1,119 @@
+"""A run's folder: what was run, the data it was run on, and its final weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import jax
+from etils import epath
+from jax.experimental import multihost_utils
+
+from jaxformers.data.fingerprint import differences
+from jaxformers.errors import CheckpointError, DataError
+from jaxformers.layers import Execution
+from jaxformers.pretrained import own
+from jaxformers.sharding import MeshConfig, make_mesh
+from jaxformers.tasks.base import TaskData, Variables
+from jaxformers.training.checkpoints import Checkpointer
+from jaxformers.training.config import from_json, to_json
+from jaxformers.training.experiment import Experiment
+from jaxformers.training.step import jit_step
+
+EXPERIMENT, MODEL, CHECKPOINTS = "experiment.json", "model", "checkpoints"
+
+# Changing these changes neither the weights' shapes nor what a step computes.
+FREE = ("name", "steps", "mesh", "logging", "checkpoint", "evaluate_every", "average_last", "remat")
+
+
+def record(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as tagged JSON."""
+    return to_json(experiment)
+
+
+def is_run(folder: epath.PathLike) -> bool:
+    """Whether `folder` is a run's."""
+    return (epath.Path(folder) / EXPERIMENT).exists()
+
+
+def read_experiment(folder: epath.PathLike) -> Experiment:
+    """The experiment of a run.
+
+    Raises:
+        CheckpointError: the folder is no run's.
+    """
+    path = epath.Path(folder) / EXPERIMENT
+    if not path.exists():
+        raise CheckpointError(f"{folder} is not a run's folder: it has no {EXPERIMENT}")
+    return from_json(json.loads(path.read_text()))
+
+
+def write_experiment(folder: epath.Path, experiment: Experiment, *, main: bool) -> None:
+    """Keeps the experiment in the run's folder."""
+    if main:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / EXPERIMENT).write_text(json.dumps(record(experiment), indent=1))
+
+
+def check_experiment(folder: epath.Path, experiment: Experiment) -> None:
+    """Refuses to go on in a folder where another experiment has checkpoints.
+
+    Raises:
+        CheckpointError: naming the fields that differ and matter.
+    """
+    if not (folder / EXPERIMENT).exists() or not (folder / CHECKPOINTS).exists():
+        return
+    before = read_experiment(folder)
+    changed = [
+        name
+        for name in Experiment.__dataclass_fields__
+        if name not in FREE and getattr(before, name) != getattr(experiment, name)
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{folder} holds another run: {', '.join(changed)} differ; choose another --folder, "
+            "or remove this one to start anew"
+        )
+
+
+def check_fingerprint(saved: dict[str, Any], now: dict[str, Any], folder: epath.Path) -> None:
+    """Refuses to resume on other data.
+
+    Raises:
+        DataError: saying what changed.
+    """
+    if changes := differences(saved, now):
+        raise DataError(
+            f"the data is not what {folder} was trained on: {'; '.join(changes)}; bring the old "
+            "data back, or start in another --folder"
+        )
+
+
+def export(
+    folder: epath.Path, model: Any, variables: Variables, data: TaskData, *, main: bool
+) -> None:
+    """Writes the final weights, and what belongs to them, as `model/`."""
+    if jax.process_count() > 1:
+        variables = multihost_utils.process_allgather(variables, tiled=True)
+    if main:
+        own.save(model, jax.device_get(variables), folder / MODEL)
+        data.save(folder / MODEL)
+
+
+def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tuple[Any, Variables]:
+    """The model of a run and its weights: the final ones, or of the newest good checkpoint."""
+    folder = epath.Path(folder)
+    experiment = read_experiment(folder)
+    if (folder / MODEL).exists():
+        return own.load(folder / MODEL, execution or Execution())
+    one = replace(experiment, mesh=MeshConfig(1, 1, 1))
+    mesh = make_mesh(one.mesh, jax.local_devices()[:1])
+    model = one.task.module(one.execution(mesh))
+    _, abstract = jit_step(one, model, mesh)
+    with Checkpointer(folder / CHECKPOINTS, experiment.checkpoint) as checkpoints:
+        wanted = abstract.params if abstract.ema is None else abstract.ema
+        params = checkpoints.params(wanted)
+    if params is None:
+        raise CheckpointError(f"{folder} has no checkpoint yet")
+    return model, {"params": params}
