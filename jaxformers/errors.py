@@ -1,5 +1,10 @@
 """Errors a person can mend: one line that says what is wrong, where, and what to do."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """A mistake in what the user gave us. The command line prints its one line and exits 2."""
@@ -23,3 +28,24 @@ class WeightsError(UserError):
 
 class CheckpointError(UserError):
     """A run's folder that cannot be written, is in use, or holds no usable checkpoint."""
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """`; did you mean A or B?` of what is closest to `name`, or an empty string.
+
+    Options such as `--task.model.width` are also found by their last part.
+    """
+    name = name.replace("_", "-")
+    last = _last(name)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+    close = close or [k for k in known if _last(k) == last][:3]
+    close = close or [k for k in known if k.startswith(f"{name}.")][:3]
+    close = (
+        close or [k for k in known if difflib.get_close_matches(last, [_last(k)], cutoff=0.8)][:2]
+    )
+    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _last(option: str) -> str:
+    return option.lstrip("-").split(".")[-1]

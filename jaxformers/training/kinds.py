@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 import typing
@@ -82,7 +83,7 @@ def _switched(value: Any, path: list[str], option: str, name: str) -> Any:
     """`value` with the field at `path` made anew as the dataclass called `name`."""
     old = getattr(value, path[0])
     if len(path) > 1:
-        return dataclasses.replace(value, **{path[0]: _switched(old, path[1:], option, name)})
+        return _with(value, path[0], _switched(old, path[1:], option, name))
     kinds = alternatives(type(value), path[0])
     plain = {re.sub(r"\W|_", "", kind).lower(): kind for kind in kinds}
     kind = plain.get(re.sub(r"\W|_", "", name).lower())
@@ -90,9 +91,16 @@ def _switched(value: Any, path: list[str], option: str, name: str) -> Any:
         names = ", ".join(map(spelled, kinds))
         raise ConfigError(f"{option}: {name!r} is not one of {names}")
     try:
-        return dataclasses.replace(value, **{path[0]: _made(kinds[kind], old)})
+        return _with(value, path[0], _made(kinds[kind], old))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{option} {spelled(kind)}: {error}") from error
+
+
+def _with(owner: Any, name: str, value: Any) -> Any:
+    """`owner` with one field changed, its checks left to when all options are in."""
+    changed = copy.copy(owner)
+    object.__setattr__(changed, name, value)
+    return changed
 
 
 def _made(cls: type | None, old: Any) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import itertools
 import os
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from jaxformers.errors import ConfigError
+from jaxformers.errors import ConfigError, did_you_mean
 from jaxformers.training.kinds import alternatives, spelled, switch_kinds
 
 T = TypeVar("T")
@@ -119,7 +118,7 @@ def _one_line(boxes: str, args: list[str], default: Any, also: Sequence[str]) ->
         r"invalid choice '(.*)' for argument '(.*)'\. Expected one of (.*)\.", text
     ):
         choices = re.findall(r"'([^']*)'", found[3])
-        return f"{found[2]}: {found[1]!r} is not one of {', '.join(choices)}" + near(
+        return f"{found[2]}: {found[1]!r} is not one of {', '.join(choices)}" + did_you_mean(
             found[1], choices
         )
     if found := re.search(r"Missing value for argument '(.*)'\. Expected (\d+) values", text):
@@ -135,7 +134,7 @@ def _unknown(token: str, args: list[str], known: list[str]) -> str:
     """What to say of an option, or of a value, that belongs to no field."""
     if token.startswith("-"):
         name = token.split("=")[0]
-        return f"unknown option {name}" + (near(name, known) or "; --help lists all")
+        return f"unknown option {name}" + (did_you_mean(name, known) or "; --help lists all")
     before = [_dashed(a) for a in args[: args.index(token)] if a.startswith("--")][-1:]
     if before and _negated(before[0]) in known:
         return (
@@ -143,7 +142,7 @@ def _unknown(token: str, args: list[str], known: list[str]) -> str:
         )
     if before and "=" not in token:
         return f"{before[0]}: {token!r} is one value too many"
-    mend = near(f"--{token.split('=')[0]}", known) or "; options begin with --"
+    mend = did_you_mean(f"--{token.split('=')[0]}", known) or "; options begin with --"
     return f"unexpected argument {token!r}{mend}"
 
 
@@ -155,24 +154,6 @@ def _dashed(argument: str) -> str:
 def _negated(option: str) -> str:
     path, _, name = option.rpartition(".")
     return f"{path}.no-{name}" if path else option.replace("--", "--no-", 1)
-
-
-def near(name: str, known: Sequence[str]) -> str:
-    """`; did you mean A or B?` of what is closest to `name`, or an empty string."""
-    name = name.replace("_", "-")
-    last = _last(name)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-    close = close or [k for k in known if _last(k) == last][:3]
-    close = close or [k for k in known if k.startswith(f"{name}.")][:3]
-    close = (
-        close or [k for k in known if difflib.get_close_matches(last, [_last(k)], cutoff=0.8)][:2]
-    )
-    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
-
-
-def _last(option: str) -> str:
-    return option.lstrip("-").split(".")[-1]
 
 
 def _bad_value(option: str, problem: str, usage: str, args: list[str], default: Any) -> str:

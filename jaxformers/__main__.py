@@ -1,0 +1,8 @@
+"""`python -m jaxformers` is the `jaxformers` command."""
+
+import sys
+
+from jaxformers.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

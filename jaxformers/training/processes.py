@@ -1,0 +1,189 @@
+"""A pod of processes on this machine: the same program as on a real one, over gloo.
+
+`launch` starts the processes, each told its place by environment variables; `join`, called by
+each before JAX is used, connects them. The same variables start a pod by hand, one process on
+each of several hosts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from jaxformers.errors import ConfigError
+
+PROCESS = "JAXFORMERS_PROCESS"
+PROCESSES = "JAXFORMERS_PROCESSES"
+COORDINATOR = "JAXFORMERS_COORDINATOR"
+DEVICES = "JAXFORMERS_DEVICES"
+PARENT = "JAXFORMERS_PARENT"
+GRACE = 5.0
+"""Seconds that the others may take to end by themselves once one has died."""
+
+
+def launch(count: int, argv: Sequence[str], devices: int = 1) -> int:
+    """Runs `jaxformers ARGV` as `count` processes of `devices` CPU devices each; exit status.
+
+    Process 0 has the terminal; the others are silent, and what they wrote to standard error is
+    shown when one of them is the first to fail. SIGINT and SIGTERM reach every process once. When
+    one dies the rest are ended; the status is that of the first to fail, 128 + its signal if that
+    ended it.
+
+    Raises:
+        ConfigError: fewer than one process.
+    """
+    if count < 1:
+        raise ConfigError(f"--processes: {count} is not at least 1")
+    with contextlib.ExitStack() as stack:
+        errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
+        port, children = _free_port(), []
+        stack.callback(_end, children)
+        for process in range(count):
+            environment = _environment(process, count, port, devices)
+            children.append(_start(argv, environment, errors[process] if process else None))
+        stack.enter_context(_forwarding(children))
+        first = _wait(children)
+    status = children[first].returncode
+    if first and status:
+        _show(first, status, errors[first])
+    return 128 - status if status < 0 else status
+
+
+def join() -> bool:
+    """Connects this process to the others that its environment names; False when it is alone.
+
+    Call it before JAX looks for devices.
+
+    Raises:
+        ConfigError: variables that do not fit together, or processes that do not come.
+    """
+    if PROCESSES not in os.environ:
+        return False
+    import jax
+
+    _end_with_parent()
+    process, count, coordinator = _place()
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        jax.config.update("jax_num_cpu_devices", int(os.environ.get(DEVICES, "1")))
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(coordinator, count, process, heartbeat_timeout_seconds=10)
+    return True
+
+
+def _place() -> tuple[int, int, str]:
+    """(process, processes, coordinator) from the environment."""
+    try:
+        process, count = int(os.environ[PROCESS]), int(os.environ[PROCESSES])
+        coordinator = os.environ[COORDINATOR]
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"{PROCESSES} is set, so {PROCESS} (a number) and {COORDINATOR} (host:port of process "
+            f"0) must be too: {error}"
+        ) from error
+    if not 0 <= process < count:
+        raise ConfigError(f"{PROCESS}={process} is not below {PROCESSES}={count}")
+    return process, count, coordinator
+
+
+def _environment(process: int, count: int, port: int, devices: int) -> dict[str, str]:
+    ours = {
+        PROCESS: str(process),
+        PROCESSES: str(count),
+        COORDINATOR: f"127.0.0.1:{port}",
+        DEVICES: str(devices),
+        PARENT: str(os.getpid()),
+        "JAX_PLATFORMS": "cpu",
+    }
+    return {**os.environ, **ours}
+
+
+def _start(argv: Sequence[str], environment: dict, errors: IO | None) -> subprocess.Popen:
+    # A session of its own: the terminal's Ctrl-C must reach it once, through us, not twice.
+    return subprocess.Popen(
+        [sys.executable, "-m", "jaxformers", *argv],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=None if errors is None else subprocess.DEVNULL,
+        stderr=errors,
+        start_new_session=True,
+    )
+
+
+def _wait(children: list[subprocess.Popen]) -> int:
+    """Waits for all, or for one to fail and the rest to be ended; which one decides the status."""
+    while True:
+        codes = [child.poll() for child in children]
+        failed = [i for i, code in enumerate(codes) if code]
+        if failed:
+            deadline = time.monotonic() + GRACE
+            while None in [c.poll() for c in children] and time.monotonic() < deadline:
+                time.sleep(0.05)
+            return failed[0]
+        if None not in codes:
+            return 0
+        time.sleep(0.05)
+
+
+def _end(children: list[subprocess.Popen]) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.kill()
+    for child in children:
+        child.wait()
+
+
+@contextlib.contextmanager
+def _forwarding(children: list[subprocess.Popen]) -> Iterator[None]:
+    """Hands SIGINT and SIGTERM on to every process, which save and stop by themselves."""
+
+    def forward(number, _frame):
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show(process: int, status: int, errors: IO) -> None:
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").splitlines()
+    ended = f"by signal {-status}" if status < 0 else f"with status {status}"
+    print(f"process {process} ended {ended}; it said last:", file=sys.stderr)
+    print("\n".join(lines[-20:]), file=sys.stderr)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that launched it is gone, so that none is left over."""
+    parent = os.environ.get(PARENT)
+    if parent is None:
+        return
+
+    def watch():
+        while os.getppid() == int(parent):
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="launcher watch").start()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
