@@ -2,8 +2,11 @@
 
 from jaxformers.data.assembly import Batch, Plan
 from jaxformers.data.bucketing import Bucketing, BucketingPlan
+from jaxformers.data.fingerprint import differences, fingerprint
+from jaxformers.data.packing import Packing, PackingPlan
 from jaxformers.data.pairs import ListedPairs, Pairs, PairSource, sentences
 from jaxformers.data.pipeline import batches
+from jaxformers.data.prepare import prepare
 from jaxformers.data.sources import AlignedFiles, BundledPairs, TfdsPairs, TsvPairs
 from jaxformers.data.tokenized import SpecialIds, TokenizedPairs
 
@@ -14,6 +17,8 @@ __all__ = [
     "BucketingPlan",
     "BundledPairs",
     "ListedPairs",
+    "Packing",
+    "PackingPlan",
     "PairSource",
     "Pairs",
     "Plan",
@@ -22,5 +27,8 @@ __all__ = [
     "TokenizedPairs",
     "TsvPairs",
     "batches",
+    "differences",
+    "fingerprint",
+    "prepare",
     "sentences",
 ]

@@ -80,23 +80,29 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _builder_folder(config: TfdsPairs) -> epath.Path:
-    """The folder of the set's newest version, or `data_dir` where it is itself such a folder."""
-    data_dir = config.data_dir or default_data_dir()
-    root = epath.Path(data_dir).expanduser()
-    if config.data_dir and (root / INFO_FILE).exists():
-        return root
-    name, _, version = config.name.partition(":")
+def prepared_folder(name: str, root: epath.Path) -> epath.Path | None:
+    """The folder of the newest (or the named) version of a set under `root`, if it is there."""
+    name, _, version = name.partition(":")
     parent = root.joinpath(*name.split("/"))
     versions = parent.iterdir() if parent.is_dir() else ()
     ready = [folder for folder in versions if _numbers(folder) and (folder / INFO_FILE).exists()]
     ready = [folder for folder in ready if version in ("", folder.name)]
-    if not ready:
+    return max(ready, key=_numbers, default=None)
+
+
+def _builder_folder(config: TfdsPairs) -> epath.Path:
+    """The folder of the set, which may be `data_dir` itself."""
+    data_dir = config.data_dir or default_data_dir()
+    root = epath.Path(data_dir).expanduser()
+    if config.data_dir and (root / INFO_FILE).exists():
+        return root
+    folder = prepared_folder(config.name, root)
+    if folder is None:
         raise DataError(
             f"{config.name} is not prepared in {data_dir}; "
             f"run: jaxformers prepare {config.name} --data-dir {data_dir}"
         )
-    return max(ready, key=_numbers)
+    return folder
 
 
 def _numbers(folder: epath.Path) -> tuple[int, ...]:

@@ -99,7 +99,7 @@ class TokenizedPairs:
         """The pairs that `build` wrote into `folder`, memory-mapped."""
         folder = Path(folder)
         meta = json.loads((folder / "meta.json").read_text())
-        sides = [Side(*(np.load(file, mmap_mode="r") for file in _files(folder, s))) for s in SIDES]
+        sides = [Side(*(_mapped(file) for file in _files(folder, s))) for s in SIDES]
         pairs = cls(*sides, SpecialIds(**meta["special"]), meta["fingerprint"])
         pairs._folder = folder
         return pairs
@@ -154,6 +154,11 @@ def _side(rows: Iterable[Sequence[int]], eos: int) -> Side:
     rows = [[*row, eos] for row in rows]
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     return Side(np.fromiter((i for row in rows for i in row), np.int32, offsets[-1]), offsets)
+
+
+def _mapped(file: Path) -> np.ndarray:
+    # A plain view: indexing np.memmap itself costs Python calls.
+    return np.load(file, mmap_mode="r").view(np.ndarray)
 
 
 def _files(folder: Path, side: str) -> tuple[Path, Path]:
