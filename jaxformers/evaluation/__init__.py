@@ -1,0 +1,22 @@
+"""How good a result is, in the measures that papers report, and what they reported."""
+
+from jaxformers.evaluation.bleu import (
+    Bleu,
+    chrf2,
+    compound_split_bleu,
+    corpus_bleu,
+    perplexity,
+    reference_set,
+)
+from jaxformers.evaluation.published import PUBLISHED, Published
+
+__all__ = [
+    "PUBLISHED",
+    "Bleu",
+    "Published",
+    "chrf2",
+    "compound_split_bleu",
+    "corpus_bleu",
+    "perplexity",
+    "reference_set",
+]

@@ -1,0 +1,170 @@
+"""Translation quality: sacreBLEU, chrF2, the tokenised BLEU of the paper, perplexity.
+
+Two BLEUs are told apart. `corpus_bleu` is sacreBLEU on plain text, comparable between papers by
+its signature. `compound_split_bleu` is what "Attention Is All You Need" (section 6.1) and its
+predecessors report: Moses tokens, hyphenated compounds split; 0.5 to 1 higher.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sacrebleu
+from sacrebleu.metrics import BLEU, CHRF
+from sacremoses import MosesPunctNormalizer, MosesTokenizer
+
+from jaxformers.errors import DataError
+
+# A hyphen between two characters that are not spaces. The characters are consumed, as by Perl's
+# s///g, so of a-b-c only the first hyphen is split: the published numbers depend on it.
+COMPOUND = re.compile(r"(\S)-(\S)")
+
+
+@dataclass(frozen=True)
+class Bleu:
+    """A corpus score.
+
+    Attributes:
+        score: 0 to 100.
+        signature: how it was computed, to be quoted beside it.
+        brevity_penalty: factor in (0, 1] for output shorter than the reference; 1 for chrF.
+        precisions: percent of matched 1- to 4-grams; empty for chrF.
+        length_ratio: tokens of the output over tokens of the reference; None for chrF.
+    """
+
+    score: float
+    signature: str
+    brevity_penalty: float = 1.0
+    precisions: tuple[float, ...] = ()
+    length_ratio: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.score:.2f} ({self.signature})"
+
+
+def corpus_bleu(
+    hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = "13a"
+) -> Bleu:
+    """Score detokenised translations by sacreBLEU, one reference each, case kept.
+
+    Raises:
+        DataError: no sentences, or another number of references than of translations.
+    """
+    _check(hypotheses, references)
+    metric = BLEU(tokenize=tokenize)
+    return _bleu(metric, metric.corpus_score(list(hypotheses), [list(references)]))
+
+
+def chrf2(hypotheses: Sequence[str], references: Sequence[str]) -> Bleu:
+    """Score translations by chrF2 (character 6-grams, recall counted twice).
+
+    Raises:
+        DataError: no sentences, or another number of references than of translations.
+    """
+    _check(hypotheses, references)
+    metric = CHRF()
+    score = metric.corpus_score(list(hypotheses), [list(references)]).score
+    return Bleu(score, f"chrF2|{metric.get_signature()}")
+
+
+def compound_split_bleu(
+    hypotheses: Sequence[str], references: Sequence[str], language: str = "de"
+) -> Bleu:
+    """Score detokenised translations as the paper does: case-sensitive BLEU on Moses tokens.
+
+    Both sides: full-width and typographic punctuation to ASCII, the Moses tokenizer of
+    `language`, compounds split (`rich-text` -> `rich ##AT##-##AT## text`); then BLEU of
+    whitespace tokens without smoothing, as multi-bleu does. sacremoses splits final dots as the
+    Moses tokenizer of 2017 did; the one since November 2018 differs in 0.6 % of German lines.
+
+    Raises:
+        DataError: no sentences, or another number of references than of translations.
+    """
+    _check(hypotheses, references)
+    moses = MosesTokenizer(lang=language)
+    split = [[_compound_tokens(line, moses) for line in side] for side in (hypotheses, references)]
+    metric = BLEU(tokenize="none", smooth_method="none", force=True)
+    result = _bleu(metric, metric.corpus_score(split[0], [split[1]]))
+    signature = f"tok:moses-{language}+compound-split|case:mixed|smooth:none"
+    return Bleu(
+        result.score, signature, result.brevity_penalty, result.precisions, result.length_ratio
+    )
+
+
+def split_compounds(line: str) -> str:
+    """Split hyphenated words of a tokenised line: `a-b` -> `a ##AT##-##AT## b`."""
+    return COMPOUND.sub(r"\1 ##AT##-##AT## \2", line)
+
+
+def reference_set(pair: str = "en-de", name: str = "wmt14/full") -> tuple[list[str], list[str]]:
+    """Return the sources and references of a test set that sacreBLEU knows.
+
+    `wmt14/full` is newstest2014 with all 3,003 sentences, as in the paper; plain `wmt14` lacks
+    some. Its files are taken from sacreBLEU's cache, or fetched where a network allows.
+
+    Args:
+        pair: source and target language, as `en-de`.
+        name: sacreBLEU's name of the set; `wmt13` is the paper's development set.
+
+    Raises:
+        DataError: no such set or pair, or it is neither cached nor within reach.
+    """
+    known = sacrebleu.get_langpairs_for_testset(name)
+    if pair not in known:
+        kind = f"language pairs {', '.join(known)}" if known else "no test set of that name"
+        raise DataError(f"test set {name} {pair}: sacreBLEU has {kind}; name one it has")
+    try:
+        source, *references = sacrebleu.download_test_set(name, pair)[:2]
+    except (OSError, SystemExit, EOFError) as error:
+        raise DataError(
+            f"test set {name} {pair} cannot be fetched ({error}) and is not in "
+            f"{sacrebleu.SACREBLEU_DIR}; where a network is, run `sacrebleu -t {name} -l {pair} "
+            "--echo src`, then copy that folder here"
+        ) from error
+    return _lines(source), _lines(references[0])
+
+
+def perplexity(total_nll: float, tokens: float) -> float:
+    """Perplexity of `tokens` tokens whose negative log-likelihoods (nats) sum to `total_nll`."""
+    if tokens <= 0:
+        raise DataError(f"perplexity over {tokens} tokens; the evaluation data is empty")
+    try:
+        return math.exp(total_nll / tokens)
+    except OverflowError:
+        return math.inf
+
+
+def _bleu(metric: BLEU, result: Any) -> Bleu:
+    return Bleu(
+        result.score,
+        f"BLEU|{metric.get_signature()}",
+        result.bp,
+        tuple(result.precisions),
+        result.sys_len / result.ref_len if result.ref_len else 0.0,
+    )
+
+
+def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    if isinstance(hypotheses, str) or isinstance(references, str):
+        raise TypeError("hypotheses and references are sequences of sentences, not one string")
+    if not hypotheses or len(hypotheses) != len(references):
+        raise DataError(
+            f"{len(hypotheses)} translations for {len(references)} references; "
+            "BLEU needs as many lines on both sides, at least one"
+        )
+
+
+def _compound_tokens(line: str, moses: MosesTokenizer) -> str:
+    """One line as tokens joined by single spaces."""
+    for pattern, replacement in MosesPunctNormalizer.REPLACE_UNICODE_PUNCTUATION:
+        line = re.sub(pattern, replacement, line)
+    return split_compounds(moses.tokenize(line, return_str=True))
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").rstrip("\n").split("\n")
