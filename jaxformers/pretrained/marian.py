@@ -1,0 +1,133 @@
+"""MarianMT (Junczys-Dowmunt et al. 2018) as Hugging Face publishes it, in and out.
+
+What comes in agrees with `MarianMTModel` on its logits, and what goes out is loaded by it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jaxformers.errors import WeightsError
+from jaxformers.layers import Execution, sinusoids
+from jaxformers.models import Transformer, TransformerConfig
+from jaxformers.pretrained import families, folder
+from jaxformers.pretrained.marian_config import inexpressible, read_config, write_config
+from jaxformers.pretrained.names import Entry, NameMap, each
+from jaxformers.pretrained.torch_names import attention, linear, norm
+from jaxformers.pretrained.transforms import Flat
+
+GENERATION = "generation_config.json"
+TABLE = "params/token_embedding/table"
+POSITIONS = tuple(f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder"))
+ROUNDED = 2e-3  # of a sinusoid kept in bfloat16 or float16
+
+
+def _layer(theirs: str, ours: str, **attentions: str) -> tuple[Entry, ...]:
+    """The entries of a stack's layers."""
+    theirs, ours = f"{theirs}.layers.{{layer}}.", f"{ours}/blocks/"
+    norms = {f"{name}_norm": f"{other}_layer_norm" for name, other in attentions.items()}
+    parts = (
+        *each(attention, **attentions),
+        *each(norm, **norms, feed_forward_norm="final_layer_norm"),
+        *linear("fc1", "feed_forward/up"),
+        *linear("fc2", "feed_forward/down"),
+    )
+    return tuple(part.under(theirs, ours) for part in parts)
+
+
+MARIAN = NameMap(
+    (
+        Entry(
+            (
+                "model.shared.weight",
+                "model.encoder.embed_tokens.weight",
+                "model.decoder.embed_tokens.weight",
+                "lm_head.weight",
+            ),
+            TABLE,
+        ),
+        Entry("final_logits_bias", "params/logits_bias", Flat(lead=1), default=0.0),
+        *_layer("model.encoder", "params/encoder", self_attention="self_attn"),
+        *_layer(
+            "model.decoder",
+            "params/decoder",
+            self_attention="self_attn",
+            cross_attention="encoder_attn",
+        ),
+    ),
+    ignored=(
+        *map(re.escape, POSITIONS),
+        r"model\.(encoder|decoder)\.embed_positions\.position_ids",
+    ),
+)
+
+
+def load(path: Any, execution: Execution = Execution()) -> tuple[Transformer, dict[str, Any]]:
+    """The model in a published folder, and its variables as `execution` stores them.
+
+    Raises:
+        WeightsError: a damaged file, what is not supported, or tensors that do not fit; one line.
+    """
+    path = epath.Path(path)
+    config = folder.read_json(path / folder.CONFIG)
+    generation = path / GENERATION
+    said = folder.read_json(generation) if generation.exists() else None
+    model = Transformer(read_config(config, said, str(path / folder.CONFIG)), execution)
+    tensors = folder.Tensors(path)
+    leaves = MARIAN.read(tensors, families.variable_shapes(model))
+    _check_positions(tensors, model.config)
+    return model, families.loaded(model, leaves)
+
+
+def _check_positions(tensors: folder.Tensors, config: TransformerConfig) -> None:
+    """A table of positions in the file must be the sinusoids that the model computes."""
+    for name in (name for name in POSITIONS if name in tensors.shapes):
+        table = tensors.read(name)
+        wanted = sinusoids(config.max_length, config.width, "marian")
+        if table.shape != wanted.shape or np.abs(table - wanted).max() > ROUNDED:
+            raise WeightsError(f"{tensors.place}: {name} does not hold Marian's sinusoids")
+
+
+def why_not(model: Transformer, variables: families.Variables) -> str | None:
+    """Why the model cannot be a MarianMT, exactly; None when it can."""
+    config = getattr(model, "config", None)
+    if not isinstance(config, TransformerConfig):
+        return "it is no translation Transformer"
+    if reason := inexpressible(config):
+        return reason
+    table = families.flatten(variables)[TABLE]
+    if config.zero_pad and np.any(np.asarray(table[config.pad_id])):
+        return "zero_pad hides a padding row that is not zero, and MarianMT would use it"
+    return None
+
+
+def save(
+    model: Transformer, variables: families.Variables, path: Any, tokenizer: Any = None
+) -> None:
+    """Writes a folder that `MarianMTModel.from_pretrained` loads; what was not there is zeros.
+
+    Raises:
+        WeightsError: a model that MarianMT cannot express exactly, naming the field.
+    """
+    leaves = families.published(model, variables)
+    if reason := why_not(model, variables):
+        raise WeightsError(
+            f"cannot save as MarianMT: {reason}; the format 'jaxformers' keeps everything"
+        )
+    full = Transformer(replace(model.config, attention_bias=True, logits_bias=True))
+    shapes = families.variable_shapes(full)
+    leaves = {
+        p: leaves[p] if p in leaves else np.zeros(shape, np.float32) for p, shape in shapes.items()
+    }
+    config, generation = write_config(model.config)
+    files = {
+        folder.WEIGHTS: folder.to_bytes(MARIAN.write(leaves)),
+        GENERATION: folder.json_bytes(generation),
+        folder.CONFIG: folder.json_bytes(config),
+    }
+    folder.write_folder(path, files, tokenizer)

@@ -1,0 +1,96 @@
+"""How a tensor of a file becomes a variable of ours, and back: small reversible objects.
+
+Each is led by the shape of our variable, so that a format need not repeat heads or widths.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """One tensor of theirs to one or several of ours, and back.
+
+    The shapes are those of our variables, of one layer where they are stacked.
+    """
+
+    def their_shape(self, *ours: Shape) -> Shape:
+        """The shape of their tensor."""
+        ...
+
+    def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
+        """Our arrays, of the shapes `ours`."""
+        ...
+
+    def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
+        """Their tensor."""
+        ...
+
+
+@dataclass(frozen=True)
+class Same:
+    """The same array on both sides."""
+
+    def their_shape(self, *ours: Shape) -> Shape:
+        """Ours."""
+        return ours[0]
+
+    def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
+        """As it is."""
+        return (theirs,)
+
+    def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
+        """As it is."""
+        return ours[0]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """PyTorch's `weight [out, in]` and our kernel `[*inputs, *outputs]`, of `inputs` dimensions.
+
+    One input dimension serves plain layers and query, key and value `[D, H, K]`; two serve the
+    output projection of attention `[H, K, D]`.
+    """
+
+    inputs: int = 1
+
+    def their_shape(self, *ours: Shape) -> Shape:
+        """`[out, in]`."""
+        return math.prod(ours[0][self.inputs :]), math.prod(ours[0][: self.inputs])
+
+    def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
+        """Transposed, its sides split."""
+        return (theirs.T.reshape(ours[0]),)
+
+    def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
+        """Its sides joined, transposed."""
+        return ours[0].reshape(math.prod(ours[0].shape[: self.inputs]), -1).T
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Our dimensions in one: the bias `[H, K]` of a projection into heads, theirs `[H * K]`.
+
+    `lead` ones stand before it: theirs `[1, V]` for ours `[V]`.
+    """
+
+    lead: int = 0
+
+    def their_shape(self, *ours: Shape) -> Shape:
+        """`[1, ..., size]`."""
+        return (1,) * self.lead + (math.prod(ours[0]),)
+
+    def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
+        """Reshaped."""
+        return (theirs.reshape(ours[0]),)
+
+    def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
+        """Reshaped."""
+        return ours[0].reshape(self.their_shape(ours[0].shape))
