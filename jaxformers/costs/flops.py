@@ -19,13 +19,15 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 from jax.interpreters.partial_eval import dce_jaxpr
 
-ELEMENTWISE = frozenset(
-    "abs acos acosh add add_any asin asinh atan atan2 atanh cbrt clamp cos cosh digamma div erf "
-    "erf_inv erfc exp exp2 expm1 floor ceil integer_pow is_finite lgamma log log1p logistic max "
-    "min mul neg nextafter pow rem round rsqrt select_n sign sin sinh sqrt square sub tan tanh "
-    "cumsum cumprod cummax cummin cumlogsumexp".split()
+# JAX's primitives that take one operation an element of their result, as names in a line.
+_ELEMENTWISE = (
+    "abs acos acosh add add_any asin asinh atan atan2 atanh cbrt clamp cos cosh cumlogsumexp "
+    "cummax cummin cumprod cumsum digamma div erf erf_inv erfc exp exp2 expm1 floor ceil "
+    "integer_pow is_finite lgamma log log1p logistic max min mul neg nextafter pow rem round "
+    "rsqrt select_n sign sin sinh sqrt square sub tan tanh"
 )
-REDUCTIONS = frozenset("reduce_sum reduce_max reduce_min reduce_prod argmax argmin".split())
+ELEMENTWISE = frozenset(_ELEMENTWISE.split())
+REDUCTIONS = frozenset({"reduce_sum", "reduce_max", "reduce_min", "reduce_prod"})
 
 
 @dataclass
