@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import socket
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from etils import epath
 
@@ -29,6 +32,7 @@ def prepare(name: str, data_dir: Any = None) -> epath.Path:
         return folder
     try:
         builder = _builder(name, root)
+        _check_network(name, builder)
         builder.download_and_prepare()
     except ImportError as error:
         raise DataError(
@@ -51,9 +55,37 @@ def _builder(name: str, root: epath.Path) -> Any:
     if builder_name not in known:
         raise DataError(f"TFDS has no set {builder_name!r}{_near(builder_name, known)}")
     configs = list(tfds.builder_cls(builder_name).builder_configs)
+    if not config and len(configs) > 1:
+        raise DataError(f"TFDS set {builder_name} needs one of {_listed(configs, builder_name)}")
     if config and config not in configs:
         raise DataError(f"TFDS set {builder_name} has no {config!r}{_near(config, configs)}")
     return tfds.builder(name, data_dir=root, file_format="array_record")
+
+
+def _check_network(name: str, builder: Any) -> None:
+    """Fail at once where no host of the set is known: TFDS would try for minutes."""
+    hosts = {urlsplit(url).hostname for url in builder.url_infos} - {None}
+    if hosts and not getproxies() and not any(map(_is_known, sorted(hosts))):
+        raise DataError(_no_network(name))
+
+
+def _is_known(host: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, None))
+    except OSError:
+        return False
+
+
+def _no_network(name: str) -> str:
+    return (
+        f"{name} cannot be downloaded: no network, or its server does not answer. Prepare it "
+        "on a machine with a network and copy the folder"
+    )
+
+
+def _listed(configs: list[str], builder_name: str) -> str:
+    shown = ", ".join(f"{builder_name}/{config}" for config in configs[:8])
+    return shown if len(configs) <= 8 else f"{shown}, ..."
 
 
 def _near(name: str, known: list[str]) -> str:
@@ -71,10 +103,7 @@ def _explain(name: str, error: Exception) -> str:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     if any(_is_network(part) for part in chain):
-        return (
-            f"{name} cannot be downloaded: no network, or its server does not answer. Prepare it "
-            "on a machine with a network and copy the folder"
-        )
+        return _no_network(name)
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"{name} cannot be prepared: {first_line[:300]}"
 

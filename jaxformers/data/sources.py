@@ -103,7 +103,8 @@ class _TsvPairs(Pairs):
         self._lines = lines
         self._columns = config.source_column, config.target_column
         name = f"{config.path}, columns {config.source_column} and {config.target_column}"
-        self.fingerprint = {"source": name, "pairs": len(lines), "content": lines.digest}
+        content = hashlib.sha256(f"{lines.digest} {self._columns}".encode()).hexdigest()
+        self.fingerprint = {"source": name, "pairs": len(lines), "content": content}
 
     def __len__(self) -> int:
         return len(self._lines)

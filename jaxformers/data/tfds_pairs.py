@@ -124,11 +124,13 @@ def _data_source(config: TfdsPairs, folder: epath.Path) -> Any:
             f"{config.name} has no feature {', '.join(sorted(missing))}: "
             f"it has {', '.join(sorted(builder.info.features))}"
         )
-    if config.split.split("[")[0] not in builder.info.splits:
+    named = {part.partition("[")[0].strip() for part in config.split.split("+")}
+    if not named <= set(builder.info.splits):
         raise DataError(
             f"{config.name} has no split {config.split!r}: it has {', '.join(builder.info.splits)}"
         )
     try:
         return builder.as_data_source(split=config.split)
     except (ValueError, AssertionError) as error:
-        raise DataError(f"split {config.split!r} of {config.name}: {error}") from None
+        reason = str(error).splitlines()[0]
+        raise DataError(f"split {config.split!r} of {config.name}: {reason}") from None

@@ -87,8 +87,8 @@ class TokenizedPairs:
         if not len(pairs):
             raise DataError(f"{pairs.fingerprint['source']} holds no pair")
         fingerprint = {**pairs.fingerprint, "tokenizer": tokenizer.fingerprint}
-        key = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:24]
-        folder = cache_folder(cache) / "pairs" / key
+        key = f"{fingerprint['content']} {fingerprint['tokenizer']}"
+        folder = cache_folder(cache) / "pairs" / hashlib.sha256(key.encode()).hexdigest()[:24]
         with _locked(folder):
             if not _complete(folder):
                 _write(folder, pairs, tokenizer, fingerprint, progress)
