@@ -14,7 +14,7 @@ from etils import epath
 from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
 from jaxformers.pretrained import folder, marian, own
-from jaxformers.pretrained.families import Variables
+from jaxformers.pretrained.families import PLAIN, Variables
 from jaxformers.pretrained.hub import fetch
 from jaxformers.pretrained.marian_config import MODEL_TYPE
 
@@ -25,7 +25,7 @@ LOADERS = {MODEL_TYPE: marian.load}
 
 
 def load_pretrained(
-    path_or_name: Any, execution: Execution = Execution()
+    path_or_name: Any, execution: Execution = PLAIN
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The model in a published folder and its variables `{"params": ...}`, float32 `jax.Array`s.
 

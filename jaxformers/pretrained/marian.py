@@ -60,14 +60,11 @@ MARIAN = NameMap(
             cross_attention="encoder_attn",
         ),
     ),
-    ignored=(
-        *map(re.escape, POSITIONS),
-        r"model\.(encoder|decoder)\.embed_positions\.position_ids",
-    ),
+    ignored=tuple(map(re.escape, POSITIONS)),
 )
 
 
-def load(path: Any, execution: Execution = Execution()) -> tuple[Transformer, dict[str, Any]]:
+def load(path: Any, execution: Execution = families.PLAIN) -> tuple[Transformer, dict[str, Any]]:
     """The model in a published folder, and its variables as `execution` stores them.
 
     Raises:
@@ -100,8 +97,8 @@ def why_not(model: Transformer, variables: families.Variables) -> str | None:
         return "it is no translation Transformer"
     if reason := inexpressible(config):
         return reason
-    table = families.flatten(variables)[TABLE]
-    if config.zero_pad and np.any(np.asarray(table[config.pad_id])):
+    table = families.flatten(variables).get(TABLE)
+    if config.zero_pad and table is not None and np.any(np.asarray(table[config.pad_id])):
         return "zero_pad hides a padding row that is not zero, and MarianMT would use it"
     return None
 

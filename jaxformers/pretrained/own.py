@@ -22,7 +22,7 @@ from jaxformers.pretrained import families, folder, names
 FORMAT = "jaxformers"
 
 
-def load(path: Any, execution: Execution = Execution()) -> tuple[nn.Module, dict[str, Any]]:
+def load(path: Any, execution: Execution = families.PLAIN) -> tuple[nn.Module, dict[str, Any]]:
     """The model in a folder that `save` wrote, and its variables as `execution` stores them.
 
     Raises:
