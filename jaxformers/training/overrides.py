@@ -134,6 +134,8 @@ def _unknown(token: str, args: list[str], known: list[str]) -> str:
     """What to say of an option, or of a value, that belongs to no field."""
     if token.startswith("-"):
         name = token.split("=")[0]
+        if _dashed(name) in known:
+            return f"{name} cannot be given here; set it in the experiment file"
         return f"unknown option {name}" + (did_you_mean(name, known) or "; --help lists all")
     before = [_dashed(a) for a in args[: args.index(token)] if a.startswith("--")][-1:]
     if before and _negated(before[0]) in known:

@@ -1,0 +1,220 @@
+"""What each verb of the command line does: call the library and print what it says.
+
+A function takes the parsed arguments and the words that name fields of the experiment, and
+returns an exit status or None. The library is imported inside, so that other verbs stay quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import select
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from jaxformers.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from jaxformers.training.experiment import Experiment
+
+REHEARSAL_DEVICES = 8
+
+
+def train(args: argparse.Namespace, fields: list[str]) -> int:
+    """Trains; as several processes when asked."""
+    if args.processes < 1:
+        raise ConfigError(f"--processes: {args.processes} is not at least 1")
+    from jaxformers.training.processes import join
+
+    devices, joined = _devices_each(args.processes) if args.rehearse else 1, join()
+    if args.rehearse and args.processes == 1 and not joined:
+        _emulate(devices)
+    experiment = _experiment(args, args.file, fields)
+    with _folder(args, experiment) as folder:
+        if args.processes > 1 and not joined:
+            return _launch(args, fields, folder, devices)
+        return _train_here(experiment, folder)
+
+
+def _train_here(experiment: Experiment, folder: str) -> int:
+    from jaxformers.training.loop import train as run
+
+    result = run(experiment, folder)
+    if not result.finished:
+        print(f"Stopped at step {result.step}; the same command goes on from there.")
+    elif not result.losses:
+        print(
+            f"{folder} was finished before, at step {result.step}; to start anew, remove it or "
+            "give another --folder."
+        )
+    return 0
+
+
+@contextlib.contextmanager
+def _folder(args: argparse.Namespace, experiment: Experiment) -> Iterator[str]:
+    """The run's folder; a rehearsal has one of its own that is gone afterwards."""
+    if args.folder or not args.rehearse:
+        yield args.folder or os.path.join("runs", experiment.name)
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxformers-") as folder:
+        yield folder
+
+
+def _launch(args: argparse.Namespace, fields: list[str], folder: str, devices: int) -> int:
+    from jaxformers.training.processes import launch
+
+    rehearse = ["--rehearse"] if args.rehearse else []
+    command = ["train", args.file, "--folder", folder, *rehearse, *fields]
+    return launch(args.processes, command, devices)
+
+
+def _devices_each(processes: int) -> int:
+    """Emulated devices of each process, so that all together are a multiple of eight or four."""
+    whole = REHEARSAL_DEVICES % processes == 0
+    return REHEARSAL_DEVICES // processes if whole else REHEARSAL_DEVICES // 2
+
+
+def _emulate(devices: int) -> None:
+    """Puts so many emulated CPU devices in place of the machine's own."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    with contextlib.suppress(RuntimeError):  # devices are in use already: a notebook or a test
+        jax.config.update("jax_num_cpu_devices", devices)
+
+
+def _experiment(args: argparse.Namespace, path: str, fields: list[str]) -> Experiment:
+    """The experiment of a file or of a run's folder, with the fields that were given."""
+    from jaxformers.training.overrides import override
+
+    experiment = _loaded(path)
+    if getattr(args, "rehearse", False):
+        experiment = experiment.rehearse()
+    return override(experiment, fields, f"jaxformers {args.verb} {path}", args.known)
+
+
+def _loaded(path: str) -> Experiment:
+    from jaxformers.training.config import load_experiment
+
+    if path.endswith(".py"):
+        return load_experiment(path)
+    from jaxformers.training.runs import is_run, read_experiment
+
+    return read_experiment(path) if is_run(path) else load_experiment(path)
+
+
+def _load_code(args: argparse.Namespace) -> None:
+    """Loads the experiment file whose classes a run names, when one was given."""
+    if args.file:
+        from jaxformers.training.config import load_module
+
+        load_module(args.file)
+
+
+def evaluate(args: argparse.Namespace, fields: list[str]) -> None:
+    """Evaluates runs and prints their metrics."""
+    _load_code(args)
+    from jaxformers.training.evaluate import evaluate as judge
+
+    for name, value in judge(args.run, fields).items():
+        print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
+
+
+def translate(args: argparse.Namespace, fields: list[str]) -> None:
+    """Translates standard input to standard output."""
+    for option in ("beams", "batch"):
+        if getattr(args, option) < 1:
+            raise ConfigError(f"--{option}: {getattr(args, option)} is not at least 1")
+    _load_code(args)
+    from jaxformers.api import translate as translated
+
+    for lines in line_batches(sys.stdin.fileno(), args.batch):
+        wanted = [line for line in lines if line.strip()]
+        found = iter(translated(args.run, wanted, beams=args.beams, alpha=args.alpha))
+        for line in lines:
+            out = next(found) if line.strip() else ""
+            sys.stdout.buffer.write(f"{out}\n".encode())
+        sys.stdout.buffer.flush()
+
+
+def line_batches(source: int, size: int) -> Iterator[list[str]]:
+    """Lines of a file descriptor, at most `size` at a time, given on as soon as there are any.
+
+    Raises:
+        DataError: a line that is not UTF-8, by its number, after the lines before it.
+    """
+    number = 0
+    for block in _blocks(source, size):
+        for start in range(0, len(block), size):
+            lines, fault = _decoded(block[start : start + size], number)
+            number += len(lines)
+            if lines:
+                yield lines
+            if fault:
+                raise fault
+
+
+def _decoded(raw: list[bytes], number: int) -> tuple[list[str], DataError | None]:
+    lines: list[str] = []
+    for line in raw:
+        try:
+            lines.append(line.rstrip(b"\r").decode())
+        except UnicodeDecodeError as error:
+            return lines, DataError(
+                f"standard input, line {number + len(lines) + 1}: not UTF-8 (byte "
+                f"0x{line[error.start]:02x} at position {error.start + 1}); convert it first, "
+                "for example with iconv"
+            )
+    return lines, None
+
+
+def _blocks(source: int, size: int) -> Iterator[list[bytes]]:
+    """Whole lines: all that can be read at once, up to `size` of them or a little more."""
+    rest, ended = b"", False
+    while not ended:
+        data = more = os.read(source, 1 << 16)
+        while more and data.count(b"\n") < size and select.select([source], [], [], 0.01)[0]:
+            more = os.read(source, 1 << 16)
+            data += more
+        ended = not more
+        *lines, rest = (rest + data).split(b"\n")
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]
+
+
+def prepare(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prepares a public data set."""
+    from jaxformers.data.prepare import prepare as prepared
+
+    print(f"prepared {prepared(args.name, args.data_dir)}")
+
+
+def convert(args: argparse.Namespace, fields: list[str]) -> None:
+    """Reads weights in any format we know and writes the published one."""
+    _load_code(args)
+    from jaxformers.api import from_pretrained, save_pretrained
+
+    save_pretrained(*from_pretrained(args.source), args.target)
+    print(f"wrote {args.target}")
+
+
+def describe(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints the network and its parameters."""
+    _load_code(args)
+    from jaxformers.training.describe import describe as described
+
+    print(described(_experiment(args, args.file_or_run, fields), args.devices))
+
+
+def check(args: argparse.Namespace, fields: list[str]) -> int:
+    """Checks an experiment after a change to its model."""
+    _emulate(REHEARSAL_DEVICES)
+    experiment = _experiment(args, args.file, fields)
+    from jaxformers.training.check import check as checked
+
+    return checked(experiment)
