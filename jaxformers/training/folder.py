@@ -63,7 +63,7 @@ class RunLock:
             return self
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if "://" in os.fspath(self.path):
+            if _is_object_store(self.path):
                 self._lock_object()
             else:
                 self._lock_file()
@@ -124,6 +124,10 @@ class RunLock:
         return CheckpointError(
             f"{self.path.parent} is in use by {who}; wait for it, stop it, or use another folder"
         )
+
+
+def _is_object_store(path: epath.Path) -> bool:
+    return "://" in os.fspath(path)
 
 
 def _own_name() -> bytes:

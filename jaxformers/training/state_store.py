@@ -6,7 +6,10 @@ our dataclasses nor optax's tuples are needed to read it, and a part of it can b
 
 from __future__ import annotations
 
+import functools
 import logging
+import sys
+import threading
 from typing import Any
 
 import jax
@@ -30,10 +33,28 @@ class _DropOrbax(logging.Filter):
 logging.getLogger("absl").addFilter(_DropOrbax())
 
 
+@functools.cache
+def _silence_late_writes() -> None:
+    """Drop the tracebacks of writes that end after another one has failed the save.
+
+    Orbax closes its event loop at the first error (a full disk); TensorStore's threads then print
+    that they cannot tell the loop how the other writes went. The first error reaches us anyway.
+    """
+    show = sys.excepthook
+
+    def hook(kind: type, error: BaseException, trace: Any) -> None:
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main or kind is not RuntimeError or str(error) != "Event loop is closed":
+            show(kind, error, trace)
+
+    sys.excepthook = hook
+
+
 class StateStore:
     """Orbax's asynchronous writer and its reader for named arrays."""
 
     def __init__(self):
+        _silence_late_writes()
         # Compression takes eight times as long as writing and saves 8 % of float weights. Writing
         # each replica's slice from its own device compiles a program per shape, which blocks.
         types = ocp.type_handlers

@@ -61,12 +61,13 @@ def test_a_run_killed_anywhere_goes_on_from_its_newest_finished_checkpoint(folde
         lines = []
         checkpointer = Checkpointer(folder, Checkpointing(), report=lines.append)
         restored = checkpointer.restore(abstract(host_state(0, WIDTH)))
-        assert restored is not None
-        assert restored.step >= max(finished, at)
-        assert_equal(restored.state, host_state(restored.step, WIDTH))
-        assert not [line for line in lines if "damaged" in line]
-        at = restored.step
         checkpointer.close()
+        assert not [line for line in lines if "damaged" in line]
+        step = restored.step if restored else 0
+        assert step >= max(finished, at)
+        if restored:
+            assert_equal(restored.state, host_state(step, WIDTH))
+        at = step
     assert at > 5
 
 
@@ -97,7 +98,8 @@ def run_two_processes(folder):
     for child, (out, err) in zip(pair, outputs, strict=True):
         assert child.returncode == 0, err[-3000:]
         assert out.splitlines()[-1] == "done"
-    return [out.splitlines() for out, _ in outputs]
+    # Gloo writes to the standard output too.
+    return [[x for x in out.splitlines() if not x.startswith("[Gloo]")] for out, _ in outputs]
 
 
 def test_two_processes_write_one_checkpoint_that_one_process_reads_and_back(folder):

@@ -210,9 +210,9 @@ def test_a_step_asked_for_by_number_is_used_or_refused(make, folder):
     flip(folder / "20" / "checkpoint.json")
     checkpointer = make()
     assert checkpointer.restore(abstract(host_state(0)), step=10).step == 10
-    with pytest.raises(CheckpointError, match="checkpoint 20 .* is damaged .checkpoint.json"):
+    with pytest.raises(CheckpointError, match=r"checkpoint 20 .* is damaged .checkpoint.json"):
         checkpointer.restore(abstract(host_state(0)), step=20)
-    with pytest.raises(CheckpointError, match="no checkpoint 15 .*; there: 10, 20"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint 15 .*; there: 10, 20"):
         checkpointer.restore(abstract(host_state(0)), step=15)
 
 
@@ -329,7 +329,7 @@ def test_another_model_or_optimizer_is_refused_with_the_first_differing_paths(ma
     other = host_state(0).__class__(**{**vars(host_state(0)), "opt_state": optax.EmptyState()})
     with pytest.raises(CheckpointError, match=r"opt_state/0/count is int32\[\] there and absent"):
         make().restore(abstract(other))
-    with pytest.raises(CheckpointError, match="params/embed/table is float32.24, 16. there"):
+    with pytest.raises(CheckpointError, match=r"params/embed/table is float32\[24, 16\] there"):
         make().params(abstract(wider.params))
 
 
@@ -360,7 +360,7 @@ def test_a_failure_in_the_background_surfaces_at_the_next_call(folder, monkeypat
         checkpointer.save(30, placed(host_state(30), mesh_of(1)), {})
         checkpointer._thread.join()
     calls = {"save": lambda: save(checkpointer, 40)}
-    with pytest.raises(CheckpointError, match="checkpoint 30 to .*: No space left on device"):
+    with pytest.raises(CheckpointError, match=r"checkpoint 30 to .*: No space left on device"):
         calls.get(surfaces_at, lambda: getattr(checkpointer, surfaces_at)())()
     if surfaces_at != "close":
         save(checkpointer, 40)

@@ -1,5 +1,6 @@
 """One run at a time in a folder, and no lock that outlives its owner."""
 
+import contextlib
 import errno
 import json
 import os
@@ -54,7 +55,8 @@ def test_a_folder_in_use_is_refused_and_free_once_its_owner_is_killed(tmp_path, 
         with RunLock(tmp_path):
             pass
     finally:
-        os.killpg(child.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
 
 
@@ -83,7 +85,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(folder_module.os, "open", refuse)
-    with pytest.raises(CheckpointError, match="cannot write .*run.lock: Read-only file system"):
+    with pytest.raises(CheckpointError, match=r"cannot write .*run.lock: Read-only file system"):
         RunLock(tmp_path).__enter__()
 
 
@@ -98,7 +100,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
 )
 def test_a_bucket_is_locked_by_an_owner_file_that_goes_stale(tmp_path, monkeypatch, owner, refused):
     # A folder on the disk stands in for the bucket: only the address tells them apart.
-    monkeypatch.setattr(folder_module.os, "fspath", lambda path: f"gs://bucket{path}")
+    monkeypatch.setattr(folder_module, "_is_object_store", lambda path: True)
     path = epath.Path(tmp_path) / "run.lock"
     if isinstance(owner, dict):
         owner = json.dumps(owner | {"time": time.time() + owner["time"]})
