@@ -129,8 +129,19 @@ class MultiHeadAttention(nn.Module):
         (`model.apply(..., mutable=["probs"])`), and a variable of the collection `perturb` is
         added to them, so that their gradient can be taken. Unasked, neither costs anything.
         """
+        return self.attend(x, *self.keys_values(x if memory is None else memory), mask, train=train)
+
+    def attend(
+        self,
+        x: Float[Array, "B T D"],
+        k: Float[Array, "B H S K"],
+        v: Float[Array, "B H S K"],
+        mask: Mask | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "B T D"]:
+        """`__call__` for keys and values at hand, such as a decoder's cache."""
         q = self.queries(x)
-        k, v = self.keys_values(x if memory is None else memory)
         wanted = self.is_mutable_collection("probs") or self.has_variable("perturb", "probs")
         if not self.is_initializing():
             choose_backend(

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+import jax
+from jaxtyping import Array, Float, Int
 
 from jaxformers.errors import ConfigError
 from jaxformers.layers.attention import Mask, MultiHeadAttention
 from jaxformers.layers.basic import Activation, Dropout, Init, Linear, Norm, activate
 from jaxformers.layers.execution import Execution
 from jaxformers.sharding import constrain
+
+KeysValues = tuple[Float[Array, "B H _ K"], Float[Array, "B H _ K"]]  # what a cache keeps
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,44 @@ class DecoderBlock(_Block):
             x, self.feed_forward_norm, lambda y: self.feed_forward(y, train=train), train=train
         )
         return _sown(self, x)
+
+    def step(
+        self,
+        x: Float[Array, "B T D"],
+        past: KeysValues,
+        memory: KeysValues,
+        at: Int[Array, ""],
+        mask: Mask,
+        cross_mask: Mask,
+    ) -> tuple[Float[Array, "B T D"], KeysValues]:
+        """The block over new tokens only, given what it computed for earlier ones.
+
+        Args:
+            x: the new tokens; in beam search, one for each beam side by side.
+            past: the keys and values `[B, H, S, K]` of all places, those of x not yet written.
+            memory: the keys and values of the encoder's output, from `cross_attention`.
+            at: the place of x's first token in `past`.
+            mask: which places each new token may attend to, itself included.
+            cross_mask: which source tokens it may attend to.
+
+        Returns the block's output, and `past` with x's keys and values written at `at`.
+        """
+
+        def attend_to_past(y):
+            nonlocal past
+            new = self.self_attention.keys_values(y)
+            past = tuple(
+                jax.lax.dynamic_update_slice_in_dim(old, kv, at, axis=2)
+                for old, kv in zip(past, new, strict=True)
+            )
+            return self.self_attention.attend(y, *past, mask)
+
+        def attend_to_memory(y):
+            return self.cross_attention.attend(y, *memory, cross_mask)
+
+        x = self.residual(x, self.self_attention_norm, attend_to_past)
+        x = self.residual(x, self.cross_attention_norm, attend_to_memory)
+        return self.residual(x, self.feed_forward_norm, self.feed_forward), past
 
 
 def _sown(block: nn.Module, x: Array) -> Array:

@@ -221,7 +221,8 @@ class Transformer(nn.Module):
         if c.scale_embedding:
             x = x * jnp.asarray(c.width**0.5, x.dtype)
         if c.positions != "none":
-            table = jnp.asarray(self.position_table(length), x.dtype)
+            rows = length if positions is None else c.max_length
+            table = jnp.asarray(self.position_table(rows), x.dtype)
             x = x + (table[None] if positions is None else jnp.take(table, positions, axis=0))
         return self.drop(x, train=train)
 
