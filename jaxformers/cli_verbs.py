@@ -12,7 +12,7 @@ import os
 import select
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from jaxformers.errors import ConfigError, DataError
@@ -128,16 +128,20 @@ def translate(args: argparse.Namespace, fields: list[str]) -> None:
     for option in ("beams", "batch"):
         if getattr(args, option) < 1:
             raise ConfigError(f"--{option}: {getattr(args, option)} is not at least 1")
-    _load_code(args)
-    from jaxformers.api import translate as translated
-
+    translated = _translator(args)
     for lines in line_batches(sys.stdin.fileno(), args.batch):
-        wanted = [line for line in lines if line.strip()]
-        found = iter(translated(args.run, wanted, beams=args.beams, alpha=args.alpha))
+        found = iter(translated([line for line in lines if line.strip()]))
         for line in lines:
             out = next(found) if line.strip() else ""
             sys.stdout.buffer.write(f"{out}\n".encode())
         sys.stdout.buffer.flush()
+
+
+def _translator(args: argparse.Namespace) -> Callable[[list[str]], list[str]]:
+    _load_code(args)
+    from jaxformers.api import translate as translated
+
+    return lambda lines: translated(args.run, lines, beams=args.beams, alpha=args.alpha)
 
 
 def line_batches(source: int, size: int) -> Iterator[list[str]]:

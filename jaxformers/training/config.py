@@ -197,7 +197,8 @@ def load_module(path: str | Path) -> ModuleType:
     """
     path = Path(path)
     if not path.is_file() or path.suffix != ".py":
-        raise ConfigError(f"no experiment file {str(path)!r}{_near_miss(path)}")
+        what = "experiment file" if path.suffix == ".py" else "experiment file or run"
+        raise ConfigError(f"no {what} {str(path)!r}{_near_miss(path)}")
     name = FILE_MODULE + re.sub(r"\W", "_", path.stem)
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)

@@ -30,8 +30,10 @@ GRACE = 5.0
 """Seconds that the others may take to end by themselves once one has died."""
 
 
-def launch(count: int, argv: Sequence[str], devices: int = 1) -> int:
+def launch(count: int, argv: Sequence[str], devices: int = 1, program: Sequence[str] = ()) -> int:
     """Runs `jaxformers ARGV` as `count` processes of `devices` CPU devices each; exit status.
+
+    `program` names another command than `python -m jaxformers`, one that calls `join`.
 
     Process 0 has the terminal; the others are silent, and what they wrote to standard error is
     shown when one of them is the first to fail. SIGINT and SIGTERM reach every process once. When
@@ -45,11 +47,12 @@ def launch(count: int, argv: Sequence[str], devices: int = 1) -> int:
         raise ConfigError(f"--processes: {count} is not at least 1")
     with contextlib.ExitStack() as stack:
         errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
+        command = [*(program or (sys.executable, "-m", "jaxformers")), *argv]
         port, children = _free_port(), []
         stack.callback(_end, children)
         for process in range(count):
             environment = _environment(process, count, port, devices)
-            children.append(_start(argv, environment, errors[process] if process else None))
+            children.append(_start(command, environment, errors[process] if process else None))
         stack.enter_context(_forwarding(children))
         first = _wait(children)
     status = children[first].returncode
@@ -106,10 +109,10 @@ def _environment(process: int, count: int, port: int, devices: int) -> dict[str,
     return {**os.environ, **ours}
 
 
-def _start(argv: Sequence[str], environment: dict, errors: IO | None) -> subprocess.Popen:
+def _start(command: Sequence[str], environment: dict, errors: IO | None) -> subprocess.Popen:
     # A session of its own: the terminal's Ctrl-C must reach it once, through us, not twice.
     return subprocess.Popen(
-        [sys.executable, "-m", "jaxformers", *argv],
+        command,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=None if errors is None else subprocess.DEVNULL,
@@ -127,7 +130,8 @@ def _wait(children: list[subprocess.Popen]) -> int:
             deadline = time.monotonic() + GRACE
             while None in [c.poll() for c in children] and time.monotonic() < deadline:
                 time.sleep(0.05)
-            return failed[0]
+            # One that says what is wrong tells more than one that its peers' end took along.
+            return min(failed, key=lambda i: codes[i] < 0)
         if None not in codes:
             return 0
         time.sleep(0.05)

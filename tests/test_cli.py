@@ -1,0 +1,255 @@
+"""The command line: what it says, and with what status it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxformers import cli, cli_verbs
+from jaxformers.errors import DataError
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = """
+from jaxformers.data import BundledPairs
+from jaxformers.models import TransformerConfig
+from jaxformers.tasks import Translation
+from jaxformers.training.experiment import Experiment
+
+def experiment():
+    model = TransformerConfig(130, width=16, heads=4, feed_forward=32, encoder_layers=2)
+    return Experiment("tiny", Translation(model, BundledPairs()), steps=10)
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path) -> str:
+    path = tmp_path / "tiny.py"
+    path.write_text(TINY)
+    return str(path)
+
+
+def run(capfd, *words: str) -> tuple[int, str, str]:
+    status = cli.main(words)
+    out, err = capfd.readouterr()
+    return status, out, err
+
+
+def mistake(capfd, *words: str) -> str:
+    """The one line that a mistake is answered with."""
+    status, out, err = run(capfd, *words)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("jaxformers: ") and err.endswith("\n")
+    return err[len("jaxformers: ") : -1]
+
+
+def command(*words: str, **keywords) -> subprocess.CompletedProcess:
+    words = (sys.executable, "-m", "jaxformers", *words)
+    return subprocess.run(words, cwd=ROOT, capture_output=True, timeout=120, **keywords)
+
+
+# ---------------------------------------------------------------- help
+
+
+def test_help_names_every_verb_and_teaches_by_example(capfd):
+    status, out, _ = run(capfd, "--help")
+    assert status == 0 and all(f"\n  {verb} " in out for verb in cli.VERBS)
+    assert "jaxformers train experiments/translation/demo.py" in out
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_each_verb_has_help_with_an_example_and_its_options(capfd, verb):
+    status, out, _ = run(capfd, "help", verb)
+    assert status == 0 and (f"\n  jaxformers {verb} " in out or f"| jaxformers {verb} " in out)
+    assert all(option in out for option, _ in cli.VERBS[verb].options)
+    assert run(capfd, verb, "--help")[1] == out
+
+
+def test_help_of_a_file_lists_its_fields(capfd, tiny):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", tiny, "--help"])
+    out = capfd.readouterr().out
+    assert ended.value.code == 0
+    assert "--rehearse" in out and "--task.model.width INT" in out
+
+
+def test_no_verb_prints_the_help_as_an_error(capfd):
+    status, out, err = run(capfd)
+    assert (status, out) == (2, "") and err.startswith("usage: ")
+
+
+def test_help_is_quick_because_it_imports_neither_jax_nor_tyro():
+    code = (
+        "import sys; from jaxformers.cli import main; main(['--help']); main(['trian']);"
+        "sys.exit(bool({'jax', 'flax', 'numpy', 'tyro'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
+
+
+def test_version(capfd):
+    import jaxformers
+
+    assert run(capfd, "--version")[:2] == (0, f"jaxformers {jaxformers.__version__}\n")
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "unknown verb trian; did you mean train?"),
+        (["help", "trian"], "unknown verb trian; did you mean train?"),
+        (["--verison"], "unknown option --verison; did you mean --version?"),
+        (["frobnicate"], "unknown verb frobnicate; there are train, evaluate"),
+        (["train"], "FILE is missing"),
+        (["convert", "a"], "TARGET is missing"),
+        (["convert", "a", "b", "c"], "unexpected argument c"),
+        (["translate", "runs/x", "--beems", "2"], "unknown option --beems; did you mean --beams?"),
+        (["translate", "runs/x", "--beams", "two"], "--beams: 'two' is not an int"),
+        (["translate", "runs/x", "--beams", "0"], "--beams: 0 is not at least 1"),
+        (["train", "a.py", "--processes", "0"], "--processes: 0 is not at least 1"),
+        (["train", "a.py", "b.py"], "unrecognized arguments: b.py"),
+        (["train", "nowhere.py"], "no experiment file 'nowhere.py'"),
+        (["describe", "nowhere"], "no experiment file or run 'nowhere'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(capfd, words, said):
+    assert said in mistake(capfd, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["--task.model.widht", "64"],
+            "unknown option --task.model.widht; did you mean --task.model.width?",
+        ),
+        (["--fodler", "x"], "unknown option --fodler; did you mean --folder?"),
+        (["--steps", "ten"], "--steps: 'ten' is not an int"),
+        (["--task.model.heads", "3"], "3 heads do not divide"),
+        (["--sharding-rows"], "--sharding-rows cannot be given here"),
+    ],
+)
+def test_a_mistaken_field_is_one_line_and_status_2(capfd, tiny, words, said):
+    assert said in mistake(capfd, "train", tiny, *words)
+
+
+def test_an_operating_system_error_is_one_line(capfd, monkeypatch, tiny):
+    def full(*_):
+        raise OSError(28, "No space left on device", "runs/x")
+
+    monkeypatch.setattr(cli_verbs, "describe", full)
+    assert mistake(capfd, "describe", tiny) == "runs/x: No space left on device"
+
+
+def test_ctrl_c_ends_without_a_traceback(capfd, monkeypatch, tiny):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_verbs, "describe", interrupted)
+    status, _, err = run(capfd, "describe", tiny)
+    assert status == 130 and "Traceback" not in err
+
+
+def test_a_closed_pipe_ends_quietly(tiny):
+    words = f"{sys.executable} -m jaxformers describe {tiny} | true; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", words], cwd=ROOT, capture_output=True, timeout=120)
+    assert (ended.stdout, ended.stderr) == (b"0\n", b"")
+
+
+# ---------------------------------------------------------------- describe
+
+
+def test_describe_prints_tree_table_and_bytes_without_allocating(capfd, tiny):
+    status, out, err = run(capfd, "describe", tiny, "--mesh.tensor", "2", "--devices", "4")
+    assert (status, err) == (0, "")
+    assert "encoder EncoderStack" in out and "token_embedding/table" in out
+    assert "On 4 devices (data 2 x fsdp 1 x tensor 2)" in out
+
+
+def test_describe_counts_the_vocabulary_without_its_padding(capfd):
+    base = str(ROOT / "experiments/translation/wmt14_en_de_base.py")
+    _, out, _ = run(capfd, "describe", base)
+    assert "63,045,632 parameters (61,440 more stored as padding)" in out
+
+
+# ---------------------------------------------------------------- translate
+
+
+@pytest.fixture
+def pipe():
+    read, write = os.pipe()
+    yield read, write
+    os.close(read)
+
+
+def batches_of(pipe, text: bytes, size: int) -> list[list[str]]:
+    read, write = pipe
+    os.write(write, text)
+    os.close(write)
+    return list(cli_verbs.line_batches(read, size))
+
+
+def test_lines_come_in_batches_with_empty_ones_and_a_last_one_without_newline(pipe):
+    assert batches_of(pipe, "a\n\nä b\r\nc".encode(), 2) == [["a", ""], ["ä b"], ["c"]]
+
+
+def test_no_input_gives_no_lines(pipe):
+    assert batches_of(pipe, b"", 2) == []
+
+
+def test_only_newlines_end_lines(pipe):
+    assert batches_of(pipe, "a\x0bb\u2028c\x85\n".encode(), 9) == [["a\x0bb\u2028c\x85"]]
+
+
+def test_more_lines_than_a_pipe_holds_all_arrive_in_order(pipe):
+    read, write = pipe
+    wanted = [f"line {i}" for i in range(30_000)]
+
+    def feed():
+        os.write(write, ("\n".join(wanted) + "\n").encode())
+        os.close(write)
+
+    threading.Thread(target=feed).start()
+    found = list(cli_verbs.line_batches(read, 64))
+    assert [line for batch in found for line in batch] == wanted
+    assert max(map(len, found)) <= 64
+
+
+def test_invalid_utf8_is_named_by_its_line_after_the_lines_before_it(pipe):
+    read, write = pipe
+    os.write(write, b"a\nb\nok \xff\nc\n")
+    os.close(write)
+    lines = cli_verbs.line_batches(read, 32)
+    assert next(lines) == ["a", "b"]
+    with pytest.raises(DataError, match=r"line 3: not UTF-8 \(byte 0xff at position 4\)"):
+        next(lines)
+
+
+def test_a_line_is_given_on_while_its_writer_waits_for_the_answer(pipe):
+    read, write = pipe
+    lines = cli_verbs.line_batches(read, 32)
+    for text in ("first", "second"):
+        os.write(write, f"{text}\n".encode())
+        began = time.monotonic()
+        assert next(lines) == [text]
+        assert time.monotonic() - began < 5
+    os.close(write)
+
+
+def test_translate_writes_one_line_for_each_line(monkeypatch, capfd, pipe):
+    read, write = pipe
+    os.write(write, b"one\n\n  \ntwo\n")
+    os.close(write)
+    monkeypatch.setattr(
+        cli_verbs, "_translator", lambda args: lambda lines: [s[::-1] for s in lines]
+    )
+    monkeypatch.setattr(sys, "stdin", os.fdopen(os.dup(read)))
+    assert cli.main(["translate", "runs/x"]) == 0
+    assert capfd.readouterr().out == "eno\n\n\nowt\n"

@@ -1,0 +1,89 @@
+"""The house: a floor imports only from those below it, a room only from those before it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "jaxformers"
+
+# Each room may import those on an earlier line, and on its own line those before it where the
+# line is ordered (floor 3).
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("sharding", "costs"),
+    ("layers",),
+    ("models", "decoding", "text", "pretrained", "data", "evaluation", "interpret"),
+    ("tasks",),
+    ("training", "planning"),
+    ("cli", "cli_verbs", "api", "__init__", "__main__"),
+)
+ORDERED = FLOORS[3]
+HEAVY = {"torch", "tensorflow", "transformers"}
+# Where a heavy package may be named: preparing data, never reading it.
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def floor_of(room: str) -> int:
+    found = [i for i, rooms in enumerate(FLOORS) if room in rooms]
+    assert found, f"the room {room!r} is on no floor; add it to FLOORS and to the design"
+    return found[0]
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in it, with dots."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def rooms_imported(path: Path) -> set[str]:
+    modules = (name.split(".") for name in imported(path))
+    known = {room for rooms in FLOORS for room in rooms}
+    return {m[1] for m in modules if m[0] == "jaxformers" and len(m) > 1 and m[1] in known}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_never_run_up_the_floors(path):
+    room = room_of(path)
+    for other in rooms_imported(path) - {room}:
+        below = floor_of(other) < floor_of(room)
+        top = floor_of(room) == floor_of(other) == len(FLOORS) - 1
+        before = room in ORDERED and other in ORDERED[: ORDERED.index(room)]
+        assert below or before or top, f"{path.relative_to(PACKAGE)} ({room}) imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_file_needs_torch_or_tensorflow_or_unpickles_or_evaluates(path):
+    tops = {name.split(".")[0] for name in imported(path)}
+    assert not tops & (HEAVY | {"pickle", "cloudpickle", "dill", "joblib"})
+    calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+    called = {f.id for f in calls if isinstance(f, ast.Name)}
+    assert not called & {"eval", "exec", "compile"}
+    assert not re.search(r"allow_pickle\s*=\s*True|shell\s*=\s*True", path.read_text())
+
+
+def test_the_rooms_on_disk_are_all_on_a_floor():
+    for path in FILES:
+        floor_of(room_of(path))
+
+
+def test_files_and_functions_stay_short():
+    for path in FILES:
+        assert len(path.read_text().splitlines()) <= 400, f"{path} has over 400 lines"
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                length = node.end_lineno - node.lineno + 1
+                assert length <= 60, f"{path}:{node.lineno} {node.name} has {length} lines"
