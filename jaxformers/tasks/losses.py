@@ -51,14 +51,20 @@ def _smoothed(logits, labels, smoothing: float, vocab_size: int):
 
 def _smoothed_forward(logits, labels, smoothing, vocab_size):
     low = smoothing / (vocab_size - 1)
-    classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
     lse = jax.nn.logsumexp(logits, axis=-1)
-    # A sum over a comparison, not a gather: the vocabulary may be divided over devices.
-    picked = jnp.where(classes == labels[..., None], logits, 0.0).sum(-1)
+    picked = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     loss = lse - (1.0 - smoothing - low) * picked
     if smoothing:
-        loss = loss - low * jnp.where(classes < vocab_size, logits, 0.0).sum(-1)
+        loss = loss - low * _real(logits, vocab_size).sum(-1)
     return loss, (logits, labels, lse)
+
+
+def _real(x: Array, vocab_size: int) -> Array:
+    """`x` with zeros at the padding of the vocabulary."""
+    if x.shape[-1] == vocab_size:
+        return x
+    classes = jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
+    return jnp.where(classes < vocab_size, x, 0.0)
 
 
 def _smoothed_backward(smoothing, vocab_size, residuals, g):
@@ -66,8 +72,7 @@ def _smoothed_backward(smoothing, vocab_size, residuals, g):
     low = smoothing / (vocab_size - 1)
     classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
     target = jnp.where(classes == labels[..., None], 1.0 - smoothing, low)
-    target = jnp.where(classes < vocab_size, target, 0.0)
-    grad = (jnp.exp(logits - lse[..., None]) - target) * g[..., None]
+    grad = (jnp.exp(logits - lse[..., None]) - _real(target, vocab_size)) * g[..., None]
     return grad, None
 
 
