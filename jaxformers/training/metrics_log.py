@@ -41,7 +41,7 @@ class MetricsLog:
     `compile_seconds` and kept out of the rates, as is any later step that compiles a program.
     A line is written after the first step of a start, after each `config.every` steps and after
     the last step. Its keys: `step`, `time` (Unix seconds), the step's own metrics, `steps/s`,
-    `<unit>/s`, `<unit>/s/chip`, `mfu` where `peak` is known, `data_wait` (share of the time),
+    `<unit>/s`, `<unit>/s/chip`, `flops/s` and `mfu` where known, `data_wait` (share of the time),
     `memory_bytes` and `peak_memory_bytes` (of the fullest local device, where it tells),
     `compile_seconds`. A value that is not finite is null.
 
@@ -169,8 +169,10 @@ class MetricsLog:
         steps, units = clock.steps / clock.seconds, clock.units / clock.seconds
         rates |= {"steps/s": steps, f"{self.unit}/s": units}
         rates |= {f"{self.unit}/s/chip": units / self.chips}
+        if self.flops_per_step:
+            rates["flops/s"] = steps * self.flops_per_step
         if self.flops_per_step and self.peak:
-            rates["mfu"] = steps * self.flops_per_step / self.peak
+            rates["mfu"] = rates["flops/s"] / self.peak
         return rates | {"data_wait": clock.waited / clock.seconds}
 
     def _rates_text(self, step: int) -> tuple[str, str]:
@@ -179,7 +181,7 @@ class MetricsLog:
         if not clock.all_seconds:
             return "", ""
         left = (self.total_steps - step) * clock.all_seconds / clock.all_steps
-        return f"{clock.all_units / clock.all_seconds:,.0f} {self.unit}/s", _duration(left)
+        return f"{clock.all_units / clock.all_seconds:,.0f} {self.unit}/s", duration(left)
 
     def _profile(self, step: int) -> None:
         """Start or stop the profiler where the configuration says so."""
@@ -317,8 +319,8 @@ class _Lines:
         pass
 
 
-def _duration(seconds: float) -> str:
-    """`1:02:03` or `2:03`."""
+def duration(seconds: float) -> str:
+    """Show seconds as `1:02:03` or `2:03`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -22,6 +22,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from jaxformers.errors import CheckpointError
+from jaxformers.training.folder import reason
 
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
@@ -47,7 +48,7 @@ class RunFiles:
         self.stage = _stage(self.folder)
         self._events = None
         self._flushed = 0.0
-        with _writing(self.stage):
+        with writing(self.stage):
             self.stage.mkdir(parents=True, exist_ok=True)
             _truncate(self.stage / METRICS, start_step)
             if tensorboard:
@@ -67,7 +68,7 @@ class RunFiles:
         """Append the values to the TensorBoard event file under their tags."""
         if self._events is None:
             return
-        with _writing(self.stage / EVENTS):
+        with writing(self.stage / EVENTS):
             points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
             event = Event(wall_time=time.time(), step=step, summary=Summary(value=points))
             self._events.write_event(event)
@@ -77,7 +78,7 @@ class RunFiles:
 
     def close(self) -> None:
         """Finish the event file and, for a remote folder, copy everything there."""
-        with _writing(self.stage / EVENTS):
+        with writing(self.stage / EVENTS):
             events, self._events = self._events, None
             if events is not None:
                 events.close()
@@ -86,7 +87,7 @@ class RunFiles:
             self._upload = None
 
     def _append(self, name: str, line: str) -> None:
-        with _writing(self.stage / name), open(self.stage / name, "a", encoding="utf-8") as file:
+        with writing(self.stage / name), open(self.stage / name, "a", encoding="utf-8") as file:
             file.write(line + "\n")
         if self._upload is not None:
             self._upload.tick()
@@ -123,7 +124,7 @@ class _Upload:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True)
-        with _writing(self.folder):
+        with writing(self.folder):
             self._copy()
         shutil.rmtree(self.stage, ignore_errors=True)
 
@@ -144,7 +145,7 @@ class _Upload:
         self._sent[source] = version
 
 
-class _writing:
+class writing:
     """Turns an operating system's error into one line that names the path and the mend."""
 
     def __init__(self, path: epath.Path):
@@ -155,9 +156,8 @@ class _writing:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            reason = error.strerror or str(error)
             raise CheckpointError(
-                f"cannot write {self.path}: {reason}; make room or permit writing there, "
+                f"cannot write {self.path}: {reason(error)}; make room or permit writing there, "
                 "or give another run folder"
             ) from error
 

@@ -1,0 +1,267 @@
+"""`report.md`: what a run came to, beside the paper, with its curves, samples, time and cost."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import jax
+from etils import epath
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from jaxformers.costs import chip_for, chips_in
+from jaxformers.evaluation import PUBLISHED
+from jaxformers.training.metrics_log import duration
+from jaxformers.training.run_files import read_metrics, writing
+
+if TYPE_CHECKING:
+    from jaxformers.training.experiment import Experiment
+    from jaxformers.training.loop import RunResult
+
+REPORT, CURVES = "report.md", "curves.png"
+SAMPLES = 20
+SMOOTH = 0.9  # weight of the past in the smoothed loss
+_SPECIAL = re.compile(r"([\\`*_\[\]<>~|&$])")
+_EM = "-"  # what a table shows where nothing is known
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report; numbers are shown with four digits, None as a dash."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Any, ...]]
+    note: str = ""
+
+
+def report_run(folder: epath.Path, experiment: Experiment, result: RunResult) -> epath.Path:
+    """Write the report of a run that has ended, from its metrics.jsonl and its evaluation."""
+    evaluation, costs = result.evaluation, run_costs(read_metrics(folder))
+    found = dict(evaluation.metrics) if evaluation else {}
+    summary = {**found, "steps": result.step, **_time_and_cost(costs)}
+    tables = _published(experiment, found, costs)
+    samples = list(evaluation.samples) if evaluation else []
+    notes = list(evaluation.notes) if evaluation else []
+    return write_report(folder, experiment.name, summary, tables, samples, notes=notes)
+
+
+def write_report(
+    folder: epath.Path,
+    experiment_name: str,
+    summary: Mapping[str, Any],
+    tables: Sequence[Table] = (),
+    samples: Sequence[tuple[str, str, str]] = (),
+    *,
+    notes: Sequence[str] = (),
+    command: str | None = None,
+) -> epath.Path:
+    """Write `report.md` and `curves.png` into a run's folder, each in one move.
+
+    Args:
+        folder: the run's folder; its metrics.jsonl gives the curves.
+        experiment_name: the heading.
+        summary: results, time and cost, in order.
+        tables: results beside published ones, and the like.
+        samples: (input, reference, output); twenty of them, evenly spaced, are shown.
+        notes: signatures and conditions that belong beside the numbers.
+        command: how to use the result; the `translate` command when None.
+
+    Raises:
+        CheckpointError: the folder cannot be written, or holds no metrics.
+    """
+    folder = epath.Path(folder)
+    picture = io.BytesIO()
+    FigureCanvasAgg(loss_figure(read_metrics(folder))).print_png(picture)
+    _replace(folder / CURVES, picture.getvalue())
+    command = command or f'echo "Your own sentence." | jaxformers translate {folder}'
+    parts = [
+        f"# {escape(experiment_name)}",
+        _table(("", ""), [(_words(key), value) for key, value in summary.items()]),
+        "\n".join(f"- {escape(note)}" for note in notes),
+        f"![Loss and learning rate over the steps]({CURVES})",
+        *(_section(table) for table in tables),
+        _samples(samples),
+        f"## Use it\n\n```\n{command}\n```",
+    ]
+    _replace(folder / REPORT, ("\n\n".join(part for part in parts if part) + "\n").encode())
+    return folder / REPORT
+
+
+def loss_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the loss and the learning rate over the steps.
+
+    Args:
+        metrics: records of metrics.jsonl (`read_metrics`). A long run's loss is drawn smoothed,
+            with the single steps faint behind; a development perplexity as its logarithm.
+    """
+    figure = Figure(figsize=(8, 6), layout="constrained", dpi=120)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    steps, losses = _series(metrics, "loss")
+    many = len(steps) > 30
+    upper.plot(steps, losses, color="tab:blue", alpha=0.3 if many else 1.0, label="training loss")
+    if many:
+        upper.plot(steps, _smooth(losses), color="tab:blue", label="training loss, smoothed")
+    at, perplexities = _series(metrics, "eval/dev_perplexity")
+    logs = [math.log(each) if each > 0 else math.nan for each in perplexities]
+    if at:
+        label = "development: log of the perplexity"
+        upper.plot(at, logs, "o", color="tab:orange", label=label)
+    upper.set_ylabel("loss (nats a token)" if at else "loss")
+    lower.plot(*_series(metrics, "learning_rate"), color="tab:green")
+    lower.set_ylabel("learning rate")
+    lower.set_ylim(bottom=0)
+    lower.ticklabel_format(axis="y", scilimits=(-3, 3), useMathText=True)
+    lower.set_xlabel("step")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    if steps:
+        upper.legend(frameon=False)
+    return figure
+
+
+def run_costs(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Time and cost of a run from its records, restarts included, pauses and lost work not.
+
+    Returns `training_hours`, `compile_minutes`, the mean of each rate over the steps, `data_wait`,
+    `mfu`, `training_flops`; what was not logged is left out.
+    """
+    lines = [record for record in metrics if "steps/s" in record or "compile_seconds" in record]
+    steps = [0, *(record["step"] for record in lines)]
+    spans = [
+        (now - before) / record["steps/s"] if record.get("steps/s") else 0.0
+        for (before, now), record in zip(pairwise(steps), lines, strict=True)
+    ]
+    compiling = sum(record.get("compile_seconds") or 0.0 for record in lines)
+    total = sum(spans)
+    costs: dict[str, Any] = {"training_hours": (total + compiling) / 3600}
+    costs["compile_minutes"] = compiling / 60
+    rates = dict.fromkeys(key for record in lines for key in record if "/s" in key)
+    for key in (*rates, "data_wait", "mfu"):
+        each = [(record.get(key), span) for record, span in zip(lines, spans, strict=True)]
+        known = [(value, span) for value, span in each if value is not None and span]
+        if known:
+            costs[key] = sum(v * span for v, span in known) / sum(span for _, span in known)
+    if "flops/s" in costs:
+        costs["training_flops"] = costs["flops/s"] * total
+    return costs
+
+
+def escape(text: str) -> str:
+    """Make text show as it is in Markdown, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def _time_and_cost(costs: Mapping[str, Any]) -> dict[str, Any]:
+    """The costs in words that people use, and what they were paid on."""
+    shown = dict(costs)
+    hours, compiling = shown.pop("training_hours"), shown.pop("compile_minutes")
+    text = f"{duration(3600 * hours)} ({duration(60 * compiling)} of it compiling)"
+    for key in ("data_wait", "mfu"):
+        if key in shown:
+            shown[key] = f"{100 * shown[key]:.1f} %"
+    devices = jax.devices()
+    chip, chips = chip_for(devices[0].device_kind), chips_in(devices)
+    kind = chip.name if chip else f"{devices[0].device_kind} ({os.cpu_count()} cores)"
+    cost = {"chip_hours": chips * hours} if chip else {}
+    return {"training_time": text, **cost, "machine": f"{chips:g} x {kind}", **shown}
+
+
+def _published(experiment: Experiment, found: Mapping[str, float], costs: Mapping) -> list[Table]:
+    """The paper's table with this run's row, where the task translates a pair of the paper's."""
+    pair = "_".join(getattr(experiment.task, "languages", ()))
+    if pair not in ("en_de", "en_fr") or "bleu_compound" not in found:
+        return []
+    rows = [
+        (row.model, getattr(row, pair), None, getattr(row, f"flops_{pair}"))
+        for row in PUBLISHED
+        if getattr(row, pair) is not None
+    ]
+    ours = (found["bleu_compound"], found.get("bleu"), costs.get("training_flops"))
+    same = "wmt14" in str(getattr(experiment.task, "test", ""))
+    note = (
+        "Published BLEU is of tokens with compounds split, on newstest2014; sacreBLEU is what to "
+        "compare later work with."
+        if same
+        else "The published numbers are of newstest2014. This run was judged on other sentences: "
+        "its row is not comparable with theirs."
+    )
+    columns = ("model", "BLEU (tokens)", "sacreBLEU", "training FLOPs")
+    languages = "English-German" if pair == "en_de" else "English-French"
+    rows.append((f"**this run** ({escape(experiment.name)})", *ours))
+    return [Table(f"Beside published results, {languages}", columns, rows, note)]
+
+
+def _section(table: Table) -> str:
+    note = f"\n\n{table.note}" if table.note else ""
+    return f"## {table.title}\n\n{_table(table.columns, table.rows)}{note}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
+    lines = [columns, ["---"] * len(columns), *([_cell(each) for each in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return _EM
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value).replace("|", "\\|").replace("\n", " ")
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value and math.isfinite(value) and abs(value) >= 1e6:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+
+
+def _words(key: str) -> str:
+    return escape(key.replace("_", " "))
+
+
+def _samples(samples: Sequence[tuple[str, str, str]]) -> str:
+    """Twenty samples, evenly spaced over all: not the best, not the first."""
+    if not samples:
+        return ""
+    count = min(SAMPLES, len(samples))
+    chosen = [samples[i * len(samples) // count] for i in range(count)]
+    lines = [
+        f"{number}. input: {escape(source)}  \n"
+        f"   reference: {escape(reference)}  \n"
+        f"   **output: {escape(output) or '(empty)'}**"
+        for number, (source, reference, output) in enumerate(chosen, 1)
+    ]
+    return f"## Samples\n\n{count} of {len(samples):,}, evenly spaced.\n\n" + "\n".join(lines)
+
+
+def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    """Steps and values of a metric; a null (not finite when logged) is NaN, a gap in the line."""
+    points = [(record["step"], record[key]) for record in metrics if key in record]
+    return [step for step, _ in points], [math.nan if v is None else v for _, v in points]
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Exponential mean without the bias of its start; NaNs do not enter it."""
+    mean = weight = 0.0
+    result = []
+    for value in values:
+        if not math.isnan(value):
+            mean = SMOOTH * mean + (1 - SMOOTH) * value
+            weight = SMOOTH * weight + (1 - SMOOTH)
+        result.append(mean / weight if weight else math.nan)
+    return result
+
+
+def _replace(path: epath.Path, content: bytes) -> None:
+    """Write a file beside its place, then move it there: a reader never sees half of it."""
+    with writing(path):
+        part = path.parent / f"{path.name}.part"
+        part.write_bytes(content)
+        part.replace(path)
