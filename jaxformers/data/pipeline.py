@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import atexit
+import contextlib
+import signal
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +17,17 @@ from jaxformers.data.tokenized import TokenizedPairs
 from jaxformers.errors import DataError
 
 ENDLESS = 2**40
+
+
+# Iterators that nobody closed end before Python takes the modules of their workers apart.
+_OPEN: weakref.WeakSet = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for iterator in list(_OPEN):
+        with contextlib.suppress(ValueError):  # another thread is inside it
+            iterator.close()
 
 
 class HostBatches:
@@ -66,7 +80,7 @@ def batches(
         prefetch: batches made ahead (by each worker).
 
     Raises:
-        DataError: the rows of a batch do not divide by `hosts`.
+        DataError: the rows of a batch do not divide by `hosts`; later, a worker process died.
     """
     if not 0 <= host < hosts:
         raise DataError(f"host {host} of {hosts} hosts does not exist")
@@ -78,7 +92,9 @@ def batches(
                 f"use a multiple of {hosts}, such as {-(-rows // hosts) * hosts}"
             )
     source = HostBatches(store, plan, seed, start, host, hosts)
-    return _closing(_iterator(source, workers, prefetch))
+    made = _closing(_iterator(source, workers, prefetch))
+    _OPEN.add(made)
+    return made
 
 
 def _iterator(source: HostBatches, workers: int, prefetch: int) -> Any:
@@ -88,13 +104,24 @@ def _iterator(source: HostBatches, workers: int, prefetch: int) -> Any:
         if not flags.FLAGS.is_parsed():  # Grain's workers read absl flags, outside absl too
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=max(prefetch, 1))
-        dataset = dataset.mp_prefetch(options)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=_ignore_interrupts)
     return iter(dataset)
+
+
+def _ignore_interrupts(worker: int, workers: int) -> None:
+    """Ctrl-C is for the main process, which saves its state and then closes the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _closing(iterator: Any) -> Iterator[Batch]:
     try:
         yield from iterator
+    except RuntimeError as error:
+        if "Worker process" not in str(error):
+            raise
+        raise DataError(
+            "a worker process of the data pipeline died: a script with workers needs "
+            "`if __name__ == '__main__':` around what it runs; or use workers=0"
+        ) from error
     finally:
-        if not sys.is_finalizing():
-            iterator.close()
+        iterator.close()
