@@ -49,12 +49,11 @@ class TaskData(Protocol):
 
     fingerprint: dict[str, Any]
     """What the batches depend on; a run is resumed on the same or refused."""
+    tools: Any
+    """What the model needs beside its weights, with a method `save(folder)`: a tokenizer."""
 
     def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
         """This host's rows of batch `start`, `start + 1`, ...: functions of (seed, step)."""
-
-    def save(self, folder: epath.Path) -> None:
-        """Writes what belongs to the model, such as its tokenizer, into `folder`."""
 
     def describe(self) -> str:
         """One line for the log: how many examples, how full the batches."""
@@ -92,7 +91,7 @@ class Task:
         raise NotImplementedError
 
     def evaluate(
-        self, model: nn.Module, variables: Variables, data: TaskData, *, final: bool
+        self, model: nn.Module, variables: Variables, tools: Any, *, final: bool
     ) -> Evaluation:
         """Judges the model on the development set, and when `final` on the test set."""
         raise NotImplementedError

@@ -29,6 +29,7 @@ from jaxformers.data.assembly import batch_shapes
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
 from jaxformers.models import Transformer, TransformerConfig
+from jaxformers.sharding import batch_multiple
 from jaxformers.tasks import translation_evaluation
 from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
@@ -110,7 +111,7 @@ class Translation(Task):
 
     def init(self, model: Transformer, key: jax.Array) -> Variables:
         """Fresh variables."""
-        one = jnp.ones((1, 1), jnp.int32)
+        one = jnp.ones((batch_multiple(), 1), jnp.int32)
         return model.init(key, one, one)
 
     def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
@@ -172,11 +173,9 @@ class Translation(Task):
         texts = sentences(pairs, self.vocabulary.pairs)
         return SentencePiece.train(texts, self.model.vocab_size, self.vocabulary.kind)
 
-    def evaluate(
-        self, model, variables: Variables, data: TranslationData, *, final: bool
-    ) -> Evaluation:
+    def evaluate(self, model, variables: Variables, tools: Tokenizer, *, final: bool) -> Evaluation:
         """Perplexity on the development pairs; when `final`, BLEU on the test pairs."""
-        return translation_evaluation.evaluate(self, model, variables, data.tokenizer, final=final)
+        return translation_evaluation.evaluate(self, model, variables, tools, final=final)
 
     def rehearsal(self) -> Translation:
         """Four thousand parameters and a few hundred bundled pairs."""
@@ -225,9 +224,10 @@ class TranslationData:
         place = {"start": start, "host": host, "hosts": hosts}
         return batches(self.store, self.plan, seed=seed, workers=self.workers, **place)
 
-    def save(self, folder: epath.Path) -> None:
-        """The tokenizer."""
-        self.tokenizer.save(folder)
+    @property
+    def tools(self) -> Tokenizer:
+        """What the model needs beside its weights."""
+        return self.tokenizer
 
     def describe(self) -> str:
         """Pairs, steps an epoch, how full the rows are, what was left out."""

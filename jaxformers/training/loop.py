@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
-from jaxformers.costs import chip_for, model_flops
+from jaxformers.costs import chips_in, model_flops, peak_flops
 from jaxformers.errors import UserError
 from jaxformers.sharding import make_mesh, path_text, put_batch
 from jaxformers.tasks.base import Evaluation
@@ -27,7 +27,7 @@ from jaxformers.training.folder import RunLock
 from jaxformers.training.metrics_log import MetricsLog
 from jaxformers.training.report import report_run
 from jaxformers.training.signals import StopSignals
-from jaxformers.training.state import TrainState, init_state, state_shardings
+from jaxformers.training.state import TrainState, init_state
 from jaxformers.training.step import jit_step, make_step, make_transformation
 
 IN_FLIGHT = 2  # more unfinished steps than this can deadlock emulated devices, and help nobody
@@ -175,7 +175,9 @@ class _Run:
     def diverged(self, step: int, values: dict[str, float], squares: np.ndarray) -> str:
         """What broke, where, and what is left."""
         leaves = jax.tree_util.tree_leaves_with_path(self.abstract.params)
-        bad = [path_text(p) for (p, _), s in zip(leaves, squares, strict=True) if not np.isfinite(s)]
+        bad = [
+            path_text(p) for (p, _), s in zip(leaves, squares, strict=True) if not np.isfinite(s)
+        ]
         names = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
         self.checkpoints.wait()
         kept = self.checkpoints.steps()
@@ -196,7 +198,7 @@ class _Run:
         """An evaluation on the development set, noted beside the checkpoint for keep-best."""
         self.land(0)
         found = self.experiment.task.evaluate(
-            self.model, self.variables(state), self.data, final=False
+            self.model, self.variables(state), self.data.tools, final=False
         )
         self.log.scalars(step, found.metrics)
         self.checkpoints.set_metrics(step, found.metrics)
@@ -207,9 +209,9 @@ class _Run:
         if e.average_last:
             variables["params"] = self.checkpoints.average(self.abstract.params, e.average_last)
         self.result.variables, self.result.finished = variables, True
-        runs.export(self.folder, self.model, variables, self.data, main=self.host == 0)
+        runs.export(self.folder, self.model, variables, self.data.tools, main=self.host == 0)
         self.log.message("evaluating")
-        found = e.task.evaluate(self.model, variables, self.data, final=True)
+        found = e.task.evaluate(self.model, variables, self.data.tools, final=True)
         self.log.scalars(self.result.step, found.metrics)
         self.checkpoints.set_metrics(self.result.step, found.metrics)
         self.result.evaluation = found
@@ -218,17 +220,17 @@ class _Run:
 
     def open_log(self) -> MetricsLog:
         """The log, with what it needs to tell rates and the share of the chips' peak."""
-        e, devices = self.experiment, self.mesh.devices.flat
-        chip = chip_for(devices[0].device_kind)
+        e, devices = self.experiment, list(self.mesh.devices.flat)
+        peak = peak_flops(devices)
         return MetricsLog(
             self.folder,
             e.logging,
             total_steps=e.steps,
             start_step=self.start,
             unit=e.task.unit,
-            flops_per_step=step_flops(e) if chip else None,
-            chips=self.mesh.size,
-            peak=chip.peak_bf16 * self.mesh.size if chip else None,
+            flops_per_step=step_flops(e),
+            chips=chips_in(devices),
+            peak=peak,
             main=self.host == 0,
             name=e.name,
         )
@@ -236,14 +238,9 @@ class _Run:
 
 def step_flops(experiment: Experiment) -> float:
     """Model FLOPs of one step: matrix products of the step without rematerialization."""
-    from dataclasses import replace
-
     plain = replace(experiment, remat="none")
     model = plain.task.module(plain.execution(make_mesh(plain.mesh)))
     tx = make_transformation(plain)
     state = jax.eval_shape(lambda: init_state(plain.task, model, tx, plain))
     shapes = plain.task.batch_shapes()
     return sum(model_flops(make_step(plain, model, tx), state, s) for s in shapes) / len(shapes)
-
-
-__all__ = ["Diverged", "RunResult", "state_shardings", "step_flops", "train"]

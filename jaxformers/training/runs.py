@@ -15,7 +15,7 @@ from jaxformers.errors import CheckpointError, DataError
 from jaxformers.layers import Execution
 from jaxformers.pretrained import own
 from jaxformers.sharding import MeshConfig, make_mesh
-from jaxformers.tasks.base import TaskData, Variables
+from jaxformers.tasks.base import Variables
 from jaxformers.training.checkpoints import Checkpointer
 from jaxformers.training.config import from_json, to_json
 from jaxformers.training.experiment import Experiment
@@ -90,15 +90,17 @@ def check_fingerprint(saved: dict[str, Any], now: dict[str, Any], folder: epath.
         )
 
 
-def export(
-    folder: epath.Path, model: Any, variables: Variables, data: TaskData, *, main: bool
-) -> None:
+def tokenizer_folder(folder: epath.PathLike) -> epath.Path:
+    """Where a run keeps its tokenizer."""
+    return epath.Path(folder) / "tokenizer"
+
+
+def export(folder: epath.Path, model: Any, variables: Variables, tools: Any, *, main: bool) -> None:
     """Writes the final weights, and what belongs to them, as `model/`."""
     if jax.process_count() > 1:
         variables = multihost_utils.process_allgather(variables, tiled=True)
     if main:
-        own.save(model, jax.device_get(variables), folder / MODEL)
-        data.save(folder / MODEL)
+        own.save(model, jax.device_get(variables), folder / MODEL, tools)
 
 
 def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tuple[Any, Variables]:
