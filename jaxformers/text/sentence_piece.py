@@ -116,7 +116,8 @@ class SentencePiece:
         dropped = {self.pad_id, self.unk_id, self.start_id}
         rows = [until_eos(row, self.eos_id, dropped) for row in ids]
         # Ids of a padded vocabulary's added rows are no pieces either.
-        return self._processor.decode([[i for i in row if i < self.vocab_size] for row in rows])
+        rows = [[index for index in row if index < self.vocab_size] for row in rows]
+        return self._processor.decode(rows) if rows else []
 
     def __getstate__(self) -> bytes:
         return self._model
@@ -128,9 +129,12 @@ class SentencePiece:
 def _explain(message: str, vocab_size: int) -> UserError:
     """sentencepiece's message in words that say what to do."""
     if found := re.search(r"value <= (\d+)", message):
+        largest = int(found[1])
+        if largest < BYTE_FALLBACK_FROM <= vocab_size:  # so small a one has no pieces for bytes
+            largest -= 256
         return UserError(
             f"the text is too small for a vocabulary of {vocab_size:,}: "
-            f"the largest that works is {int(found[1]):,}"
+            f"the largest that works is {largest:,}"
         )
     if found := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return UserError(

@@ -1,0 +1,79 @@
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jaxformers.errors import UserError
+from jaxformers.text import Marian, load_tokenizer
+
+FOLDER = Path(__file__).parents[1] / "fixtures" / "marian_tokenizer"
+GOLDEN = json.loads((FOLDER / "golden.json").read_text("utf8"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Marian.load(FOLDER)
+
+
+def with_eos(tokenizer, rows):
+    return [[*row, tokenizer.eos_id] for row in rows]
+
+
+def test_source_ids_equal_those_of_transformers(tokenizer):
+    assert with_eos(tokenizer, tokenizer.encode(GOLDEN["texts"])) == GOLDEN["source_ids"]
+
+
+def test_target_ids_equal_those_of_transformers(tokenizer):
+    assert with_eos(tokenizer, tokenizer.encode_target(GOLDEN["texts"])) == GOLDEN["target_ids"]
+
+
+def test_decoded_texts_equal_those_of_transformers(tokenizer):
+    assert tokenizer.decode(GOLDEN["source_ids"]) == GOLDEN["decoded"]
+
+
+def test_special_ids_are_those_of_the_vocabulary(tokenizer):
+    assert [tokenizer.eos_id, tokenizer.unk_id, tokenizer.pad_id] == GOLDEN["special"]
+    assert tokenizer.start_id == tokenizer.pad_id == tokenizer.vocab_size - 1
+
+
+def test_decoding_ends_at_the_first_eos_and_ignores_ids_without_a_piece(tokenizer):
+    ids = tokenizer.encode_target(["Größe ändern"])[0]
+    padded = [tokenizer.start_id, *ids, tokenizer.vocab_size + 3, tokenizer.eos_id, *ids]
+    assert tokenizer.decode([padded]) == ["Größe ändern"]
+
+
+def test_saved_and_loaded_tokenizer_is_the_same(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "new")
+    again = load_tokenizer(tmp_path / "new")
+    assert isinstance(again, Marian)
+    assert again.fingerprint == tokenizer.fingerprint
+    assert again.encode(GOLDEN["texts"]) == tokenizer.encode(GOLDEN["texts"])
+
+
+def test_a_copy_sent_to_another_process_is_the_same(tokenizer):
+    assert pickle.loads(pickle.dumps(tokenizer)).fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("vocab.json", None, "lacks vocab.json"),
+        ("target.spm", None, "lacks target.spm"),
+        ("source.spm", b"no model", "not a SentencePiece model"),
+        ("vocab.json", b"{", "not valid JSON"),
+        ("vocab.json", b"[1]", "must be a table"),
+        ("vocab.json", b'{"</s>": 0, "<unk>": 1}', "lacks the special pieces <pad>"),
+        ("target_vocab.json", b"{}", "separate source and target vocabularies"),
+    ],
+)
+def test_a_damaged_folder_is_refused_in_one_line(tmp_path, name, content, says):
+    folder = tmp_path / "marian"
+    shutil.copytree(FOLDER, folder)
+    (folder / name).unlink(missing_ok=True)
+    if content is not None:
+        (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=says) as error:
+        load_tokenizer(folder)
+    assert "\n" not in str(error.value)
