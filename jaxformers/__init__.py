@@ -1,3 +1,59 @@
-"""The landmark Transformers in JAX: proven against their references, shardable, practical."""
+"""The landmark Transformers in JAX: proven against their references, shardable, practical.
+
+`import jaxformers as jf` and use the names below; the rooms (`jf.layers`, `jf.sharding`, ...) hold
+the rest. Names are imported when they are first used, so that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from jaxformers import layers as layers
+    from jaxformers import sharding as sharding
+    from jaxformers.api import from_pretrained as from_pretrained
+    from jaxformers.api import load_text as load_text
+    from jaxformers.api import save_pretrained as save_pretrained
+    from jaxformers.api import translate as translate
+    from jaxformers.decoding import beam_search as beam_search
+    from jaxformers.decoding import greedy as greedy
+    from jaxformers.models import Transformer as Transformer
+    from jaxformers.models import TransformerConfig as TransformerConfig
+    from jaxformers.training import Experiment as Experiment
+    from jaxformers.training.loop import train as train
+
+_NAMES = {
+    "Experiment": "training",
+    "Transformer": "models",
+    "TransformerConfig": "models",
+    "beam_search": "decoding",
+    "from_pretrained": "api",
+    "greedy": "decoding",
+    "load_text": "api",
+    "save_pretrained": "api",
+    "train": "training.loop",
+    "translate": "api",
+}
+_ROOMS = (
+    "costs data decoding errors evaluation layers models pretrained sharding tasks text training"
+).split()
+
+__all__ = [*_NAMES, *_ROOMS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"jaxformers.{_NAMES[name]}"), name)
+    elif name in _ROOMS:
+        value = importlib.import_module(f"jaxformers.{name}")
+    else:
+        raise AttributeError(f"module 'jaxformers' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

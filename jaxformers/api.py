@@ -18,7 +18,7 @@ from jaxformers.training.runs import is_run, load_run, tokenizer_folder
 __all__ = ["from_pretrained", "load_text", "save_pretrained", "translate"]
 
 
-def from_pretrained(path: epath.PathLike, execution: Execution = Execution()) -> tuple[Any, dict]:
+def from_pretrained(path: epath.PathLike, execution: Execution | None = None) -> tuple[Any, dict]:
     """The model and its variables from a published folder, a hub name, or a run of ours.
 
     Args:
@@ -33,6 +33,7 @@ def from_pretrained(path: epath.PathLike, execution: Execution = Execution()) ->
         WeightsError: missing, unexpected or misshapen tensors, a damaged or unsupported file.
         CheckpointError: a run without a usable checkpoint.
     """
+    execution = execution or Execution()
     return load_run(path, execution) if is_run(path) else load_pretrained(path, execution)
 
 
