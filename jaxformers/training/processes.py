@@ -55,9 +55,9 @@ def launch(count: int, argv: Sequence[str], devices: int = 1, program: Sequence[
             children.append(_start(command, environment, errors[process] if process else None))
         stack.enter_context(_forwarding(children))
         first = _wait(children)
-    status = children[first].returncode
-    if first and status:
-        _show(first, status, errors[first])
+        status = children[first].returncode
+        if first and status:
+            _show(first, status, errors[first])
     return 128 - status if status < 0 else status
 
 
@@ -78,6 +78,7 @@ def join() -> bool:
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         jax.config.update("jax_num_cpu_devices", int(os.environ.get(DEVICES, "1")))
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        _hide_gloo()
     jax.distributed.initialize(coordinator, count, process, heartbeat_timeout_seconds=10)
     return True
 
@@ -171,6 +172,16 @@ def _show(process: int, status: int, errors: IO) -> None:
     ended = f"by signal {-status}" if status < 0 else f"with status {status}"
     print(f"process {process} ended {ended}; it said last:", file=sys.stderr)
     print("\n".join(lines[-20:]), file=sys.stderr)
+
+
+def _hide_gloo() -> None:
+    """Keeps gloo's lines, printed from C++ whenever it connects, out of what Python prints."""
+    sys.stdout.flush()
+    ours = os.dup(1)
+    sys.stdout = os.fdopen(ours, "w", buffering=1, encoding=sys.stdout.encoding)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def _end_with_parent() -> None:

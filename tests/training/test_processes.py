@@ -37,7 +37,7 @@ def script(tmp_path, text: str) -> tuple[str, str]:
 
 @pytest.fixture(autouse=True)
 def from_the_checkout(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
 
 
 def test_two_processes_see_each_other_and_one_prints(tmp_path, capfd):
@@ -116,6 +116,7 @@ def test_no_process_outlives_its_launcher(tmp_path):
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     while not (note.exists() and note.read_text()):
+        assert parent.poll() is None
         time.sleep(0.05)
     parent.kill()
     parent.wait()
