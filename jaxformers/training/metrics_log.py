@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
+from time import perf_counter
 
 import jax
 from etils import epath
@@ -208,7 +209,7 @@ class _Clock:
         self.all_seconds = self.all_units = 0.0
         self.all_steps = 0
         self._compiled = 0.0
-        self._last = time.perf_counter()
+        self._last = perf_counter()
         self.begin()
         jax.monitoring.register_event_duration_secs_listener(self._hear)
 
@@ -219,7 +220,7 @@ class _Clock:
 
     def tick(self, units: float, waited: float, first: bool) -> None:
         """Count the step that has just become ready."""
-        now = time.perf_counter()
+        now = perf_counter()
         spent, self._last = now - self._last, now
         compiled, self._compiled = self._compiled, 0.0
         if first or compiled > COMPILE_SECONDS:
@@ -236,11 +237,11 @@ class _Clock:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Take what passes inside out of the step under way, compilations too."""
-        start, compiled = time.perf_counter(), self._compiled
+        start, compiled = perf_counter(), self._compiled
         try:
             yield
         finally:
-            self._last += time.perf_counter() - start
+            self._last += perf_counter() - start
             self._compiled = compiled
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 REPORT, CURVES = "report.md", "curves.png"
 SAMPLES = 20
-SMOOTH = 0.9  # weight of the past in the smoothed loss
+NEIGHBOURS = 40  # the smoothed loss is a mean over 1/20 of the points, 1/40 on each side
 _SPECIAL = re.compile(r"([\\`*_\[\]<>~|&$])")
 _EM = "-"  # what a table shows where nothing is known
 
@@ -248,14 +248,12 @@ def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], 
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """Exponential mean without the bias of its start; NaNs do not enter it."""
-    mean = weight = 0.0
-    result = []
-    for value in values:
-        if not math.isnan(value):
-            mean = SMOOTH * mean + (1 - SMOOTH) * value
-            weight = SMOOTH * weight + (1 - SMOOTH)
-        result.append(mean / weight if weight else math.nan)
+    """Mean of each value and its neighbours on both sides, as many on one as on the other."""
+    result, last = [], len(values) - 1
+    for i in range(len(values)):
+        half = min(len(values) // NEIGHBOURS, i, last - i)
+        near = [value for value in values[i - half : i + half + 1] if not math.isnan(value)]
+        result.append(sum(near) / len(near) if near else math.nan)
     return result
 
 

@@ -1,0 +1,181 @@
+"""The report of a run: curves, tables, samples that show as they are, costs."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+from etils import epath
+from markdown_it import MarkdownIt
+
+from jaxformers.errors import CheckpointError
+from jaxformers.training.report import (
+    Table,
+    escape,
+    loss_figure,
+    report_run,
+    run_costs,
+    write_report,
+)
+
+METRICS = [
+    {"step": 1, "loss": 8.0, "learning_rate": 0.1, "compile_seconds": 9.0},
+    {"step": 10, "loss": 4.0, "learning_rate": 0.2, "steps/s": 3.0, "tokens/s": 300.0},
+    {"step": 20, "loss": None, "learning_rate": 0.1, "steps/s": 2.0, "tokens/s": 100.0},
+    {"step": 20, "eval/dev_perplexity": math.e**2},
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_metrics(tmp_path, METRICS)
+    return epath.Path(tmp_path)
+
+
+def write_metrics(path, records):
+    (path / "metrics.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in records))
+
+
+def shown(markdown):
+    """The text of a Markdown document as a reader sees it."""
+    parts = []
+    for token in MarkdownIt().enable("table").parse(markdown):
+        parts += [each.content for each in token.children or () if each.type == "text"]
+    return "".join(parts)
+
+
+NASTY = [
+    "Click *here* or **there**",
+    "snake_case and _emphasis_",
+    "[link](http://x) ![picture](y)",
+    "<b>bold</b> &lt; 3 > 2",
+    "`code` \\n back\\slash",
+    "a | b ~~c~~ $x^2$",
+    "two\nlines   and\ttabs",
+]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_samples_show_as_they_are(folder, text):
+    path = write_report(folder, "x", {}, samples=[(text, "# heading", "- item")])
+    seen = shown(path.read_text())
+    assert f"input: {' '.join(text.split())}" in seen
+    assert "reference: # heading" in seen
+    assert "output: - item" in seen
+    assert "<b>" not in MarkdownIt().render(escape(text))
+
+
+def test_the_report_names_results_picture_tables_and_the_command(folder):
+    table = Table("Beside the paper", ("model", "BLEU"), [("big", 28.4), ("a|b", None)], "A note.")
+    summary = {"bleu": 29.71234, "steps": 2400}
+    path = write_report(folder, "demo", summary, [table], notes=["nrefs:1|case:mixed"])
+    text = path.read_text()
+    assert path == folder / "report.md"
+    assert "| bleu | 29.71 |" in text
+    assert "| steps | 2,400 |" in text
+    assert "| big | 28.4 |" in text
+    assert "nrefs:1|case:mixed" in shown(text)
+    assert f"jaxformers translate {folder}" in text
+    assert "](curves.png)" in text
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_twenty_samples_are_spread_evenly_over_all(folder):
+    samples = [(f"s{i}", f"r{i}", f"o{i}") for i in range(100)]
+    text = write_report(folder, "x", {}, samples=samples).read_text()
+    assert text.count("input: ") == 20
+    assert "input: s95 " in text
+    assert "20 of 100" in text
+
+
+def test_an_empty_output_is_said_to_be_empty(folder):
+    assert "(empty)" in write_report(folder, "x", {}, samples=[("a", "b", "")]).read_text()
+
+
+def test_writing_leaves_no_half_files(folder):
+    write_report(folder, "x", {})
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"metrics.jsonl", "report.md", "curves.png"}
+
+
+def test_a_report_that_cannot_be_moved_leaves_the_old_one(folder, monkeypatch):
+    path = write_report(folder, "old", {})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(path), "replace", full)
+    with pytest.raises(CheckpointError, match=r"cannot write .*No space left"):
+        write_report(folder, "new", {})
+    assert path.read_text().startswith("# old")
+
+
+def test_a_folder_without_metrics_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is not there"):
+        write_report(epath.Path(tmp_path), "x", {})
+
+
+def test_the_figure_draws_loss_perplexity_and_learning_rate():
+    upper, lower = loss_figure(METRICS).axes
+    loss, development = upper.lines
+    assert list(loss.get_xdata()) == [1, 10, 20]
+    assert math.isnan(loss.get_ydata()[-1])
+    assert development.get_ydata() == pytest.approx([2.0])
+    assert list(lower.lines[0].get_ydata()) == [0.1, 0.2, 0.1]
+
+
+def test_a_long_loss_is_smoothed_without_lag():
+    """A centred mean of a straight line is that line; a trailing one would lie above it."""
+    falling = [{"step": i, "loss": 1000.0 - i} for i in range(1, 401)]
+    smooth = loss_figure(falling).axes[0].lines[1]
+    assert list(smooth.get_ydata()) == pytest.approx([each["loss"] for each in falling])
+
+
+def test_a_run_without_any_record_still_draws():
+    assert len(loss_figure([]).axes) == 2
+
+
+def test_costs_add_steps_and_compilation_and_weigh_rates_by_time():
+    costs = run_costs(METRICS)
+    assert costs["training_hours"] * 3600 == pytest.approx(9 + 9 / 3 + 10 / 2)
+    assert costs["compile_minutes"] * 60 == 9
+    assert costs["tokens/s"] == pytest.approx((3 * 300 + 5 * 100) / 8)
+
+
+def test_costs_count_a_restart_once():
+    resumed = {"step": 11, "loss": 4.0, "compile_seconds": 7.0}
+    costs = run_costs([*METRICS[:2], resumed, METRICS[2]])
+    assert costs["training_hours"] * 3600 == pytest.approx(9 + 9 / 3 + 7 + 9 / 2)
+
+
+def test_training_flops_are_rate_times_time():
+    rated = {**METRICS[1], "flops/s": 1e12}
+    assert run_costs([METRICS[0], rated])["training_flops"] == pytest.approx(3e12)
+
+
+def translation_run(test):
+    task = SimpleNamespace(languages=("en", "de"), test=test)
+    evaluation = SimpleNamespace(
+        metrics={"bleu": 26.9, "bleu_compound": 27.4},
+        samples=[("a house", "ein Haus", "ein Haus")],
+        notes=["BLEU|x"],
+    )
+    return SimpleNamespace(name="run", task=task), SimpleNamespace(step=20, evaluation=evaluation)
+
+
+def test_a_paper_run_stands_beside_the_paper(folder):
+    text = report_run(folder, *translation_run("wmt14_translate/de-en")).read_text()
+    assert "| Transformer big | 28.4 | - | 2.3e+19 |" in text
+    assert "| **this run** (run) | 27.4 | 26.9 | - |" in text
+    assert "not comparable" not in text
+    assert "| training time | 0:17 (0:09 of it compiling) |" in text
+
+
+def test_a_run_on_other_sentences_says_that_it_is_not_comparable(folder):
+    assert "not comparable" in report_run(folder, *translation_run("bundled")).read_text()
+
+
+def test_a_run_without_evaluation_has_a_report(folder):
+    run, _ = translation_run("bundled")
+    result = SimpleNamespace(step=20, evaluation=None)
+    assert "| steps | 20 |" in report_run(folder, run, result).read_text()
