@@ -11,7 +11,6 @@ Axis letters: B batch, S source length, L generated length.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from jaxformers.decoding import cached
 from jaxformers.decoding.candidates import Candidates, best_candidates
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.models import Transformer
-from jaxformers.sharding.state import BATCH_AXES
+from jaxformers.sharding import batch_multiple, constrain
 
 EXTRA_LENGTH = 50  # section 6.1: "maximum output length during inference to input length + 50"
 
@@ -94,11 +93,7 @@ def beam_search(
     length = generated_length(model, source_ids.shape[1], max_length)
     if source_mask is None:
         source_mask = np.ones(source_ids.shape, bool)
-    rows = source_ids.shape[0]
-    more = -rows % _batch_shards()
-    if more:
-        source_ids, source_mask = (_repeat_last(x, more) for x in (source_ids, source_mask))
-    ids, scores = _search(
+    found = _search(
         model,
         variables["params"],
         source_ids,
@@ -106,11 +101,7 @@ def beam_search(
         np.float32(alpha),
         sizes=Sizes(beams, beams if all_beams else 1, length, max_length is None),
     )
-    return (
-        Decoded(ids[:rows], scores[:rows])
-        if all_beams
-        else Decoded(ids[:rows, 0], scores[:rows, 0])
-    )
+    return found if all_beams else Decoded(found.ids[:, 0], found.scores[:, 0])
 
 
 def generated_length(model: Transformer, source_length: int, max_length: int | None = None) -> int:
@@ -127,15 +118,6 @@ def generated_length(model: Transformer, source_length: int, max_length: int | N
     if max_length > positions:
         raise DataError(f"max_length={max_length} is beyond the model's {positions} positions")
     return max_length - 1
-
-
-def _batch_shards() -> int:
-    sizes = jax.sharding.get_abstract_mesh().shape
-    return math.prod(sizes.get(axis, 1) for axis in BATCH_AXES)
-
-
-def _repeat_last(x: Array | np.ndarray, more: int) -> Array:
-    return jnp.concatenate([x, jnp.repeat(x[-1:], more, axis=0)])
 
 
 class Sizes(NamedTuple):
@@ -171,6 +153,9 @@ class State:
 
 @partial(jax.jit, static_argnames=("model", "sizes"))
 def _search(model, params, source_ids, source_mask, alpha, sizes: Sizes) -> Decoded:
+    rows = source_ids.shape[0]
+    more = ((0, -rows % batch_multiple()), (0, 0))
+    source_ids, source_mask = (jnp.pad(x, more, mode="edge") for x in (source_ids, source_mask))
     source_mask = source_mask.astype(bool)
     limits = jnp.full(source_ids.shape[:1], sizes.length)
     if sizes.by_source:
@@ -189,7 +174,9 @@ def _search(model, params, source_ids, source_mask, alpha, sizes: Sizes) -> Deco
         grow,
         _start(model, source_ids.shape[0], sizes),
     )
-    return Decoded(end.kept_ids, end.kept_scores)
+    # Whole on every device, so that each host of a pod can read all of it.
+    ids, scores = (constrain(x, *(None,) * x.ndim) for x in (end.kept_ids, end.kept_scores))
+    return Decoded(ids[:rows], scores[:rows])
 
 
 def _start(model: Transformer, batch: int, sizes: Sizes) -> State:
