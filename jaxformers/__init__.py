@@ -37,9 +37,20 @@ _NAMES = {
     "train": "training.loop",
     "translate": "api",
 }
-_ROOMS = (
-    "costs data decoding errors evaluation layers models pretrained sharding tasks text training"
-).split()
+_ROOMS = [
+    "costs",
+    "data",
+    "decoding",
+    "errors",
+    "evaluation",
+    "layers",
+    "models",
+    "pretrained",
+    "sharding",
+    "tasks",
+    "text",
+    "training",
+]
 
 __all__ = [*_NAMES, *_ROOMS]
 
