@@ -11,11 +11,10 @@ from time import perf_counter
 import jax
 from etils import epath
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from jaxformers.training.progress import Bar, Lines, duration
 from jaxformers.training.run_files import RunFiles
 
-REFRESH_SECONDS = 0.1
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 COMPILE_SECONDS = 0.1  # shorter compilations do not make a step unusual
 
@@ -84,7 +83,7 @@ class MetricsLog:
             return
         self._files = RunFiles(self.folder, self.start_step, self.config.tensorboard)
         self._clock = _Clock()
-        kind = _Bar if self.console.is_terminal else _Lines
+        kind = Bar if self.console.is_terminal else Lines
         self._display = kind(self.console, self.name, self.start_step, self.total_steps)
 
     def __enter__(self) -> MetricsLog:
@@ -250,81 +249,6 @@ class _Clock:
     def _hear(self, event: str, seconds: float, **_: object) -> None:
         if event == COMPILE_EVENT:
             self._compiled += seconds
-
-
-class _Bar:
-    """A live line on a terminal: step, loss, rate, time passed and left."""
-
-    def __init__(self, console: Console, name: str, step: int, total: int):
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[loss]}  {task.fields[rate]}", markup=False),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}", markup=False),
-            console=console,
-            refresh_per_second=4,
-            expand=True,
-        )
-        fields = {"loss": "compiling", "rate": "", "left": ""}
-        self._task = self._progress.add_task(name or "train", total=total, completed=step, **fields)
-        self._progress.start()
-        self._shown = 0.0
-
-    def step(
-        self, step: int, metrics: Mapping[str, float], rates: tuple[str, str], due: bool
-    ) -> None:
-        now = time.monotonic()
-        if not due and now - self._shown < REFRESH_SECONDS:
-            return
-        self._shown = now
-        rate, left = rates
-        loss = f"loss {float(metrics['loss']):.4f}" if "loss" in metrics else ""
-        left = f"{left} left" if left else ""
-        self._progress.update(self._task, completed=step, loss=loss, rate=rate, left=left)
-
-    def line(self, text: str) -> None:
-        self._progress.console.print(text, markup=False)
-
-    def close(self) -> None:
-        self._progress.stop()
-
-
-class _Lines:
-    """Plain lines, for a file or a pipe."""
-
-    def __init__(self, console: Console, name: str, step: int, total: int):
-        self._console, self._total = console, total
-        self._name = f"{name}: " if name else ""
-
-    def step(
-        self, step: int, metrics: Mapping[str, float], rates: tuple[str, str], due: bool
-    ) -> None:
-        if not due:
-            return
-        rate, left = rates
-        shown = [f"{self._name}step {step}/{self._total}"]
-        shown += [
-            f"{key.replace('_', ' ')} {float(metrics[key]):.4g}"
-            for key in ("loss", "learning_rate")
-            if key in metrics
-        ]
-        shown += [rate, f"{left} left"] if left else []
-        self.line("  ".join(shown))
-
-    def line(self, text: str) -> None:
-        self._console.print(text, markup=False)
-
-    def close(self) -> None:
-        pass
-
-
-def duration(seconds: float) -> str:
-    """Show seconds as `1:02:03` or `2:03`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _memory() -> dict[str, float]:

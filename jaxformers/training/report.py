@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from jaxformers.costs import chip_for, chips_in
 from jaxformers.evaluation import PUBLISHED
-from jaxformers.training.metrics_log import duration
+from jaxformers.training.progress import duration
 from jaxformers.training.run_files import read_metrics, writing
 
 if TYPE_CHECKING:
