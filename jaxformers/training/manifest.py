@@ -108,7 +108,9 @@ def _digest(path: epath.Path) -> tuple[int, str]:
 
 def _encode(files: dict[str, tuple[int, str]]) -> bytes:
     rows = {name: {"size": size, "sha256": digest} for name, (size, digest) in files.items()}
-    return json.dumps({"format": _FORMAT, "files": rows}, indent=1).encode()
+    # Its own digest, so that a changed manifest does not lay the blame on another file.
+    own = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return json.dumps({"format": _FORMAT, "files": rows, "sha256": own}, indent=1).encode()
 
 
 def _read(path: epath.Path) -> dict[str, tuple[int, str]] | str:

@@ -52,7 +52,9 @@ class StopSignals:
             return self.requested is not None
         if not self._agreed and multihost_utils.reached_preemption_sync_point(step):
             self._agreed = True
-            self.requested = self.requested or "SIGTERM"
+            if self.requested is None:
+                self.requested = "SIGTERM"
+                self._say("SIGTERM: saving, then stopping")
         return self._agreed
 
     def _handle(self, number: int, _: FrameType | None) -> None:

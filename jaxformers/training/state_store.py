@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-import threading
 from typing import Any
 
 import jax
@@ -30,31 +29,42 @@ class _DropOrbax(logging.Filter):
         return "/orbax/" not in record.pathname.replace("\\", "/")
 
 
-logging.getLogger("absl").addFilter(_DropOrbax())
+class _DropLateWrites(logging.Filter):
+    """Drops the errors of the other writes once one has failed the save (see below)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return not ("exception was never retrieved" in text and "OCDBT" in text)
 
 
 @functools.cache
-def _silence_late_writes() -> None:
-    """Drop the tracebacks of writes that end after another one has failed the save.
+def _quiet() -> None:
+    """Let failed saves reach the user through our error alone.
 
-    Orbax closes its event loop at the first error (a full disk); TensorStore's threads then print
-    that they cannot tell the loop how the other writes went. The first error reaches us anyway.
+    Orbax closes its event loop at the first failed write (a full disk). The other writes then
+    fail with nobody to tell: asyncio logs them, or TensorStore's threads find the loop closed,
+    which Python prints as an error that nobody can catch. The first error reaches us anyway.
     """
-    show = sys.excepthook
+    logging.getLogger("absl").addFilter(_DropOrbax())
+    logging.getLogger("asyncio").addFilter(_DropLateWrites())
+    show = sys.unraisablehook
 
-    def hook(kind: type, error: BaseException, trace: Any) -> None:
-        in_main = threading.current_thread() is threading.main_thread()
-        if in_main or kind is not RuntimeError or str(error) != "Event loop is closed":
-            show(kind, error, trace)
+    def hook(unraisable: Any) -> None:
+        trace = unraisable.exc_traceback
+        # No line of anybody's program is on the stack: TensorStore itself made the call.
+        outermost = trace.tb_frame.f_code.co_name if trace else ""
+        closed = str(unraisable.exc_value) == "Event loop is closed"
+        if not (closed and outermost == "call_soon_threadsafe"):
+            show(unraisable)
 
-    sys.excepthook = hook
+    sys.unraisablehook = hook
 
 
 class StateStore:
     """Orbax's asynchronous writer and its reader for named arrays."""
 
     def __init__(self):
-        _silence_late_writes()
+        _quiet()
         # Compression takes eight times as long as writing and saves 8 % of float weights. Writing
         # each replica's slice from its own device compiles a program per shape, which blocks.
         types = ocp.type_handlers
@@ -131,7 +141,10 @@ def check_fits(stored: dict[str, list], wanted: PyTree, where: str, *, part: boo
 
 
 def _as_array(leaf: Any) -> Any:
-    return leaf if hasattr(leaf, "shape") and hasattr(leaf, "dtype") else np.asarray(leaf)
+    is_array = (
+        hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not isinstance(leaf, np.generic)
+    )
+    return leaf if is_array else np.asarray(leaf)
 
 
 def _nest(leaves: dict[str, Any]) -> dict:

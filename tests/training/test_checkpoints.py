@@ -85,6 +85,13 @@ def test_bfloat16_and_integer_leaves_keep_their_bits(make):
     assert_equal(make().restore(abstract(state)).state, jax.tree.map(np.asarray, state))
 
 
+def test_numbers_that_are_no_arrays_are_saved_as_arrays(make):
+    state = {"a": np.float32(2.5), "b": 3, "c": True}
+    make().save(1, state, {}, wait=True)
+    restored = make().restore(state).state
+    assert jax.tree.map(lambda leaf: leaf.item(), restored) == {"a": 2.5, "b": 3, "c": True}
+
+
 def test_an_empty_folder_restores_nothing_and_says_nothing(make, lines):
     assert make().restore(abstract(host_state(0))) is None
     assert lines == []

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,15 +26,26 @@ print("saved after", stop.requested, flush=True)
 """
 
 
-def loop(kind):
+PAIR = f"""
+import sys
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"localhost:{{sys.argv[2]}}", 2, int(sys.argv[3]))
+{LOOP}
+print("step", step, flush=True)
+"""
+
+
+def loop(kind, *arguments, program=LOOP):
     child = subprocess.Popen(
-        [sys.executable, "-c", LOOP, kind],
+        [sys.executable, "-c", program, kind, *map(str, arguments)],
         env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert child.stdout.readline() == "ready\n"
+    if program == LOOP:
+        assert child.stdout.readline() == "ready\n"
     return child
 
 
@@ -89,3 +101,20 @@ def test_outside_the_main_thread_it_does_nothing():
     thread.start()
     thread.join()
     assert results == [False]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(number):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    pair = [loop("willing", port, process, program=PAIR) for process in range(2)]
+    for child in pair:
+        while (line := child.stdout.readline()) != "ready\n":
+            assert line, child.stderr.read()
+    pair[1].send_signal(number)
+    outputs = [child.communicate(timeout=60) for child in pair]
+    assert [child.returncode for child in pair] == [0, 0], outputs
+    steps = [out.splitlines()[-1] for out, _ in outputs]
+    assert steps[0] == steps[1]
+    assert steps[0].startswith("step ")
