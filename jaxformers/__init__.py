@@ -37,7 +37,7 @@ _NAMES = {
     "train": "training.loop",
     "translate": "api",
 }
-_ROOMS = [
+_ROOMS = (
     "costs",
     "data",
     "decoding",
@@ -50,7 +50,7 @@ _ROOMS = [
     "tasks",
     "text",
     "training",
-]
+)
 
 __all__ = [*_NAMES, *_ROOMS]
 

@@ -89,6 +89,9 @@ class _Run:
         ) as self.checkpoints:
             state = self.restore() or self.fresh()
             self.start = self.result.step = int(state.step)
+            if self.start == self.experiment.steps and runs.is_finished(self.folder, self.start):
+                self.result.finished = True
+                return self.result
             with self.open_log() as self.log, StopSignals(self.tell) as self.stop:
                 for note in (*self.notes, self.data.describe()):
                     self.log.message(note)
@@ -197,9 +200,10 @@ class _Run:
     def evaluate(self, step: int, state: TrainState) -> None:
         """An evaluation on the development set, noted beside the checkpoint for keep-best."""
         self.land(0)
-        found = self.experiment.task.evaluate(
-            self.model, self.variables(state), self.data.tools, final=False
-        )
+        with self.log.paused():
+            found = self.experiment.task.evaluate(
+                self.model, self.variables(state), self.data.tools, final=False
+            )
         self.log.scalars(step, found.metrics)
         self.checkpoints.set_metrics(step, found.metrics)
 
@@ -209,7 +213,7 @@ class _Run:
         if e.average_last:
             variables["params"] = self.checkpoints.average(self.abstract.params, e.average_last)
         self.result.variables, self.result.finished = variables, True
-        runs.export(self.folder, self.model, variables, self.data.tools, main=self.host == 0)
+        runs.export(self.folder, self.model, variables, self.data.tools, self.result.step)
         self.log.message("evaluating")
         found = e.task.evaluate(self.model, variables, self.data.tools, final=True)
         self.log.scalars(self.result.step, found.metrics)

@@ -19,9 +19,11 @@ from jaxformers.tasks.base import Variables
 from jaxformers.training.checkpoints import Checkpointer
 from jaxformers.training.config import from_json, to_json
 from jaxformers.training.experiment import Experiment
+from jaxformers.training.report import REPORT
 from jaxformers.training.step import jit_step
 
 EXPERIMENT, MODEL, CHECKPOINTS = "experiment.json", "model", "checkpoints"
+STEP = "step.json"
 
 # Changing these changes neither the weights' shapes nor what a step computes.
 FREE = ("name", "steps", "mesh", "logging", "checkpoint", "evaluate_every", "average_last", "remat")
@@ -95,20 +97,37 @@ def tokenizer_folder(folder: epath.PathLike) -> epath.Path:
     return epath.Path(folder) / "tokenizer"
 
 
-def export(folder: epath.Path, model: Any, variables: Variables, tools: Any, *, main: bool) -> None:
-    """Writes the final weights, and what belongs to them, as `model/`."""
+def export(folder: epath.Path, model: Any, variables: Variables, tools: Any, step: int) -> None:
+    """Writes the weights of `step`, and what belongs to them, as `model/`."""
     if jax.process_count() > 1:
         variables = multihost_utils.process_allgather(variables, tiled=True)
-    if main:
+    if jax.process_index() == 0:
         own.save(model, jax.device_get(variables), folder / MODEL, tools)
+        (folder / MODEL / STEP).write_text(json.dumps({"step": step}))
+
+
+def exported_step(folder: epath.PathLike) -> int | None:
+    """The step of the weights in `model/`, None where there are none."""
+    path = epath.Path(folder) / MODEL / STEP
+    return json.loads(path.read_text())["step"] if path.exists() else None
+
+
+def is_finished(folder: epath.PathLike, steps: int) -> bool:
+    """Whether a run of so many steps has left its weights and its report."""
+    return exported_step(folder) == steps and (epath.Path(folder) / REPORT).exists()
 
 
 def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tuple[Any, Variables]:
     """The model of a run and its weights: the final ones, or of the newest good checkpoint."""
     folder = epath.Path(folder)
     experiment = read_experiment(folder)
-    if (folder / MODEL).exists():
+    with Checkpointer(folder / CHECKPOINTS, experiment.checkpoint) as checkpoints:
+        steps = checkpoints.steps()
+    exported = exported_step(folder)
+    if exported is not None and exported >= max(steps, default=0):
         return own.load(folder / MODEL, execution or Execution())
+    if not steps:
+        raise CheckpointError(f"{folder} has no checkpoint yet; train it first")
     one = replace(experiment, mesh=MeshConfig(1, 1, 1))
     mesh = make_mesh(one.mesh, jax.local_devices()[:1])
     model = one.task.module(one.execution(mesh))
@@ -116,6 +135,4 @@ def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tupl
     with Checkpointer(folder / CHECKPOINTS, experiment.checkpoint) as checkpoints:
         wanted = abstract.params if abstract.ema is None else abstract.ema
         params = checkpoints.params(wanted)
-    if params is None:
-        raise CheckpointError(f"{folder} has no checkpoint yet")
     return model, {"params": params}

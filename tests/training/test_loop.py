@@ -147,7 +147,9 @@ def test_other_data_is_refused_with_what_changed(tmp_path):
     train(experiment, tmp_path / "run")
     data = replace(experiment.task.data, max_source_words=2)
     with pytest.raises(CheckpointError, match="task"):
-        train(replace(experiment, steps=4, task=replace(experiment.task, data=data)), tmp_path / "run")
+        train(
+            replace(experiment, steps=4, task=replace(experiment.task, data=data)), tmp_path / "run"
+        )
 
 
 def test_own_text_that_changed_on_disk_is_refused_with_what_changed(tmp_path):
