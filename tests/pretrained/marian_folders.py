@@ -6,7 +6,10 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import safetensors.numpy
+
+from jaxformers.pretrained.families import unflatten, variable_shapes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
 
@@ -28,3 +31,10 @@ def small(folder: Path, changes: dict | None = None, **files: dict) -> Path:
     """A small model with changed fields in its `config.json` (None: the field is left out)."""
     config = {k: v for k, v in (SMALL | (changes or {})).items() if v is not None}
     return write(folder, config, cases.weights(SMALL, 0), **files)
+
+
+def random_variables(model) -> dict:
+    """Variables of the model's shapes, N(0, 1): quicker than `model.init`."""
+    random = np.random.RandomState(0)
+    shapes = variable_shapes(model, model.execution)
+    return unflatten({p: random.randn(*shape).astype(np.float32) for p, shape in shapes.items()})
