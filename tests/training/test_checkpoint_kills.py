@@ -10,6 +10,7 @@ from checkpoint_child import abstract, assert_equal, host_state, mesh_of, placed
 from etils import epath
 
 from jaxformers.training import manifest
+from jaxformers.training.checkpoint_folder import CheckpointFolder
 from jaxformers.training.checkpoints import Checkpointer, Checkpointing
 
 WIDTH = 2048  # 2.5 MB a checkpoint: large enough that a kill can fall inside a save
@@ -31,19 +32,20 @@ def _cut_short(path):
         return False
 
 
-def run_and_kill(folder, delay, *, inside_a_save):
-    """The newest finished step that was there at a SIGKILL `delay` seconds after the restore."""
+def run_and_kill(folder, after, delay, *, inside_a_save):
+    """Kill a run `delay` seconds after it has passed step `after`; returns its newest step."""
     child = start("save_for_ever", folder, WIDTH)
+    reader = CheckpointFolder(folder, Checkpointing(), print)
     try:
         line = child.stdout.readline()
         assert line, child.stderr.read()
+        deadline = time.monotonic() + 60
+        while max(reader.steps(), default=0) <= after and time.monotonic() < deadline:
+            time.sleep(0.001)
         time.sleep(delay)
-        deadline = time.monotonic() + 20
-        while inside_a_save and time.monotonic() < deadline and not unfinished(folder):
+        while inside_a_save and not unfinished(folder) and time.monotonic() < deadline:
             pass
-        reader = Checkpointer(folder, Checkpointing(), report=lambda line: None)
         finished = max(reader.steps(), default=0)
-        reader.close()
     finally:
         child.send_signal(signal.SIGKILL)
         child.communicate(timeout=30)
@@ -55,20 +57,21 @@ def test_a_run_killed_anywhere_goes_on_from_its_newest_finished_checkpoint(folde
     draw, inside, kills, at = random.Random(3), 0, 0, 0
     while kills < 5 or inside < 2:
         assert kills < 12, "no kill fell inside a save"
-        finished = run_and_kill(folder, draw.uniform(0.02, 0.4), inside_a_save=kills % 2 == 0)
+        # The first kill comes before any checkpoint is finished, the others after a new one.
+        after = at if kills else -1
+        finished = run_and_kill(folder, after, draw.uniform(0, 0.3), inside_a_save=kills % 2 == 0)
         kills += 1
         inside += bool(unfinished(folder))
         lines = []
-        checkpointer = Checkpointer(folder, Checkpointing(), report=lines.append)
-        restored = checkpointer.restore(abstract(host_state(0, WIDTH)))
-        checkpointer.close()
+        with Checkpointer(folder, Checkpointing(), report=lines.append) as checkpointer:
+            restored = checkpointer.restore(abstract(host_state(0, WIDTH)))
         assert not [line for line in lines if "damaged" in line]
         step = restored.step if restored else 0
         assert step >= max(finished, at)
         if restored:
             assert_equal(restored.state, host_state(step, WIDTH))
         at = step
-    assert at > 5
+    assert at >= kills - 1
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_earlier_checkpoint(folder):

@@ -103,7 +103,9 @@ def test_outside_the_main_thread_it_does_nothing():
     assert results == [False]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(number):
     with socket.socket() as free:
         free.bind(("localhost", 0))
