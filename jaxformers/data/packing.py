@@ -59,11 +59,11 @@ class PackingPlan:
         self._examples = examples[np.argsort(row_of, kind="stable")]
         self._offsets = np.concatenate([[0], np.cumsum(np.bincount(row_of))])
         self._config = config
-        self._rows = len(self._offsets) - 1
+        self.row_count = len(self._offsets) - 1
         self.left_out = len(source_lengths) - len(examples)
         self.shapes = [batch_shapes(config.rows, *limits)]
-        self.steps_per_epoch = -(-self._rows // config.rows)
-        self.fill = float(target_lengths[examples].sum() / (self._rows * limits[1]))
+        self.steps_per_epoch = -(-self.row_count // config.rows)
+        self.fill = float(target_lengths[examples].sum() / (self.row_count * limits[1]))
         self.fingerprint = str(config)
 
     def rows(self, seed: int, step: int) -> int:
@@ -76,7 +76,7 @@ class PackingPlan:
         """Those `rows` of the batch of `step`: int32 arrays [B, S] and [B, T] (see `assemble`)."""
         config = self._config
         start, stop, _ = rows.indices(config.rows)
-        packed = shuffled(step * config.rows + start, stop - start, self._rows, seed)
+        packed = shuffled(step * config.rows + start, stop - start, self.row_count, seed)
         starts, ends = self._offsets[packed], self._offsets[packed + 1]
         row_of = np.repeat(np.arange(len(packed)), ends - starts)
         places = np.concatenate([np.arange(*span) for span in zip(starts, ends, strict=True)])

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import grain
+import numpy as np
 from absl import flags
 
 from jaxformers.data.assembly import Batch, Plan
@@ -115,7 +116,9 @@ def _ignore_interrupts(worker: int, workers: int) -> None:
 
 def _closing(iterator: Any) -> Iterator[Batch]:
     try:
-        yield from iterator
+        for batch in iterator:
+            # Workers hand over shared memory; a copy gives it back whoever keeps the batch.
+            yield {name: np.array(values) for name, values in batch.items()}
     except RuntimeError as error:
         if "Worker process" not in str(error):
             raise

@@ -90,7 +90,7 @@ def _listed(configs: list[str], builder_name: str) -> str:
 
 def _near(name: str, known: list[str]) -> str:
     """What else may have been meant, to stand at the end of a message."""
-    if close := difflib.get_close_matches(name, known, n=3, cutoff=0.5):
+    if close := difflib.get_close_matches(name, known, n=3, cutoff=0.6):
         return f": did you mean {' or '.join(close)}?"
     if 0 < len(known) <= 12:
         return f": it has {', '.join(known)}"
