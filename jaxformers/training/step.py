@@ -48,7 +48,8 @@ def make_step(experiment: Experiment, model: nn.Module, tx: optax.GradientTransf
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        squares = jnp.stack([jnp.vdot(g, g) for g in jax.tree.leaves(grads)])
+        # Not `vdot`: it flattens, which gathers every divided gradient whole.
+        squares = jnp.stack([jnp.square(g).sum() for g in jax.tree.leaves(grads)])
         metrics = {name: total / weight for name, total in sums.items()}
         metrics |= {
             "grad_norm": jnp.sqrt(squares.sum()),
