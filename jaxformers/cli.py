@@ -113,10 +113,11 @@ example:
         (("--data-dir", dict(metavar="DIR", required=True, help="where it is put")),),
     ),
     "convert": Verb(
-        "write a run as published weights, or published weights as ours",
+        "write a run, or published weights, as a folder of weights",
         ("SOURCE", "TARGET"),
-        """Reads SOURCE, a run's folder, a published folder or a hub name, and writes TARGET in the
-published format (config.json, model.safetensors, tokenizer files).
+        """Reads SOURCE, a run's folder, a published folder or a hub name, and writes the folder
+TARGET: config.json, model.safetensors and the tokenizer's files, as MarianMT where that
+expresses the model exactly, else in our own format.
 
 example:
   jaxformers convert runs/demo demo-marian""",

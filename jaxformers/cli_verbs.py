@@ -128,20 +128,38 @@ def translate(args: argparse.Namespace, fields: list[str]) -> None:
     for option in ("beams", "batch"):
         if getattr(args, option) < 1:
             raise ConfigError(f"--{option}: {getattr(args, option)} is not at least 1")
-    translated = _translator(args)
+    translated, number = _translator(args), 0
     for lines in line_batches(sys.stdin.fileno(), args.batch):
-        found = iter(translated([line for line in lines if line.strip()]))
-        for line in lines:
-            out = next(found) if line.strip() else ""
+        for out in _translated(translated, lines, number):
             sys.stdout.buffer.write(f"{out}\n".encode())
         sys.stdout.buffer.flush()
+        number += len(lines)
 
 
-def _translator(args: argparse.Namespace) -> Callable[[list[str]], list[str]]:
+Translate = Callable[[list[str]], list[str]]
+
+
+def _translator(args: argparse.Namespace) -> Translate:
     _load_code(args)
     from jaxformers.api import translate as translated
 
-    return lambda lines: translated(args.run, lines, beams=args.beams, alpha=args.alpha)
+    search = dict(beams=args.beams, alpha=args.alpha)
+    translated(args.run, [], **search)  # what is wrong with RUN is said before a line is read
+    return lambda lines: translated(args.run, lines, **search)
+
+
+def _translated(translated: Translate, lines: list[str], before: int) -> Iterator[str]:
+    """Translations of `lines`; when one cannot be translated, of those before it."""
+    try:
+        yield from translated(lines)
+    except DataError:
+        for number, line in enumerate(lines, before + 1):
+            try:
+                yield from translated([line])
+            except DataError as error:
+                sys.stdout.buffer.flush()
+                fault = str(error).removeprefix("line 1 ")
+                raise DataError(f"standard input, line {number} {fault}") from error
 
 
 def line_batches(source: int, size: int) -> Iterator[list[str]]:
@@ -202,8 +220,13 @@ def convert(args: argparse.Namespace, fields: list[str]) -> None:
     """Reads weights in any format we know and writes the published one."""
     _load_code(args)
     from jaxformers.api import from_pretrained, save_pretrained
+    from jaxformers.pretrained import resolve
+    from jaxformers.training.runs import is_run, tokenizer_folder
 
-    save_pretrained(*from_pretrained(args.source), args.target)
+    model, variables = from_pretrained(args.source)
+    run = is_run(args.source)
+    tokenizer = tokenizer_folder(args.source) if run else resolve(args.source)
+    save_pretrained(model, variables, args.target, tokenizer=tokenizer)
     print(f"wrote {args.target}")
 
 

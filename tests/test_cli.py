@@ -243,13 +243,28 @@ def test_a_line_is_given_on_while_its_writer_waits_for_the_answer(pipe):
     os.close(write)
 
 
-def test_translate_writes_one_line_for_each_line(monkeypatch, capfd, pipe):
+def reversed_unless_long(lines: list[str]) -> list[str]:
+    if any(len(line) > 9 for line in lines):
+        raise DataError("line 1 has too many tokens")
+    return [line.strip()[::-1] for line in lines]
+
+
+def translate_all(monkeypatch, pipe, text: bytes) -> int:
     read, write = pipe
-    os.write(write, b"one\n\n  \ntwo\n")
+    os.write(write, text)
     os.close(write)
-    monkeypatch.setattr(
-        cli_verbs, "_translator", lambda args: lambda lines: [s[::-1] for s in lines]
-    )
+    monkeypatch.setattr(cli_verbs, "_translator", lambda args: reversed_unless_long)
     monkeypatch.setattr(sys, "stdin", os.fdopen(os.dup(read)))
-    assert cli.main(["translate", "runs/x"]) == 0
+    return cli.main(["translate", "runs/x"])
+
+
+def test_translate_writes_one_line_for_each_line(monkeypatch, capfd, pipe):
+    assert translate_all(monkeypatch, pipe, b"one\n\n  \ntwo\n") == 0
     assert capfd.readouterr().out == "eno\n\n\nowt\n"
+
+
+def test_a_line_that_cannot_be_translated_is_named_after_those_before_it(monkeypatch, capfd, pipe):
+    assert translate_all(monkeypatch, pipe, b"one\n\nfar too long\ntwo\n") == 2
+    out, err = capfd.readouterr()
+    assert out == "eno\n\n"
+    assert err == "jaxformers: standard input, line 3 has too many tokens\n"
