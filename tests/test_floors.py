@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxformers"
 # Each room may import those on an earlier line, and on its own line those before it where the
 # line is ordered (floor 3).
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "arrays"),
     ("sharding", "costs"),
     ("layers",),
     ("models", "decoding", "text", "pretrained", "data", "evaluation", "interpret"),

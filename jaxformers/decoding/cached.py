@@ -15,8 +15,9 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from jaxformers.arrays import Array
 from jaxformers.layers import DecoderBlock, Mask, Norm
 from jaxformers.layers.blocks import KeysValues
 from jaxformers.models import Transformer

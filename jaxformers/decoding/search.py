@@ -18,8 +18,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from jaxformers.arrays import Array
 from jaxformers.decoding import cached
 from jaxformers.decoding.candidates import Candidates, best_candidates
 from jaxformers.errors import ConfigError, DataError

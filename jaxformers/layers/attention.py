@@ -11,8 +11,9 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from jaxformers.arrays import Array
 from jaxformers.layers.basic import Dropout, Init, Linear
 from jaxformers.layers.execution import Execution
 from jaxformers.sharding import constrain

@@ -11,8 +11,9 @@ from typing import Literal
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
 from jaxformers.layers.attention import Mask, MultiHeadAttention
 from jaxformers.layers.basic import Activation, Dropout, Init, Linear, Norm, activate

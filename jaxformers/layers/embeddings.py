@@ -8,8 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from jaxformers.arrays import Array
 from jaxformers.layers.attention import MASKED
 from jaxformers.layers.execution import Execution
 from jaxformers.sharding import constrain

@@ -7,8 +7,9 @@ step time does. One layout serves every platform, name map and sharding row.
 from __future__ import annotations
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from jaxformers.arrays import Array
 from jaxformers.layers.attention import Mask
 from jaxformers.layers.basic import Norm
 from jaxformers.layers.blocks import BlockConfig, DecoderBlock, EncoderBlock

@@ -14,8 +14,9 @@ from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import (
     Activation,

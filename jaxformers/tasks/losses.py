@@ -6,7 +6,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
+
+from jaxformers.arrays import Array
 
 
 def label_smoothed_loss(
