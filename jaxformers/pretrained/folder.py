@@ -65,7 +65,7 @@ class Tensors:
     """
 
     def __init__(self, folder: epath.Path):
-        self._temporary = tempfile.TemporaryDirectory() if "://" in str(folder) else None
+        self._temporary = tempfile.TemporaryDirectory() if _remote(folder) else None
         self._files: dict[str, _File] = {}
         whole = (folder / WEIGHTS).exists()
         self.place = str(folder / (WEIGHTS if whole else INDEX))
@@ -135,6 +135,10 @@ class _File:
         return self._open.get_tensor(name).astype(np.float32)
 
 
+def _remote(path: epath.Path) -> bool:
+    return "://" in str(path)
+
+
 def _no_weights(folder: epath.Path) -> str:
     if pickles := [name for name in PICKLES if (folder / name).exists()]:
         return (
@@ -166,7 +170,8 @@ def write_folder(folder: epath.Path, files: Mapping[str, bytes], tokenizer: Any 
     Raises:
         WeightsError: it cannot be written (no room, no permission, a file stands there).
     """
-    folder = epath.Path(folder).expanduser().resolve()
+    folder = epath.Path(folder).expanduser()
+    folder = folder if _remote(folder) else folder.resolve()
     if folder.exists() and not folder.is_dir():
         raise WeightsError(f"cannot write {folder}: it is a file, not a folder")
     with _one_line(folder), _staging(folder) as stage:

@@ -11,6 +11,7 @@ from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.models import TransformerConfig
 
 MODEL_TYPE = "marian"
+LAYERS, LARGEST = 1 << 10, 1 << 24  # beyond these a damaged file would only fill the memory
 EPSILON = 1e-5  # torch's LayerNorm, which Marian's modules leave at its default
 
 # Names of activations there -> ours; the first of each is the one that we write.
@@ -88,7 +89,9 @@ def read_config(
     for ours, (name, default) in TOKENS.items():
         token = said.token(name)
         values[ours] = fields.token(name, default) if token is None else token
-    values |= {"forced_eos_id": said.token("forced_eos_token_id"), "banned_ids": said.banned()}
+    values["forced_eos_id"] = said.token("forced_eos_token_id")
+    # As there: who bans the end of sentence is not heard.
+    values["banned_ids"] = tuple(t for t in said.banned() if t != values["eos_id"])
     values |= {"activation": fields.activation(), "scale_embedding": fields.flag("scale_embedding")}
     values |= FIXED | {"attention_bias": True, "logits_bias": True, "zero_pad": False}
     try:
@@ -126,6 +129,8 @@ class _Fields:
         found = self.content.get(name, default)
         if type(found) is not int or found < 1:
             raise self._refuse(name, "not a whole number above 0")
+        if found > (LAYERS if name.endswith("_layers") else LARGEST):
+            raise self._refuse(name, "larger than any model's")
         return found
 
     def rate(self, name: str, default: float) -> float:

@@ -139,6 +139,8 @@ def test_an_index_must_match_its_files(tmp_path):
         ({"d_model": "wide"}, ["d_model is 'wide'"]),
         ({"d_model": True}, ["d_model is True"]),
         ({"encoder_layers": -1}, ["encoder_layers is -1"]),
+        ({"encoder_layers": 10**9}, ["encoder_layers is 1000000000, larger than any"]),
+        ({"d_model": 10**12}, ["d_model is 1000000000000, larger than any"]),
         ({"encoder_attention_heads": 5}, ["5 heads do not divide"]),
         ({"activation_function": "mish"}, ["activation_function is 'mish'"]),
         ({"activation_function": ["relu"]}, ["activation_function is ['relu']"]),

@@ -2,9 +2,12 @@
 
 import json
 
+import fsspec
 import jax
 import numpy as np
 import pytest
+from etils import epath
+from etils.epath import backend
 from jax.sharding import AxisType
 from marian_folders import random_variables, small
 
@@ -83,6 +86,28 @@ def test_saving_again_replaces_the_weights_and_keeps_other_files(tmp_path):
         "model.safetensors",
         "notes.txt",
     ]
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    monkeypatch.setattr(type(backend.fsspec_backend), "fs", lambda self, path: store)
+    yield epath.Path("gs://bucket/models/run")
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+
+
+def test_a_folder_in_a_bucket_works_like_one_on_disk(bucket):
+    model, variables = made()
+    for factor in (1, 2):
+        changed = jax.tree.map(lambda x, f=factor: f * x, variables)
+        save_pretrained(model, changed, bucket)
+        again, loaded = load_pretrained(str(bucket))
+        assert again == model
+        jax.tree.map(np.testing.assert_array_equal, loaded, changed)
+    assert sorted(f.name for f in bucket.iterdir()) == ["config.json", "model.safetensors"]
+    assert [f.name for f in bucket.parent.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize("format", ["marian", "jaxformers"])
