@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -109,7 +110,8 @@ class Tensors:
         if self._temporary is None:
             return Path(file)
         copy = Path(self._temporary.name) / file.name
-        file.copy(copy)
+        with file.open("rb") as source, copy.open("wb") as target:
+            shutil.copyfileobj(source, target)
         return copy
 
 
