@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -20,6 +20,7 @@ class Chosen(NamedTuple):
     rows: Int[np.ndarray, "N"]
 
 
+@runtime_checkable
 class Plan(Protocol):
     """Which examples stand in which row of which step: a pure function of (seed, step)."""
 

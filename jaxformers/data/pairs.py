@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, overload
+from typing import Protocol, overload, runtime_checkable
 
 Pair = tuple[str, str]
 
@@ -37,16 +37,12 @@ class Pairs(Sequence[Pair]):
             yield from self[start : start + 1024]
 
 
+@runtime_checkable
 class PairSource(Protocol):
     """Configuration of a source of pairs: a frozen dataclass."""
 
     def open(self) -> Pairs:
         """The pairs; raises DataError where they are missing or malformed."""
-        ...
-
-    @property
-    def fingerprint(self) -> Mapping[str, str | int]:
-        """The fingerprint of the opened pairs."""
         ...
 
 

@@ -81,7 +81,7 @@ class TokenizedPairs:
             progress: called with the number of pairs done and the number of all.
 
         Raises:
-            DataError: there is no pair.
+            DataError: there is no pair, or the cache cannot be written.
         """
         pairs = pairs if isinstance(pairs, Pairs) else pairs.open()
         if not len(pairs):
@@ -89,9 +89,15 @@ class TokenizedPairs:
         fingerprint = {**pairs.fingerprint, "tokenizer": tokenizer.fingerprint}
         key = f"{fingerprint['content']} {fingerprint['tokenizer']}"
         folder = cache_folder(cache) / "pairs" / hashlib.sha256(key.encode()).hexdigest()[:24]
-        with _locked(folder):
-            if not _complete(folder):
-                _write(folder, pairs, tokenizer, fingerprint, progress)
+        try:
+            with _locked(folder):
+                if not _complete(folder):
+                    _write(folder, pairs, tokenizer, fingerprint, progress)
+        except OSError as error:
+            raise DataError(
+                f"the ids of the pairs cannot be kept in {folder.parent}: {error.strerror}; "
+                "set JAXFORMERS_CACHE to a folder with room"
+            ) from error
         return cls.load(folder)
 
     @classmethod

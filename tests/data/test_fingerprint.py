@@ -11,6 +11,7 @@ from jaxformers.data import (
     differences,
     fingerprint,
 )
+from jaxformers.text import Tokenizer
 
 STORE = random_store(50)
 PLAN = Packing(24, 24, 4)
@@ -47,12 +48,14 @@ def test_numbers_are_written_for_people():
 
 
 def test_data_that_only_moved_are_the_same_data(tmp_path):
-    class Words:
+    class Words(Tokenizer):
         vocab_size, pad_id, eos_id, unk_id, start_id = 50, 0, 1, 2, 0
         fingerprint = "words"
 
         def encode(self, texts):
             return [[3] * len(text.split()) for text in texts]
+
+        encode_target = encode
 
     saved, now = (
         fingerprint(store, PLAN.plan(store), 0)

@@ -6,9 +6,10 @@ import pytest
 
 from jaxformers.data import BundledPairs, ListedPairs, SpecialIds, TokenizedPairs
 from jaxformers.errors import DataError
+from jaxformers.text import Tokenizer
 
 
-class Letters:
+class Letters(Tokenizer):
     """A tokenizer whose pieces are letters; targets are told apart by 100."""
 
     vocab_size, pad_id, eos_id, unk_id, start_id = 300, 0, 1, 2, 0
@@ -122,3 +123,10 @@ def test_ids_can_be_given(tmp_path):
 def test_no_pair_at_all_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no pair"):
         TokenizedPairs.build(ListedPairs([], "nothing"), Letters(), tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match="set JAXFORMERS_CACHE") as error:
+        TokenizedPairs.build(PAIRS, Letters(), tmp_path / "file")
+    assert str(tmp_path) in str(error.value)
