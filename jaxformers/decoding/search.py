@@ -248,7 +248,7 @@ def _advance(config, state: State, found: Candidates, limits: Array, alpha: Arra
 
 def penalty(length: Array, alpha: Array) -> Array:
     """((5 + length) / 6)^alpha, by which log-probabilities are divided (GNMT, equation 14)."""
-    return ((5.0 + length) / 6.0) ** alpha
+    return ((5.0 + jnp.asarray(length, jnp.float32)) / 6.0) ** alpha
 
 
 def _take(rows: Int[Array, "B N L"], which: Int[Array, "B M"]) -> Int[Array, "B M L"]:

@@ -11,7 +11,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from jaxformers.arrays import Array
 from jaxformers.layers.basic import Dropout, Init, Linear
@@ -28,10 +28,15 @@ class Mask:
     A key is allowed when it passes every part that is given.
     """
 
-    keys: Bool[Array, "B S"] | None = None
-    query_segments: Int[Array, "B T"] | None = None
-    key_segments: Int[Array, "B S"] | None = None
-    dense: Bool[Array, "B #H T S"] | None = None
+    # A pytree is rebuilt with whatever its leaves become, so the fields' types are not checked.
+    keys: Any = None
+    """`[B, S]`, true or 1 for tokens, false or 0 for padding."""
+    query_segments: Any = None
+    """Integers `[B, T]`: a query attends to keys of its own segment."""
+    key_segments: Any = None
+    """Integers `[B, S]`."""
+    dense: Any = None
+    """Booleans `[B, 1 or H, T, S]`."""
     causal: bool = flax.struct.field(pytree_node=False, default=False)
 
     def array(self, queries: int, keys: int) -> Bool[Array, "#B #H T S"] | None:
