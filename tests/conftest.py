@@ -1,14 +1,21 @@
-"""Eight emulated CPU devices, strict types and a compilation cache inside the checkout."""
+"""Eight emulated CPU devices, checked shapes, strict types, a compilation cache in the checkout."""
 
 import os
 from pathlib import Path
 
+CACHE = Path(__file__).resolve().parents[1] / ".cache"
+# Child processes inherit these: the commands that tests run compile and tokenize once.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax"
+os.environ.setdefault("JAXFORMERS_CACHE", str(CACHE / "jaxformers"))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+CHECKED = ["sharding", "layers", "models", "decoding", "tasks.losses"]
+install_import_hook([f"jaxformers.{room}" for room in CHECKED], "beartype.beartype")
