@@ -244,4 +244,5 @@ def check(args: argparse.Namespace, fields: list[str]) -> int:
     experiment = _experiment(args, args.file, fields)
     from jaxformers.training.check import check as checked
 
-    return checked(experiment)
+    findings = checked(experiment, args.file, args.update)
+    return 0 if all(finding.ok for finding in findings) else 1

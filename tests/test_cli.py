@@ -48,11 +48,6 @@ def mistake(capfd, *words: str) -> str:
     return err[len("jaxformers: ") : -1]
 
 
-def command(*words: str, **keywords) -> subprocess.CompletedProcess:
-    words = (sys.executable, "-m", "jaxformers", *words)
-    return subprocess.run(words, cwd=ROOT, capture_output=True, timeout=120, **keywords)
-
-
 # ---------------------------------------------------------------- help
 
 
@@ -268,3 +263,16 @@ def test_a_line_that_cannot_be_translated_is_named_after_those_before_it(monkeyp
     out, err = capfd.readouterr()
     assert out == "eno\n\n"
     assert err == "jaxformers: standard input, line 3 has too many tokens\n"
+
+
+def test_check_leaves_the_warnings_of_xla_visible():
+    code = (
+        "import os; from jaxformers import cli, cli_verbs; from jaxformers.training import check;"
+        "from jaxformers.costs.xla_warnings import warnings_are_seen;"
+        "from jaxformers.sharding import MeshConfig, make_mesh;"
+        "check.check = lambda *_: print(warnings_are_seen(make_mesh(MeshConfig(2, 2, 2)))) or ();"
+        "cli.main(['check', 'experiments/translation/demo.py'])"
+    )
+    words = [sys.executable, "-c", code]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, timeout=120)
+    assert ended.stdout == b"True\n"
