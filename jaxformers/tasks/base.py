@@ -82,6 +82,26 @@ class Task:
         """The loss of a batch; keywords `train` and `rngs`."""
         raise NotImplementedError
 
+    def example(self, seed: int) -> Batch:
+        """A made-up batch in the first of `batch_shapes`, for `check`.
+
+        Here floats are normal and integers 0 or 1; a task overrides it where that means nothing.
+        """
+        rng, made = np.random.default_rng(seed), {}
+        for name, spec in self.batch_shapes()[0].items():
+            real = np.issubdtype(spec.dtype, np.floating)
+            values = rng.standard_normal(spec.shape) if real else rng.integers(0, 2, spec.shape)
+            made[name] = values.astype(spec.dtype)
+        return made
+
+    def probe(self, model: nn.Module, variables: Variables, batch: Any) -> dict[str, jax.Array]:
+        """Outputs, by name, that a change of the model moves: what `check` compares.
+
+        Here the loss; a task overrides it with more, where small inputs show a norm's epsilon.
+        """
+        loss = self.loss(model, variables, batch)
+        return {"loss": loss.total / loss.weight}
+
     def units(self, batch: Batch) -> int:
         """How many units (tokens, images) a host's batch holds, padding not counted."""
         raise NotImplementedError

@@ -30,7 +30,7 @@ from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
 from jaxformers.models import Transformer, TransformerConfig
 from jaxformers.sharding import batch_multiple
-from jaxformers.tasks import translation_evaluation
+from jaxformers.tasks import translation_evaluation, translation_probe
 from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
 from jaxformers.text import SentencePiece, Tokenizer, load_tokenizer
@@ -136,6 +136,14 @@ class Translation(Task):
             return Loss(total, weight, {}, {})
         nll = (negative_log_likelihood(logits, labels) * weights).sum()
         return Loss(total, weight, {"nll": nll}, {})
+
+    def example(self, seed: int) -> Batch:
+        """Random tokens, packed with several pairs a row, some padding at the end."""
+        return translation_probe.example(self._sizes()[0], self.model, seed)
+
+    def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
+        """Logits of packed and of masked rows, and both stacks on small inputs."""
+        return translation_probe.probe(model, variables, batch)
 
     def units(self, batch: Batch) -> int:
         """Target tokens."""
