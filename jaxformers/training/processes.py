@@ -132,7 +132,9 @@ def _wait(children: list[subprocess.Popen]) -> int:
             while None in [c.poll() for c in children] and time.monotonic() < deadline:
                 time.sleep(0.05)
             # One that says what is wrong tells more than one that its peers' end took along.
-            return min(failed, key=lambda i: codes[i] < 0)
+            first = min(failed, key=lambda i: codes[i] < 0)
+            # Process 0 has said it on the terminal when it ended for the same reason.
+            return 0 if children[0].poll() == codes[first] else first
         if None not in codes:
             return 0
         time.sleep(0.05)
