@@ -40,13 +40,15 @@ def sinusoids(length: int, width: int, kind: Sinusoid = "interleaved") -> np.nda
 class TokenEmbedding(nn.Module):
     """A table `[V, D]` that embeds tokens and, tied, gives logits (section 3.4).
 
-    `zero_id`, when set, embeds as the zero vector (Tensor2Tensor's padding and start token).
+    `pad_id`, when set, is the padding token: looking it up teaches the table nothing, and with
+    `zero_pad` it embeds as the zero vector (Tensor2Tensor's padding and start token).
     """
 
     vocab_size: int
     width: int
     std: float
-    zero_id: int | None = None
+    pad_id: int | None = None
+    zero_pad: bool = False
     execution: Execution = Execution()
 
     def setup(self):
@@ -62,8 +64,9 @@ class TokenEmbedding(nn.Module):
     def embed(self, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
         """Rows of the table."""
         x = jnp.take(self._gathered(), ids, axis=0)
-        if self.zero_id is not None:
-            x = x * (ids != self.zero_id)[..., None].astype(x.dtype)
+        if self.pad_id is not None:
+            padding = jnp.zeros_like(x) if self.zero_pad else jax.lax.stop_gradient(x)
+            x = jnp.where((ids == self.pad_id)[..., None], padding, x)
         return constrain(x, "batch", "length", "embed")
 
     def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:

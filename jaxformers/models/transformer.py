@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
@@ -64,7 +65,7 @@ class TransformerConfig:
     scale_embedding: bool = True
     """Embeddings times sqrt(width) on input (section 3.4)."""
     logits_bias: bool = False
-    """A bias on the logits (Marian's `final_logits_bias`)."""
+    """A bias on the logits that is not trained (Marian's buffer `final_logits_bias`)."""
     pad_id: int = 0
     eos_id: int = 1
     start_id: int = 0
@@ -134,7 +135,8 @@ class Transformer(nn.Module):
             c.vocab_size,
             c.width,
             std=c.width**-0.5 if c.scale_embedding else 0.02,
-            zero_id=c.pad_id if c.zero_pad else None,
+            pad_id=c.pad_id,
+            zero_pad=c.zero_pad,
             execution=self.execution,
         )
         self.encoder = EncoderStack(c.encoder_block, c.encoder_layers, final_norm, self.execution)
@@ -235,4 +237,6 @@ class Transformer(nn.Module):
     def logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Float32 logits by the tied table."""
         y = self.token_embedding.logits(hidden)
-        return y + self.logits_bias[None, None] if self.config.logits_bias else y
+        if not self.config.logits_bias:
+            return y
+        return y + jax.lax.stop_gradient(self.logits_bias)[None, None]
