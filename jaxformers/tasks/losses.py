@@ -35,7 +35,7 @@ def label_smoothed_loss(
         The weighted sum, and the sum of weights.
     """
     losses = _smoothed(logits, labels, smoothing, vocab_size or logits.shape[-1])
-    return (losses * weights).sum(), weights.sum()
+    return (losses * weights).sum(), jnp.sum(weights)
 
 
 def negative_log_likelihood(

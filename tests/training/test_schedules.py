@@ -1,0 +1,54 @@
+"""Learning rates, against published values and closed forms."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxformers.training import Cosine, InverseSquareRoot, Linear
+
+
+@pytest.mark.parametrize(
+    ("width", "update", "rate"),
+    [(512, 1, 1.747e-7), (512, 4000, 6.988e-4), (512, 100_000, 1.398e-4), (1024, 4000, 4.941e-4)],
+)
+def test_the_papers_schedule_has_its_published_values(width, update, rate):
+    ours = InverseSquareRoot(width, warmup=4000).rate(update - 1, 100_000)
+    np.testing.assert_allclose(ours, rate, rtol=5e-4)
+
+
+def test_the_papers_schedule_rises_in_a_line_and_falls_with_the_square_root():
+    rate = InverseSquareRoot(512, warmup=100, scale=2.0).rate
+    np.testing.assert_allclose(rate(49, 1), rate(99, 1) / 2, rtol=1e-6)
+    np.testing.assert_allclose(rate(399, 1), rate(99, 1) / 2, rtol=1e-6)
+    np.testing.assert_allclose(rate(99, 1), 2.0 * 512**-0.5 * 100**-0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Linear, Cosine])
+def test_warm_up_reaches_the_peak_and_the_last_update_the_end(kind):
+    rate = kind(peak=3e-3, warmup=10).rate
+    np.testing.assert_allclose(rate(0, 110), 3e-4, rtol=1e-6)
+    np.testing.assert_allclose(rate(9, 110), 3e-3, rtol=1e-6)
+    np.testing.assert_allclose(rate(109, 110), 0.0, atol=1e-9)
+    np.testing.assert_allclose(rate(200, 110), 0.0, atol=1e-9)
+    falling = [float(rate(n, 110)) for n in range(9, 110)]
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_half_way_down_both_are_at_half():
+    for kind in (Linear, Cosine):
+        np.testing.assert_allclose(kind(peak=1.0, warmup=10).rate(59, 110), 0.5, rtol=1e-5)
+
+
+def test_cosine_is_its_closed_form_and_ends_where_it_says():
+    rate = Cosine(peak=1.0, warmup=0, end=0.2).rate
+    for n in (1, 25, 60, 100):
+        closed = 0.2 + 0.8 * 0.5 * (1 + np.cos(np.pi * n / 100))
+        np.testing.assert_allclose(rate(n - 1, 100), closed, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [InverseSquareRoot, Linear, Cosine])
+def test_a_traced_count_gives_the_same_float32_rate(kind):
+    schedule = kind(warmup=5)
+    traced = jax.jit(lambda n: schedule.rate(n, 50))(np.int32(7))
+    assert traced.dtype == np.float32
+    np.testing.assert_allclose(traced, schedule.rate(7, 50), rtol=1e-6)
