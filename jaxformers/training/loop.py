@@ -22,6 +22,7 @@ from jaxformers.sharding import make_mesh, path_text, put_batch
 from jaxformers.tasks.base import Evaluation
 from jaxformers.training import runs
 from jaxformers.training.checkpoints import Checkpointer
+from jaxformers.training.closing import closing_lines
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.folder import RunLock
 from jaxformers.training.metrics_log import MetricsLog
@@ -221,6 +222,8 @@ class _Run:
         self.result.evaluation = found
         if self.host == 0:
             report_run(self.folder, e, self.result)
+            for line in closing_lines(self.folder, found):
+                self.log.message(line)
 
     def open_log(self) -> MetricsLog:
         """The log, with what it needs to tell rates and the share of the chips' peak."""

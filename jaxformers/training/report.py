@@ -230,15 +230,20 @@ def _samples(samples: Sequence[tuple[str, str, str]]) -> str:
     """Twenty samples, evenly spaced over all: not the best, not the first."""
     if not samples:
         return ""
-    count = min(SAMPLES, len(samples))
-    chosen = [samples[i * len(samples) // count] for i in range(count)]
+    chosen = spaced(samples)
     lines = [
         f"{number}. input: {escape(source)}  \n"
         f"   reference: {escape(reference)}  \n"
         f"   **output: {escape(output) or '(empty)'}**"
         for number, (source, reference, output) in enumerate(chosen, 1)
     ]
-    return f"## Samples\n\n{count} of {len(samples):,}, evenly spaced.\n\n" + "\n".join(lines)
+    return f"## Samples\n\n{len(chosen)} of {len(samples):,}, evenly spaced.\n\n" + "\n".join(lines)
+
+
+def spaced(samples: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """At most twenty samples, evenly spaced over all."""
+    count = min(SAMPLES, len(samples))
+    return [samples[i * len(samples) // count] for i in range(count)]
 
 
 def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:
