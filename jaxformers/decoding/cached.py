@@ -95,8 +95,9 @@ def step(
         time: the newest place.
     """
     variables, c = {"params": prepared.params}, model.config
-    positions = jnp.broadcast_to(time, tokens.shape)
-    x = model.apply(variables, tokens, positions, method="embed")
+    alone = tokens.reshape(-1, 1)
+    x = model.apply(variables, alone, jnp.broadcast_to(time, alone.shape), method="embed")
+    x = x.reshape(*tokens.shape, -1)
     mask = Mask(dense=visible_slots(ancestors, time)[:, None])
     cross_mask = Mask(keys=prepared.source_mask)
     block, written = _block(model), []

@@ -94,13 +94,17 @@ def beam_search(
     length = generated_length(model, source_ids.shape[1], max_length)
     if source_mask is None:
         source_mask = np.ones(source_ids.shape, bool)
+    rows = source_ids.shape[0]
+    if missing := -rows % batch_multiple():
+        more = ((0, missing), (0, 0))
+        source_ids, source_mask = (jnp.pad(x, more, mode="edge") for x in (source_ids, source_mask))
     found = _search(
         model,
         variables["params"],
         source_ids,
         source_mask,
         np.float32(alpha),
-        sizes=Sizes(beams, beams if all_beams else 1, length, max_length is None),
+        sizes=Sizes(rows, beams, beams if all_beams else 1, length, max_length is None),
     )
     return found if all_beams else Decoded(found.ids[:, 0], found.scores[:, 0])
 
@@ -124,6 +128,8 @@ def generated_length(model: Transformer, source_length: int, max_length: int | N
 class Sizes(NamedTuple):
     """What a compiled search is fixed to."""
 
+    rows: int
+    """Sentences asked for; a mesh may want more in a batch."""
     beams: int
     kept: int
     """How many complete hypotheses are kept."""
@@ -154,9 +160,6 @@ class State:
 
 @partial(jax.jit, static_argnames=("model", "sizes"))
 def _search(model, params, source_ids, source_mask, alpha, sizes: Sizes) -> Decoded:
-    rows = source_ids.shape[0]
-    more = ((0, -rows % batch_multiple()), (0, 0))
-    source_ids, source_mask = (jnp.pad(x, more, mode="edge") for x in (source_ids, source_mask))
     source_mask = source_mask.astype(bool)
     limits = jnp.full(source_ids.shape[:1], sizes.length)
     if sizes.by_source:
@@ -177,11 +180,11 @@ def _search(model, params, source_ids, source_mask, alpha, sizes: Sizes) -> Deco
     )
     # Whole on every device, so that each host of a pod can read all of it.
     ids, scores = (constrain(x, *(None,) * x.ndim) for x in (end.kept_ids, end.kept_scores))
-    return Decoded(ids[:rows], scores[:rows])
+    return Decoded(ids[: sizes.rows], scores[: sizes.rows])
 
 
 def _start(model: Transformer, batch: int, sizes: Sizes) -> State:
-    c, (beams, kept, length, _) = model.config, sizes
+    c, beams, kept, length = model.config, sizes.beams, sizes.kept, sizes.length
     lead = jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)
     return State(
         time=jnp.int32(0),
