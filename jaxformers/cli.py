@@ -200,6 +200,9 @@ def _quiet() -> None:
     """Keeps the notes of XLA and of the libraries below from cluttering what we say."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # The same program is compiled once: the second start of a run begins at once.
+    cache = os.environ.get("JAXFORMERS_CACHE") or os.path.expanduser("~/.cache/jaxformers")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache, "compiled"))
     for name in ("absl", "orbax", "jax._src.xla_bridge"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

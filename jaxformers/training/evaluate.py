@@ -8,10 +8,13 @@ from typing import Any
 
 import jax
 from etils import epath
+from jax.sharding import Mesh
 
-from jaxformers.sharding import make_mesh
+from jaxformers.errors import ShardingError
+from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.text import load_tokenizer
 from jaxformers.training import runs
+from jaxformers.training.experiment import Experiment
 from jaxformers.training.overrides import override
 
 
@@ -33,10 +36,18 @@ def evaluate(folders: Sequence[epath.PathLike], fields: Sequence[str] = ()) -> d
     return results
 
 
+def _mesh(experiment: Experiment) -> Mesh:
+    """The run's mesh, or all devices as `data` where they are too few for it."""
+    try:
+        return make_mesh(experiment.mesh)
+    except ShardingError:
+        return make_mesh(MeshConfig())
+
+
 def evaluate_run(folder: epath.Path, fields: Sequence[str] = ()) -> dict[str, Any]:
     """One run's metrics and notes; the outputs go to `outputs.txt`, the metrics beside them."""
     experiment = override(runs.read_experiment(folder), list(fields), f"evaluate {folder}")
-    mesh = make_mesh(experiment.mesh)
+    mesh = _mesh(experiment)
     with jax.set_mesh(mesh):
         model, variables = runs.load_run(folder, experiment.execution(mesh))
         tokenizer = load_tokenizer(runs.tokenizer_folder(folder))

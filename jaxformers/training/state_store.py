@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import sys
 from typing import Any
 
@@ -78,7 +79,7 @@ class StateStore:
 
     def save(self, folder: epath.Path, tree: PyTree) -> None:
         """Copy the arrays to the host and start writing; every process calls it."""
-        self._orbax.save(folder, args=ocp.args.PyTreeSave(_nest(named(tree))))
+        self._orbax.save(_absolute(folder), args=ocp.args.PyTreeSave(_nest(named(tree))))
 
     def wait(self) -> None:
         """Return when the last save is committed by all processes; raises its error."""
@@ -97,13 +98,19 @@ class StateStore:
             restore_args=_nest({name: _how(leaf) for name, leaf in wanted.items()}),
             partial_restore=True,
         )
-        found = named(self._orbax.restore(folder, args=arguments))
+        found = named(self._orbax.restore(_absolute(folder), args=arguments))
         leaves = [found[name] for name in wanted]
         return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
 
     def close(self) -> None:
         """Stop Orbax's threads."""
         self._orbax.close()
+
+
+def _absolute(folder: epath.Path) -> epath.Path:
+    """Orbax takes no relative paths; a bucket's address is absolute as it is."""
+    text = os.fspath(folder)
+    return folder if "://" in text else epath.Path(os.path.abspath(text))
 
 
 def named(tree: PyTree) -> dict[str, Any]:

@@ -193,3 +193,14 @@ def test_the_learning_rate_metric_is_the_schedules(undisturbed):
     schedule = Linear(**{"peak": 2e-3, "warmup": 200})
     for step, rate in rates.items():
         np.testing.assert_allclose(rate, float(schedule.rate(step - 1, STEPS)), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_of_4_devices_give_the_losses_of_one_of_8(undisturbed, tmp_path):
+    finish(start(tmp_path / "run", "--processes", "2"))
+    two, one = records(tmp_path / "run"), records(undisturbed)
+    assert two.keys() == one.keys()
+    for step, loss in one.items():
+        np.testing.assert_allclose(two[step], loss, rtol=1e-5)
+    for ours, theirs in zip(leaves(tmp_path / "run"), leaves(undisturbed), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
