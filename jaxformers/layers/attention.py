@@ -96,12 +96,12 @@ class MultiHeadAttention(nn.Module):
     head_width: int
     use_bias: bool = True
     dropout: float = 0.0
-    init: Init = "xavier"
+    kernel_init: Init = "xavier"
     execution: Execution = Execution()
 
     def setup(self):
         dtype, split = self.execution.compute_dtype, (self.heads, self.head_width)
-        common = dict(use_bias=self.use_bias, init=self.init, dtype=dtype)
+        common = dict(use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=dtype)
         self.query = Linear((self.width,), split, **common)
         self.key = Linear((self.width,), split, **common)
         self.value = Linear((self.width,), split, **common)

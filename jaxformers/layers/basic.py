@@ -37,7 +37,7 @@ def activate(x: Array, kind: Activation) -> Array:
     raise ValueError(f"no activation named {kind!r}")
 
 
-def kernel_init(init: Init, inputs: int):
+def initializer(init: Init, inputs: int):
     """Initialiser of a kernel whose first `inputs` dimensions are summed over.
 
     `xavier`: Glorot and Bengio 2010, uniform. `truncated_normal`: N(0, 0.02) cut at two standard
@@ -67,14 +67,14 @@ class Linear(nn.Module):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     use_bias: bool = True
-    init: Init = "xavier"
+    kernel_init: Init = "xavier"
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps `[..., *inputs]` to `[..., *outputs]`."""
         shape = (*self.inputs, *self.outputs)
-        kernel = self.param("kernel", kernel_init(self.init, len(self.inputs)), shape)
+        kernel = self.param("kernel", initializer(self.kernel_init, len(self.inputs)), shape)
         n = len(self.inputs)
         contract = (tuple(range(x.ndim - n, x.ndim)), tuple(range(n)))
         y = jax.lax.dot_general(

@@ -66,7 +66,8 @@ class FeedForward(nn.Module):
 
     def setup(self):
         c = self.config
-        common = dict(use_bias=c.feed_forward_bias, init=c.init, dtype=self.execution.compute_dtype)
+        dtype = self.execution.compute_dtype
+        common = dict(use_bias=c.feed_forward_bias, kernel_init=c.init, dtype=dtype)
         self.up = Linear((c.width,), (c.feed_forward,), **common)
         if c.gated:
             self.gate = Linear((c.width,), (c.feed_forward,), **common)

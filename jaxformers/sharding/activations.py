@@ -7,6 +7,7 @@ import math
 import jax
 from jax.sharding import PartitionSpec
 
+from jaxformers.arrays import Array
 from jaxformers.errors import ShardingError
 
 # Axis name of an activation -> mesh axes. Parameters have their own map in `table`.
@@ -21,7 +22,7 @@ ACTIVATION_AXES: dict[str, tuple[str, ...]] = {
 }
 
 
-def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+def constrain(x: Array, *axes: str | None) -> Array:
     """Lays `x` on the mesh in force by axis names; outside a mesh it does nothing.
 
     Args:
