@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import Mesh
 
 from jaxformers.errors import ShardingError
 from jaxformers.sharding import AXES, axes_of, parameter_spec, path_text
@@ -113,9 +113,8 @@ def _axes_text(axes: list) -> str:
 
 def _optimizer_follows(experiment: Experiment, shape: Shape) -> None:
     """Each copy of a parameter in the optimizer's state lies as the parameter does."""
-    mesh = AbstractMesh(shape, AXES)
-    one = mesh_of(ONE)
-    model = experiment.task.module(experiment.execution(one))
+    mesh = mesh_of(shape)
+    model = experiment.task.module(experiment.execution(mesh))
     state = abstract_state(experiment, model, make_transformation(experiment), mesh)
     where = {
         path_text(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)

@@ -72,7 +72,7 @@ class Subject:
 
     def steps(self, *shapes: Shape) -> list[tuple[Any, TrainState, Mesh]]:
         """For each mesh the small model's compiled train step, its abstract state, the mesh."""
-        lowered, new = {}, [shape for shape in shapes if shape not in self.programs]
+        lowered, new = {}, [s for s in dict.fromkeys(shapes) if s not in self.programs]
         for shape in new:
             mesh = mesh_of(shape)
             with jax.set_mesh(mesh):

@@ -55,7 +55,9 @@ def test_logits_of_a_padded_vocabulary_count_for_nothing():
 def test_positions_of_weight_zero_change_nothing():
     changed = np.where(WEIGHTS[..., None] > 0, LOGITS, LOGITS[..., ::-1] + 7)
     ours = label_smoothed_loss(LOGITS, LABELS, WEIGHTS, 0.1)[0]
-    np.testing.assert_allclose(label_smoothed_loss(changed, LABELS, WEIGHTS, 0.1)[0], ours, rtol=1e-6)
+    np.testing.assert_allclose(
+        label_smoothed_loss(changed, LABELS, WEIGHTS, 0.1)[0], ours, rtol=1e-6
+    )
 
 
 def test_unsmoothed_it_is_the_negative_log_likelihood():

@@ -1,0 +1,86 @@
+"""Every file in `experiments/` builds, and its full-size state lies on meshes, without memory."""
+
+import importlib.util
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxformers.sharding import MeshConfig, make_mesh
+from jaxformers.training import Experiment, golden
+from jaxformers.training.config import from_json, load_experiment, to_json
+from jaxformers.training.state import abstract_state
+from jaxformers.training.step import make_transformation
+
+ROOT = Path(__file__).resolve().parents[2] / "experiments"
+FILES = sorted(ROOT.glob("*/*.py"))
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def file(request):
+    return request.param
+
+
+def test_it_builds_by_its_files_name_and_says_what_it_is(file):
+    experiment = load_experiment(file)
+    assert isinstance(experiment, Experiment) and experiment.name == file.stem
+    spec = importlib.util.spec_from_file_location("read", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert f"jaxformers train experiments/{file.parent.name}/{file.name}" in module.__doc__
+
+
+def test_it_is_kept_and_read_back_as_it_was(file):
+    experiment = load_experiment(file)
+    assert from_json(to_json(experiment)) == experiment
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)], ids=str)
+def test_its_full_size_state_is_divided(file, shape):
+    experiment = load_experiment(file)
+    mesh = make_mesh(MeshConfig(*shape))
+    model = experiment.task.module(experiment.execution(mesh))
+    state = abstract_state(experiment, model, make_transformation(experiment), mesh)
+    whole = share = 0
+    for leaf in jax.tree.leaves((state.params, state.opt_state, state.ema)):
+        whole += math.prod(leaf.shape)
+        share += math.prod(leaf.sharding.shard_shape(leaf.shape))
+    parts = shape[1] * shape[2]
+    assert whole / parts <= share <= 1.03 * whole / parts
+
+
+def test_it_has_a_golden_file_of_the_same_model(file):
+    experiment = load_experiment(file)
+    path = golden.find(experiment, file)
+    assert path == file.parent / "golden" / f"{file.stem}.json"
+    kept = golden.read(path)
+    assert not golden.changes(kept["model"], golden.model_fields(experiment))
+
+
+def test_its_rehearsal_is_small_and_the_same_kind_of_run(file):
+    experiment = load_experiment(file)
+    small = experiment.rehearse()
+    changed = (small.optimizer, small.schedule, small.accumulate, small.clip_norm, small.ema)
+    fields = ("optimizer", "schedule", "accumulate", "clip_norm", "ema")
+    assert changed == tuple(getattr(experiment, name) for name in fields)
+    assert small.steps <= 10 and small.mesh.shape(8) == (2, 2, 2)
+    model = experiment.task.model
+    kept = ("norm_position", "norm_epsilon", "activation", "positions", "attention_bias", "dropout")
+    assert all(getattr(small.task.model, name) == getattr(model, name) for name in kept)
+
+
+def test_parameter_counts_of_the_paper_runs():
+    counts = {
+        "wmt14_en_de_base": 63_045_632,
+        "wmt14_en_de_big": 214_171_648,
+        "wmt14_en_fr_base": 63_045_632 - 5000 * 512,
+        "wmt14_en_fr_big": 214_171_648 - 5000 * 1024,
+    }
+    for name, count in counts.items():
+        experiment = replace(load_experiment(ROOT / "translation" / f"{name}.py"), vocab_multiple=1)
+        mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+        model = experiment.task.module(experiment.execution(mesh))
+        shapes = jax.eval_shape(lambda e=experiment, m=model: e.task.init(m, jax.random.key(0)))
+        assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
