@@ -1,6 +1,7 @@
 """Eight emulated CPU devices, checked shapes, strict types, a compilation cache in the checkout."""
 
 import os
+import shutil
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache"
@@ -11,6 +12,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -19,3 +21,29 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 CHECKED = ["sharding", "layers", "models", "decoding", "tasks.losses"]
 install_import_hook([f"jaxformers.{room}" for room in CHECKED], "beartype.beartype")
+
+
+def _without_waste(item):
+    """Fails a test during which XLA warned of a full rematerialization, in fixtures too."""
+    from jaxformers.costs.xla_warnings import captured_xla_warnings
+
+    if {"capfd", "capfdbinary"} & set(item.fixturenames):  # they redirect standard error too
+        return (yield)
+    with captured_xla_warnings() as found:
+        result = yield
+    if found:
+        # A cached program warns no more, and the next run would pass.
+        shutil.rmtree(CACHE / "jax", ignore_errors=True)
+        pytest.fail(f"a compile in this test wastes memory:\n{found[0]}", pytrace=False)
+    return result
+
+
+# Innermost, for pytest redirects standard error around them.
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_setup(item):
+    return (yield from _without_waste(item))
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item):
+    return (yield from _without_waste(item))

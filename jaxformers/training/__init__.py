@@ -4,6 +4,7 @@ from jaxformers.training.checkpoints import Checkpointing
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.metrics_log import Logging
 from jaxformers.training.optimizers import Adam, Optimizer
+from jaxformers.training.own_model import sharded_update
 from jaxformers.training.schedules import Cosine, InverseSquareRoot, Linear, Schedule
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "Logging",
     "Optimizer",
     "Schedule",
+    "sharded_update",
 ]

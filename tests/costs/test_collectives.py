@@ -1,0 +1,113 @@
+"""Collectives read from HLO: kind, mesh axes, bytes, loops; and XLA's warnings."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxformers.costs.collectives import collectives, totals
+from jaxformers.costs.xla_warnings import captured_xla_warnings, warnings_are_seen
+
+SIZES = {"data": 2, "fsdp": 2, "tensor": 2}
+MESH = jax.make_mesh((2, 2, 2), tuple(SIZES), axis_types=(AxisType.Auto,) * 3)
+
+
+def found_in(fn, shape, before, after):
+    """The collectives that bring an array from one sharding to another through `fn`."""
+    where, then = (NamedSharding(MESH, PartitionSpec(*axes)) for axes in (before, after))
+    x = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=where)
+    program = jax.jit(fn, out_shardings=then).lower(x).compile()
+    return collectives(program.as_text(), SIZES)
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [("data",), ("fsdp",), ("tensor",), ("data", "fsdp"), ("fsdp", "tensor"), ("data", "tensor")],
+)
+def test_a_sum_over_divided_rows_is_an_all_reduce_over_those_axes(axes):
+    (found,) = found_in(lambda x: x.sum(0), (8, 6), (axes,), ())
+    assert (found.kind, set(found.axes), found.bytes) == ("all-reduce", set(axes), 24)
+    assert "reduce_sum" in found.op_name and not found.looped
+
+
+def test_a_divided_array_made_whole_is_an_all_gather():
+    (found,) = found_in(lambda x: x * 2, (8, 6), ("fsdp",), ())
+    assert (found.kind, found.axes, found.bytes) == ("all-gather", ("fsdp",), 8 * 6 * 4)
+    assert str(found).startswith("all-gather over fsdp of 192 bytes (%")
+
+
+def test_another_dimension_divided_is_an_all_to_all():
+    found = found_in(lambda x: x * 2, (8, 6), ("tensor", None), (None, "tensor"))
+    assert {each.kind for each in found} <= {"all-to-all", "collective-permute"} and found
+    assert all(each.axes == ("tensor",) for each in found)
+
+
+def test_a_collective_in_a_loop_is_noted():
+    def loop(x):
+        def body(_, y):
+            whole = jax.lax.with_sharding_constraint(y, NamedSharding(MESH, PartitionSpec()))
+            whole = jnp.sin(whole @ whole)
+            return jax.lax.with_sharding_constraint(
+                whole, NamedSharding(MESH, PartitionSpec("fsdp"))
+            )
+
+        return jax.lax.fori_loop(0, 5, body, x)
+
+    found = found_in(loop, (8, 8), ("fsdp",), ("fsdp",))
+    assert any(each.looped for each in found)
+
+
+LINE = "  %ag.1 = f32[4,8]{1,0} all-gather(%p), channel_id=1, replica_groups=%s, dimensions={0}"
+
+
+@pytest.mark.parametrize(
+    ("groups", "axes"),
+    [
+        ("{{0,1},{2,3},{4,5},{6,7}}", ("tensor",)),
+        ("{{0,4},{1,5},{2,6},{3,7}}", ("data",)),
+        ("[4,2]<=[8]", ("tensor",)),
+        ("[4,2]<=[4,2]T(1,0)", ("fsdp",)),
+        ("{{0,3},{1,2},{4,7},{5,6}}", ("?",)),
+        ("[4,2]<=[2,4]T(1,0)", ("data",)),
+        ("[2,4]<=[8]", ("fsdp", "tensor")),
+        ("[1,8]<=[8]", ("data", "fsdp", "tensor")),
+        ("{}", ("data", "fsdp", "tensor")),
+        ("mesh['a'=2,'b'=2,'c'=2] {'b'}", ("fsdp",)),
+        ("mesh['a'=2,'b'=4] {'a'}", ("data",)),
+        ("mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}", ("data",)),
+        ("mesh['a'=8] {'a':(2)2}", ("fsdp",)),
+        ("{{0},{1},{2},{3},{4},{5},{6},{7}}", ()),
+    ],
+)
+def test_the_three_ways_to_write_groups_become_mesh_axes(groups, axes):
+    (found,) = collectives(LINE.replace("%s", groups), SIZES)
+    assert found.axes == axes and found.bytes == 128
+
+
+def test_a_permutation_moves_along_an_axis():
+    line = (
+        "  %collective-permute.3 = bf16[4]{0} collective-permute(%p), "
+        "source_target_pairs={{0,2},{2,0},{1,3},{3,1},{4,6},{6,4},{5,7},{7,5}}"
+    )
+    (found,) = collectives(line, SIZES)
+    assert (found.kind, found.axes, found.bytes) == ("collective-permute", ("fsdp",), 8)
+
+
+def test_an_asynchronous_start_counts_its_result_and_its_end_counts_nothing():
+    text = (
+        "  %s = (f32[2,8]{1,0}, f32[4,8]{1,0}) all-gather-start(%p), replica_groups=[4,2]<=[8]\n"
+        "  %d = f32[4,8]{1,0} all-gather-done(%s)\n"
+    )
+    assert totals(collectives(text, SIZES)) == {"all-gather tensor": (1, 128)}
+
+
+def test_a_wasteful_program_is_caught_at_the_file_descriptor():
+    assert warnings_are_seen(MESH)
+
+
+def test_other_output_passes_through(capfd):
+    with captured_xla_warnings() as found:
+        os.write(2, b"a line of another kind\n")
+    assert not found and "a line of another kind" in capfd.readouterr().err
