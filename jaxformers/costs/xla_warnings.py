@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 WASTE = "Involuntary full rematerialization"
@@ -45,6 +46,19 @@ def captured_xla_warnings() -> Iterator[list[str]]:
                     os.write(2, line)
 
 
+@contextlib.contextmanager
+def uncached() -> Iterator[None]:
+    """Without JAX's persistent cache, from which a program comes without its warnings."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
+
+
 def warnings_are_seen(mesh: Mesh) -> bool:
     """Whether a program known to be wasteful is caught; `mesh` has three axes of size 2."""
     outer, inner, last = mesh.axis_names
@@ -60,6 +74,6 @@ def warnings_are_seen(mesh: Mesh) -> bool:
 
     table = struct((64, 32), jnp.float32, last, inner)
     ids = struct((8, 4), jnp.int32, batch)
-    with captured_xla_warnings() as found:
+    with uncached(), captured_xla_warnings() as found:
         jax.jit(lookup).lower(table, ids).compile()
     return bool(found)

@@ -9,14 +9,13 @@ the rehearsal's, with parameters in which nothing is zero.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 
+from jaxformers.costs.xla_warnings import uncached
 from jaxformers.errors import ConfigError, UserError
 from jaxformers.training import check_sharding, check_steps, golden
 from jaxformers.training.check_subject import Fault, Subject
@@ -73,7 +72,7 @@ def check(
     path = None if update else golden.find(experiment, Path(file) if file else None)
     subject = Subject(experiment, golden.read(path) if path else {}, update)
     findings = []
-    with _uncached():
+    with uncached():
         for part, ask in PARTS.items():
             findings.append(_asked(part, ask, subject))
             report(str(findings[-1]))
@@ -98,16 +97,3 @@ def _updated(subject: Subject, findings: list[Finding], path: Path) -> Finding:
         return Finding("golden file", False, f"{path} is not written while a part fails")
     golden.write(path, subject.measured)
     return Finding("golden file", True, f"written to {path}")
-
-
-@contextlib.contextmanager
-def _uncached() -> Iterator[None]:
-    """Without JAX's persistent cache: a program from it would come without its warnings."""
-    before = jax.config.jax_enable_compilation_cache
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_compilation_cache", before)
-        compilation_cache.reset_cache()

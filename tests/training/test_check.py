@@ -10,6 +10,7 @@ import pytest
 
 import jaxformers.sharding.table as table
 from jaxformers.cli import main
+from jaxformers.costs.xla_warnings import uncached
 from jaxformers.errors import ConfigError
 from jaxformers.layers import basic, blocks
 from jaxformers.sharding import Row
@@ -35,7 +36,7 @@ def ask(part, experiment=None, file=DEMO):
 
 
 def asked(part, subject):
-    with module._uncached():
+    with uncached():
         return module._asked(part, module.PARTS[part], subject)
 
 
@@ -200,7 +201,7 @@ def test_waste_that_xla_warns_of_is_named(monkeypatch):
     monkeypatch.setattr(TokenEmbedding, "_gathered", lambda self: self.table)
     experiment = demo()
     subject = module.Subject(experiment, {}, False)
-    with module._uncached():
+    with uncached():
         subject.steps(check_subject.ALL)
     assert any("Involuntary full rematerialization" in line for line in subject.warned)
     for shape in (check_subject.ONE, check_subject.DATA, check_subject.FSDP):
