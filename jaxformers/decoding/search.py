@@ -42,8 +42,8 @@ class Decoded(NamedTuple):
 def greedy(
     model: Transformer,
     variables: dict,
-    source_ids: Int[Array | np.ndarray, "B S"],
-    source_mask: Int[Array | np.ndarray, "B S"] | Bool[Array | np.ndarray, "B S"] | None = None,
+    source_ids: Int[Array, "B S"],
+    source_mask: Int[Array, "B S"] | Bool[Array, "B S"] | None = None,
     max_length: int | None = None,
 ) -> Decoded:
     """The most probable next token, again and again.
@@ -57,8 +57,8 @@ def greedy(
 def beam_search(
     model: Transformer,
     variables: dict,
-    source_ids: Int[Array | np.ndarray, "B S"],
-    source_mask: Int[Array | np.ndarray, "B S"] | Bool[Array | np.ndarray, "B S"] | None = None,
+    source_ids: Int[Array, "B S"],
+    source_mask: Int[Array, "B S"] | Bool[Array, "B S"] | None = None,
     max_length: int | None = None,
     beams: int = 4,
     alpha: float = 0.6,

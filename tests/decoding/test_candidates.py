@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,7 +17,7 @@ def test_candidates_are_the_best_of_all_continuations_in_order(vocab, beams, cou
     every = jax.nn.log_softmax(logits) + scores[..., None] + ban[None, None]
     count = min(count, beams * vocab)
     values, places = jax.lax.top_k(every.reshape(2, -1), count)
-    found = best_candidates(jnp.asarray(logits), jnp.asarray(scores), count, ban)
+    found = best_candidates(logits, scores, count, ban)
     np.testing.assert_allclose(found.scores, values, rtol=1e-5)
     real = np.isfinite(values)
     assert (np.asarray(found.tokens) < vocab).all() and (np.asarray(found.parents) < beams).all()

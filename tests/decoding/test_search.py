@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jaxformers.models import Transformer, TransformerConfig
 PAD, EOS = 0, 1
 
 
+@cache
 def tiny(vocab=5, seed=0, scale=3.0, execution=None, **changes):
     """A small model whose logits are far enough apart to prefer something."""
     config = TransformerConfig(
@@ -24,7 +26,7 @@ def tiny(vocab=5, seed=0, scale=3.0, execution=None, **changes):
     )  # fmt: skip
     model = Transformer(config, execution or Execution())
     ids = jnp.zeros((1, 3), jnp.int32)
-    variables = model.init(jax.random.key(seed), ids, ids)
+    variables = jax.jit(model.init)(jax.random.key(seed), ids, ids)
     leaves, tree = jax.tree.flatten(variables)
     keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
     noisy = [p + 0.3 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
@@ -88,7 +90,7 @@ def test_beam_search_returns_the_highest_scoring_of_all_sequences(vocab, length,
     for seed in range(2):
         model, variables = tiny(vocab, seed, execution=execution, **changes)
         ids, mask = sources(vocab, seed=seed)
-        beams = vocab**length
+        beams = vocab ** (length - 1)  # no beam is ever left out before the last token
         found = beam_search(model, variables, ids, mask, length + 1, beams, alpha)
         for row in range(len(ids)):
             score, best = exhaustive(model, variables, ids[row], mask[row], length, alpha)
@@ -168,6 +170,7 @@ def test_all_beams_come_best_first_distinct_and_with_the_best_in_front():
 def test_banned_and_padding_tokens_never_come_and_the_forced_one_comes_last():
     changes = dict(banned_ids=(3, 5, PAD), forced_eos_id=EOS)
     model, variables = tiny(10, execution=Execution(vocab_multiple=8), **changes)
+    variables = jax.tree.map(lambda p: p, variables)
     params = variables["params"]
     params["token_embedding"]["table"] = params["token_embedding"]["table"].at[10:].set(50.0)
     params["logits_bias"] = params["logits_bias"].at[jnp.array([3, 5])].set(9.0).at[EOS].set(-20.0)
