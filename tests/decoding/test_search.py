@@ -2,7 +2,7 @@
 
 import itertools
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -42,15 +42,18 @@ def sources(vocab, rows=3, length=6, seed=0):
     return np.where(mask, ids, PAD).astype(np.int32), mask
 
 
+@partial(jax.jit, static_argnames="model")
+def _log_softmax(model, variables, *inputs):
+    return jax.nn.log_softmax(model.apply(variables, *inputs))
+
+
 def log_probs(model, variables, source, mask, generated):
     """Log-probabilities [N, T, V] of every next token of N sequences, computed without a cache."""
     n = len(generated)
     start = np.full((n, 1), model.config.start_id)
     inputs = np.concatenate([start, generated], axis=1)[:, :-1]
-    logits = model.apply(
-        variables, np.repeat(source[None], n, 0), inputs, np.repeat(mask[None], n, 0)
-    )
-    return np.asarray(jax.nn.log_softmax(logits), np.float64)
+    every = (np.repeat(source[None], n, 0), inputs, np.repeat(mask[None], n, 0))
+    return np.asarray(_log_softmax(model, variables, *every), np.float64)
 
 
 def exhaustive(model, variables, source, mask, length, alpha):
