@@ -235,9 +235,12 @@ def test_what_marian_can_express_is_saved_exactly(tmp_path):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "marian"
     again, loaded = load_pretrained(tmp_path / "out")
     source, target = np.array([[3, 4, 5, 1]]), np.array([[0, 6, 7]])
-    np.testing.assert_array_equal(
+    # Two programs, a bias more in one of them: equal to the last digits of float32.
+    np.testing.assert_allclose(
         jax.jit(again.apply)(loaded, source, target),
         jax.jit(model.apply)(variables, source, target),
+        rtol=2e-6,
+        atol=2e-6,
     )
 
 
