@@ -165,7 +165,7 @@ def machine() -> dict:
     """What the numbers belong to."""
     packages = {name: version(name) for name in ("jax", "flax", "optax", "torch", "transformers")}
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    return {"cores": cores, "load": load, "processor": platform.processor(), **packages}
+    return {"cores": cores, "load": load, "processor": platform.machine(), **packages}
 
 
 def main() -> None:
