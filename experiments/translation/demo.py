@@ -38,11 +38,11 @@ def experiment() -> Experiment:
             batching=Packing(source_length=64, target_length=72, rows=24),
             vocabulary=Vocabulary("unigram"),
         ),
-        steps=1000,
+        steps=900,
         optimizer=Adam(b1=0.9, b2=0.98, eps=1e-9),
         schedule=Linear(peak=2e-3, warmup=200),
         clip_norm=1.0,
         vocab_multiple=16,
-        checkpoint=Checkpointing(every=250, keep_last=2),
+        checkpoint=Checkpointing(every=300, keep_last=2),
         logging=Logging(every=25),
     )
