@@ -1,4 +1,4 @@
-"""A model of one's own, trained on a mesh without a task or an experiment: a notebook's train step."""
+"""A model of one's own, trained on a mesh without a task or experiment: a notebook's train step."""
 
 from __future__ import annotations
 

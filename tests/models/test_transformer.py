@@ -121,7 +121,7 @@ def outputs_and_gradients(execution):
     return run(variables_of())
 
 
-@pytest.mark.parametrize("execution", layouts())
+@pytest.mark.parametrize("execution", list(layouts()))
 def test_rolled_unrolled_and_remat_stacks_are_one_model(execution, reference):
     assert jax.tree.map(jnp.shape, shapes_of(TINY, execution)) == jax.tree.map(
         jnp.shape, shapes_of(TINY)
@@ -195,7 +195,7 @@ def test_a_vocabulary_stored_padded_gives_the_same_logits_and_masks_the_rest():
     assert (ours[..., 23:] < -1e8).all()
 
 
-@pytest.mark.parametrize("execution", layouts())
+@pytest.mark.parametrize("execution", list(layouts()))
 def test_probabilities_and_block_outputs_are_reached_by_name(execution):
     model, variables = Transformer(TINY, execution), variables_of()
     ask = jax.jit(lambda v: model.apply(v, SOURCE, TARGET, mutable=["probs", "blocks"]))
