@@ -21,8 +21,6 @@ class Execution:
     """Platform compiled for; None: JAX's default backend."""
     remat: Remat = "none"
     """What the backward pass computes again: nothing, whole blocks, or all but matrix products."""
-    attention: Literal["auto", "plain"] = "auto"
-    """Attention back-end; `auto` takes the best that can do what is asked."""
     vocab_multiple: int = 1
     """The vocabulary is stored padded to a multiple of this; the added logits are masked."""
 
