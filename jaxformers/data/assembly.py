@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -10,7 +10,7 @@ from jaxtyping import Int
 from jaxformers.data.tokenized import Side, TokenizedPairs
 
 Batch = dict[str, np.ndarray]
-Shapes = dict[str, tuple[tuple[int, int], np.dtype]]
+Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 
 class Chosen(NamedTuple):
@@ -34,10 +34,8 @@ class Plan(Protocol):
         """Number of rows of the (global) batch of `step`."""
         ...
 
-    def batch(
-        self, store: TokenizedPairs, seed: int, step: int, rows: slice = slice(None)
-    ) -> Batch:
-        """Those rows of the batch of `step`."""
+    def batch(self, store: Any, seed: int, step: int, rows: slice = slice(None)) -> Batch:
+        """Those rows of the batch of `step`; `store` holds the examples."""
         ...
 
 

@@ -13,7 +13,6 @@ import grain
 from absl import flags
 
 from jaxformers.data.assembly import Batch, Plan
-from jaxformers.data.tokenized import TokenizedPairs
 from jaxformers.errors import DataError
 
 ENDLESS = 2**40
@@ -34,9 +33,7 @@ def _close_all() -> None:
 class HostBatches:
     """Item i is this host's rows of the global batch of step `start` + i; random access."""
 
-    def __init__(
-        self, store: TokenizedPairs, plan: Plan, seed: int, start: int, host: int, hosts: int
-    ):
+    def __init__(self, store: Any, plan: Plan, seed: int, start: int, host: int, hosts: int):
         self._store, self._plan = store, plan
         self._seed, self._start = seed, start
         self._host, self._hosts = host, hosts
@@ -52,7 +49,7 @@ class HostBatches:
 
 
 def batches(
-    store: TokenizedPairs,
+    store: Any,
     plan: Plan,
     *,
     seed: int,
@@ -69,7 +66,7 @@ def batches(
     and a late start costs no skipping. Close the iterator to end its threads and processes.
 
     Args:
-        store: the ids of all pairs.
+        store: what the plan looks examples up in, such as the ids of all pairs.
         plan: which examples stand in which batch.
         seed: of all shuffling.
         start: first step.
@@ -86,7 +83,7 @@ def batches(
     if not 0 <= host < hosts:
         raise DataError(f"host {host} of {hosts} hosts does not exist")
     for shapes in plan.shapes:
-        rows = shapes["source_ids"][0][0]
+        rows = next(iter(shapes.values()))[0][0]
         if rows % hosts:
             raise DataError(
                 f"{rows} rows a batch do not divide by {hosts} hosts: "

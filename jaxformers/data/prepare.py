@@ -11,7 +11,7 @@ from urllib.request import getproxies
 
 from etils import epath
 
-from jaxformers.data.tfds_pairs import default_data_dir, prepared_folder
+from jaxformers.data.tfds_rows import default_data_dir, prepared_folder
 from jaxformers.errors import DataError
 
 # Without TensorFlow these builders register only when their modules are imported.
