@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
-import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxformers.data.mapped_files import (
+    Appended,
+    Progress,
+    cache_folder,
+    id_type,
+    mapped,
+    meta,
+    write_once,
+)
 from jaxformers.data.pairs import Pairs, PairSource
 from jaxformers.errors import DataError
 from jaxformers.text.base import Tokenizer
 
 CHUNK = 4096
 SIDES = ("source", "target")
-Progress = Callable[[int, int], None]
 
 
 class Side(NamedTuple):
@@ -89,24 +91,20 @@ class TokenizedPairs:
         fingerprint = {**pairs.fingerprint, "tokenizer": tokenizer.fingerprint}
         key = f"{fingerprint['content']} {fingerprint['tokenizer']}"
         folder = cache_folder(cache) / "pairs" / hashlib.sha256(key.encode()).hexdigest()[:24]
-        try:
-            with _locked(folder):
-                if not _complete(folder):
-                    _write(folder, pairs, tokenizer, fingerprint, progress)
-        except OSError as error:
-            raise DataError(
-                f"the ids of the pairs cannot be kept in {folder.parent}: {error.strerror}; "
-                "set JAXFORMERS_CACHE to a folder with room"
-            ) from error
+        write_once(
+            folder,
+            "the ids of the pairs",
+            lambda unfinished: _write(unfinished, pairs, tokenizer, fingerprint, progress),
+        )
         return cls.load(folder)
 
     @classmethod
     def load(cls, folder: Any) -> TokenizedPairs:
         """The pairs that `build` wrote into `folder`, memory-mapped."""
         folder = Path(folder)
-        meta = json.loads((folder / "meta.json").read_text())
-        sides = [Side(*(_mapped(file) for file in _files(folder, s))) for s in SIDES]
-        pairs = cls(*sides, SpecialIds(**meta["special"]), meta["fingerprint"])
+        kept = meta(folder)
+        sides = [Side(*(mapped(file) for file in _files(folder, s))) for s in SIDES]
+        pairs = cls(*sides, SpecialIds(**kept["special"]), kept["fingerprint"])
         pairs._folder = folder
         return pairs
 
@@ -150,43 +148,14 @@ class TokenizedPairs:
         return TokenizedPairs, (self.source, self.target, self.special, self.fingerprint)
 
 
-def cache_folder(cache: Any = None) -> Path:
-    """`cache`, else $JAXFORMERS_CACHE, else ~/.cache/jaxformers."""
-    default = os.environ.get("JAXFORMERS_CACHE") or Path.home() / ".cache" / "jaxformers"
-    return Path(cache or default).expanduser()
-
-
 def _side(rows: Iterable[Sequence[int]], eos: int) -> Side:
     rows = [[*row, eos] for row in rows]
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     return Side(np.fromiter((i for row in rows for i in row), np.int32, offsets[-1]), offsets)
 
 
-def _mapped(file: Path) -> np.ndarray:
-    # A plain view: indexing np.memmap itself costs Python calls.
-    return np.load(file, mmap_mode="r").view(np.ndarray)
-
-
 def _files(folder: Path, side: str) -> tuple[Path, Path]:
     return folder / f"{side}_ids.npy", folder / f"{side}_offsets.npy"
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock against the other processes of this machine."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _complete(folder: Path) -> bool:
-    """Whether every file is there at the size that was noted when the folder was finished."""
-    try:
-        sizes = json.loads((folder / "meta.json").read_text())["sizes"]
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def _write(
@@ -195,31 +164,19 @@ def _write(
     tokenizer: Tokenizer,
     fingerprint: dict,
     progress: Progress | None,
-) -> None:
-    """Write beside `folder` and rename at the end, so that it is whole or not there."""
-    for abandoned in folder.parent.glob(f"{folder.name}.writing-*"):
-        shutil.rmtree(abandoned, ignore_errors=True)
-    unfinished = folder.with_name(f"{folder.name}.writing-{uuid.uuid4().hex}")
-    unfinished.mkdir()
-    try:
-        _write_ids(unfinished, pairs, tokenizer, progress)
-        special = SpecialIds(tokenizer.pad_id, tokenizer.eos_id, tokenizer.start_id)
-        sizes = {file.name: file.stat().st_size for file in unfinished.iterdir()}
-        meta = {"fingerprint": fingerprint, "special": asdict(special), "sizes": sizes}
-        (unfinished / "meta.json").write_text(json.dumps(meta, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+) -> dict[str, Any]:
+    _write_ids(folder, pairs, tokenizer, progress)
+    special = SpecialIds(tokenizer.pad_id, tokenizer.eos_id, tokenizer.start_id)
+    return {"fingerprint": fingerprint, "special": asdict(special)}
 
 
 def _write_ids(folder: Path, pairs: Pairs, tokenizer: Tokenizer, progress: Progress | None) -> None:
-    small = tokenizer.vocab_size <= np.iinfo(np.uint16).max + 1
+    kind = id_type(tokenizer.vocab_size)
     encoders = (tokenizer.encode, getattr(tokenizer, "encode_target", tokenizer.encode))
     lengths: tuple[list, list] = ([], [])
     with (
-        _Appended(_files(folder, "source")[0], np.uint16 if small else np.int32) as source,
-        _Appended(_files(folder, "target")[0], np.uint16 if small else np.int32) as target,
+        Appended(_files(folder, "source")[0], kind) as source,
+        Appended(_files(folder, "target")[0], kind) as target,
     ):
         for start in range(0, len(pairs), CHUNK):
             texts = zip(*pairs[start : start + CHUNK], strict=True)
@@ -232,28 +189,3 @@ def _write_ids(folder: Path, pairs: Pairs, tokenizer: Tokenizer, progress: Progr
                 progress(min(start + CHUNK, len(pairs)), len(pairs))
     for name, kept in zip(SIDES, lengths, strict=True):
         np.save(_files(folder, name)[1], np.cumsum(np.concatenate([[0], *kept]), dtype=np.int64))
-
-
-class _Appended:
-    """A one-dimensional .npy file that grows; its header gets the length when it is closed."""
-
-    def __init__(self, path: Path, dtype: type):
-        self._file, self._dtype, self._count = open(path, "wb"), np.dtype(dtype), 0  # noqa: SIM115
-
-    def __enter__(self) -> _Appended:
-        self._header()
-        return self
-
-    def append(self, values: Sequence[int]) -> None:
-        self._count += len(values)
-        np.asarray(values, self._dtype).tofile(self._file)
-
-    def __exit__(self, *_) -> None:
-        self._file.seek(0)
-        self._header()
-        self._file.close()
-
-    def _header(self) -> None:
-        # NumPy pads the header so that it keeps its size when this one axis grows.
-        shape = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._count,)}
-        np.lib.format.write_array_header_1_0(self._file, shape)
