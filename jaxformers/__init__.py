@@ -20,12 +20,22 @@ if TYPE_CHECKING:
     from jaxformers.api import translate as translate
     from jaxformers.decoding import beam_search as beam_search
     from jaxformers.decoding import greedy as greedy
+    from jaxformers.models import Bert as Bert
+    from jaxformers.models import BertConfig as BertConfig
+    from jaxformers.models import BertForPreTraining as BertForPreTraining
+    from jaxformers.models import BertForSequenceClassification as BertForSequenceClassification
+    from jaxformers.models import BertForSpanExtraction as BertForSpanExtraction
     from jaxformers.models import Transformer as Transformer
     from jaxformers.models import TransformerConfig as TransformerConfig
     from jaxformers.training import Experiment as Experiment
     from jaxformers.training.loop import train as train
 
 _NAMES = {
+    "Bert": "models",
+    "BertConfig": "models",
+    "BertForPreTraining": "models",
+    "BertForSequenceClassification": "models",
+    "BertForSpanExtraction": "models",
     "Experiment": "training",
     "Transformer": "models",
     "TransformerConfig": "models",

@@ -3,7 +3,12 @@
 from jaxformers.layers.attention import Mask, MultiHeadAttention, choose_backend
 from jaxformers.layers.basic import Activation, Dropout, Linear, Norm, activate, dropout
 from jaxformers.layers.blocks import BlockConfig, DecoderBlock, EncoderBlock, FeedForward
-from jaxformers.layers.embeddings import PositionEmbedding, TokenEmbedding, sinusoids
+from jaxformers.layers.embeddings import (
+    PositionEmbedding,
+    TokenEmbedding,
+    TypeEmbedding,
+    sinusoids,
+)
 from jaxformers.layers.execution import Execution
 from jaxformers.layers.stacks import DecoderStack, EncoderStack
 
@@ -23,6 +28,7 @@ __all__ = [
     "Norm",
     "PositionEmbedding",
     "TokenEmbedding",
+    "TypeEmbedding",
     "activate",
     "choose_backend",
     "dropout",

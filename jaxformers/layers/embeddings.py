@@ -40,7 +40,8 @@ def sinusoids(length: int, width: int, kind: Sinusoid = "interleaved") -> np.nda
 class TokenEmbedding(nn.Module):
     """A table `[V, D]` that embeds tokens and, tied, gives logits (section 3.4).
 
-    `pad_id`, when set, is the padding token: looking it up teaches the table nothing, and with
+    The table starts as N(0, std), cut at two standard deviations when `truncated`. `pad_id`, when
+    set, is the padding token: looking it up teaches the table nothing, and with
     `zero_pad` it embeds as the zero vector (Tensor2Tensor's padding and start token).
     """
 
@@ -49,11 +50,12 @@ class TokenEmbedding(nn.Module):
     std: float
     pad_id: int | None = None
     zero_pad: bool = False
+    truncated: bool = False
     execution: Execution = Execution()
 
     def setup(self):
         rows = self.execution.rows(self.vocab_size)
-        init = nn.initializers.normal(self.std)
+        init = _normal(self.std, self.truncated)
         self.table = self.param("table", init, (rows, self.width))
 
     def _gathered(self) -> Array:
@@ -84,15 +86,51 @@ def mask_padding(logits: Float[Array, "*batch V"], vocab_size: int) -> Float[Arr
     return jnp.where(real, logits, jnp.asarray(MASKED, logits.dtype))
 
 
+def _normal(std: float, truncated: bool):
+    """Initialiser N(0, std); `truncated`: cut at two standard deviations and not rescaled."""
+    if not truncated:
+        return nn.initializers.normal(std)
+    return lambda key, shape: std * jax.random.truncated_normal(key, -2.0, 2.0, shape)
+
+
 class PositionEmbedding(nn.Module):
     """Learned position vectors, a table `[max_length, D]`."""
 
     max_length: int
     width: int
     std: float = 0.02
+    truncated: bool = False
 
-    @nn.compact
+    def setup(self):
+        init = _normal(self.std, self.truncated)
+        self.table = self.param("table", init, (self.max_length, self.width))
+
     def __call__(self, positions: Int[Array, "B L"]) -> Float[Array, "B L D"]:
         """The vectors of these positions."""
-        table = self.param("table", nn.initializers.normal(self.std), (self.max_length, self.width))
-        return jnp.take(constrain(table, None, None), positions, axis=0)
+        return jnp.take(constrain(self.table, None, None), positions, axis=0)
+
+    def rows(
+        self, length: int, positions: Int[Array, "B L"] | None = None
+    ) -> Float[Array, "#B L D"]:
+        """The vectors of these positions; None: of 0 to `length`, `[1, L, D]`, without a lookup."""
+        if positions is not None:
+            return self(positions)
+        return constrain(self.table, None, None)[None, :length]
+
+
+class TypeEmbedding(nn.Module):
+    """Vectors of a few token types, such as sentence A and B: a table `[types, D]`."""
+
+    types: int
+    width: int
+    std: float = 0.02
+
+    @nn.compact
+    def __call__(self, ids: Int[Array, "B L"] | None, dtype: jnp.dtype) -> Float[Array, "#B #L D"]:
+        """The vectors of these types in `dtype`; None: type 0 everywhere, `[1, 1, D]`."""
+        table = self.param("table", _normal(self.std, True), (self.types, self.width))
+        table = constrain(table, None, None).astype(dtype)
+        if ids is None:
+            return table[None, :1]
+        # A product, for the gradient of a lookup adds up all rows one after another.
+        return jnp.einsum("BLT,TD->BLD", jax.nn.one_hot(ids, self.types, dtype=dtype), table)

@@ -14,7 +14,15 @@ from jax.sharding import AbstractMesh
 
 from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
-from jaxformers.models import Transformer, TransformerConfig
+from jaxformers.models import (
+    Bert,
+    BertConfig,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertForSpanExtraction,
+    Transformer,
+    TransformerConfig,
+)
 from jaxformers.pretrained.names import compare
 from jaxformers.pretrained.transforms import Shape
 
@@ -23,7 +31,7 @@ PLAIN = Execution()
 
 
 class Family(NamedTuple):
-    """A configuration class, its module, and the shapes of the inputs that make its variables."""
+    """A configuration class, a module, and the shapes of the inputs that make its variables."""
 
     config: type
     module: Callable[..., nn.Module]
@@ -34,8 +42,16 @@ def _source_and_target(_: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
     return (jax.ShapeDtypeStruct((1, 1), jnp.int32),) * 2
 
 
+def _tokens(_: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+    return (jax.ShapeDtypeStruct((1, 1), jnp.int32),)
+
+
 FAMILIES: dict[str, Family] = {
     "transformer": Family(TransformerConfig, Transformer, _source_and_target),
+    "bert": Family(BertConfig, Bert, _tokens),
+    "bert_pretraining": Family(BertConfig, BertForPreTraining, _tokens),
+    "bert_classification": Family(BertConfig, BertForSequenceClassification, _tokens),
+    "bert_spans": Family(BertConfig, BertForSpanExtraction, _tokens),
 }
 
 
@@ -45,9 +61,8 @@ def family_of(model: nn.Module) -> str:
     Raises:
         WeightsError: a module that is no model of the library.
     """
-    config = getattr(model, "config", None)
     for name, family in FAMILIES.items():
-        if type(config) is family.config:
+        if type(model) is family.module:
             return name
     raise WeightsError(
         f"{type(model).__name__} is no model of {', '.join(FAMILIES)}: its weights cannot be kept "

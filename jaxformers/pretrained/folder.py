@@ -29,6 +29,7 @@ TOKENIZER_FILES = (
     "source.spm",
     "target.spm",
     "vocab.json",
+    "vocab.txt",
     "tokenizer.model",
     "tokenizer.json",
     "tokenizer_config.json",

@@ -1,12 +1,31 @@
-"""Models of Hugging Face's hub, by name."""
+"""Where a model lies: in a folder, in a run's, or on Hugging Face's hub."""
 
 from __future__ import annotations
+
+import re
+from typing import Any
 
 from etils import epath
 
 from jaxformers.errors import WeightsError
+from jaxformers.pretrained.folder import CONFIG
 
-PATTERNS = ["*.json", "*.safetensors", "*.spm"]
+PATTERNS = ["*.json", "*.safetensors", "*.spm", "vocab.txt"]
+
+
+def resolve(path_or_name: Any) -> epath.Path:
+    """The folder meant: the one at that path, a run's, or the hub's model of that name, fetched."""
+    path = epath.Path(path_or_name).expanduser()
+    for place in (path, path / "model"):  # a run keeps its final weights in `model/`
+        if (place / CONFIG).exists():
+            return place
+    if path.is_dir():
+        raise WeightsError(f"{path} holds no {CONFIG}, so it is no model's folder")
+    if path.exists():
+        raise WeightsError(f"{path} is a file: give the folder that holds {CONFIG}")
+    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", str(path_or_name)):
+        return fetch(str(path_or_name))
+    raise WeightsError(f"there is no folder {path}")
 
 
 def fetch(name: str) -> epath.Path:

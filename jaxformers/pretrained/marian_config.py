@@ -9,24 +9,11 @@ from typing import Any, Literal
 
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.models import TransformerConfig
+from jaxformers.pretrained.config_fields import ACTIVATIONS, Fields, activation_name
 
 MODEL_TYPE = "marian"
-LAYERS, LARGEST = 1 << 10, 1 << 24  # beyond these a damaged file would only fill the memory
 EPSILON = 1e-5  # torch's LayerNorm, which Marian's modules leave at its default
 
-# Names of activations there -> ours; the first of each is the one that we write.
-ACTIVATIONS = {
-    "relu": "relu",
-    "swish": "silu",
-    "silu": "silu",
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "quick_gelu": "quick_gelu",
-    "tanh": "tanh",
-}
 # Our field -> their field and its default.
 SIZES = {
     "vocab_size": ("vocab_size", 58101),
@@ -92,7 +79,10 @@ def read_config(
     values["forced_eos_id"] = said.token("forced_eos_token_id")
     # As there: who bans the end of sentence is not heard.
     values["banned_ids"] = tuple(t for t in said.banned() if t != values["eos_id"])
-    values |= {"activation": fields.activation(), "scale_embedding": fields.flag("scale_embedding")}
+    values |= {
+        "activation": fields.activation("activation_function", "gelu"),
+        "scale_embedding": fields.flag("scale_embedding"),
+    }
     values |= FIXED | {"attention_bias": True, "logits_bias": True, "zero_pad": False}
     try:
         made = TransformerConfig(**values)
@@ -111,45 +101,8 @@ def _check_tokens(config: TransformerConfig, place: str) -> None:
             raise WeightsError(f"{place}: {name} {token} is outside {config.vocab_size:,} tokens")
 
 
-class _Fields:
-    """A JSON object whose fields are checked as they are read."""
-
-    def __init__(self, content: dict[str, Any], place: str):
-        self.content, self.place = content, place
-
-    def _refuse(self, name: str, wish: str) -> WeightsError:
-        return WeightsError(f"{self.place}: {name} is {self.content[name]!r}, {wish}")
-
-    def require(self, name: str, wanted: Any) -> None:
-        found = self.content.get(name)
-        if found is not None and (type(found) is not type(wanted) or found != wanted):
-            raise self._refuse(name, f"and only {wanted!r} is supported")
-
-    def size(self, name: str, default: int) -> int:
-        found = self.content.get(name, default)
-        if type(found) is not int or found < 1:
-            raise self._refuse(name, "not a whole number above 0")
-        if found > (LAYERS if name.endswith("_layers") else LARGEST):
-            raise self._refuse(name, "larger than any model's")
-        return found
-
-    def rate(self, name: str, default: float) -> float:
-        found = self.content.get(name, default)
-        if type(found) not in (int, float) or not 0 <= found < 1:
-            raise self._refuse(name, "not a rate from 0 up to 1")
-        return float(found)
-
-    def flag(self, name: str) -> bool:
-        found = self.content.get(name, False)
-        if type(found) is not bool:
-            raise self._refuse(name, "neither true nor false")
-        return found
-
-    def activation(self) -> str:
-        found = self.content.get("activation_function", "gelu")
-        if not isinstance(found, str) or found not in ACTIVATIONS:
-            raise self._refuse("activation_function", f"which is none of {', '.join(ACTIVATIONS)}")
-        return ACTIVATIONS[found]
+class _Fields(Fields):
+    """Marian's, with its ways of naming tokens."""
 
     def token(self, name: str, default: int | None = None) -> int | None:
         """A token's id, or None; a list of one counts as the one."""
@@ -159,7 +112,7 @@ class _Fields:
         if found is None:
             return default
         if type(found) is not int or found < 0:
-            raise self._refuse(name, "not one token's id")
+            raise self.refuse(name, "not one token's id")
         return found
 
     def banned(self) -> tuple[int, ...]:
@@ -168,9 +121,9 @@ class _Fields:
         words = found if isinstance(found, list) else [found]
         for word in words:
             if not isinstance(word, list) or len(word) != 1 or type(word[0]) is not int:
-                raise self._refuse("bad_words_ids", "and only words of one token are supported")
+                raise self.refuse("bad_words_ids", "and only words of one token are supported")
             if word[0] < 0:
-                raise self._refuse("bad_words_ids", "and a token's id is not below 0")
+                raise self.refuse("bad_words_ids", "and a token's id is not below 0")
         return tuple(word[0] for word in words)
 
 
@@ -195,11 +148,10 @@ def write_config(config: TransformerConfig) -> tuple[dict[str, Any], dict[str, A
     tokens = {name: numbers[name] for name, _ in TOKENS.values()}
     forced: dict[Literal["forced_eos_token_id"], int | None]
     forced = {"forced_eos_token_id": config.forced_eos_id}
-    activation = next(n for n, ours in ACTIVATIONS.items() if ours == config.activation)
     described = {
         "model_type": MODEL_TYPE,
         "architectures": ["MarianMTModel"],
-        "activation_function": activation,
+        "activation_function": activation_name(config.activation),
         "scale_embedding": config.scale_embedding,
         "decoder_vocab_size": config.vocab_size,
         "encoder_layerdrop": 0.0,

@@ -51,7 +51,9 @@ TABLE: tuple[Row, ...] = (
     Row(r"(.*/)?(\w+_)?norm/(scale|bias)", (None,)),
     Row(r"(.*/)?token_embedding/table", ("vocab", "embed"), pad=("vocab",)),
     Row(r"(.*/)?logits_bias", ("vocab",), pad=("vocab",)),
-    Row(r"(.*/)?position_embedding/table", (None, "embed")),
+    Row(r"(.*/)?(position|type)_embedding/table", (None, "embed")),
+    Row(r"(.*/)?(pooler|transform|next_sentence|classifier|spans)/kernel", ("embed", None)),
+    Row(r"(.*/)?(pooler|transform|next_sentence|classifier|spans)/bias", (None,)),
 )
 
 

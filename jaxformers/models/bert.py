@@ -1,0 +1,339 @@
+"""BERT: Devlin et al. 2018, "Pre-training of Deep Bidirectional Transformers".
+
+An encoder over token, segment and position embeddings (figure 2), pre-trained on masked words and
+on whether one sentence follows another (section 3.1), then fine-tuned under a small head
+(section 3.2). The released code settles what the paper leaves open: its norms' epsilon, the
+transform before the masked words' logits, initial weights cut at two standard deviations.
+
+Axis letters: B batch, L length, M masked places, D model width, V vocabulary, N classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from jaxformers.arrays import Array
+from jaxformers.errors import ConfigError, DataError
+from jaxformers.layers import (
+    Activation,
+    BlockConfig,
+    Dropout,
+    EncoderStack,
+    Execution,
+    Linear,
+    Mask,
+    Norm,
+    PositionEmbedding,
+    TokenEmbedding,
+    TypeEmbedding,
+    activate,
+)
+from jaxformers.layers.embeddings import mask_padding
+from jaxformers.sharding import constrain
+
+UNCASED, CASED = 30_522, 28_996
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Shape and choices of a BERT; the defaults are the uncased base model.
+
+    `activation`: the models published in 2018 were trained with the exact GELU, Google's code has
+    had its tanh estimate since February 2019 (`gelu_tanh`).
+    """
+
+    vocab_size: int = UNCASED
+    width: int = 768
+    heads: int = 12
+    feed_forward: int = 3072
+    layers: int = 12
+    max_length: int = 512
+    """Positions that a sequence may take."""
+    type_vocab_size: int = 2
+    """Segments: sentence A and sentence B."""
+    dropout: float = 0.1
+    """On embeddings, each sub-layer's output, and the classifier's input."""
+    attention_dropout: float = 0.1
+    classifier_dropout: float | None = None
+    """On the classifier's input; None: `dropout`."""
+    activation: Activation = "gelu"
+    norm_epsilon: float = 1e-12
+    pad_id: int = 0
+    pooler: bool = True
+    """The dense layer over [CLS]; some published models were saved without it."""
+    next_sentence: bool = True
+    """The next-sentence head of `BertForPreTraining`, which needs the pooler."""
+    labels: int = 2
+    """Classes of `BertForSequenceClassification`; 1: a regression."""
+    label_names: tuple[str, ...] = ()
+    """What the classes are called, in order; empty: numbers."""
+
+    def __post_init__(self):
+        names = ("vocab_size", "width", "heads", "feed_forward", "layers", "max_length", "labels")
+        for name in (*names, "type_vocab_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"a BERT's {name} of {getattr(self, name)} is not above 0")
+        if self.label_names and len(self.label_names) != self.labels:
+            raise ConfigError(
+                f"label_names has {len(self.label_names)} names for {self.labels} labels"
+            )
+        self.block  # noqa: B018  (its checks speak early)
+
+    @staticmethod
+    def sized(layers: int, width: int, *, cased: bool = False, **changes) -> BertConfig:
+        """Any of the published sizes: heads of 64, a feed-forward layer four times as wide.
+
+        Published for 2, 4, ... 12 layers and widths of 128, 256, 512 and 768 (uncased).
+        """
+        size = dict(layers=layers, width=width, heads=width // 64, feed_forward=4 * width)
+        return BertConfig(**(dict(vocab_size=CASED if cased else UNCASED) | size | changes))
+
+    @staticmethod
+    def tiny(**changes) -> BertConfig:
+        """2 layers of 128."""
+        return BertConfig.sized(2, 128, **changes)
+
+    @staticmethod
+    def mini(**changes) -> BertConfig:
+        """4 layers of 256."""
+        return BertConfig.sized(4, 256, **changes)
+
+    @staticmethod
+    def small(**changes) -> BertConfig:
+        """4 layers of 512."""
+        return BertConfig.sized(4, 512, **changes)
+
+    @staticmethod
+    def medium(**changes) -> BertConfig:
+        """8 layers of 512."""
+        return BertConfig.sized(8, 512, **changes)
+
+    @staticmethod
+    def base(**changes) -> BertConfig:
+        """12 layers of 768: 110,106,428 parameters with both pre-training heads (uncased)."""
+        return BertConfig.sized(12, 768, **changes)
+
+    @staticmethod
+    def large(**changes) -> BertConfig:
+        """24 layers of 1024: 336,226,108 parameters with both pre-training heads (uncased)."""
+        return BertConfig.sized(24, 1024, **changes)
+
+    @property
+    def block(self) -> BlockConfig:
+        """The encoder's blocks: post-norm, biases everywhere."""
+        return BlockConfig(
+            width=self.width,
+            heads=self.heads,
+            feed_forward=self.feed_forward,
+            activation=self.activation,
+            norm_position="post",
+            norm_epsilon=self.norm_epsilon,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            init="truncated_normal",
+        )
+
+
+class BertOutput(NamedTuple):
+    """What the encoder gives."""
+
+    hidden: Any
+    """`[B, L, D]`: the last block's output."""
+    pooled: Any
+    """`[B, D]`: tanh of a dense layer over the first token; None without a pooler."""
+
+
+class PreTrainingOutput(NamedTuple):
+    """Float32 logits of both pre-training tasks."""
+
+    mlm_logits: Any
+    """`[B, L, V]`, or `[B, M, V]` at the masked positions alone."""
+    nsp_logits: Any
+    """`[B, 2]`: 0 for "is next", 1 for "is random"; None without the head."""
+
+
+class SpanOutput(NamedTuple):
+    """Float32 logits `[B, L]` of where an answer starts and of where it ends."""
+
+    start_logits: Any
+    end_logits: Any
+
+
+class Bert(nn.Module):
+    """The encoder: `model.apply(variables, input_ids, token_type_ids, attention_mask)`."""
+
+    config: BertConfig
+    execution: Execution = Execution()
+
+    def setup(self):
+        c = self.config
+        self.token_embedding = TokenEmbedding(
+            c.vocab_size, c.width, std=0.02, truncated=True, execution=self.execution
+        )
+        self.position_embedding = PositionEmbedding(c.max_length, c.width, truncated=True)
+        self.type_embedding = TypeEmbedding(c.type_vocab_size, c.width)
+        self.embedding_norm = Norm("layer", c.norm_epsilon)
+        self.drop = Dropout(c.dropout)
+        self.encoder = EncoderStack(c.block, c.layers, execution=self.execution)
+        if c.pooler:
+            self.pooler = _dense(c.width, c.width, self.execution)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"] | None = None,
+        attention_mask: Int[Array, "B L"] | None = None,
+        *,
+        segments: Int[Array, "B L"] | None = None,
+        positions: Int[Array, "B L"] | None = None,
+        train: bool = False,
+    ) -> BertOutput:
+        """Hidden states of all tokens, and the pooled first one.
+
+        Args:
+            input_ids: tokens, `[CLS] A [SEP] B [SEP]`.
+            token_type_ids: 0 for sentence A, 1 for sentence B; None: all 0.
+            attention_mask: 1 for tokens, 0 for padding; None: no padding.
+            segments: in packed rows, the example from 1 on that each token belongs to.
+            positions: places within the example; None: 0, 1, 2...
+            train: dropout on; needs `rngs={"dropout": key}`.
+        """
+        x = self.embed(input_ids, token_type_ids, positions, train=train)
+        mask = Mask(keys=attention_mask, query_segments=segments, key_segments=segments)
+        hidden = self.encoder(x, mask, train=train)
+        if not self.config.pooler:
+            return BertOutput(hidden, None)
+        return BertOutput(hidden, jnp.tanh(self.pooler(hidden[:, 0])))
+
+    def embed(self, input_ids, token_type_ids=None, positions=None, *, train: bool = False):
+        """The sum of three embeddings, normed and dropped out: what the stack takes."""
+        c, (_, length) = self.config, input_ids.shape
+        if length > c.max_length:
+            raise DataError(
+                f"a sequence of {length} tokens is longer than the model's {c.max_length} positions"
+            )
+        x = self.token_embedding.embed(input_ids)
+        x = x + self.type_embedding(token_type_ids, x.dtype)
+        x = x + self.position_embedding.rows(length, positions).astype(x.dtype)
+        x = constrain(self.embedding_norm(x), "batch", "length", "embed")
+        return self.drop(x, train=train)
+
+    def token_logits(self, x: Float[Array, "B M D"]) -> Float[Array, "B M V"]:
+        """Float32 products with the token table."""
+        return self.token_embedding.logits(x)
+
+
+class BertForPreTraining(nn.Module):
+    """The encoder under its masked-word and next-sentence heads (section 3.1)."""
+
+    config: BertConfig
+    execution: Execution = Execution()
+
+    def setup(self):
+        c = self.config
+        self.bert = Bert(c, self.execution)
+        self.transform = _dense(c.width, c.width, self.execution)
+        self.transform_norm = Norm("layer", c.norm_epsilon)
+        rows = self.execution.rows(c.vocab_size)
+        self.logits_bias = self.param("logits_bias", nn.initializers.zeros, (rows,))
+        if c.next_sentence and c.pooler:
+            self.next_sentence = _dense(c.width, 2)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"] | None = None,
+        attention_mask: Int[Array, "B L"] | None = None,
+        masked_positions: Int[Array, "B M"] | None = None,
+        *,
+        segments: Int[Array, "B L"] | None = None,
+        positions: Int[Array, "B L"] | None = None,
+        train: bool = False,
+    ) -> PreTrainingOutput:
+        """Logits of the words at `masked_positions` (None: at all), and of the next sentence.
+
+        The other arguments are `Bert`'s. V is `vocab_size`, padded with masked logits if
+        `execution.vocab_multiple` says so.
+        """
+        places = dict(segments=segments, positions=positions)
+        hidden, pooled = self.bert(input_ids, token_type_ids, attention_mask, **places, train=train)
+        words = self.words(hidden if masked_positions is None else _at(hidden, masked_positions))
+        has_head = self.config.next_sentence and pooled is not None
+        return PreTrainingOutput(words, self.next_sentence(pooled) if has_head else None)
+
+    def words(self, x: Float[Array, "B M D"]) -> Float[Array, "B M V"]:
+        """Float32 logits over the vocabulary: dense, activation, norm, tied table, bias."""
+        x = self.transform_norm(activate(self.transform(x), self.config.activation))
+        logits = self.bert.token_logits(x) + self.logits_bias[None, None]
+        return mask_padding(logits, self.config.vocab_size)
+
+
+class BertForSequenceClassification(nn.Module):
+    """The encoder under a classifier, or with one label a regression (section 4.1)."""
+
+    config: BertConfig
+    execution: Execution = Execution()
+
+    def setup(self):
+        c = self.config
+        self.bert = Bert(c, self.execution)
+        rate = c.dropout if c.classifier_dropout is None else c.classifier_dropout
+        self.drop = Dropout(rate)
+        self.classifier = _dense(c.width, c.labels)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"] | None = None,
+        attention_mask: Int[Array, "B L"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "B N"]:
+        """Float32 logits of the classes, or the regressed value `[B, 1]`."""
+        pooled = self.bert(input_ids, token_type_ids, attention_mask, train=train).pooled
+        return self.classifier(self.drop(pooled, train=train))
+
+
+class BertForSpanExtraction(nn.Module):
+    """The encoder under two vectors: where an answer starts, where it ends (section 4.2).
+
+    It has no pooler, for nothing would train it.
+    """
+
+    config: BertConfig
+    execution: Execution = Execution()
+
+    def setup(self):
+        self.bert = Bert(replace(self.config, pooler=False), self.execution)
+        self.spans = _dense(self.config.width, 2)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"] | None = None,
+        attention_mask: Int[Array, "B L"] | None = None,
+        *,
+        train: bool = False,
+    ) -> SpanOutput:
+        """Logits of every token, padding included."""
+        hidden = self.bert(input_ids, token_type_ids, attention_mask, train=train).hidden
+        logits = self.spans(hidden)
+        return SpanOutput(logits[..., 0], logits[..., 1])
+
+
+def _dense(inputs: int, outputs: int, execution: Execution = Execution()) -> Linear:  # noqa: B008
+    """A dense layer with BERT's initial weights; a head's, in float32, by default."""
+    dtype = execution.compute_dtype
+    return Linear((inputs,), (outputs,), kernel_init="truncated_normal", dtype=dtype)
+
+
+def _at(hidden: Float[Array, "B L D"], positions: Int[Array, "B M"]) -> Float[Array, "B M D"]:
+    """The states at these positions, as a product: its gradient is one too, and no scatter."""
+    chosen = jax.nn.one_hot(positions, hidden.shape[1], dtype=hidden.dtype)
+    return jnp.einsum("BML,BLD->BMD", chosen, hidden)

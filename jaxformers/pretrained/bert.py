@@ -1,0 +1,162 @@
+"""BERT as Hugging Face publishes it, with any head or none, in and out.
+
+Sentence-embedding folders are encoders without a head. Which head a file holds, its tensors tell:
+`architectures` of files from 2018 and 2019 often names another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import flax.linen as nn
+from etils import epath
+
+from jaxformers.errors import WeightsError
+from jaxformers.layers import Execution
+from jaxformers.models import (
+    Bert,
+    BertConfig,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertForSpanExtraction,
+)
+from jaxformers.pretrained import families, folder
+from jaxformers.pretrained.bert_config import (
+    inexpressible,
+    label_names,
+    read_config,
+    write_config,
+)
+from jaxformers.pretrained.names import Entry, NameMap
+from jaxformers.pretrained.torch_names import linear
+from jaxformers.pretrained.transforms import Same, Transform
+
+PREFIX = "bert."
+MODULES = (Bert, BertForPreTraining, BertForSequenceClassification, BertForSpanExtraction)
+# Heads whose tensors have the names of another head's.
+OTHERS = ("BertForTokenClassification", "BertForMultipleChoice", "BertLMHeadModel")
+LAYER = "encoder.layer.{layer}"
+
+
+def _norm(theirs: str, ours: str) -> tuple[Entry, ...]:
+    """Files from before 2019 call a norm's weight gamma and its bias beta."""
+    return (
+        Entry((f"{theirs}.weight", f"{theirs}.gamma"), f"{ours}/scale"),
+        Entry((f"{theirs}.bias", f"{theirs}.beta"), f"{ours}/bias"),
+    )
+
+
+ENCODER: tuple[Entry, ...] = (
+    Entry("embeddings.position_embeddings.weight", "position_embedding/table"),
+    Entry("embeddings.token_type_embeddings.weight", "type_embedding/table"),
+    *_norm("embeddings.LayerNorm", "embedding_norm"),
+    *linear(f"{LAYER}.attention.self.query", "encoder/blocks/self_attention/query"),
+    *linear(f"{LAYER}.attention.self.key", "encoder/blocks/self_attention/key"),
+    *linear(f"{LAYER}.attention.self.value", "encoder/blocks/self_attention/value"),
+    *linear(f"{LAYER}.attention.output.dense", "encoder/blocks/self_attention/out", inputs=2),
+    *_norm(f"{LAYER}.attention.output.LayerNorm", "encoder/blocks/self_attention_norm"),
+    *linear(f"{LAYER}.intermediate.dense", "encoder/blocks/feed_forward/up"),
+    *linear(f"{LAYER}.output.dense", "encoder/blocks/feed_forward/down"),
+    *_norm(f"{LAYER}.output.LayerNorm", "encoder/blocks/feed_forward_norm"),
+    *linear("pooler.dense", "pooler"),
+)
+HEADS: tuple[Entry, ...] = (
+    *linear("cls.predictions.transform.dense", "transform"),
+    *_norm("cls.predictions.transform.LayerNorm", "transform_norm"),
+    Entry(("cls.predictions.bias", "cls.predictions.decoder.bias"), "logits_bias"),
+    *linear("cls.seq_relationship", "next_sentence"),
+    *linear("classifier", "classifier"),
+    *linear("qa_outputs", "spans"),
+)
+
+
+def name_map(module: type[nn.Module], prefix: str, table: Transform = Same()) -> NameMap:  # noqa: B008
+    """The names of a head's file; `prefix` stands before those of the encoder."""
+    ours = "params/" if module is Bert else "params/bert/"
+    words = (f"{prefix}embeddings.word_embeddings.weight", "cls.predictions.decoder.weight")
+    # Nothing trains the pooler under a span head, but older files have one.
+    pooler = (r"(bert\.)?pooler\..*",) if module is BertForSpanExtraction else ()
+    return NameMap(
+        (
+            Entry(words, f"{ours}token_embedding/table", table),
+            *(entry.under(prefix, ours) for entry in ENCODER),
+            *(entry.under("", "params/") for entry in HEADS),
+        ),
+        ignored=(r"(bert\.)?embeddings\.position_ids", *pooler),
+    )
+
+
+def load(path: Any, execution: Execution = families.PLAIN) -> tuple[nn.Module, dict[str, Any]]:
+    """The model in a published folder, and its variables as `execution` stores them.
+
+    Raises:
+        WeightsError: a damaged file, what is not supported, or tensors that do not fit; one line.
+    """
+    path = epath.Path(path)
+    place = str(path / folder.CONFIG)
+    config = folder.read_json(path / folder.CONFIG)
+    architecture = (config.get("architectures") or [None])[0]
+    if architecture in OTHERS:
+        raise WeightsError(f"{place}: the head of {architecture} is not supported")
+    tensors = folder.Tensors(path)
+    prefix = PREFIX if any(name.startswith(PREFIX) for name in tensors.shapes) else ""
+    module, made = _module(tensors.shapes, prefix, config, read_config(config, place))
+    model = module(made, execution)
+    leaves = name_map(module, prefix).read(tensors, families.variable_shapes(model))
+    return model, families.loaded(model, leaves)
+
+
+def _module(
+    shapes: Mapping[str, tuple[int, ...]], prefix: str, config: dict, made: BertConfig
+) -> tuple[type[nn.Module], BertConfig]:
+    """The module that has the file's head, and its configuration."""
+    pooler = f"{prefix}pooler.dense.weight" in shapes
+    made = replace(made, pooler=pooler, next_sentence="cls.seq_relationship.weight" in shapes)
+    if "qa_outputs.weight" in shapes:
+        return BertForSpanExtraction, made
+    if "classifier.weight" in shapes:
+        labels = shapes["classifier.weight"][0]
+        names = label_names(config, labels)
+        return BertForSequenceClassification, replace(made, labels=labels, label_names=names)
+    if any(name.startswith("cls.predictions.") for name in shapes):
+        return BertForPreTraining, made
+    return Bert, made
+
+
+def why_not(model: nn.Module, variables: families.Variables) -> str | None:
+    """Why the model has no Hugging Face form; None when it has."""
+    if type(model) not in MODULES:
+        return "it is no BERT"
+    return inexpressible(model.config)
+
+
+def save(model: nn.Module, variables: families.Variables, path: Any, tokenizer: Any = None) -> None:
+    """Writes a folder that transformers' class of the same head loads.
+
+    Raises:
+        WeightsError: a model that has no form there, or variables that do not fit it.
+    """
+    if reason := why_not(model, variables):
+        raise WeightsError(
+            f"cannot save as BERT: {reason}; the format 'jaxformers' keeps everything"
+        )
+    leaves = families.published(model, variables)
+    prefix = "" if type(model) is Bert else PREFIX
+    files = {
+        folder.WEIGHTS: folder.to_bytes(name_map(type(model), prefix).write(leaves)),
+        folder.CONFIG: folder.json_bytes(write_config(model.config, _architecture(model))),
+    }
+    folder.write_folder(path, files, tokenizer)
+
+
+def _architecture(model: nn.Module) -> str:
+    if isinstance(model, BertForPreTraining):
+        both = model.config.next_sentence and model.config.pooler
+        return "BertForPreTraining" if both else "BertForMaskedLM"
+    return {
+        Bert: "BertModel",
+        BertForSequenceClassification: "BertForSequenceClassification",
+        BertForSpanExtraction: "BertForQuestionAnswering",
+    }[type(model)]

@@ -1,0 +1,76 @@
+"""Fields of a published `config.json`, each checked as it is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxformers.errors import WeightsError
+from jaxformers.layers import Activation
+
+LAYERS, LARGEST = 1 << 10, 1 << 24  # beyond these a damaged file would only fill the memory
+
+# Names of activations there -> ours; the first of each is the one that we write.
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": "relu",
+    "swish": "silu",
+    "silu": "silu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "tanh": "tanh",
+}
+
+
+def activation_name(activation: Activation) -> str:
+    """How Hugging Face's files call one of our activations."""
+    return next(name for name, ours in ACTIVATIONS.items() if ours == activation)
+
+
+class Fields:
+    """A JSON object whose fields are checked as they are read."""
+
+    def __init__(self, content: dict[str, Any], place: str):
+        self.content, self.place = content, place
+
+    def refuse(self, name: str, wish: str) -> WeightsError:
+        """The error that says what a field is and what is wished for."""
+        return WeightsError(f"{self.place}: {name} is {self.content[name]!r}, {wish}")
+
+    def require(self, name: str, wanted: Any) -> None:
+        """The field, where it is given, must be this."""
+        found = self.content.get(name)
+        if found is not None and (type(found) is not type(wanted) or found != wanted):
+            raise self.refuse(name, f"and only {wanted!r} is supported")
+
+    def size(self, name: str, default: int) -> int:
+        """A whole number above 0, of a size that a model may have."""
+        found = self.content.get(name, default)
+        if type(found) is not int or found < 1:
+            raise self.refuse(name, "not a whole number above 0")
+        if found > (LAYERS if name.endswith("_layers") else LARGEST):
+            raise self.refuse(name, "larger than any model's")
+        return found
+
+    def rate(self, name: str, default: float) -> float:
+        """A number from 0 up to 1."""
+        found = self.content.get(name, default)
+        if type(found) not in (int, float) or not 0 <= found < 1:
+            raise self.refuse(name, "not a rate from 0 up to 1")
+        return float(found)
+
+    def flag(self, name: str) -> bool:
+        """True or false; false when it is not given."""
+        found = self.content.get(name, False)
+        if type(found) is not bool:
+            raise self.refuse(name, "neither true nor false")
+        return found
+
+    def activation(self, name: str, default: str) -> Activation:
+        """Our name of an activation."""
+        found = self.content.get(name, default)
+        if not isinstance(found, str) or found not in ACTIVATIONS:
+            raise self.refuse(name, f"which is none of {', '.join(ACTIVATIONS)}")
+        return ACTIVATIONS[found]
