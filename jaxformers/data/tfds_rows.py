@@ -62,7 +62,7 @@ def default_data_dir() -> str:
 def _text(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _text(each) for name, each in value.items()}
-    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+    if isinstance(value, list) or (isinstance(value, np.ndarray) and value.dtype.kind == "O"):
         return [_text(each) for each in value]
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
 
@@ -71,7 +71,9 @@ def _plain(value: Any) -> Any:
     """A value that JSON can hold."""
     if isinstance(value, Mapping):
         return {name: _plain(each) for name, each in value.items()}
-    return value if isinstance(value, str | list) else getattr(value, "tolist", lambda: value)()
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, str) else getattr(value, "tolist", lambda: value)()
 
 
 def prepared_folder(name: str, root: epath.Path) -> epath.Path | None:
