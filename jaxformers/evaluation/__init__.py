@@ -9,11 +9,14 @@ from jaxformers.evaluation.bleu import (
     reference_set,
 )
 from jaxformers.evaluation.published import PUBLISHED, Published
+from jaxformers.evaluation.published_glue import PUBLISHED_GLUE, PublishedGlue
 
 __all__ = [
     "PUBLISHED",
+    "PUBLISHED_GLUE",
     "Bleu",
     "Published",
+    "PublishedGlue",
     "chrf2",
     "compound_split_bleu",
     "corpus_bleu",

@@ -1,0 +1,102 @@
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics
+
+from jaxformers.data.glue import FORMATS
+from jaxformers.errors import DataError
+from jaxformers.evaluation.glue import GLUE_METRICS, METRICS, metrics_for, scores
+from jaxformers.evaluation.published_glue import PUBLISHED_GLUE, TEST_COLUMNS, published_glue
+
+RNG = np.random.default_rng(0)
+CLASSES = ("accuracy", "f1", "matthews")
+NUMBERS = ("pearson", "spearman")
+
+
+def reference(labels, said):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {
+            "accuracy": 100 * metrics.accuracy_score(labels, said),
+            "f1": 100 * metrics.f1_score(labels, said, zero_division=0),
+            "matthews": 100 * metrics.matthews_corrcoef(labels, said),
+        }
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 400])
+def test_metrics_of_classes_are_scikit_learns(count):
+    for _ in range(5):
+        labels, said = RNG.integers(0, 2, (2, count))
+        found = scores(CLASSES, labels, said)
+        assert found.values == pytest.approx(reference(labels, said), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [([0, 0, 0], [0, 0, 0]), ([1, 1], [1, 1]), ([0, 1, 1], [0, 0, 0]), ([0, 1], [1, 1])],
+    ids=["nothing of class 1", "one class", "constant 0", "constant 1"],
+)
+def test_degenerate_classes_are_scikit_learns_and_noted(labels, said):
+    labels, said = np.array(labels), np.array(said)
+    found = scores(CLASSES, labels, said)
+    assert found.values == pytest.approx(reference(labels, said), abs=1e-9)
+    assert any("matthews is not defined (all" in note for note in found.notes)
+
+
+def test_accuracy_and_matthews_take_three_classes():
+    labels, said = RNG.integers(0, 3, (2, 50))
+    found = scores(("accuracy", "matthews"), labels, said)
+    wanted = [metrics.accuracy_score(labels, said), metrics.matthews_corrcoef(labels, said)]
+    assert list(found.values.values()) == pytest.approx([100 * each for each in wanted])
+    assert not found.notes
+
+
+def test_correlations_are_scipys():
+    labels = RNG.integers(0, 6, 300).astype(np.float32)  # many ties
+    said = (labels + RNG.normal(0, 2, 300)).astype(np.float32)
+    found = scores(NUMBERS, labels, said)
+    assert found.values["pearson"] == pytest.approx(100 * stats.pearsonr(said, labels)[0])
+    assert found.values["spearman"] == pytest.approx(100 * stats.spearmanr(said, labels)[0])
+    assert found.mean == pytest.approx(np.mean(list(found.values.values()))) and not found.notes
+
+
+@pytest.mark.parametrize(
+    ("labels", "said", "why"),
+    [
+        ([1.0, 2.0, 3.0], [0.5, 0.5, 0.5], "all predictions are the same"),
+        ([2.0, 2.0, 2.0], [0.1, 0.2, 0.3], "all labels are the same"),
+        ([2.0], [0.1], "fewer than two examples"),
+        ([1.0, 2.0, 3.0], [0.1, np.nan, 0.3], "predictions are not finite"),
+    ],
+)
+def test_a_correlation_that_is_not_defined_is_zero_and_noted(labels, said, why):
+    found = scores(NUMBERS, np.array(labels), np.array(said))
+    assert found.values == {"pearson": 0.0, "spearman": 0.0}
+    assert [f"{name} is not defined ({why}): 0 stands for it" for name in NUMBERS] == found.notes
+
+
+def test_nothing_to_judge_and_unknown_metrics_are_refused():
+    with pytest.raises(DataError, match="0 predictions for 0 labels"):
+        scores(CLASSES, np.zeros(0), np.zeros(0))
+    with pytest.raises(DataError, match="2 predictions for 3 labels"):
+        scores(CLASSES, np.zeros(3), np.zeros(2))
+    with pytest.raises(DataError, match="no metric 'acuracy'; did you mean accuracy"):
+        scores(("acuracy",), np.zeros(3), np.zeros(3))
+
+
+def test_every_task_has_its_metrics():
+    assert GLUE_METRICS.keys() == FORMATS.keys()
+    assert {name for names in GLUE_METRICS.values() for name in names} == METRICS.keys()
+    assert metrics_for("mrpc", 2) == ("accuracy", "f1")
+    assert metrics_for("", 2) == ("accuracy",) and metrics_for("", 1) == NUMBERS
+
+
+def test_the_papers_averages_are_those_of_its_rows():
+    for system in ("BERT base", "BERT large", "OpenAI GPT"):
+        row = {(r.task, r.metric): r.value for r in PUBLISHED_GLUE if r.system == system}
+        values = [row[column] for column in TEST_COLUMNS]
+        # Printed to one digit; the paper counts both sets of MNLI.
+        assert np.mean(values) == pytest.approx(row["glue", "score"], abs=0.11)
+    assert ("BERT base", 88.9) in [(r.system, r.value) for r in published_glue("mrpc")]
