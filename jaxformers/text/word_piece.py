@@ -1,0 +1,264 @@
+"""BERT's tokenizer: words cut greedily into the longest pieces of a vocabulary ("BERT", 3)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import tokenizers
+from etils import epath
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from jaxformers.errors import DataError, UserError
+from jaxformers.text import word_piece_files as files
+from jaxformers.text.base import until_eos
+from jaxformers.text.bert_words import NO_CHARACTER, WordRules
+
+PAD, UNK, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CONTINUES = "##"
+# Of so many characters a trained vocabulary holds each alone; rarer ones are unknown.
+ALPHABET = 1_000
+# A word is fed to the trainer as often as it occurred, in lines of at most so many.
+REPEATS = 10_000
+
+
+class Spans(NamedTuple):
+    """The pieces of a text and where each lies in it.
+
+    Attributes:
+        ids: ids of the pieces, without special tokens.
+        starts, ends: of each piece, its first character in the text and one past its last.
+    """
+
+    ids: list[int]
+    starts: np.ndarray
+    ends: np.ndarray
+
+
+class WordPiece:
+    """A WordPiece vocabulary behind the `Tokenizer` interface, by the rules of Google's code.
+
+    `eos_id` is the id of [SEP], `start_id` that of [CLS]. `continues[i]` says whether piece i goes
+    on with a word ("##ing"). A special token that is written in a text is read as plain
+    characters; `encode_with_masks` reads [MASK].
+    """
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        lowercase: bool = True,
+        longest_word: int = 200,
+        strip_accents: bool | None = None,
+        split_chinese: bool = True,
+    ):
+        """Take `vocabulary` (the piece with id i at index i) and the rules for words.
+
+        Args:
+            lowercase: whether the vocabulary is an uncased one.
+            longest_word: a word of more characters is unknown: 200 in Google's code, 100 in
+                Hugging Face's.
+            strip_accents: whether accents are dropped; None: as `lowercase`.
+            split_chinese: whether each Chinese character is a word.
+
+        Raises:
+            UserError: a piece is empty or occurs twice, or a special token is missing.
+        """
+        self._state = (tuple(vocabulary), lowercase, longest_word, strip_accents, split_chinese)
+        self.vocabulary, self.lowercase, self.longest_word = self._state[:3]
+        ids = _checked_ids(self.vocabulary)
+        self.rules = WordRules(
+            lowercase, lowercase if strip_accents is None else strip_accents, split_chinese
+        )
+        self.vocab_size = len(self.vocabulary)
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
+            ids[piece] for piece in SPECIAL
+        )
+        self.eos_id, self.start_id = self.sep_id, self.cls_id
+        self.continues = np.array([piece.startswith(CONTINUES) for piece in self.vocabulary])
+        self.fingerprint = hashlib.sha256(
+            json.dumps([self.vocabulary, longest_word, *_fields(self.rules)]).encode()
+        ).hexdigest()
+        self._tokenizer = _tokenizer(ids, longest_word)
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        lowercase: bool = True,
+        longest_word: int = 200,
+    ) -> WordPiece:
+        """Learn `vocab_size` pieces from `texts`; the same texts give the same vocabulary.
+
+        Special tokens have ids 0 to 4. The vocabulary holds the 1,000 most frequent characters,
+        each at the start of a word and within one, so that none of them is ever unknown.
+
+        Raises:
+            UserError: `texts` hold no text, or cannot fill or fit into `vocab_size` pieces.
+        """
+        rules = WordRules(lowercase, lowercase)
+        words = Counter(chain.from_iterable(rules.words(text).split() for text in texts))
+        alphabet = _alphabet(words)
+        singles = [CONTINUES + character for character in alphabet]
+        if vocab_size < (smallest := len(SPECIAL) + 2 * len(alphabet)):
+            raise UserError(
+                f"a vocabulary of {vocab_size:,} cannot hold the characters of the text: "
+                f"the smallest that works is {smallest:,}"
+            )
+        tokenizer = _tokenizer({UNK: 0}, longest_word)
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=vocab_size,
+            min_frequency=2,
+            # Given as special, inner characters get their ids in this order, not in the random
+            # one of the trainer's table of words.
+            special_tokens=[*SPECIAL, *singles],
+            initial_alphabet=alphabet,
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(_lines(words, set(alphabet), longest_word), trainer)
+        ids = tokenizer.get_vocab(with_added_tokens=False)
+        if len(ids) < vocab_size:
+            raise UserError(
+                f"the text is too small for a vocabulary of {vocab_size:,}: "
+                f"the largest that works is {len(ids):,}"
+            )
+        return cls(sorted(ids, key=ids.get), lowercase, longest_word)
+
+    @classmethod
+    def load(cls, folder: Any) -> WordPiece:
+        """The tokenizer in `folder`: its `vocab.txt`, or the WordPiece model of `tokenizer.json`.
+
+        Case, accents and the longest word are those that the folder's files state. Where none
+        does, a vocabulary with capitals is a cased one, and the longest word is 100 in Hugging
+        Face's folders (with one of config.json, tokenizer_config.json, tokenizer.json), else 200.
+
+        Raises:
+            UserError: a file is missing or damaged, or the vocabulary cannot be used.
+        """
+        folder = epath.Path(folder)
+        vocabulary, options = files.read(folder)
+        try:
+            return cls(vocabulary, **options)
+        except UserError as error:
+            raise UserError(f"the vocabulary in {folder}: {error}") from None
+
+    def save(self, folder: Any) -> None:
+        """Write `vocab.txt` and `tokenizer_config.json`, which transformers reads too."""
+        _, lowercase, longest_word, strip_accents, split_chinese = self._state
+        options = dict(
+            lowercase=lowercase,
+            longest_word=longest_word,
+            strip_accents=strip_accents,
+            split_chinese=split_chinese,
+        )
+        files.write(epath.Path(folder), self.vocabulary, options)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of the pieces of each text, without special tokens; threads share many texts."""
+        words = [self.rules.words(text) for text in texts]
+        return [row.ids for row in self._tokenizer.encode_batch_fast(words)]
+
+    def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
+        """The same as `encode`."""
+        return self.encode(texts)
+
+    def encode_with_masks(self, texts: Sequence[str]) -> list[list[int]]:
+        """The same, with `mask_id` where [MASK] is written in a text."""
+        parts = [text.split(MASK) for text in texts]
+        rows = iter(self.encode(list(chain.from_iterable(parts))))
+        return [self._joined([next(rows) for _ in row]) for row in parts]
+
+    def _joined(self, rows: list[list[int]]) -> list[int]:
+        return rows[0] + [index for row in rows[1:] for index in (self.mask_id, *row)]
+
+    def spans(self, texts: Sequence[str]) -> list[Spans]:
+        """Ids as of `encode`, with the offsets of each piece in its text.
+
+        A span takes in the accents that were dropped behind its last letter. Pieces of one
+        character that was decomposed (a Hangul syllable) share its span.
+        """
+        aligned = [self.rules.aligned(text) for text in texts]
+        rows = self._tokenizer.encode_batch([words.words for words in aligned])
+        return [
+            Spans(row.ids, *_original(row.offsets, words.starts, words.ends))
+            for row, words in zip(rows, aligned, strict=True)
+        ]
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Texts of `ids` up to the first [SEP]; special ids and ids without a piece are dropped.
+
+        Pieces of a word are joined, and punctuation joins its word as `tokenizers` has it.
+        """
+        dropped = {self.pad_id, self.unk_id, self.cls_id, self.mask_id}
+        rows = [until_eos(row, self.sep_id, dropped) for row in ids]
+        rows = [[self.vocabulary[i] for i in row if 0 <= i < self.vocab_size] for row in rows]
+        return [self._tokenizer.decoder.decode(row) for row in rows]
+
+    def __getstate__(self) -> tuple:
+        return self._state
+
+    def __setstate__(self, state: tuple) -> None:
+        self.__init__(*state)
+
+
+def _tokenizer(ids: dict[str, int], longest_word: int) -> tokenizers.Tokenizer:
+    """`tokenizers`' greedy search for pieces in words that blanks separate."""
+    model = models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=longest_word)
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.decoder = decoders.WordPiece(prefix=CONTINUES)
+    return tokenizer
+
+
+def _checked_ids(vocabulary: tuple[str, ...]) -> dict[str, int]:
+    ids: dict[str, int] = {}
+    for index, piece in enumerate(vocabulary):
+        if not piece or "\n" in piece or "\r" in piece:
+            raise UserError(f"piece {index} of the vocabulary is empty or holds a line break")
+        if (first := ids.setdefault(piece, index)) != index:
+            raise UserError(f"{piece!r} is twice in the vocabulary, as {first} and as {index}")
+    if missing := [piece for piece in SPECIAL if piece not in ids]:
+        raise UserError(f"the vocabulary lacks the special tokens {', '.join(missing)}")
+    return ids
+
+
+def _fields(rules: WordRules) -> tuple[bool, bool, bool]:
+    return rules.lowercase, rules.strip_accents, rules.split_chinese
+
+
+def _original(
+    offsets: list[tuple[int, int]], starts: np.ndarray, ends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets in the words as offsets in the text."""
+    bounds = np.array(offsets, int).reshape(-1)
+    # Of every other slice: those between the bounds of a piece. One more element lets the last
+    # bound lie at the end.
+    first = np.minimum.reduceat(np.append(starts, 0), bounds)[::2]
+    last = np.maximum.reduceat(np.append(ends, 0), bounds)[::2]
+    return first, last
+
+
+def _alphabet(words: Counter[str]) -> list[str]:
+    """The most frequent characters, sorted."""
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
+    del counts[NO_CHARACTER]
+    if not counts:
+        raise DataError("no text to train a tokenizer on: every text is empty")
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    return sorted(ranked[:ALPHABET])
+
+
+def _lines(words: Counter[str], alphabet: set[str], longest: int) -> Iterator[str]:
+    """Every word of known characters, as often as it occurred."""
+    for word, count in words.items():
+        if len(word) <= longest and alphabet.issuperset(word):
+            for done in range(0, count, REPEATS):
+                yield " ".join([word] * min(REPEATS, count - done))

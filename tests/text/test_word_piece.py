@@ -1,0 +1,367 @@
+import json
+import pickle
+import subprocess
+import sys
+import unicodedata
+
+import google_rules
+import numpy as np
+import pytest
+from varied_lines import MARKS, characters_of, shares, varied_lines
+
+from jaxformers.data import BundledPairs
+from jaxformers.errors import DataError, UserError
+from jaxformers.text import Tokenizer, WordPiece, load_tokenizer
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+SMALL = [*SPECIAL, *"abcdefghinmt", *(f"##{c}" for c in "abcdefghinmt"), "the", "##ing", "İ", ","]
+
+
+@pytest.fixture(scope="module")
+def lines():
+    return varied_lines(10_000)
+
+
+@pytest.fixture(scope="module")
+def text():
+    pairs = BundledPairs("en-de", max_source_words=10).open()[:1500]
+    return [side for pair in pairs for side in pair]
+
+
+@pytest.fixture(scope="module")
+def uncased(lines, text):
+    return WordPiece.train([*text, *lines], 4000)
+
+
+@pytest.fixture(scope="module")
+def cased(lines, text):
+    return WordPiece.train([*text, *lines], 4000, lowercase=False)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return WordPiece(SMALL)
+
+
+def with_limit(tokenizer, longest_word):
+    return WordPiece(tokenizer.vocabulary, tokenizer.lowercase, longest_word)
+
+
+def pieces(tokenizer, text):
+    return [tokenizer.vocabulary[i] for i in tokenizer.encode([text])[0]]
+
+
+@pytest.mark.parametrize("longest_word", [100, 200])
+@pytest.mark.parametrize("case", ["uncased", "cased"])
+def test_ids_equal_those_of_googles_rules_on_10_000_lines(request, lines, case, longest_word):
+    tokenizer = with_limit(request.getfixturevalue(case), longest_word)
+    ids = {piece: index for index, piece in enumerate(tokenizer.vocabulary)}
+    assert tokenizer.lowercase is (case == "uncased")
+    for line, row in zip(lines, tokenizer.encode(lines), strict=True):
+        expected = google_rules.ids(line, ids, tokenizer.lowercase, longest_word)
+        assert row == expected, ascii(line)
+
+
+def test_the_lines_hold_every_kind_of_trouble(lines, uncased):
+    assert min(shares(lines).values()) > 100
+    known = [row for row in uncased.encode(lines) if row and uncased.unk_id not in row]
+    assert len(known) > 3000
+    assert uncased.encode(lines) != with_limit(uncased, 100).encode(lines)
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_every_single_character_is_cut_as_google_does(lowercase):
+    characters = [chr(code) for code in range(sys.maxunicode + 1)]
+    texts = ["".join(f"x{c}y " for c in characters[i : i + 64]) for i in range(0, 0x30000, 64)]
+    rules = WordPiece(SMALL, lowercase).rules
+    for line in texts:
+        found = rules.words(line).split()
+        expected = google_rules.words(line, lowercase)
+        # Half a surrogate pair stands for itself there, for a non-character here.
+        expected = [
+            "x\U0010ffffy" if "\ud800" <= word[1:2] <= "\udfff" else word for word in expected
+        ]
+        assert found == expected, ascii(line)
+
+
+def test_a_word_is_unknown_beyond_the_limit_only():
+    vocabulary = [*SPECIAL, "a", "##a"]
+    for limit in (100, 200):
+        tokenizer = WordPiece(vocabulary, longest_word=limit)
+        at, beyond = tokenizer.encode(["a" * limit, "a" * (limit + 1)])
+        assert at == [5] + [6] * (limit - 1)
+        assert beyond == [tokenizer.unk_id]
+    assert WordPiece(vocabulary).longest_word == 200
+
+
+def test_the_longest_piece_wins_and_one_unknown_character_makes_the_word_unknown(small):
+    assert pieces(small, "Thing thé, thez") == ["t", "##h", "##ing", "the", ",", "[UNK]"]
+    assert pieces(small, "then") == ["the", "##n"]
+
+
+def test_a_capital_sigma_at_the_end_of_a_word_becomes_a_final_one():
+    tokenizer = WordPiece([*SPECIAL, "ο", "##δος", "##δοσ"])
+    assert pieces(tokenizer, "ΟΔΟΣ") == ["ο", "##δος"]
+
+
+def test_accents_can_stay_while_the_case_goes():
+    tokenizer = WordPiece([*SPECIAL, "café", "cafe"], strip_accents=False)
+    assert pieces(tokenizer, "CAFÉ cafe") == ["café", "cafe"]
+    assert pieces(WordPiece([*SPECIAL, "中", "##文", "文"], split_chinese=False), "中文") == [
+        "中",
+        "##文",
+    ]
+
+
+def test_a_special_token_in_a_text_is_plain_characters_unless_masks_are_asked_for(small):
+    text = "the [MASK], [SEP]"
+    unknown = [small.unk_id]
+    brackets = [*unknown, *small.encode(["mask"])[0], *unknown]
+    the, comma = small.encode(["the"])[0], small.encode([","])[0]
+    assert not set(SPECIAL[2:]) & set(pieces(small, text))
+    assert small.encode(["the [MASK]"])[0] == the + brackets
+    masked = small.encode_with_masks([text, "", "[MASK][MASK]", "a[MASK]"])
+    assert masked[0] == [*the, small.mask_id, *comma, *small.encode(["[SEP]"])[0]]
+    assert masked[1:] == [[], [small.mask_id] * 2, [*small.encode(["a"])[0], small.mask_id]]
+
+
+def test_ids_of_spans_are_those_of_encode(lines, uncased, cased):
+    for tokenizer in (uncased, cased):
+        assert [s.ids for s in tokenizer.spans(lines[:3000])] == tokenizer.encode(lines[:3000])
+
+
+def test_a_span_of_the_text_gives_its_word_back(lines, uncased, cased):
+    """A known piece is what the rules make of the part of the text that its span names."""
+    checked = 0
+    for tokenizer in (uncased, cased):
+        for line, found in zip(lines, tokenizer.spans(lines), strict=True):
+            for index, start, end in zip(*found, strict=True):
+                piece = tokenizer.vocabulary[index].removeprefix("##")
+                part = tokenizer.rules.words(line[start:end]).replace(" ", "")
+                if index == tokenizer.unk_id or _shares_a_character(found, start, end):
+                    continue
+                assert part.replace("ς", "σ") == piece.replace("ς", "σ"), ascii(line)
+                checked += 1
+    assert checked > 50_000
+
+
+def _shares_a_character(found, start, end):
+    """Whether another piece lies in the same characters (Hangul comes apart, marks swap)."""
+    return np.sum((found.starts < end) & (found.ends > start)) > 1
+
+
+def test_spans_lie_in_order_within_the_text(lines, uncased):
+    swapping = {c for c in characters_of("Mc") if unicodedata.combining(c)}
+    for line, found in zip(lines, uncased.spans(lines), strict=True):
+        assert np.all(found.starts >= 0) and np.all(found.starts < found.ends)
+        assert np.all(found.ends <= len(line))
+        if not swapping & set(line):
+            assert np.all(np.diff(found.starts) >= 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("The thing", ["The", "t", "h", "ing"]),
+        ("\tthe\u00a0\x00the,", ["the", "the", ","]),
+        ("the\u0301, the", ["the\u0301", ",", "the"]),
+        ("İgİ the", ["İ", "g", "İ", "the"]),
+        ("t\u00adhe the", ["t\u00adhe", "the"]),
+        ("THE\u0301\u0300\u200d the", ["THE\u0301\u0300", "the"]),
+        ("中the", ["中", "the"]),
+        ("zz the", ["zz", "the"]),
+        ("", []),
+    ],
+)
+def test_spans_are_characters_of_the_text_as_it_was(small, text, parts):
+    found = small.spans([text])[0]
+    assert [text[a:b] for a, b in zip(found.starts, found.ends, strict=True)] == parts
+
+
+def test_spans_follow_marks_that_change_places():
+    # Both are kept (class Mc) and ordered by their combining classes, 224 behind 216.
+    tokenizer = WordPiece([*SPECIAL, "a", "##\U0001d165", "##\u302e"])
+    found = tokenizer.spans(["a\u302e\U0001d165"])[0]
+    assert [tokenizer.vocabulary[i] for i in found.ids][1:] == ["##\U0001d165", "##\u302e"]
+    assert found.starts.tolist() == [0, 2, 1] and found.ends.tolist() == [1, 3, 2]
+
+
+def test_decoding_joins_pieces_and_ends_at_the_first_separator(small):
+    the, thing = small.encode(["the"])[0], small.encode(["thing, nag"])[0]
+    row = [small.cls_id, *the, small.mask_id, *thing, 999, -1, small.pad_id, small.sep_id, *the]
+    assert small.decode([row, []]) == ["the thing, nag", ""]
+
+
+def test_has_what_the_interface_asks_for(small):
+    assert isinstance(small, Tokenizer)
+    assert (small.pad_id, small.unk_id, small.cls_id, small.sep_id, small.mask_id) == (
+        0,
+        1,
+        2,
+        3,
+        4,
+    )
+    assert (small.eos_id, small.start_id, small.vocab_size) == (3, 2, len(SMALL))
+    assert small.continues.tolist() == [piece.startswith("##") for piece in SMALL]
+    assert small.encode_target(["the"]) == small.encode(["the"])
+    assert small.encode([]) == small.spans([]) == small.decode([]) == []
+
+
+def test_a_trained_vocabulary_holds_its_text_without_unknowns(text):
+    for lowercase in (True, False):
+        tokenizer = WordPiece.train(text, 1000, lowercase)
+        rows = tokenizer.encode(text)
+        assert tokenizer.vocab_size == 1000
+        assert list(tokenizer.vocabulary[:5]) == SPECIAL
+        assert all(index > 4 for row in rows for index in row)
+        assert sum(map(len, rows)) < 0.5 * sum(len(line) for line in text)
+
+
+def test_training_twice_gives_the_same_vocabulary_even_in_another_process(text):
+    code = (
+        "import json, sys; from jaxformers.text import WordPiece;"
+        "print(WordPiece.train(json.load(sys.stdin), 900).fingerprint)"
+    )
+    texts = text[:1000]
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(texts),
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "1", "TOKENIZERS_PARALLELISM": "false", "JAX_PLATFORMS": "cpu"},
+    )
+    first, second = (WordPiece.train(iter(texts), 900).fingerprint for _ in range(2))
+    assert first == second == result.stdout.strip()
+
+
+@pytest.mark.parametrize(("size", "word"), [(5, "smallest"), (20_000, "largest")])
+def test_a_vocabulary_that_does_not_fit_names_one_that_does(text, size, word):
+    with pytest.raises(UserError, match=rf"the {word} that works is [\d,]+") as error:
+        WordPiece.train(text, size)
+    works = int(str(error.value).rsplit(" ", 1)[1].replace(",", ""))
+    assert WordPiece.train(text, works).vocab_size == works
+
+
+@pytest.mark.parametrize("texts", [[], ["", " \n\u200b"]])
+def test_empty_text_is_refused(texts):
+    with pytest.raises(DataError, match="no text"):
+        WordPiece.train(texts, 100)
+
+
+OPTIONS = [
+    {},
+    {"lowercase": False, "longest_word": 100},
+    {"strip_accents": False, "split_chinese": False},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_saved_and_loaded_tokenizer_is_the_same(tmp_path, lines, options):
+    tokenizer = WordPiece([*SMALL, "\u2028", "\u0301x", "##é"], **options)
+    tokenizer.save(tmp_path / "new")
+    for again in (load_tokenizer(tmp_path / "new"), pickle.loads(pickle.dumps(tokenizer))):
+        assert isinstance(again, WordPiece)
+        assert again.fingerprint == tokenizer.fingerprint
+        assert again.encode(lines[:500]) == tokenizer.encode(lines[:500])
+
+
+def test_each_option_and_each_piece_is_in_the_fingerprint():
+    tokenizers = [WordPiece(SMALL, **options) for options in [*OPTIONS, {"longest_word": 100}]]
+    tokenizers.append(WordPiece([*SMALL, "x"]))
+    tokenizers.append(WordPiece([*SPECIAL, *reversed(SMALL[5:])]))
+    assert len({tokenizer.fingerprint for tokenizer in tokenizers}) == len(tokenizers)
+    assert WordPiece(SMALL, strip_accents=True).fingerprint == tokenizers[0].fingerprint
+
+
+def test_googles_folder_needs_only_its_vocabulary(tmp_path):
+    (tmp_path / "vocab.txt").write_bytes("\r\n".join(SMALL[:-2]).encode())
+    tokenizer = load_tokenizer(tmp_path)
+    assert list(tokenizer.vocabulary) == SMALL[:-2]
+    assert tokenizer.lowercase and tokenizer.longest_word == 200
+    (tmp_path / "vocab.txt").write_text("\n".join([*SMALL, "York"]))
+    assert not load_tokenizer(tmp_path).lowercase
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_words_in_hugging_faces_folders_have_100_characters_at_most(tmp_path, name):
+    (tmp_path / "vocab.txt").write_text("\n".join(SMALL) + "\n")
+    (tmp_path / name).write_text("{}")
+    assert load_tokenizer(tmp_path).longest_word == 100
+
+
+def json_model(**changes):
+    model = {
+        "type": "WordPiece",
+        "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": 77,
+        "vocab": {piece: index for index, piece in enumerate(SMALL)},
+    }
+    normalizer = {"type": "BertNormalizer", "lowercase": False, "handle_chinese_chars": False}
+    return {"model": model, "normalizer": normalizer | {"strip_accents": None}, **changes}
+
+
+def test_tokenizer_json_alone_is_enough_and_the_settings_come_before_it(tmp_path):
+    content = json_model(added_tokens=[{"content": "[NEW]", "id": len(SMALL)}])
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    tokenizer = load_tokenizer(tmp_path)
+    assert list(tokenizer.vocabulary) == [*SMALL, "[NEW]"]
+    assert (tokenizer.lowercase, tokenizer.longest_word) == (False, 77)
+    assert tokenizer.rules.split_chinese is False
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.lowercase and tokenizer.rules.strip_accents
+
+
+def test_transformers_reads_a_saved_folder_and_agrees(tmp_path, text):
+    transformers = pytest.importorskip("transformers")
+    tokenizer = WordPiece.train(text, 1000, lowercase=False)
+    tokenizer.save(tmp_path)
+    peer = transformers.BertTokenizerFast.from_pretrained(tmp_path)
+    assert peer(text, add_special_tokens=False)["input_ids"] == tokenizer.encode(text)
+    ids = tokenizer.encode(text)
+    assert peer.batch_decode(ids, clean_up_tokenization_spaces=False) == tokenizer.decode(ids)
+
+
+PLAIN = "\n".join(SMALL)
+DAMAGED = [
+    ("vocab.txt", PLAIN.replace("[MASK]\n", ""), r"lacks the special tokens \[MASK\]"),
+    ("vocab.txt", PLAIN + "\nthe\n", "'the' is twice in the vocabulary"),
+    ("vocab.txt", PLAIN + "\n\nx\n", "is empty"),
+    ("vocab.txt", b"\xff\xfe", "not text in UTF-8"),
+    ("tokenizer_config.json", "{", "not valid JSON"),
+    ("tokenizer_config.json", "[1]", "must be a JSON object"),
+    ("tokenizer_config.json", '{"do_lower_case": "yes"}', "'yes' cannot be the do_lower_case"),
+    ("tokenizer_config.json", '{"max_input_chars_per_word": 0}', "0 cannot be"),
+    ("tokenizer.json", "{}", "does not hold a WordPiece model"),
+    ("tokenizer.json", json.dumps(json_model(normalizer=None)), "no BertNormalizer"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "says"), DAMAGED)
+def test_a_damaged_folder_is_refused_in_one_line(tmp_path, name, content, says):
+    (tmp_path / "vocab.txt").write_text(PLAIN)
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=says) as error:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("vocab", [{"[PAD]": 1}, {"[PAD]": "x"}, [1], None])
+def test_a_json_vocabulary_with_gaps_is_refused(tmp_path, vocab):
+    content = json_model()
+    content["model"]["vocab"] = vocab
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="without a gap"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_folder_without_a_vocabulary_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"no WordPiece vocabulary .*vocab\.txt"):
+        WordPiece.load(tmp_path)
+    with pytest.raises(UserError, match=r"no tokenizer in .*vocab\.txt"):
+        load_tokenizer(tmp_path)
+
+
+def test_the_marks_of_the_lines_are_of_every_kind():
+    assert {unicodedata.category(mark) for mark in MARKS} == {"Mn", "Me", "Mc"}
