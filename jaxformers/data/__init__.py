@@ -1,12 +1,28 @@
-"""Sentence pairs -> ids -> batches, each batch a pure function of (seed, step)."""
+"""Sentence pairs or documents -> ids -> batches, each batch a pure function of (seed, step)."""
 
 from jaxformers.data.assembly import Batch, Plan
 from jaxformers.data.bucketing import Bucketing, BucketingPlan
+from jaxformers.data.document_store import SpecialPieces, TokenizedDocuments
+from jaxformers.data.documents import (
+    BundledDocuments,
+    Documents,
+    DocumentSource,
+    ListedDocuments,
+    TextFolder,
+    TfdsDocuments,
+    document_sentences,
+)
 from jaxformers.data.fingerprint import differences, fingerprint
+from jaxformers.data.glue import Glue
+from jaxformers.data.labelled import BundledMovies, JsonlTexts, Labels, TsvTexts
+from jaxformers.data.labelled_rows import LabelledRows
 from jaxformers.data.packing import Packing, PackingPlan
 from jaxformers.data.pairs import ListedPairs, Pairs, PairSource, sentences
 from jaxformers.data.pipeline import batches
 from jaxformers.data.prepare import prepare
+from jaxformers.data.pretraining import Phase, Pretraining, PretrainingPlan
+from jaxformers.data.sentence_splitting import split_sentences
+from jaxformers.data.shown_example import ShownExample, describe_example
 from jaxformers.data.sources import AlignedFiles, BundledPairs, TfdsPairs, TsvPairs
 from jaxformers.data.tokenized import SpecialIds, TokenizedPairs
 
@@ -15,20 +31,41 @@ __all__ = [
     "Batch",
     "Bucketing",
     "BucketingPlan",
+    "BundledDocuments",
+    "BundledMovies",
     "BundledPairs",
+    "DocumentSource",
+    "Documents",
+    "Glue",
+    "JsonlTexts",
+    "LabelledRows",
+    "Labels",
+    "ListedDocuments",
     "ListedPairs",
     "Packing",
     "PackingPlan",
     "PairSource",
     "Pairs",
+    "Phase",
     "Plan",
+    "Pretraining",
+    "PretrainingPlan",
+    "ShownExample",
     "SpecialIds",
+    "SpecialPieces",
+    "TextFolder",
+    "TfdsDocuments",
     "TfdsPairs",
+    "TokenizedDocuments",
     "TokenizedPairs",
     "TsvPairs",
+    "TsvTexts",
     "batches",
+    "describe_example",
     "differences",
+    "document_sentences",
     "fingerprint",
     "prepare",
     "sentences",
+    "split_sentences",
 ]
