@@ -10,6 +10,13 @@ from jaxformers.evaluation.bleu import (
 )
 from jaxformers.evaluation.published import PUBLISHED, Published
 from jaxformers.evaluation.published_glue import PUBLISHED_GLUE, PublishedGlue
+from jaxformers.evaluation.squad import (
+    exact_match,
+    f1,
+    normalize_answer,
+    squad2_scores,
+    squad_scores,
+)
 
 __all__ = [
     "PUBLISHED",
@@ -20,6 +27,11 @@ __all__ = [
     "chrf2",
     "compound_split_bleu",
     "corpus_bleu",
+    "exact_match",
+    "f1",
+    "normalize_answer",
     "perplexity",
     "reference_set",
+    "squad2_scores",
+    "squad_scores",
 ]
