@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxformers.training import Cosine, InverseSquareRoot, Linear
+from jaxformers.training import BertLinear, Cosine, InverseSquareRoot, Linear, TwoPhases
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,23 @@ def test_a_traced_count_gives_the_same_float32_rate(kind):
     traced = jax.jit(lambda n: schedule.rate(n, 50))(np.int32(7))
     assert traced.dtype == np.float32
     np.testing.assert_allclose(traced, schedule.rate(7, 50), rtol=1e-6)
+
+
+def test_berts_rate_starts_at_zero_and_drops_where_the_warm_up_ends():
+    schedule = BertLinear(peak=1e-4, warmup=10_000)
+    rates = [float(schedule.rate(n, 1_000_000)) for n in (0, 9_999, 10_000, 500_000, 1_000_000)]
+    assert rates == pytest.approx([0.0, 9.999e-5, 9.90e-5, 5.0e-5, 0.0], rel=1e-5)
+
+
+def test_a_warm_up_may_be_a_share_of_the_steps():
+    schedule = BertLinear(peak=2e-5, warmup=99, warmup_share=0.1)
+    assert float(schedule.rate(34, 345)) == pytest.approx(2e-5 * (1 - 34 / 345))
+    assert float(schedule.rate(33, 345)) == pytest.approx(2e-5 * 33 / 34)
+
+
+def test_large_batch_berts_rate_begins_anew_in_its_second_phase():
+    schedule = TwoPhases(share=7038 / 8601)
+    at = [float(schedule.rate(n, 8601)) for n in (0, 1999, 2001, 7037, 7038, 7237, 7238, 8600)]
+    first = [6e-3 / (7038 * 0.2843), 6e-3 * 2000 / 7038 / 0.2843, 6e-3 * (1 - 2002 / 7038) ** 0.5]
+    second = [4e-3 / (1563 * 0.128), 4e-3 * 200 / 1563 / 0.128, 4e-3 * (1 - 201 / 1563) ** 0.5]
+    assert at == pytest.approx([*first, 0.0, *second, 0.0], rel=1e-4)
