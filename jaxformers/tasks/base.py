@@ -55,6 +55,9 @@ class TaskData(Protocol):
     def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
         """This host's rows of batch `start`, `start + 1`, ...: functions of (seed, step)."""
 
+    steps_per_epoch: float
+    """Batches that hold as many examples as there are."""
+
     def describe(self) -> str:
         """One line for the log: how many examples, how full the batches."""
 
@@ -78,8 +81,23 @@ class Task:
         """Fresh variables."""
         raise NotImplementedError
 
+    def pretrained(self, model: nn.Module) -> Variables:
+        """Parameters that a new run starts from, in place of the fresh ones at the same paths.
+
+        NumPy arrays; what is not named starts afresh. Here nothing is.
+        """
+        return {}
+
+    def prepare(self, batch: Any) -> Any:
+        """The whole batch as `loss` takes it, before it is cut into parts to save memory.
+
+        Within the step: what depends on all rows, such as how many words are masked in them, is
+        put beside each row here. Here nothing is.
+        """
+        return batch
+
     def loss(self, model: nn.Module, variables: Variables, batch: Any, **kwargs) -> Loss:
-        """The loss of a batch; keywords `train` and `rngs`."""
+        """The loss of a prepared batch, or of some of its rows; keywords `train` and `rngs`."""
         raise NotImplementedError
 
     def example(self, seed: int) -> Batch:
@@ -99,7 +117,7 @@ class Task:
 
         Here the loss; a task overrides it with more, where small inputs show a norm's epsilon.
         """
-        loss = self.loss(model, variables, batch)
+        loss = self.loss(model, variables, self.prepare(batch))
         return {"loss": loss.total / loss.weight}
 
     def units(self, batch: Batch) -> int:
@@ -119,3 +137,23 @@ class Task:
     def rehearsal(self) -> Task:
         """The same task, shrunk to seconds on bundled data."""
         raise NotImplementedError
+
+
+class JudgedByOutputs(Task):
+    """A task whose evaluation is made from the model's outputs, so that several can be averaged."""
+
+    def outputs(
+        self, model: nn.Module, variables: Variables, tools: Any, *, final: bool
+    ) -> list[np.ndarray]:
+        """Float32 logits on the development set, or when `final` the test set."""
+        raise NotImplementedError
+
+    def score(self, outputs: list[np.ndarray], tools: Any, *, final: bool) -> Evaluation:
+        """The evaluation of these outputs, one model's or the mean of several models'."""
+        raise NotImplementedError
+
+    def evaluate(
+        self, model: nn.Module, variables: Variables, tools: Any, *, final: bool
+    ) -> Evaluation:
+        """Judges the model's outputs."""
+        return self.score(self.outputs(model, variables, tools, final=final), tools, final=final)

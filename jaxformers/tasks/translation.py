@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 from etils import epath
-from jax.experimental import multihost_utils
 
 from jaxformers.data import (
     AlignedFiles,
@@ -33,6 +32,7 @@ from jaxformers.sharding import batch_multiple
 from jaxformers.tasks import translation_evaluation, translation_probe
 from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
+from jaxformers.tasks.vocabulary import run_tokenizer
 from jaxformers.text import SentencePiece, Tokenizer, load_tokenizer
 
 PairsConfig = BundledPairs | TfdsPairs | TsvPairs | AlignedFiles
@@ -152,7 +152,8 @@ class Translation(Task):
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> TranslationData:
         """Opens the pairs, trains the vocabulary or takes the run's own, and plans the batches."""
         pairs = self.data.open()
-        tokenizer = self._tokenizer(epath.Path(folder) / "tokenizer", pairs, host)
+        place = epath.Path(folder) / "tokenizer"
+        tokenizer = run_tokenizer(place, host, lambda: self._new_tokenizer(pairs))
         if tokenizer.vocab_size != self.model.vocab_size:
             raise ConfigError(
                 f"the vocabulary has {tokenizer.vocab_size} tokens but the model "
@@ -160,20 +161,6 @@ class Translation(Task):
             )
         store = TokenizedPairs.build(pairs, tokenizer)
         return TranslationData(store, self.batching.plan(store), tokenizer, self.workers)
-
-    def _tokenizer(self, folder: epath.Path, pairs: Pairs, host: int) -> Tokenizer:
-        """The run's tokenizer; the first host trains it, the others wait for it."""
-        many = jax.process_count() > 1
-        if many and host:
-            multihost_utils.sync_global_devices("vocabulary")
-        if folder.exists():
-            tokenizer = load_tokenizer(folder)
-        else:
-            tokenizer = self._new_tokenizer(pairs)
-            tokenizer.save(folder)
-        if many and not host:
-            multihost_utils.sync_global_devices("vocabulary")
-        return tokenizer
 
     def _new_tokenizer(self, pairs: Pairs) -> Tokenizer:
         if self.vocabulary.path is not None:
@@ -231,6 +218,11 @@ class TranslationData:
         """This host's rows of batch `start` and all after it."""
         place = {"start": start, "host": host, "hosts": hosts}
         return batches(self.store, self.plan, seed=seed, workers=self.workers, **place)
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Of the plan."""
+        return self.plan.steps_per_epoch
 
     @property
     def tools(self) -> Tokenizer:

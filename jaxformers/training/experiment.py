@@ -38,6 +38,8 @@ class Experiment:
     """Of the parameters, the order of the data and dropout."""
     clip_norm: float | None = None
     """Gradients are scaled down to this global norm; None: never."""
+    epochs: float | None = None
+    """Passes over the training data, in place of `steps`, which then follows from its size."""
     accumulate: int = 1
     """Parts that a batch is computed in, one after another, to save memory."""
     ema: float | None = None
@@ -62,6 +64,8 @@ class Experiment:
         for name in ("steps", "accumulate", "vocab_multiple"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it is at least 1")
+        if self.epochs is not None and self.epochs <= 0:
+            raise ConfigError(f"epochs is {self.epochs}; it is above 0, or None")
         if self.ema is not None and not 0.0 < self.ema < 1.0:
             raise ConfigError(f"ema is {self.ema}; it lies between 0 and 1")
         if self.ema is not None and self.average_last:
@@ -90,6 +94,7 @@ class Experiment:
             name=f"{self.name}-rehearsal",
             task=self.task.rehearsal(),
             steps=4,
+            epochs=None,
             mesh=MeshConfig(data=-1, fsdp=2, tensor=2),
             vocab_multiple=8,
             average_last=min(self.average_last, 2),

@@ -28,7 +28,7 @@ from jaxformers.training.folder import RunLock
 from jaxformers.training.metrics_log import MetricsLog
 from jaxformers.training.report import report_run
 from jaxformers.training.signals import StopSignals
-from jaxformers.training.state import TrainState, init_state
+from jaxformers.training.state import TrainState, init_state, started_from
 from jaxformers.training.step import jit_step, make_step, make_transformation
 
 IN_FLIGHT = 2  # more unfinished steps than this can deadlock emulated devices, and help nobody
@@ -80,6 +80,11 @@ class _Run:
         self.step_fn, self.abstract = jit_step(experiment, self.model, mesh)
         runs.write_experiment(folder, experiment, main=self.host == 0)
         self.data = experiment.task.open(folder, experiment.seed, self.host)
+        if experiment.epochs is not None:
+            steps = max(1, int(experiment.epochs * self.data.steps_per_epoch))
+            self.experiment = replace(experiment, steps=steps)
+            self.step_fn, self.abstract = jit_step(self.experiment, self.model, mesh)
+            runs.write_experiment(folder, self.experiment, main=self.host == 0)
         self.result = RunResult(folder, 0, finished=False)
         self.notes: list[str] = []
 
@@ -125,7 +130,9 @@ class _Run:
         def make():
             return init_state(self.experiment.task, self.model, tx, self.experiment)
 
-        return jax.jit(make, out_shardings=where)()
+        state = jax.jit(make, out_shardings=where)()
+        given = self.experiment.task.pretrained(self.model)
+        return started_from(state, given) if given else state
 
     def fingerprint(self) -> dict[str, Any]:
         """What the batches depend on."""
@@ -140,7 +147,7 @@ class _Run:
 
     def steps(self, state: TrainState) -> TrainState:
         """Steps until the end or a signal; saves and evaluates when they are due."""
-        e, self.flying = self.experiment, deque()
+        e, self.flying, self.flops = self.experiment, deque(), step_flops(self.experiment)
         batches = self.data.batches(e.seed, self.start, self.host, self.hosts)
         try:
             for step in range(self.start + 1, e.steps + 1):
@@ -148,7 +155,8 @@ class _Run:
                 batch = next(batches)
                 waited = time.perf_counter() - began
                 state, metrics = self.step_fn(state, put_batch(batch, self.mesh, self.hosts))
-                self.flying.append((step, metrics, e.task.units(batch) * self.hosts, waited))
+                known = self.flops.get(_shape(batch, self.hosts))
+                self.flying.append((step, metrics, e.task.units(batch) * self.hosts, waited, known))
                 self.land(IN_FLIGHT)
                 last, stopping = step == e.steps, self.stop.reached(step)
                 if last or stopping or step % e.checkpoint.every == 0:
@@ -167,14 +175,14 @@ class _Run:
     def land(self, left: int) -> None:
         """Waits until at most `left` steps are in flight; logs those that arrived."""
         while len(self.flying) > left:
-            step, metrics, units, waited = self.flying.popleft()
+            step, metrics, *costs = self.flying.popleft()
             metrics = jax.device_get(metrics)
             squares = metrics.pop("squared_norms")
             values = {name: float(value) for name, value in metrics.items()}
             if not np.isfinite([values["loss"], values["grad_norm"]]).all():
                 raise Diverged(self.diverged(step, values, squares))
             self.result.step, self.result.losses[step] = step, values["loss"]
-            self.log.step(step, values, units, waited)
+            self.log.step(step, values, *costs)
 
     def diverged(self, step: int, values: dict[str, float], squares: np.ndarray) -> str:
         """What broke, where, and what is left."""
@@ -235,7 +243,6 @@ class _Run:
             total_steps=e.steps,
             start_step=self.start,
             unit=e.task.unit,
-            flops_per_step=step_flops(e),
             chips=chips_in(devices),
             peak=peak,
             main=self.host == 0,
@@ -243,11 +250,17 @@ class _Run:
         )
 
 
-def step_flops(experiment: Experiment) -> float:
-    """Model FLOPs of one step: matrix products of the step without rematerialization."""
+def step_flops(experiment: Experiment) -> dict[tuple[int, ...], float]:
+    """Model FLOPs of a step by the shape of its batch: matrix products, no rematerialization."""
     plain = replace(experiment, remat="none")
     model = plain.task.module(plain.execution(make_mesh(plain.mesh)))
     tx = make_transformation(plain)
     state = jax.eval_shape(lambda: init_state(plain.task, model, tx, plain))
-    shapes = plain.task.batch_shapes()
-    return sum(model_flops(make_step(plain, model, tx), state, s) for s in shapes) / len(shapes)
+    step = make_step(plain, model, tx)
+    return {_shape(b): model_flops(step, state, b) for b in plain.task.batch_shapes()}
+
+
+def _shape(batch: Any, hosts: int = 1) -> tuple[int, ...]:
+    """What tells the shapes of a task's whole batches apart, from one host's rows."""
+    shapes = [leaf.shape for _, leaf in sorted(batch.items())]
+    return tuple(size for rows, *rest in shapes for size in (rows * hosts, *rest))

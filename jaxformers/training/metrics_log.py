@@ -93,7 +93,12 @@ class MetricsLog:
         self.close()
 
     def step(
-        self, step: int, metrics: Mapping[str, float], units: float, waited: float = 0.0
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        units: float,
+        waited: float = 0.0,
+        flops: float | None = None,
     ) -> None:
         """Record that step `step` (counted from 1) is ready.
 
@@ -102,12 +107,13 @@ class MetricsLog:
             metrics: the step's scalars (`loss`, `learning_rate`, ...); read only when shown.
             units: how many units (tokens) the step's whole batch held.
             waited: seconds the loop waited for this step's batch.
+            flops: model FLOPs of this step; None: `flops_per_step`.
         """
         if not self._open:
             return
         first = self._last_step == self.start_step
         self._last_step = step
-        self._clock.tick(units, waited, first)
+        self._clock.tick(units, waited, flops or self.flops_per_step or 0.0, first)
         due = first or step % self.config.every == 0 or step == self.total_steps
         if due:
             self._write(step, {key: float(value) for key, value in metrics.items()})
@@ -169,9 +175,9 @@ class MetricsLog:
         steps, units = clock.steps / clock.seconds, clock.units / clock.seconds
         rates |= {"steps/s": steps, f"{self.unit}/s": units}
         rates |= {f"{self.unit}/s/chip": units / self.chips}
-        if self.flops_per_step:
-            rates["flops/s"] = steps * self.flops_per_step
-        if self.flops_per_step and self.peak:
+        if clock.flops:
+            rates["flops/s"] = clock.flops / clock.seconds
+        if clock.flops and self.peak:
             rates["mfu"] = rates["flops/s"] / self.peak
         return rates | {"data_wait": clock.waited / clock.seconds}
 
@@ -215,9 +221,9 @@ class _Clock:
     def begin(self) -> None:
         """Start a new window."""
         self.steps = 0
-        self.seconds = self.units = self.waited = self.compiling = 0.0
+        self.seconds = self.units = self.waited = self.flops = self.compiling = 0.0
 
-    def tick(self, units: float, waited: float, first: bool) -> None:
+    def tick(self, units: float, waited: float, flops: float, first: bool) -> None:
         """Count the step that has just become ready."""
         now = perf_counter()
         spent, self._last = now - self._last, now
@@ -229,6 +235,7 @@ class _Clock:
         self.seconds += spent
         self.units += units
         self.waited += waited
+        self.flops += flops
         self.all_steps += 1
         self.all_seconds += spent
         self.all_units += units

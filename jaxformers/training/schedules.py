@@ -69,6 +69,64 @@ class Cosine(Schedule):
         return jnp.where(up < 1.0, self.peak * up, self.end + (self.peak - self.end) * wave)
 
 
+@dataclass(frozen=True)
+class BertLinear(Schedule):
+    """BERT's: linear from 0 to `peak`, then on the line from `peak` at step 0 to 0 at the end.
+
+    The line starts at step 0 and not where the warm-up ends, so the rate drops there from `peak`
+    to `peak (1 - warmup / steps)`; the first update has rate 0 (`optimization.py`).
+    """
+
+    peak: float = 1e-4
+    warmup: int = 10_000
+    """Updates of the warm-up."""
+    warmup_share: float = 0.0
+    """The warm-up as a share of all steps, in place of `warmup` when above 0."""
+
+    def rate(self, count: Count, steps: int) -> jax.Array:
+        """The learning rate."""
+        warmup = int(steps * self.warmup_share) if self.warmup_share else self.warmup
+        n = jnp.asarray(count, jnp.float32)
+        line = self.peak * jnp.clip(1.0 - n / steps, 0.0, 1.0)
+        return jnp.where(n < warmup, self.peak * n / max(warmup, 1), line)
+
+
+@dataclass(frozen=True)
+class RootDecay(Schedule):
+    """A part of a run: linear to `peak` over a share of it, then peak * (1 - progress)^power.
+
+    Large-batch BERT takes the root (power 0.5), with the progress counted from the part's start.
+    """
+
+    peak: float = 6e-3
+    warmup_share: float = 0.2843
+    power: float = 0.5
+
+    def rate(self, count: Count, steps: int) -> jax.Array:
+        """The learning rate; the first update is one part of the warm-up."""
+        progress = jnp.clip((jnp.asarray(count, jnp.float32) + 1.0) / steps, 0.0, 1.0)
+        decay = (1.0 - progress) ** self.power
+        up = progress / max(self.warmup_share, 1e-9)
+        return self.peak * jnp.where(progress < self.warmup_share, up, decay)
+
+
+@dataclass(frozen=True)
+class TwoPhases(Schedule):
+    """One schedule for the first updates, a second, begun anew, for the rest."""
+
+    first: RootDecay = RootDecay()
+    second: RootDecay = RootDecay(4e-3, 0.128)
+    share: float = 0.9
+    """Of all steps that are the first's."""
+
+    def rate(self, count: Count, steps: int) -> jax.Array:
+        """The learning rate."""
+        end = max(1, min(steps - 1, round(steps * self.share)))
+        n = jnp.asarray(count, jnp.float32)
+        late = self.second.rate(n - end, max(steps - end, 1))
+        return jnp.where(n < end, self.first.rate(n, end), late)
+
+
 def _progress(count: Count, warmup: int, steps: int) -> tuple[jax.Array, jax.Array]:
     """Shares of the warm-up and of the decay after it that are done by this update."""
     n = jnp.asarray(count, jnp.float32) + 1.0

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxformers.sharding import like_parameters, shardings
+from jaxformers.errors import WeightsError
+from jaxformers.sharding import like_parameters, path_text, shardings
 from jaxformers.tasks.base import Task
 from jaxformers.training.experiment import Experiment
 
@@ -71,3 +73,30 @@ def state_shardings(shapes: TrainState, experiment: Experiment, mesh: Mesh) -> T
         model_state=jax.tree.map(lambda _: whole, shapes.model_state),
         ema=None if shapes.ema is None else params,
     )
+
+
+def started_from(state: TrainState, given: Any) -> TrainState:
+    """A fresh state with the parameters of the nested dict `given` in place of its own.
+
+    Raises:
+        WeightsError: a parameter that the model lacks, or that has another shape.
+    """
+    leaves = {path_text(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(given)}
+    known = {path_text(p): x for p, x in jax.tree_util.tree_leaves_with_path(state.params)}
+    wrong = [p for p, x in leaves.items() if p not in known or known[p].shape != x.shape]
+    if wrong:
+        raise WeightsError(f"the model has no parameters of these shapes: {', '.join(wrong[:5])}")
+
+    def put(path: Any, leaf: jax.Array) -> jax.Array:
+        new = leaves.get(path_text(path))
+        return leaf if new is None else put_whole(new, leaf)
+
+    params = jax.tree_util.tree_map_with_path(put, state.params)
+    ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+    return replace(state, params=params, ema=ema)
+
+
+def put_whole(array: Any, like: jax.Array) -> jax.Array:
+    """An array that every host has whole, laid out as `like`."""
+    value = np.asarray(array, like.dtype)
+    return jax.make_array_from_callback(value.shape, like.sharding, lambda part: value[part])

@@ -42,6 +42,7 @@ def make_step(experiment: Experiment, model: nn.Module, tx: optax.GradientTransf
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(experiment.seed), state.step)
+        batch = task.prepare(batch)
         grads, sums, model_state = _gradients(task, model, state, batch, key, experiment.accumulate)
         weight = jnp.maximum(sums.pop("weight"), 1.0)
         grads = jax.tree.map(lambda g: g / weight, grads)
