@@ -1,0 +1,266 @@
+"""Classes of texts and text pairs, or numbers for them ("BERT", section 4.1): GLUE and one's own.
+
+[CLS] text [SEP]                 as CoLA and SST-2 have it
+[CLS] text [SEP] second [SEP]    as the other tasks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from jaxformers.data import Batch, batches
+from jaxformers.data.glue import Glue
+from jaxformers.data.labelled import BundledMovies, JsonlTexts, LabelledTexts, Labels, TsvTexts
+from jaxformers.data.labelled_rows import SHORTEST, LabelledRows
+from jaxformers.data.rows import RowPlan
+from jaxformers.errors import ConfigError, DataError
+from jaxformers.layers import Execution
+from jaxformers.models import BertConfig, BertForSequenceClassification
+from jaxformers.pretrained import trunk
+from jaxformers.pretrained.hub import resolve
+from jaxformers.sharding import batch_multiple
+from jaxformers.tasks import classification_evaluation as evaluation
+from jaxformers.tasks.base import Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.losses import negative_log_likelihood
+from jaxformers.tasks.vocabulary import run_tokenizer
+from jaxformers.text import WordPiece
+
+TextsConfig = Glue | BundledMovies | TsvTexts | JsonlTexts
+INPUTS = evaluation.INPUTS
+SMALL = 1e-3  # with all parameters this small, every norm sees a variance near its epsilon
+
+
+@dataclass(frozen=True)
+class SequenceClassification(JudgedByOutputs):
+    """Learns to classify texts or pairs of texts, or to give each a number."""
+
+    unit: ClassVar[str] = "examples"
+
+    model: BertConfig
+    """Data that brings its own classes (GLUE, the bundled sentences) decides `labels` and
+    `label_names`; the classifier then keeps the order of `label_names` that are the same."""
+    data: TextsConfig
+    """Training examples."""
+    dev: TextsConfig | None = None
+    """Development examples; None: the data's own, where it has such a set."""
+    test: TextsConfig | None = None
+    """Judged at the end, or predicted where the labels are not public; None: the data's own."""
+    length: int = 128
+    """Tokens of a row, special ones included; the longer text of a longer pair is cut."""
+    rows: int = 32
+    """Examples in a batch."""
+    metrics: tuple[str, ...] = ()
+    """Of accuracy, f1, matthews, pearson, spearman; empty: the GLUE task's, else accuracy, or
+    both correlations for numbers."""
+    predict: bool = True
+    """Whether test sets without labels are predicted at the end, for a submission."""
+    weights: str | None = None
+    """Pre-trained BERT to start from: a published folder, a run, or a hub's name; None: none."""
+    vocabulary: str | None = None
+    """Folder of the WordPiece vocabulary; None: that of `weights`, or one trained on the data."""
+    workers: int = 0
+    """Processes that prepare batches; 0: a thread."""
+
+    def __post_init__(self):
+        if not SHORTEST <= self.length <= self.model.max_length:
+            raise ConfigError(
+                f"length is {self.length}; it lies between {SHORTEST} and the model's "
+                f"{self.model.max_length} positions: set --task.length"
+            )
+        if self.rows < 1:
+            raise ConfigError(f"rows is {self.rows}; it is at least 1")
+        if not self.model.pooler:
+            raise ConfigError("the classifier reads the pooled [CLS]: set --task.model.pooler")
+        evaluation.check_metrics(self)
+
+    @property
+    def labels(self) -> Labels:
+        """The classes, in the classifier's order."""
+        return self.data.classes(Labels(self.model.labels, self.model.label_names))
+
+    @property
+    def best(self) -> str:
+        """The development metric that a choice of hyper-parameters maximises."""
+        return evaluation.best_metric(self)
+
+    # ------------------------------------------------------------------ model and loss
+
+    def module(self, execution: Execution) -> BertForSequenceClassification:
+        """BERT under a classifier of the data's classes."""
+        labels = self.labels
+        config = replace(self.model, labels=labels.count, label_names=labels.names)
+        return BertForSequenceClassification(config, execution)
+
+    def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+        """One."""
+        kind = jnp.float32 if self.labels.count == 1 else jnp.int32
+        wide = jax.ShapeDtypeStruct((self.rows, self.length), jnp.int32)
+        labels = jax.ShapeDtypeStruct((self.rows,), kind)
+        return (dict.fromkeys(INPUTS, wide) | {"labels": labels},)
+
+    def init(self, model: BertForSequenceClassification, key: jax.Array) -> Variables:
+        """Fresh variables."""
+        one = jnp.ones((batch_multiple(), 1), jnp.int32)
+        return model.init(key, one, one, one)
+
+    def pretrained(self, model: BertForSequenceClassification) -> Variables:
+        """The encoder of `weights`, which replaces fresh parameters."""
+        return trunk(self.weights, model) if self.weights else {}
+
+    def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
+        """Cross-entropy and `accuracy`; for numbers the squared error."""
+        inputs = (batch[name] for name in INPUTS)
+        logits = model.apply(variables, *inputs, train=train, rngs=rngs)
+        labels, weight = batch["labels"], jnp.asarray(logits.shape[0], jnp.float32)
+        if self.labels.count == 1:
+            return Loss(jnp.square(logits[:, 0] - labels).sum(), weight, {}, {})
+        right = (logits.argmax(-1) == labels).astype(jnp.float32).sum()
+        nll = negative_log_likelihood(logits, labels)
+        return Loss(nll.sum(), weight, {"accuracy": right}, {})
+
+    def example(self, seed: int) -> Batch:
+        """Random pairs and labels, padding at the end of most rows."""
+        rng, shape = np.random.default_rng(seed), (self.rows, self.length)
+        at, ends = np.arange(self.length)[None], rng.integers(3, self.length + 1, (self.rows, 1))
+        mask, count = at < ends, self.labels.count
+        ids = rng.integers(0, self.model.vocab_size, shape) * mask
+        values = (np.asarray(v, np.int32) for v in (ids, mask & (at > ends // 3), mask))
+        numbers = rng.standard_normal(self.rows).astype(np.float32)
+        classes = rng.integers(0, count, self.rows).astype(np.int32)
+        return dict(zip(INPUTS, values, strict=True)) | {
+            "labels": numbers if count == 1 else classes
+        }
+
+    def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
+        """Logits, and the encoder's states where all parameters are small."""
+        inputs = [batch[name] for name in INPUTS]
+        small = jax.tree.map(lambda x: SMALL * x, variables)
+        return {
+            "logits": model.apply(variables, *inputs),
+            "states on small parameters": model.apply(small, *inputs, method=_states),
+        }
+
+    def units(self, batch: Batch) -> int:
+        """Examples."""
+        return len(batch["labels"])
+
+    # ------------------------------------------------------------------ data
+
+    def open(self, folder: epath.Path, seed: int, host: int = 0) -> ClassificationData:
+        """Opens the examples, takes or trains the vocabulary, and cuts everything into pieces.
+
+        Development and test sets are read here too, for their mistakes to show before training.
+        """
+        texts = self.data.open(self.labels)
+        if texts.labels is None:
+            raise DataError(f"{texts.source} has no labels to train on")
+        if texts.pairs is not None and self.model.type_vocab_size < 2:
+            raise ConfigError("pairs have two segments: set --task.model.type-vocab-size 2")
+        evaluation.judged(self, final=True)
+        place = epath.Path(folder) / "tokenizer"
+        tokenizer = run_tokenizer(place, host, lambda: self._new_tokenizer(texts))
+        if tokenizer.vocab_size != self.model.vocab_size:
+            raise ConfigError(
+                f"the vocabulary has {tokenizer.vocab_size} tokens but the model "
+                f"{self.model.vocab_size}; set --task.model.vocab-size {tokenizer.vocab_size}"
+            )
+        store = LabelledRows.build(texts, tokenizer, self.length)
+        plan = RowPlan(store, self.rows)
+        return ClassificationData(store, plan, tokenizer, texts.skipped, self.workers)
+
+    def _new_tokenizer(self, texts: LabelledTexts) -> WordPiece:
+        if self.vocabulary is not None:
+            return WordPiece.load(self.vocabulary)
+        if self.weights is not None:
+            return WordPiece.load(resolve(self.weights))
+        return WordPiece.train([*texts.texts, *(texts.pairs or ())], self.model.vocab_size)
+
+    # ------------------------------------------------------------------ evaluation
+
+    def outputs(self, model, variables: Variables, tools: WordPiece, *, final: bool):
+        """Logits `[n, N]` of each set that is judged: development sets, then final test sets.
+
+        For MNLI matched comes before mismatched. The means of several runs' arrays are an
+        ensemble's, for `score`.
+        """
+        return evaluation.outputs(self, model, variables, tools, final=final)
+
+    def score(self, outputs: list[np.ndarray], tools: WordPiece, *, final: bool) -> Evaluation:
+        """Metrics in percent, `dev_accuracy` and the like, and the mean loss of each set.
+
+        Where there are several, `dev_score` is the mean of all development metrics. Predictions
+        of test sets are in `outputs`, as GLUE's server takes them.
+
+        Raises:
+            DataError: outputs of other examples than those of this task's sets.
+        """
+        return evaluation.score(self, outputs, final=final)
+
+    # ------------------------------------------------------------------ rehearsal
+
+    def rehearsal(self) -> SequenceClassification:
+        """A few thousand parameters and some dozens of bundled sentences."""
+        model = replace(
+            self.model,
+            vocab_size=201,
+            width=16,
+            heads=4,
+            feed_forward=32,
+            layers=2,
+            max_length=32,
+        )
+        kind = "rating" if self.labels.count == 1 else "sign"
+        changes = dict(data=BundledMovies(kind=kind, limit=96), dev=None, test=None, metrics=())
+        small = dict(length=24, rows=8, weights=None, vocabulary=None, workers=0)
+        return replace(self, model=model, **changes, **small)
+
+
+@dataclass
+class ClassificationData:
+    """Training examples as ids, their plan, and the tokenizer."""
+
+    store: LabelledRows
+    plan: RowPlan
+    tokenizer: WordPiece
+    skipped: int = 0
+    """Damaged lines that were left out."""
+    workers: int = 0
+
+    @property
+    def fingerprint(self) -> dict[str, str | int]:
+        """The examples, the tokenizer, the length and the plan."""
+        return {**self.store.fingerprint, "plan": self.plan.fingerprint}
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Batches that show every example once."""
+        return self.plan.steps_per_epoch
+
+    @property
+    def tools(self) -> WordPiece:
+        """What the model needs beside its weights."""
+        return self.tokenizer
+
+    def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
+        """This host's rows of batch `start` and all after it."""
+        place = {"start": start, "host": host, "hosts": hosts}
+        return batches(self.store, self.plan, seed=seed, workers=self.workers, **place)
+
+    def describe(self) -> str:
+        """Examples, steps an epoch, what was cut or left out."""
+        cut = f", {self.store.cut:,} cut to {self.store.length} tokens" * bool(self.store.cut)
+        left = f", {self.skipped:,} damaged lines left out" * bool(self.skipped)
+        return (
+            f"{len(self.store):,} examples{cut}{left}; {self.steps_per_epoch:,.1f} steps an epoch"
+        )
+
+
+def _states(model: BertForSequenceClassification, *inputs) -> jax.Array:
+    return model.bert(*inputs).hidden
