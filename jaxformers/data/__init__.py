@@ -7,6 +7,7 @@ from jaxformers.data.documents import (
     BundledDocuments,
     Documents,
     DocumentSource,
+    JoinedDocuments,
     ListedDocuments,
     TextFolder,
     TfdsDocuments,
@@ -21,10 +22,13 @@ from jaxformers.data.pairs import ListedPairs, Pairs, PairSource, sentences
 from jaxformers.data.pipeline import batches
 from jaxformers.data.prepare import prepare
 from jaxformers.data.pretraining import Phase, Pretraining, PretrainingPlan
+from jaxformers.data.questions import Question, Questions
 from jaxformers.data.sentence_splitting import split_sentences
 from jaxformers.data.shown_example import ShownExample, describe_example
 from jaxformers.data.sources import AlignedFiles, BundledPairs, TfdsPairs, TsvPairs
+from jaxformers.data.squad import BundledQuestions, SquadJson, TfdsSquad
 from jaxformers.data.tokenized import SpecialIds, TokenizedPairs
+from jaxformers.data.windows import Windows, WindowSize
 
 __all__ = [
     "AlignedFiles",
@@ -34,9 +38,11 @@ __all__ = [
     "BundledDocuments",
     "BundledMovies",
     "BundledPairs",
+    "BundledQuestions",
     "DocumentSource",
     "Documents",
     "Glue",
+    "JoinedDocuments",
     "JsonlTexts",
     "LabelledRows",
     "Labels",
@@ -50,16 +56,22 @@ __all__ = [
     "Plan",
     "Pretraining",
     "PretrainingPlan",
+    "Question",
+    "Questions",
     "ShownExample",
     "SpecialIds",
     "SpecialPieces",
+    "SquadJson",
     "TextFolder",
     "TfdsDocuments",
     "TfdsPairs",
+    "TfdsSquad",
     "TokenizedDocuments",
     "TokenizedPairs",
     "TsvPairs",
     "TsvTexts",
+    "WindowSize",
+    "Windows",
     "batches",
     "describe_example",
     "differences",

@@ -153,12 +153,19 @@ def _text_files(path: epath.Path, pattern: str) -> list[epath.Path]:
         raise DataError(f"there is no folder {path} of text files; {NOTHING_IN_TFDS}")
     if not path.is_dir():
         return [path]
-    found = (file for file in path.rglob("*") if file.is_file())
-    named = (file for file in found if fnmatch.fnmatch(file.name.removesuffix(".gz"), pattern))
-    files = sorted(file for file in named if file.stat().length)
+    found = (f for f in _under(path) if fnmatch.fnmatch(f.name.removesuffix(".gz"), pattern))
+    files = sorted(file for file in found if file.stat().length)
     if not files:
         raise DataError(f"{path} holds no text file {pattern} or {pattern}.gz")
     return files
+
+
+def _under(folder: epath.Path) -> Iterator[epath.Path]:
+    for each in folder.iterdir():
+        if each.is_dir():
+            yield from _under(each)
+        else:
+            yield each
 
 
 class _TextDocuments(Documents):
@@ -197,9 +204,8 @@ class _TextDocuments(Documents):
 
 def _spans_between_blank_lines(lines: Lines) -> np.ndarray:
     """First line and the line behind the last of every block of lines without a blank one."""
-    filled = np.fromiter((bool(lines[k].strip()) for k in range(len(lines))), bool, len(lines))
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], filled, [False]]).astype(np.int8)))
-    return edges.reshape(-1, 2)
+    filled = np.concatenate([[False], ~lines.blank(), [False]])
+    return np.flatnonzero(filled[1:] != filled[:-1]).reshape(-1, 2)
 
 
 @dataclass(frozen=True)
@@ -247,6 +253,41 @@ class _TfdsDocuments(Documents):
     def _sentences(self, text: str) -> Document:
         lines = (line for line in text.splitlines() if len(line.split()) >= self._config.min_words)
         return [sentence for line in lines for sentence in split_sentences(line)]
+
+
+@dataclass(frozen=True)
+class JoinedDocuments:
+    """Several sources as one, such as BooksCorpus and Wikipedia, of which BERT learned."""
+
+    sources: tuple[BundledDocuments | TextFolder | TfdsDocuments, ...] = ()
+    """The sources, whose documents come one after the other; batches mix them all."""
+
+    def open(self) -> Documents:
+        """The documents of all sources; raises DataError where one of them does."""
+        if not self.sources:
+            raise DataError("joined documents need at least one source")
+        return _JoinedDocuments([source.open() for source in self.sources])
+
+
+class _JoinedDocuments(Documents):
+    def __init__(self, parts: Sequence[Documents]):
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+        content = json.dumps([part.fingerprint["content"] for part in parts]).encode()
+        name = " and ".join(str(part.fingerprint["source"]) for part in parts)
+        self.fingerprint = _fingerprint(name, len(self), content)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def read(self, indices: Sequence[int]) -> list[Document]:
+        numbers = np.searchsorted(self._ends, indices, side="right")
+        found: dict[int, Document] = {}
+        for number, part in enumerate(self._parts):
+            places = np.flatnonzero(numbers == number)
+            inside = [indices[k] - (int(self._ends[number]) - len(part)) for k in places]
+            found |= zip(places.tolist(), part.read(inside), strict=True)
+        return [found[place] for place in range(len(indices))]
 
 
 def _fingerprint(source: str, documents: int, content: bytes) -> dict[str, Any]:

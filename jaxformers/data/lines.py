@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 from etils import epath
+from jaxtyping import Bool
 
 from jaxformers.errors import DataError
 
 BLOCK = 1 << 24
-NEWLINE, TAB = 10, 9
+NEWLINE, TAB, SPACE, LAST_ASCII = 10, 9, 32, 127
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -47,6 +48,14 @@ class Lines:
             raise IndexError(index)
         index %= len(self)
         return self._bytes(index).decode()
+
+    def blank(self) -> Bool[np.ndarray, "lines"]:
+        """Which lines hold nothing but white space."""
+        first = np.frombuffer(self._content, np.uint8)[self._offsets[:-1]]
+        blank = np.zeros(len(self), bool)
+        for index in np.flatnonzero((first <= SPACE) | (first > LAST_ASCII)):
+            blank[index] = not self[index].strip()
+        return blank
 
     def _bytes(self, index: int) -> bytes:
         line = self._content[self._offsets[index] : self._offsets[index + 1]]
