@@ -197,7 +197,12 @@ def _made_questions(config: BundledQuestions) -> Iterator[Question]:
 def _word_after(context: str, number: int) -> tuple[str, str, int]:
     """A word that stands once in `context`, the word behind it, and where that one begins."""
     words = context.split(" ")
-    plain = [words[k].isalpha() and words[k + 1].isalpha() for k in range(len(words) - 1)]
-    places = [k for k, good in enumerate(plain) if good and words.count(words[k]) == 1] or [0]
+    # SQuAD's measures drop articles, so that nothing of an answer "the" would be left to match.
+    named = [words[k].isalpha() and _names(words[k + 1]) for k in range(len(words) - 1)]
+    places = [k for k, good in enumerate(named) if good and words.count(words[k]) == 1] or [0]
     k = places[7 * number % len(places)]
     return words[k], words[k + 1], len(" ".join(words[: k + 1])) + 1
+
+
+def _names(word: str) -> bool:
+    return word.isalpha() and word.lower() not in ("a", "an", "the")

@@ -2,19 +2,24 @@
 
 from jaxformers.tasks.base import Evaluation, JudgedByOutputs, Loss, Task, TaskData
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
+from jaxformers.tasks.masked_language import MaskedLanguage, WordPieces
 from jaxformers.tasks.sequence_classification import SequenceClassification
+from jaxformers.tasks.span_extraction import SpanExtraction
 from jaxformers.tasks.translation import Search, Translation, Vocabulary
 
 __all__ = [
     "Evaluation",
     "JudgedByOutputs",
     "Loss",
+    "MaskedLanguage",
     "Search",
     "SequenceClassification",
+    "SpanExtraction",
     "Task",
     "TaskData",
     "Translation",
     "Vocabulary",
+    "WordPieces",
     "label_smoothed_loss",
     "negative_log_likelihood",
 ]

@@ -209,6 +209,7 @@ def test_bundled_questions_have_answers_that_follow_the_word_asked_for(split):
     for each in questions:
         word = each.question.removeprefix("Which word follows ").removesuffix("?")
         assert f"{word} {each.answers[0]}" in each.context
+        assert each.answers[0] not in ("a", "an", "the")  # nothing of them would be scored
     assert list(questions) == list(BundledQuestions(split, 30).open())
 
 

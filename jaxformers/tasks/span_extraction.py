@@ -1,0 +1,273 @@
+"""Answers as spans of a text: SQuAD and sets in its form ("BERT", sections 4.2 and 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from jaxformers.data import Batch, batches
+from jaxformers.data.questions import Questions
+from jaxformers.data.rows import RowPlan
+from jaxformers.data.squad import BundledQuestions, SquadJson, TfdsSquad
+from jaxformers.data.windows import Windows, WindowSize
+from jaxformers.errors import ConfigError
+from jaxformers.layers import Execution
+from jaxformers.models import BertConfig, BertForSpanExtraction
+from jaxformers.pretrained import trunk
+from jaxformers.pretrained.hub import resolve
+from jaxformers.sharding import batch_multiple
+from jaxformers.tasks import span_evaluation
+from jaxformers.tasks.base import Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.losses import negative_log_likelihood
+from jaxformers.tasks.vocabulary import run_tokenizer
+from jaxformers.text import WordPiece
+
+QuestionsConfig = SquadJson | TfdsSquad | BundledQuestions
+INPUTS = ("input_ids", "token_type_ids", "attention_mask")
+SMALL = 1e-3  # with all parameters this small, every norm sees a variance near its epsilon
+
+
+@dataclass(frozen=True)
+class SpanExtraction(JudgedByOutputs):
+    """Learns where in a context the answer to a question starts and ends."""
+
+    unit: ClassVar[str] = "windows"
+
+    model: BertConfig
+    data: QuestionsConfig
+    """Training questions; the first answer of each is learned."""
+    dev: QuestionsConfig | None = None
+    """Development questions: `exact` and `f1`, and with unanswerable ones the best threshold."""
+    test: QuestionsConfig | None = None
+    """Further questions, judged at the end: `test_exact` and so on."""
+    length: int = 384
+    """Tokens of a window over the context, question and special ones included."""
+    stride: int = 128
+    """Pieces from the start of one window to that of the next."""
+    query_length: int = 64
+    """Pieces that a question is cut to."""
+    rows: int = 32
+    """Windows in a batch."""
+    n_best: int = 20
+    """Spans of each window that are looked at."""
+    longest_answer: int = 30
+    """Most pieces of an answer that is predicted."""
+    null_threshold: float = 0.0
+    """"No answer" wins where its score exceeds the best span's by more than this (SQuAD 2.0)."""
+    weights: str | None = None
+    """Pre-trained BERT to start from: a published folder, a run, or a hub's name; None: none."""
+    vocabulary: str | None = None
+    """Folder of the WordPiece vocabulary; None: that of `weights`, or one trained on the data."""
+    workers: int = 0
+    """Processes that prepare batches; 0: a thread."""
+
+    def __post_init__(self):
+        assert self.size  # it says what is wrong with it
+        if self.length > self.model.max_length:
+            raise ConfigError(
+                f"windows of {self.length} tokens are longer than the model's "
+                f"{self.model.max_length} positions; lower --task.length"
+            )
+        if min(self.rows, self.n_best, self.longest_answer) < 1:
+            raise ConfigError("rows, n_best and longest_answer are at least 1")
+        if self.model.type_vocab_size < 2:
+            raise ConfigError("question and context are two segments: set type_vocab_size to 2")
+
+    @property
+    def size(self) -> WindowSize:
+        """Of the windows."""
+        return WindowSize(self.length, self.stride, self.query_length)
+
+    # ------------------------------------------------------------------ model and loss
+
+    def module(self, execution: Execution) -> BertForSpanExtraction:
+        """BERT under two vectors."""
+        return BertForSpanExtraction(self.model, execution)
+
+    def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+        """One."""
+        wide = jax.ShapeDtypeStruct((self.rows, self.length), jnp.int32)
+        flat = jax.ShapeDtypeStruct((self.rows,), jnp.int32)
+        return (dict.fromkeys(INPUTS, wide) | dict.fromkeys(("starts", "ends", "window"), flat),)
+
+    def init(self, model: BertForSpanExtraction, key: jax.Array) -> Variables:
+        """Fresh variables."""
+        one = jnp.ones((batch_multiple(), 1), jnp.int32)
+        return model.init(key, one, one, one)
+
+    def pretrained(self, model: BertForSpanExtraction) -> Variables:
+        """The encoder of `weights`, which replaces fresh parameters."""
+        return trunk(self.weights, model) if self.weights else {}
+
+    def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
+        """Mean cross-entropy of the two places; the softmax is over all tokens, padding included.
+
+        A window without the answer has both places at [CLS]. As the published script does.
+        """
+        inputs = (batch[name] for name in INPUTS)
+        out = model.apply(variables, *inputs, train=train, rngs=rngs)
+        start = negative_log_likelihood(out.start_logits, batch["starts"])
+        end = negative_log_likelihood(out.end_logits, batch["ends"])
+        weight = jnp.asarray(start.shape[0], jnp.float32)
+        return Loss((start.sum() + end.sum()) / 2, weight, {}, {})
+
+    def example(self, seed: int) -> Batch:
+        """Random tokens of two segments, padding at the end of most rows."""
+        rng, shape = np.random.default_rng(seed), (self.rows, self.length)
+        at, ends = np.arange(self.length)[None], rng.integers(3, self.length + 1, (self.rows, 1))
+        mask = at < ends
+        ids = rng.integers(0, self.model.vocab_size, shape) * mask
+        places = np.sort(rng.integers(0, ends, (self.rows, 2)), axis=1)
+        values = (ids, mask & (at > ends // 3), mask, *places.T, np.arange(self.rows))
+        names = (*INPUTS, "starts", "ends", "window")
+        return {n: np.asarray(v, np.int32) for n, v in zip(names, values, strict=True)}
+
+    def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
+        """Logits, and the encoder's states where all parameters are small."""
+        inputs = [batch[name] for name in INPUTS]
+        out = model.apply(variables, *inputs)
+        small = jax.tree.map(lambda x: SMALL * x, variables)
+        hidden = model.apply(small, *inputs, method=_states)
+        return {
+            "start logits": out.start_logits,
+            "end logits": out.end_logits,
+            "states on small parameters": hidden,
+        }
+
+    def units(self, batch: Batch) -> int:
+        """Windows."""
+        return len(batch["window"])
+
+    # ------------------------------------------------------------------ data
+
+    def open(self, folder: epath.Path, seed: int, host: int = 0) -> SpanData:
+        """Opens the questions, takes or trains the vocabulary, and cuts the windows."""
+        questions = self.data.open()
+        place = epath.Path(folder) / "tokenizer"
+        tokenizer = run_tokenizer(place, host, lambda: self._new_tokenizer(questions))
+        if tokenizer.vocab_size != self.model.vocab_size:
+            raise ConfigError(
+                f"the vocabulary has {tokenizer.vocab_size} tokens but the model "
+                f"{self.model.vocab_size}; set --task.model.vocab-size {tokenizer.vocab_size}"
+            )
+        windows = Windows(questions, tokenizer, self.size, training=True)
+        left_out = windows.skipped + questions.mismatched
+        return SpanData(windows, RowPlan(windows, self.rows), tokenizer, left_out, self.workers)
+
+    def _new_tokenizer(self, questions: Questions) -> WordPiece:
+        if self.vocabulary is not None:
+            return WordPiece.load(self.vocabulary)
+        if self.weights is not None:
+            return WordPiece.load(resolve(self.weights))
+        texts = dict.fromkeys(text for q in questions for text in (q.context, q.question))
+        return WordPiece.train(texts, self.model.vocab_size)
+
+    # ------------------------------------------------------------------ evaluation
+
+    def outputs(
+        self, model, variables: Variables, tools: WordPiece, *, final: bool
+    ) -> list[np.ndarray]:
+        """Start and end logits of every window, float32 `[W, 2, L]`, of each set that is judged.
+
+        The development questions, then when `final` the test questions. The means of several runs'
+        arrays are an ensemble's, for `score`; the runs need one vocabulary.
+        """
+        return span_evaluation.outputs(self, model, variables, tools, final=final)
+
+    def score(self, outputs: list[np.ndarray], tools: WordPiece, *, final: bool) -> Evaluation:
+        """`exact` and `f1` of the answers that logits give, in percent; of test questions `test_`.
+
+        Where some questions cannot be answered, those of both kinds of question apart, and the best
+        that another threshold would give (SQuAD 2.0). In `outputs` a line of id and answer each.
+
+        Raises:
+            DataError: logits of other windows than those of this task's questions.
+        """
+        return span_evaluation.score(self, outputs, tools, final=final)
+
+    # ------------------------------------------------------------------ rehearsal
+
+    def rehearsal(self) -> SpanExtraction:
+        """Four thousand parameters and a few dozen bundled questions."""
+        model = replace(
+            self.model,
+            vocab_size=151,
+            width=16,
+            heads=4,
+            feed_forward=32,
+            layers=2,
+            max_length=64,
+        )
+        impossible = _says_v2(self.data)
+        return replace(
+            self,
+            model=model,
+            data=BundledQuestions("train", 48, impossible),
+            dev=BundledQuestions("held_out", 16, impossible),
+            test=None,
+            length=48,
+            stride=16,
+            query_length=16,
+            rows=8,
+            weights=None,
+            vocabulary=None,
+            workers=0,
+        )
+
+
+@dataclass
+class SpanData:
+    """Training windows, their plan, and the tokenizer."""
+
+    windows: Windows
+    plan: RowPlan
+    tokenizer: WordPiece
+    left_out: int = 0
+    """Questions that are not learned: their answer stands nowhere, or no piece stands for it."""
+    workers: int = 0
+
+    @property
+    def fingerprint(self) -> dict[str, str | int]:
+        """The questions, the tokenizer, the windows and the plan."""
+        return {**self.windows.fingerprint, "plan": self.plan.fingerprint}
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Batches that show every window once."""
+        return self.plan.steps_per_epoch
+
+    @property
+    def tools(self) -> WordPiece:
+        """What the model needs beside its weights."""
+        return self.tokenizer
+
+    def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
+        """This host's rows of batch `start` and all after it."""
+        place = {"start": start, "host": host, "hosts": hosts}
+        return batches(self.windows, self.plan, seed=seed, workers=self.workers, **place)
+
+    def describe(self) -> str:
+        """Questions, windows, steps an epoch, what was left out."""
+        left = f", {self.left_out:,} without an answer in the text left out" * bool(self.left_out)
+        return (
+            f"{len(self.windows.asked):,} questions{left}; {len(self.windows):,} windows, "
+            f"{self.steps_per_epoch:,.1f} steps an epoch"
+        )
+
+
+def _says_v2(source: QuestionsConfig) -> bool:
+    """Whether a set is SQuAD 2.0 by its name, without opening it."""
+    if isinstance(source, BundledQuestions):
+        return source.impossible
+    name = source.path if isinstance(source, SquadJson) else source.name
+    return "v2" in name
+
+
+def _states(model: BertForSpanExtraction, *inputs) -> jax.Array:
+    return model.bert(*inputs).hidden
