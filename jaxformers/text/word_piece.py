@@ -103,31 +103,13 @@ class WordPiece:
         """
         rules = WordRules(lowercase, lowercase)
         words = Counter(chain.from_iterable(rules.words(text).split() for text in texts))
-        alphabet = _alphabet(words)
-        singles = [CONTINUES + character for character in alphabet]
-        if vocab_size < (smallest := len(SPECIAL) + 2 * len(alphabet)):
-            raise UserError(
-                f"a vocabulary of {vocab_size:,} cannot hold the characters of the text: "
-                f"the smallest that works is {smallest:,}"
-            )
-        tokenizer = _tokenizer({UNK: 0}, longest_word)
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=vocab_size,
-            min_frequency=2,
-            # Given as special, inner characters get their ids in this order, not in the random
-            # one of the trainer's table of words.
-            special_tokens=[*SPECIAL, *singles],
-            initial_alphabet=alphabet,
-            show_progress=False,
-        )
-        tokenizer.train_from_iterator(_lines(words, set(alphabet), longest_word), trainer)
-        ids = tokenizer.get_vocab(with_added_tokens=False)
-        if len(ids) < vocab_size:
+        vocabulary = _learn(words, _alphabet(words), vocab_size, longest_word)
+        if len(vocabulary) < vocab_size:
             raise UserError(
                 f"the text is too small for a vocabulary of {vocab_size:,}: "
-                f"the largest that works is {len(ids):,}"
+                f"the largest that works is {len(vocabulary):,}"
             )
-        return cls(sorted(ids, key=ids.get), lowercase, longest_word)
+        return cls(vocabulary, lowercase, longest_word)
 
     @classmethod
     def load(cls, folder: Any) -> WordPiece:
@@ -148,7 +130,10 @@ class WordPiece:
             raise UserError(f"the vocabulary in {folder}: {error}") from None
 
     def save(self, folder: Any) -> None:
-        """Write `vocab.txt` and `tokenizer_config.json`, which transformers reads too."""
+        """Write `vocab.txt` and `tokenizer_config.json`.
+
+        transformers reads them too, all but the longest word, which is always 100 there.
+        """
         _, lowercase, longest_word, strip_accents, split_chinese = self._state
         options = dict(
             lowercase=lowercase,
@@ -213,6 +198,31 @@ def _tokenizer(ids: dict[str, int], longest_word: int) -> tokenizers.Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.decoder = decoders.WordPiece(prefix=CONTINUES)
     return tokenizer
+
+
+def _learn(
+    words: Counter[str], alphabet: list[str], vocab_size: int, longest_word: int
+) -> list[str]:
+    """`vocab_size` pieces, or fewer where the words give no more."""
+    inner = [CONTINUES + character for character in alphabet]
+    if vocab_size < (smallest := len(SPECIAL) + len(alphabet) + len(inner)):
+        raise UserError(
+            f"a vocabulary of {vocab_size:,} cannot hold the characters of the text: "
+            f"the smallest that works is {smallest:,}"
+        )
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        # Given as special, inner characters get their ids in this order, not in the random one
+        # of the trainer's table of words.
+        special_tokens=[*SPECIAL, *inner],
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    tokenizer = _tokenizer({UNK: 0}, longest_word)
+    tokenizer.train_from_iterator(_lines(words, set(alphabet), longest_word), trainer)
+    ids = tokenizer.get_vocab(with_added_tokens=False)
+    return sorted(ids, key=ids.get)
 
 
 def _checked_ids(vocabulary: tuple[str, ...]) -> dict[str, int]:

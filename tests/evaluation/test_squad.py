@@ -97,6 +97,11 @@ def test_the_best_threshold_answers_what_can_be_answered_and_no_more():
     assert again["exact"] == again["f1"] == 100
 
 
+def test_no_answer_given_where_there_is_none_costs_nothing_in_the_search():
+    scores = squad2_scores({"a": "", "b": "cat"}, {"a": [], "b": ["cat"]}, {"a": -5.0, "b": -3.0})
+    assert (scores["best_f1"], scores["best_f1_thresh"]) == (100, -3.0)
+
+
 @pytest.mark.parametrize(
     ("score", "says"),
     [
