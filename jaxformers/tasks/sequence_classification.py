@@ -214,7 +214,7 @@ class SequenceClassification(JudgedByOutputs):
             heads=4,
             feed_forward=32,
             layers=2,
-            max_length=32,
+            max_length=24,
         )
         kind = "rating" if self.labels.count == 1 else "sign"
         changes = dict(data=BundledMovies(kind=kind, limit=96), dev=None, test=None, metrics=())
