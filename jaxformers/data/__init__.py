@@ -15,7 +15,6 @@ from jaxformers.data.documents import (
 )
 from jaxformers.data.fingerprint import differences, fingerprint
 from jaxformers.data.glue import Glue
-from jaxformers.data.joined_documents import JoinedDocuments
 from jaxformers.data.labelled import BundledMovies, JsonlTexts, Labels, TsvTexts
 from jaxformers.data.labelled_rows import LabelledRows
 from jaxformers.data.packing import Packing, PackingPlan

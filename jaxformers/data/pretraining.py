@@ -56,6 +56,10 @@ class Pretraining:
     next_sentence: bool = True
     """Rows are pairs for next-sentence prediction; else packed chunks with `segments`."""
 
+    def shapes(self) -> tuple[Shapes, ...]:
+        """Name to (shape, type) of the arrays of a batch, for each phase."""
+        return tuple(_shapes(self, phase) for phase in self.phases)
+
     def plan(self, store: TokenizedDocuments) -> PretrainingPlan:
         """The plan for the documents of `store`; raises ConfigError where a field is unusable."""
         return PretrainingPlan(self, store)
@@ -84,7 +88,7 @@ class PretrainingPlan:
             EpochStream(partial(_epoch, store, config, number), ORDER, number)
             for number in range(len(config.phases))
         ]
-        self.shapes = [_shapes(config, phase) for phase in config.phases]
+        self.shapes = list(config.shapes())
         self.steps_per_epoch, self.fill = _estimate(config, store)
         self.left_out = 0
         self.fingerprint = str(config)
