@@ -10,7 +10,7 @@ development set; BERT large on small sets wants several seeds. In the paper at m
 Cloud TPU (4 chips), some hours on one GPU.
 
 The task is one option: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli. Its data is prepared
-once, where a network is at hand, or taken from GLUE's own TSV files (--task.data.path FOLDER):
+once, where a network is at hand, or taken from GLUE's own TSV files (--task.data.folder FOLDER):
     jaxformers prepare glue/mrpc
     jaxformers train experiments/bert/glue.py --task.data.task mrpc --name glue_mrpc
 The weights are fetched from Hugging Face's hub; --task.weights FOLDER takes others.

@@ -86,8 +86,8 @@ class Glue(LabelledSource):
     split: Split = "train"
     """`dev` and `test` of MNLI are two sets, matched and mismatched, each judged on its own; as
     one set, they are the matched."""
-    path: str | None = None
-    """Folder of the official files, the task's or the one above; None: the prepared TFDS set."""
+    folder: str | None = None
+    """Of the official files, the task's or the one above; None: the prepared TFDS set."""
     data_dir: str | None = None
     """Where TFDS keeps its sets; None means $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
 
@@ -120,7 +120,7 @@ class Glue(LabelledSource):
         split = self.split
         if self.task == "mnli" and split in ("dev", "test"):
             split = f"{split}_matched"
-        texts = _from_tfds(self, split) if self.path is None else _from_files(self, split)
+        texts = _from_tfds(self, split) if self.folder is None else _from_files(self, split)
         return in_order_of(labels, self.own, texts)
 
     def written(self, predictions: np.ndarray, labels: Labels) -> list[str]:
@@ -188,7 +188,7 @@ def _from_files(config: Glue, split: str) -> LabelledTexts:
 def _file(config: Glue, split: str) -> epath.Path:
     """The official file, in the folder named or in the task's folder below it."""
     name = "diagnostic" if config.task == "ax" else split
-    folder, below = epath.Path(config.path).expanduser(), FORMATS[config.task].folder
+    folder, below = epath.Path(config.folder).expanduser(), FORMATS[config.task].folder
     for place in (folder / below / f"{name}.tsv", folder / f"{name}.tsv"):
         if place.exists():
             return place

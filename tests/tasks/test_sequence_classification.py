@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +16,14 @@ from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks.classification_evaluation import classify
 from jaxformers.tasks.sequence_classification import SequenceClassification
 from jaxformers.text import WordPiece
+from jaxformers.training.config import from_json, load_experiment, to_json
+from jaxformers.training.overrides import override
 
 WORDS = ["a", "the", "film", "is", "was", "good", "fine", "bad", "poor", "and", "very", "not"]
 TOKENIZER = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])
 SMALL = dict(width=16, heads=4, feed_forward=32, layers=1, max_length=16, vocab_size=17)
 MODEL = BertConfig(**SMALL, dropout=0.0, attention_dropout=0.0)
+GLUE = Path(__file__).resolve().parents[2] / "experiments" / "bert" / "glue.py"
 RNG = np.random.default_rng(0)
 
 
@@ -193,7 +198,7 @@ def mnli(tmp_path):
     put("dev_mismatched", names[:2] * 2)
     put("test_matched", names, label=False)
     put("test_mismatched", names[:2], label=False)
-    return Glue("mnli", path=str(tmp_path))
+    return Glue("mnli", folder=str(tmp_path))
 
 
 def logits(classes, count):
@@ -234,7 +239,7 @@ def test_f1_is_of_the_datas_class_1_wherever_the_classifier_has_it(tmp_path):
     lines += [f"{label}\t1\t2\tgood\tbad" for label in right]
     (tmp_path / "dev.tsv").write_text("\n".join(lines))
     names = ("equivalent", "not_equivalent")
-    turned = task(Glue("mrpc", path=str(tmp_path)), BertConfig(**SMALL, label_names=names))
+    turned = task(Glue("mrpc", folder=str(tmp_path)), BertConfig(**SMALL, label_names=names))
     found = turned.score([logits(1 - said, 2)], TOKENIZER, final=True)
     assert found.metrics["dev_f1"] == pytest.approx(100 * f1_score(right, said))
     assert found.metrics["dev_accuracy"] == pytest.approx(100 * np.mean(right == said))
@@ -299,6 +304,22 @@ def test_the_data_decides_the_classes(own):
     assert task(own["train"], three).module(Execution()).config == three
     assert [task(Glue(name)).best for name in ("rte", "mrpc")] == ["dev_accuracy", "dev_score"]
     assert task(BundledMovies(), metrics=("f1",)).best == "dev_f1"
+
+
+def test_one_option_changes_the_data_and_all_that_follows_from_it():
+    experiment = load_experiment(GLUE)
+    words = "--task.data.task mnli --task.data.folder glue_data"
+    changed = override(experiment, words.split(), "train").task
+    assert (changed.labels.count, changed.best) == (3, "dev_score")
+    assert changed.data.other("dev").folder == "glue_data"
+    words = "--task.data tsv-texts --task.data.path a.tsv --task.model.labels 3"
+    words += " --task.dev jsonl-texts --task.dev.path b.jsonl --task.data.header"
+    changed = override(experiment, words.split(), "train")
+    assert changed.task.data == TsvTexts("a.tsv", header=True) and changed.task.labels.count == 3
+    assert changed.task.dev == JsonlTexts("b.jsonl") and changed.task.best == "dev_accuracy"
+    assert from_json(to_json(changed)) == changed
+    with pytest.raises(ConfigError, match="GLUE has no task 'mnlli'; did you mean mnli"):
+        override(experiment, ["--task.data.task", "mnlli"], "train")
 
 
 def test_mistakes_are_named_before_any_training(own, vocabulary, tmp_path):
