@@ -12,6 +12,7 @@ from jaxformers.data.squad import BundledQuestions, SquadJson
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig
+from jaxformers.pretrained import save_pretrained
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks import Evaluation
 from jaxformers.tasks.span_answers import answer
@@ -113,7 +114,7 @@ def test_the_data_tells_its_size_and_what_it_depends_on(opened):
 
 def test_questions_without_a_place_are_left_out_and_told(tmp_path):
     context = "the cat sat on a mat \u200b and the dog sat on the cat " * 9
-    made = [("q0", "cat", 4), ("q1", "\u200b", 21), ("q2", "dog", 0)]
+    made = [("q0", "cat", 4), ("q1", "\u200b", 21), ("q2", "dog", 0), ("q3", "ca", 4)]
     qas = [
         {"id": i, "question": "who sat on the mat", "answers": [{"text": t, "answer_start": s}]}
         for i, t, s in made
@@ -126,7 +127,10 @@ def test_questions_without_a_place_are_left_out_and_told(tmp_path):
         model=replace(SMALL.model, vocab_size=35),
     )
     said = task.open(tmp_path / "run", seed=0).describe()
-    assert said.startswith("1 questions, 2 without an answer in the text left out; ")
+    assert said.startswith(
+        "2 questions, 2 without an answer in the text left out, "
+        "1 with an answer that ends inside a piece; "
+    )
 
 
 def test_oracle_logits_score_100_on_both_kinds_of_set(opened):
@@ -212,6 +216,17 @@ def test_a_vocabulary_of_another_size_than_the_models_is_refused(opened, tmp_pat
         wrong.open(tmp_path / "run", seed=0)
     kept = replace(wrong, model=SMALL.model).open(tmp_path / "other", seed=0)
     assert kept.tools.fingerprint == opened.tools.fingerprint
+
+
+def test_a_run_starts_from_the_encoder_and_vocabulary_of_weights(opened, model, tmp_path):
+    module, variables = model
+    save_pretrained(module, variables, tmp_path / "weights", tokenizer=opened.tools)
+    task = replace(SMALL, weights=str(tmp_path / "weights"), data=SMALL.dev)
+    start = task.pretrained(module)
+    assert set(start) == {"bert"}
+    jax.tree.map(np.testing.assert_array_equal, start["bert"], variables["params"]["bert"])
+    assert task.open(tmp_path / "run", seed=0).tools.fingerprint == opened.tools.fingerprint
+    assert SMALL.pretrained(module) == {}
 
 
 def test_the_rehearsal_trains_and_reports(tmp_path):
