@@ -15,8 +15,10 @@ from jaxformers.data.documents import (
 )
 from jaxformers.data.fingerprint import differences, fingerprint
 from jaxformers.data.glue import Glue
-from jaxformers.data.labelled import BundledMovies, JsonlTexts, Labels, TsvTexts
+from jaxformers.data.labelled import Labels
 from jaxformers.data.labelled_rows import LabelledRows
+from jaxformers.data.movies import BundledMovies
+from jaxformers.data.own_texts import JsonlTexts, TsvTexts
 from jaxformers.data.packing import Packing, PackingPlan
 from jaxformers.data.pairs import ListedPairs, Pairs, PairSource, sentences
 from jaxformers.data.pipeline import batches

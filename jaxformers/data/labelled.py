@@ -1,4 +1,4 @@
-"""Labelled texts and text pairs: the bundled movie sentences, and files of one's own."""
+"""What every source of labelled texts and text pairs gives, and what labels there are."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from jaxformers.data.lines import Lines
 from jaxformers.errors import ConfigError, DataError
-
-BUNDLED = Path(__file__).parent / "bundled"
 
 
 @dataclass(frozen=True)
@@ -166,6 +163,16 @@ def _labels(rows: Sequence[Example], labels: Labels, where: str) -> np.ndarray |
     return np.array([labels.read(row.label, f"{where} {row.number:,}") for row in rows], kind)
 
 
+def filled_lines(path: str) -> Iterator[tuple[int, str]]:
+    """The lines of a file that are not blank, numbered from 1."""
+    if not path:
+        raise DataError("no file is named: set the data's path")
+    lines = Lines(path)
+    for index in range(len(lines)):
+        if (line := lines[index]).strip():
+            yield index + 1, line
+
+
 class LabelledSource:
     """What the sources share: configuration that `open` reads."""
 
@@ -198,153 +205,6 @@ class LabelledSource:
         if labels.count == 1:
             return [f"{each:.6g}" for each in predictions]
         return [labels.name(each) for each in predictions]
-
-
-@dataclass(frozen=True)
-class TsvTexts(LabelledSource):
-    """One's own texts: tab-separated columns, one example a line, no quoting; plain or .gz.
-
-    A column is its number from 0, or its name where the file has a header. Blank lines are passed
-    over; every other line must have as many columns as the first.
-    """
-
-    path: str = ""
-    """The file, local or gs://."""
-    text_column: int | str = 0
-    pair_column: int | str | None = None
-    """Of the second text; None: single texts."""
-    label_column: int | str | None = 1
-    """None: no labels, which only a test set may lack."""
-    header: bool = False
-    """Whether the first line names the columns."""
-
-    def open(self, labels: Labels) -> LabelledTexts:
-        """The examples of the file."""
-        rows = filled_lines(self.path)
-        first = next(rows)[1].split("\t")
-        columns = (self.text_column, self.pair_column, self.label_column)
-        places = [self._place(column, first) for column in columns]
-        if not self.header:
-            rows = filled_lines(self.path)
-        return gathered(_tsv(rows, self.path, len(first), places), labels, self.path)
-
-    def _place(self, column: int | str | None, first: list[str]) -> int | None:
-        """The number of a column, from its name or number and the first line."""
-        if column is None:
-            return None
-        if isinstance(column, str) and column.isdecimal():
-            column = int(column)
-        if isinstance(column, str) and not self.header:
-            raise DataError(f"{self.path}: column {column!r} is looked up in a header; set header")
-        known = first if isinstance(column, str) else range(len(first))
-        if column not in known:
-            shown = ", ".join(first) if self.header else f"0 to {len(first) - 1}"
-            raise DataError(f"{self.path}: there is no column {column!r}; it has {shown}")
-        return known.index(column)
-
-
-def filled_lines(path: str) -> Iterator[tuple[int, str]]:
-    """The lines of a file that are not blank, numbered from 1."""
-    if not path:
-        raise DataError("no file is named: set the data's path")
-    lines = Lines(path)
-    for index in range(len(lines)):
-        if (line := lines[index]).strip():
-            yield index + 1, line
-
-
-def _tsv(rows: Iterable, path: str, columns: int, places: Sequence[int | None]):
-    for number, line in rows:
-        row = line.split("\t")
-        if len(row) != columns:
-            raise DataError(
-                f"{path}, line {number:,}: {len(row)} tab-separated column(s), "
-                f"but the first line has {columns}"
-            )
-        text, pair, label = (None if place is None else row[place] for place in places)
-        yield Example(number, text, pair, label)
-
-
-@dataclass(frozen=True)
-class JsonlTexts(LabelledSource):
-    """One's own texts: one JSON object a line, plain or .gz."""
-
-    path: str = ""
-    """The file, local or gs://."""
-    text: str = "text"
-    """Key of the text."""
-    pair: str | None = None
-    """Key of the second text; None: single texts."""
-    label: str | None = "label"
-    """Key of the label; None: no labels, which only a test set may lack."""
-
-    def open(self, labels: Labels) -> LabelledTexts:
-        """The examples of the file."""
-        rows = filled_lines(self.path)
-        return gathered((self._example(*row) for row in rows), labels, self.path)
-
-    def _example(self, number: int, line: str) -> Example:
-        where = f"{self.path}, line {number:,}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise DataError(f"{where}: no JSON object")
-        for key in (self.text, self.pair):
-            if key is not None and not isinstance(row.get(key), str):
-                raise DataError(f"{where}: {key!r} holds no text; the keys are {', '.join(row)}")
-        if self.label is not None and row.get(self.label) is None:
-            raise DataError(f"{where}: there is no {self.label!r}; the keys are {', '.join(row)}")
-        pair = None if self.pair is None else row[self.pair]
-        label = None if self.label is None else row[self.label]
-        return Example(number, row[self.text], pair, label)
-
-
-@dataclass(frozen=True)
-class BundledMovies(LabelledSource):
-    """The 10,605 rated sentences inside the package (bundled/NOTICE.md), from movie reviews.
-
-    The split is by the MD5 of the sentence modulo 10, so that no sentence stands on both sides:
-    1,054 test sentences (0), 1,016 for development (1), 8,535 to train on. The 37 rated exactly 0
-    have no sign, which leaves 1,050, 1,013 and 8,505.
-    """
-
-    split: Literal["train", "dev", "test"] = "train"
-    kind: Literal["sign", "rating"] = "sign"
-    """Label: whether the mean rating is positive, or the rating itself, -4 to 4."""
-    limit: int | None = None
-    """At most so many sentences, evenly spaced."""
-
-    @property
-    def own(self) -> Labels:
-        """Negative and positive, or numbers."""
-        return Labels(1) if self.kind == "rating" else Labels(2, ("negative", "positive"))
-
-    def other(self, split: Literal["dev", "test"]) -> BundledMovies:
-        """The development or test sentences."""
-        return replace(self, split=split)
-
-    def open(self, labels: Labels) -> LabelledTexts:
-        """The chosen sentences."""
-        rows = list(self._examples())
-        count = len(rows) if self.limit is None else min(self.limit, len(rows))
-        rows = [rows[k * len(rows) // count] for k in range(count)]
-        texts = gathered(rows, self.own, f"movie {self.kind}s, {self.split}")
-        return in_order_of(labels, self.own, texts)
-
-    def _examples(self) -> Iterator[Example]:
-        for number, line in filled_lines(str(BUNDLED / "movie_sentences.tsv.gz")):
-            rating, sentence = line.split("\t")
-            if _split(sentence) != self.split or (self.kind == "sign" and float(rating) == 0):
-                continue
-            label = rating if self.kind == "rating" else int(float(rating) > 0)
-            yield Example(number, sentence, None, label)
-
-
-def _split(sentence: str) -> str:
-    digit = int(hashlib.md5(sentence.encode()).hexdigest(), 16) % 10
-    return {0: "test", 1: "dev"}.get(digit, "train")
 
 
 def in_order_of(wanted: Labels, own: Labels, texts: LabelledTexts) -> LabelledTexts:

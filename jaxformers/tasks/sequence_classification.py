@@ -17,8 +17,10 @@ from etils import epath
 
 from jaxformers.data import Batch, batches
 from jaxformers.data.glue import Glue
-from jaxformers.data.labelled import BundledMovies, JsonlTexts, LabelledTexts, Labels, TsvTexts
+from jaxformers.data.labelled import LabelledTexts, Labels
 from jaxformers.data.labelled_rows import SHORTEST, LabelledRows
+from jaxformers.data.movies import BundledMovies
+from jaxformers.data.own_texts import JsonlTexts, TsvTexts
 from jaxformers.data.rows import RowPlan
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution

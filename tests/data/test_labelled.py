@@ -4,7 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from jaxformers.data.labelled import BundledMovies, JsonlTexts, Labels, TsvTexts
+from jaxformers.data.labelled import Labels
+from jaxformers.data.movies import BundledMovies
+from jaxformers.data.own_texts import JsonlTexts, TsvTexts
 from jaxformers.errors import ConfigError, DataError
 
 MOODS = Labels(2, ("bad", "good"))

@@ -8,7 +8,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 from jaxformers.data.glue import Glue
-from jaxformers.data.labelled import BundledMovies, JsonlTexts, TsvTexts
+from jaxformers.data.movies import BundledMovies
+from jaxformers.data.own_texts import JsonlTexts, TsvTexts
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig
