@@ -9,7 +9,7 @@ from jaxformers.evaluation.bleu import (
     reference_set,
 )
 from jaxformers.evaluation.published import PUBLISHED, Published
-from jaxformers.evaluation.published_glue import PUBLISHED_GLUE, PublishedGlue
+from jaxformers.evaluation.published_glue import PUBLISHED_GLUE, PublishedGlue, published_table
 from jaxformers.evaluation.squad import (
     exact_match,
     f1,
@@ -31,6 +31,7 @@ __all__ = [
     "f1",
     "normalize_answer",
     "perplexity",
+    "published_table",
     "reference_set",
     "squad2_scores",
     "squad_scores",

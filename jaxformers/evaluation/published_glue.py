@@ -82,3 +82,17 @@ PUBLISHED_GLUE: tuple[PublishedGlue, ...] = tuple(_rows())
 def published_glue(task: str) -> list[PublishedGlue]:
     """The published numbers of one task, the mean of "glue" left out."""
     return [row for row in PUBLISHED_GLUE if row.task == task]
+
+
+def published_table(task: str, split: str) -> tuple[tuple[str, ...], list[tuple]]:
+    """What is published of a task's split, as a table.
+
+    Returns:
+        The metrics, and for each system (its name, a value or None for each metric). A run's own
+        value of a metric is what it calls `<split>_<metric>`, such as `dev_matched_accuracy`.
+    """
+    found = [row for row in published_glue(task) if row.split == split]
+    metrics = tuple(dict.fromkeys(row.metric for row in found))
+    known = {(row.system, row.metric): row.value for row in found}
+    systems = dict.fromkeys(row.system for row in found)
+    return metrics, [(name, *(known.get((name, metric)) for metric in metrics)) for name in systems]

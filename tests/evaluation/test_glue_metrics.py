@@ -8,7 +8,12 @@ from sklearn import metrics
 from jaxformers.data.glue import FORMATS
 from jaxformers.errors import DataError
 from jaxformers.evaluation.glue import GLUE_METRICS, METRICS, metrics_for, scores
-from jaxformers.evaluation.published_glue import PUBLISHED_GLUE, TEST_COLUMNS, published_glue
+from jaxformers.evaluation.published_glue import (
+    PUBLISHED_GLUE,
+    TEST_COLUMNS,
+    published_glue,
+    published_table,
+)
 
 RNG = np.random.default_rng(0)
 CLASSES = ("accuracy", "f1", "matthews")
@@ -100,3 +105,12 @@ def test_the_papers_averages_are_those_of_its_rows():
         # Printed to one digit; the paper counts both sets of MNLI.
         assert np.mean(values) == pytest.approx(row["glue", "score"], abs=0.11)
     assert ("BERT base", 88.9) in [(r.system, r.value) for r in published_glue("mrpc")]
+
+
+def test_a_tasks_published_results_stand_in_a_table():
+    metrics, rows = published_table("mnli", "test")
+    assert metrics == ("matched_accuracy", "mismatched_accuracy")
+    assert ("BERT large", 86.7, 85.9) in rows and len(rows) == 5
+    metrics, rows = published_table("mrpc", "dev")
+    assert dict(zip(metrics, rows[-1][1:], strict=True)) == {"accuracy": 84.07, "f1": 88.85}
+    assert published_table("ax", "dev") == ((), [])
