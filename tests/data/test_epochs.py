@@ -32,6 +32,7 @@ def test_each_epoch_holds_all_of_its_rows_once_in_an_order_of_its_own():
         assert sorted(part) == [100 * epoch + k for k in range(5 + epoch)]
     orders = {tuple(np.array(EpochStream(made).rows(seed, 0, 5))) for seed in range(20)}
     assert len(orders) > 10
+    assert [row - 300 for row in EpochStream(made).rows(0, 18, 5)] != parts[0]
     assert EpochStream(made, 1).rows(0, 0, 18) != EpochStream(made, 2).rows(0, 0, 18)
 
 

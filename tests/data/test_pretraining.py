@@ -19,6 +19,7 @@ from jaxformers.data import (
     split_sentences,
 )
 from jaxformers.data.next_sentence import sentence_pairs
+from jaxformers.data.sentence_chunks import packed_chunks
 from jaxformers.errors import ConfigError
 
 STORE = random_documents(60)
@@ -64,6 +65,15 @@ def test_the_second_phase_begins_at_its_step_and_the_last_never_ends():
     lengths = [plan.batch(STORE, 0, step)["input_ids"].shape[1] for step in (0, 19, 20, 500)]
     assert lengths == [32, 32, 64, 64]
     assert [plan.rows(0, step) for step in (19, 20)] == [8, 4]
+
+
+def test_a_phase_begins_with_its_own_first_rows_however_long_the_one_before():
+    first = []
+    for steps in (3, 20):
+        phases = Phase(32, 8, 5, steps=steps), Phase(64, 4, 10)
+        plan = Pretraining(phases, next_sentence=False).plan(STORE)
+        first.append(unmasked(plan.batch(STORE, 0, steps)))
+    assert np.array_equal(*first)
 
 
 def test_a_later_start_gives_the_batches_of_the_uninterrupted_run(config):
@@ -186,12 +196,21 @@ def test_packed_rows_hold_whole_chunks_of_one_document_each():
 
 
 def test_an_epoch_of_packed_rows_holds_every_token_once_and_is_dense():
-    store = numbered_documents(*np.random.default_rng(0).integers(1, 12, (50, 20)).tolist())
+    sizes = np.random.default_rng(0).integers(1, 12, (50, 20)).tolist()
+    store = numbered_documents(*sizes, [3, 200, 4], [500])
     plan = Pretraining((Phase(64, 1, 10),), next_sentence=False).plan(store)
     rows = round(plan.steps_per_epoch)
     ids = np.concatenate([unmasked(plan.batch(store, 0, step)).ravel() for step in range(rows)])
     assert sorted(ids[ids >= FIRST]) == list(range(FIRST, store.vocab_size))
     assert plan.fill > 0.85
+
+
+def test_no_epoch_cuts_chunks_like_another():
+    cuts = {
+        tuple(np.sort(packed_chunks(STORE.sentences, STORE.documents, 64, 0.0, 1, epoch).starts))
+        for epoch in range(5)
+    }
+    assert len(cuts) == 5
 
 
 def test_unusable_configurations_are_refused():
