@@ -14,6 +14,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from jaxformers import layers as layers
     from jaxformers import sharding as sharding
+    from jaxformers.api import answer as answer
+    from jaxformers.api import classify as classify
+    from jaxformers.api import embed as embed
+    from jaxformers.api import fill_mask as fill_mask
     from jaxformers.api import from_pretrained as from_pretrained
     from jaxformers.api import load_text as load_text
     from jaxformers.api import save_pretrained as save_pretrained
@@ -39,7 +43,11 @@ _NAMES = {
     "Experiment": "training",
     "Transformer": "models",
     "TransformerConfig": "models",
+    "answer": "api",
     "beam_search": "decoding",
+    "classify": "api",
+    "embed": "api",
+    "fill_mask": "api",
     "from_pretrained": "api",
     "greedy": "decoding",
     "load_text": "api",

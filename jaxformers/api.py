@@ -3,27 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
 from jaxformers.pretrained import load_pretrained, save_pretrained
+from jaxformers.pretrained.hub import resolve
+from jaxformers.pretrained.pooling import MODES, Pooling, read_pooling
+from jaxformers.tasks import embedding, text_use
+from jaxformers.tasks.fill_mask import fill_mask as filled
+from jaxformers.tasks.span_answers import Answer
 from jaxformers.tasks.translation import Search
 from jaxformers.tasks.translation_evaluation import translate as translate_texts
 from jaxformers.text import Tokenizer, load_tokenizer
 from jaxformers.training.runs import is_run, load_run, tokenizer_folder
 
-__all__ = ["from_pretrained", "load_text", "save_pretrained", "translate"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "answer",
+    "classify",
+    "embed",
+    "fill_mask",
+    "from_pretrained",
+    "load_text",
+    "save_pretrained",
+    "translate",
+]
+
+Texts = str | Sequence[str]
 
 
 def from_pretrained(path: epath.PathLike, execution: Execution | None = None) -> tuple[Any, dict]:
     """The model and its variables from a published folder, a hub name, or a run of ours.
 
     Args:
-        path: a folder with `config.json` and `model.safetensors` (MarianMT, or our own format), a
-            run's folder (its final weights, or its newest good checkpoint), or "org/name".
+        path: a folder with `config.json` and `model.safetensors` (MarianMT, BERT, or our own
+            format), a run's folder (its final weights, or its newest good checkpoint), or
+            "org/name".
         execution: compute type and the like; the weights stay float32.
 
     Returns:
@@ -38,12 +60,12 @@ def from_pretrained(path: epath.PathLike, execution: Execution | None = None) ->
 
 
 def load_text(path: epath.PathLike) -> Tokenizer:
-    """The tokenizer that belongs to a published folder or a run."""
-    return load_tokenizer(tokenizer_folder(path) if is_run(path) else path)
+    """The tokenizer that belongs to a published folder, a hub's name, or a run."""
+    return load_tokenizer(tokenizer_folder(path) if is_run(path) else resolve(path))
 
 
 def translate(
-    run_or_path: epath.PathLike, sentences: Sequence[str], *, beams: int = 4, alpha: float = 0.6
+    run_or_path: epath.PathLike, sentences: Texts, *, beams: int = 4, alpha: float = 0.6
 ) -> list[str]:
     """Translations of `sentences` by a run of ours or a published folder, in their order.
 
@@ -55,13 +77,154 @@ def translate(
 
     Raises:
         DataError: a sentence with more tokens than the model has positions.
+        WeightsError: a model that does not translate.
     """
-    if isinstance(sentences, str):
-        sentences = [sentences]
-    model, variables, tokenizer = _loaded(str(run_or_path))
-    return translate_texts(model, variables, tokenizer, sentences, Search(beams, alpha))
+    return translate_texts(
+        *_loaded("translate", run_or_path), _listed(sentences), Search(beams, alpha)
+    )
+
+
+def fill_mask(
+    run_or_path: epath.PathLike, texts: Texts, *, top: int = 5
+) -> list[list[list[tuple[str, float]]]]:
+    """The likeliest words for each "[MASK]" in `texts`.
+
+    Args:
+        run_or_path: a pre-trained BERT, as for `from_pretrained`; kept loaded for the next call.
+        texts: with any number of [MASK] each.
+        top: how many words for a place.
+
+    Returns:
+        For each text, for each of its [MASK], (token, probability), the best first. A token that
+        goes on with a word begins with "##".
+
+    Raises:
+        DataError: a text with more tokens than the model has positions.
+        WeightsError: a model without a masked-word head.
+    """
+    if top < 1:
+        raise ConfigError(f"top is {top}; it is at least 1")
+    return filled(*_loaded("fill_mask", run_or_path), _listed(texts), top=top)
+
+
+def classify(
+    run_or_path: epath.PathLike,
+    texts_or_pairs: str | Sequence[str | tuple[str, str]],
+    *,
+    truncate: bool = False,
+) -> list[tuple[str, float]]:
+    """The likeliest class of each text or pair of texts, and its probability.
+
+    Args:
+        run_or_path: a BERT with a classifier, as for `from_pretrained`; kept loaded for the next
+            call.
+        texts_or_pairs: texts, or (text, second text).
+        truncate: whether what is longer than the model's positions is cut, the longer text of a
+            pair first.
+
+    Returns:
+        (label, probability) of each; of a regression ("score", number).
+
+    Raises:
+        DataError: a text with more tokens than the model has positions, unless `truncate`.
+        WeightsError: a model without a classifier.
+    """
+    loaded = _loaded("classify", run_or_path)
+    return text_use.classify(*loaded, _listed(texts_or_pairs), truncate=truncate)
+
+
+def answer(
+    run_or_path: epath.PathLike,
+    questions: Texts,
+    contexts: Texts,
+    *,
+    longest: int = 30,
+    null_threshold: float | None = None,
+) -> list[Answer]:
+    """The answer to each question as a span of its context.
+
+    Args:
+        run_or_path: a BERT that was trained to answer, as for `from_pretrained`; kept loaded for
+            the next call.
+        questions: one for each context.
+        contexts: of any length; a single text is the context of all questions.
+        longest: most pieces of an answer.
+        null_threshold: "no answer" (an empty text) where its score exceeds the best span's by more
+            than this, for models trained on SQuAD 2.0; None: always a span.
+
+    Returns:
+        (text, score, start, end) of each: the sum of two logits, and the span in characters.
+
+    Raises:
+        DataError: another number of questions than of contexts.
+        WeightsError: a model without a head for answers.
+    """
+    if longest < 1:
+        raise ConfigError(f"longest is {longest}; it is at least 1")
+    loaded, questions = _loaded("answer", run_or_path), _listed(questions)
+    contexts = [contexts] * len(questions) if isinstance(contexts, str) else _listed(contexts)
+    options = dict(longest=longest, null_threshold=null_threshold)
+    return text_use.answer(*loaded, questions, contexts, **options)
+
+
+def embed(
+    run_or_path: epath.PathLike,
+    texts: Texts,
+    *,
+    pooling: str | None = None,
+    normalize: bool | None = None,
+) -> np.ndarray:
+    """A vector for each text, float32 `[n, D]`, in their order.
+
+    Args:
+        run_or_path: any BERT, as for `from_pretrained`; kept loaded for the next call.
+        texts: a longer one than the folder's `max_seq_length`, or than the model's positions, is
+            cut at its end, as sentence-transformers does.
+        pooling: "mean", "cls", "max" or "mean_sqrt_len"; None: as the folder's files say (those of
+            sentence-transformers), else the mean over all tokens.
+        normalize: whether vectors get length 1; None: as the folder's files say, else not.
+
+    Raises:
+        ConfigError: an unknown pooling.
+        WeightsError: a model that is no BERT, or a part of the folder that is not supported.
+    """
+    loaded, how = _loaded("embed", run_or_path), _pooling(str(run_or_path))
+    if pooling is not None:
+        if pooling not in MODES.values():
+            raise ConfigError(f"no pooling {pooling!r}: choose {', '.join(MODES.values())}")
+        how = replace(how, modes=(pooling,))
+    if normalize is not None:
+        how = replace(how, normalize=normalize)
+    return embedding.embed(*loaded, _listed(texts), how)
+
+
+def _listed(texts: Any) -> list:
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str | tuple | list):
+            raise DataError(f"text {number} is {text!r}, not a text")
+    return texts
+
+
+def _loaded(use: str, path: epath.PathLike) -> tuple[Any, dict, Tokenizer]:
+    """Model, variables and tokenizer, for a use that they are fit for."""
+    model, variables = _model(str(path))
+    text_use.check_head(use, model, path)
+    tokenizer = _tokenizer(str(path))
+    text_use.check_tokenizer(use, model, tokenizer, path)
+    return model, variables, tokenizer
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: str) -> tuple[Any, dict, Tokenizer]:
-    return (*from_pretrained(path), load_text(path))
+def _model(path: str) -> tuple[Any, dict]:
+    return from_pretrained(path)
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(path: str) -> Tokenizer:
+    return load_text(path)
+
+
+@lru_cache(maxsize=2)
+def _pooling(path: str) -> Pooling:
+    return Pooling() if is_run(path) else read_pooling(resolve(path))

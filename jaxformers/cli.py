@@ -1,8 +1,8 @@
 """The `jaxformers` command: parse, call, print.
 
-Each verb is a row of `VERBS` and a function in `cli_verbs`. Nothing heavy is imported before a verb
-is known to be right, so that `--help` and a mistyped verb are answered at once. A user's mistake
-is one line on standard error and exit status 2.
+Each verb is a row of `cli_table.VERBS` and a function in `cli_verbs` or `cli_text`. Nothing heavy
+is imported before a verb is known to be right, so that `--help` and a mistyped verb are answered at
+once. A user's mistake is one line on standard error and exit status 2.
 """
 
 from __future__ import annotations
@@ -13,145 +13,10 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from jaxformers import __version__, cli_verbs
+from jaxformers import __version__, cli_text, cli_verbs
+from jaxformers.cli_table import VERBS
 from jaxformers.errors import ConfigError, UserError, did_you_mean
-
-Option = tuple[str, dict]
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A verb: what it takes and what its help says."""
-
-    summary: str
-    positionals: tuple[str, ...]
-    text: str
-    options: tuple[Option, ...] = ()
-    fields: bool = False
-    """Whether any field of the experiment may be given too."""
-
-
-def _int(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an int") from None
-
-
-def _float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a float") from None
-
-
-FOLDER = ("--folder", dict(metavar="FOLDER", help="the run's folder (default: runs/<its name>)"))
-REHEARSE = ("--rehearse", dict(action="store_true", help="the same run shrunk to seconds"))
-PROCESSES = (
-    "--processes",
-    dict(metavar="N", type=_int, default=1, help="as a pod of N processes on this machine"),
-)
-CODE = ("--file", dict(metavar="FILE", help="the experiment file, if the run uses its classes"))
-
-VERBS: dict[str, Verb] = {
-    "train": Verb(
-        "train what an experiment file describes, or go on where it stopped",
-        ("FILE",),
-        """Trains the experiment that FILE's experiment() returns. The run's folder holds all of
-it; the same command again resumes from its newest good checkpoint. Ctrl-C or SIGTERM
-saves and stops; a second one stops at once.
-
-Any field of the experiment may be given by its path: train FILE --help lists them.
-
-examples:
-  jaxformers train experiments/translation/demo.py
-  jaxformers train experiments/translation/demo.py --steps 200 --task.model.width 64
-  jaxformers train experiments/translation/wmt14_en_de_base.py --rehearse --processes 2
-  jaxformers train my.py --folder gs://bucket/runs/my --mesh.fsdp 4 --schedule cosine""",
-        (FOLDER, REHEARSE, PROCESSES),
-        fields=True,
-    ),
-    "evaluate": Verb(
-        "judge finished runs on their test set",
-        ("RUN...",),
-        """Evaluates the final weights of one run or several, and sets the results side by side.
-Fields of the experiment may be changed, such as the data or the search.
-
-examples:
-  jaxformers evaluate runs/demo
-  jaxformers evaluate runs/base runs/big --task.search.beams 1""",
-        (CODE,),
-        fields=True,
-    ),
-    "translate": Verb(
-        "translate standard input, line by line",
-        ("RUN",),
-        """Translates standard input to standard output: one line out for each line in, empty lines
-kept. RUN is a run's folder or one with published weights. Lines are answered as they
-come, so it works in a pipe and by hand.
-
-examples:
-  echo "Click the button." | jaxformers translate runs/demo
-  jaxformers translate runs/demo --beams 1 < english.txt > german.txt""",
-        (
-            ("--beams", dict(metavar="N", type=_int, default=4, help="beam width (1: greedy)")),
-            ("--alpha", dict(metavar="A", type=_float, default=0.6, help="length penalty")),
-            ("--batch", dict(metavar="N", type=_int, default=32, help="lines translated at once")),
-            CODE,
-        ),
-    ),
-    "prepare": Verb(
-        "prepare a public data set",
-        ("NAME",),
-        """Downloads and prepares a public TFDS data set into a folder or bucket path, where the
-network allows. Training then reads it without TensorFlow.
-
-example:
-  jaxformers prepare wmt14_translate/de-en --data-dir ~/data""",
-        (("--data-dir", dict(metavar="DIR", required=True, help="where it is put")),),
-    ),
-    "convert": Verb(
-        "write a run, or published weights, as a folder of weights",
-        ("SOURCE", "TARGET"),
-        """Reads SOURCE, a run's folder, a published folder or a hub name, and writes the folder
-TARGET: config.json, model.safetensors and the tokenizer's files, as MarianMT where that
-expresses the model exactly, else in our own format.
-
-example:
-  jaxformers convert runs/demo demo-marian""",
-        (CODE,),
-    ),
-    "describe": Verb(
-        "the network, its parameters and where they lie",
-        ("FILE_OR_RUN",),
-        """Prints the network as a tree, and every parameter's shape, type, axes and bytes on each
-device of the experiment's mesh, without allocating any of it.
-
-examples:
-  jaxformers describe experiments/translation/wmt14_en_de_big.py
-  jaxformers describe runs/demo --mesh.tensor 2""",
-        (
-            ("--devices", dict(metavar="N", type=_int, help="as on N devices (default: these)")),
-            CODE,
-        ),
-        fields=True,
-    ),
-    "check": Verb(
-        "after changing a model: does it still shard, train and match?",
-        ("FILE",),
-        """Answers in a minute, a line for each part, on eight emulated devices: every parameter
-has its sharding row and divides, the model gives the numbers of its golden file, it trains
-the same on meshes as on one device, and every collective of its step is explained. The
-exit status is 1 when a part fails.
-
-example:
-  jaxformers check experiments/translation/demo.py""",
-        (("--update", dict(action="store_true", help="write the golden file anew")),),
-        fields=True,
-    ),
-}
 
 HELP = """usage: jaxformers VERB ...
 
@@ -234,7 +99,9 @@ def _run_verb(name: str, rest: list[str]) -> int:
         if not verb.fields or rest[0] in ("-h", "--help"):
             return 0
     args, fields = _parse(name, rest)
-    return getattr(cli_verbs, name)(args, fields) or 0
+    function = name.replace("-", "_")
+    room = cli_text if hasattr(cli_text, function) else cli_verbs
+    return getattr(room, function)(args, fields) or 0
 
 
 def _overview() -> str:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import select
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.errors import ConfigError
 
 if TYPE_CHECKING:
     from jaxformers.training.experiment import Experiment
@@ -106,7 +104,7 @@ def _loaded(path: str) -> Experiment:
     return read_experiment(path) if is_run(path) else load_experiment(path)
 
 
-def _load_code(args: argparse.Namespace) -> None:
+def load_code(args: argparse.Namespace) -> None:
     """Loads the experiment file whose classes a run names, when one was given."""
     if args.file:
         from jaxformers.training.config import load_module
@@ -116,97 +114,11 @@ def _load_code(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace, fields: list[str]) -> None:
     """Evaluates runs and prints their metrics."""
-    _load_code(args)
+    load_code(args)
     from jaxformers.training.evaluate import evaluate as judge
 
     for name, value in judge(args.run, fields).items():
         print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
-
-
-def translate(args: argparse.Namespace, fields: list[str]) -> None:
-    """Translates standard input to standard output."""
-    for option in ("beams", "batch"):
-        if getattr(args, option) < 1:
-            raise ConfigError(f"--{option}: {getattr(args, option)} is not at least 1")
-    translated, number = _translator(args), 0
-    for lines in line_batches(sys.stdin.fileno(), args.batch):
-        for out in _translated(translated, lines, number):
-            sys.stdout.buffer.write(f"{out}\n".encode())
-        sys.stdout.buffer.flush()
-        number += len(lines)
-
-
-Translate = Callable[[list[str]], list[str]]
-
-
-def _translator(args: argparse.Namespace) -> Translate:
-    _load_code(args)
-    from jaxformers.api import translate as translated
-
-    search = dict(beams=args.beams, alpha=args.alpha)
-    translated(args.run, [], **search)  # what is wrong with RUN is said before a line is read
-    return lambda lines: translated(args.run, lines, **search)
-
-
-def _translated(translated: Translate, lines: list[str], before: int) -> Iterator[str]:
-    """Translations of `lines`; when one cannot be translated, of those before it."""
-    try:
-        yield from translated(lines)
-    except DataError:
-        for number, line in enumerate(lines, before + 1):
-            try:
-                yield from translated([line])
-            except DataError as error:
-                sys.stdout.buffer.flush()
-                fault = str(error).removeprefix("line 1 ")
-                raise DataError(f"standard input, line {number} {fault}") from error
-
-
-def line_batches(source: int, size: int) -> Iterator[list[str]]:
-    """Lines of a file descriptor, at most `size` at a time, given on as soon as there are any.
-
-    Raises:
-        DataError: a line that is not UTF-8, by its number, after the lines before it.
-    """
-    number = 0
-    for block in _blocks(source, size):
-        for start in range(0, len(block), size):
-            lines, fault = _decoded(block[start : start + size], number)
-            number += len(lines)
-            if lines:
-                yield lines
-            if fault:
-                raise fault
-
-
-def _decoded(raw: list[bytes], number: int) -> tuple[list[str], DataError | None]:
-    lines: list[str] = []
-    for line in raw:
-        try:
-            lines.append(line.rstrip(b"\r").decode())
-        except UnicodeDecodeError as error:
-            return lines, DataError(
-                f"standard input, line {number + len(lines) + 1}: not UTF-8 (byte "
-                f"0x{line[error.start]:02x} at position {error.start + 1}); convert it first, "
-                "for example with iconv"
-            )
-    return lines, None
-
-
-def _blocks(source: int, size: int) -> Iterator[list[bytes]]:
-    """Whole lines: all that can be read at once, up to `size` of them or a little more."""
-    rest, ended = b"", False
-    while not ended:
-        data = more = os.read(source, 1 << 16)
-        while more and data.count(b"\n") < size and select.select([source], [], [], 0.01)[0]:
-            more = os.read(source, 1 << 16)
-            data += more
-        ended = not more
-        *lines, rest = (rest + data).split(b"\n")
-        if lines:
-            yield lines
-    if rest:
-        yield [rest]
 
 
 def prepare(args: argparse.Namespace, fields: list[str]) -> None:
@@ -218,7 +130,7 @@ def prepare(args: argparse.Namespace, fields: list[str]) -> None:
 
 def convert(args: argparse.Namespace, fields: list[str]) -> None:
     """Reads weights in any format we know and writes the published one."""
-    _load_code(args)
+    load_code(args)
     from jaxformers.api import from_pretrained, save_pretrained
     from jaxformers.pretrained import resolve
     from jaxformers.training.runs import is_run, tokenizer_folder
@@ -232,7 +144,7 @@ def convert(args: argparse.Namespace, fields: list[str]) -> None:
 
 def describe(args: argparse.Namespace, fields: list[str]) -> None:
     """Prints the network and its parameters."""
-    _load_code(args)
+    load_code(args)
     from jaxformers.training.describe import describe as described
 
     print(described(_experiment(args, args.file_or_run, fields), args.devices))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxformers import cli, cli_verbs
+from jaxformers import api, cli, cli_text, cli_verbs
 from jaxformers.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,7 +188,7 @@ def batches_of(pipe, text: bytes, size: int) -> list[list[str]]:
     read, write = pipe
     os.write(write, text)
     os.close(write)
-    return list(cli_verbs.line_batches(read, size))
+    return list(cli_text.line_batches(read, size))
 
 
 def test_lines_come_in_batches_with_empty_ones_and_a_last_one_without_newline(pipe):
@@ -212,7 +212,7 @@ def test_more_lines_than_a_pipe_holds_all_arrive_in_order(pipe):
         os.close(write)
 
     threading.Thread(target=feed).start()
-    found = list(cli_verbs.line_batches(read, 64))
+    found = list(cli_text.line_batches(read, 64))
     assert [line for batch in found for line in batch] == wanted
     assert max(map(len, found)) <= 64
 
@@ -221,7 +221,7 @@ def test_invalid_utf8_is_named_by_its_line_after_the_lines_before_it(pipe):
     read, write = pipe
     os.write(write, b"a\nb\nok \xff\nc\n")
     os.close(write)
-    lines = cli_verbs.line_batches(read, 32)
+    lines = cli_text.line_batches(read, 32)
     assert next(lines) == ["a", "b"]
     with pytest.raises(DataError, match=r"line 3: not UTF-8 \(byte 0xff at position 4\)"):
         next(lines)
@@ -229,7 +229,7 @@ def test_invalid_utf8_is_named_by_its_line_after_the_lines_before_it(pipe):
 
 def test_a_line_is_given_on_while_its_writer_waits_for_the_answer(pipe):
     read, write = pipe
-    lines = cli_verbs.line_batches(read, 32)
+    lines = cli_text.line_batches(read, 32)
     for text in ("first", "second"):
         os.write(write, f"{text}\n".encode())
         began = time.monotonic()
@@ -248,7 +248,7 @@ def translate_all(monkeypatch, pipe, text: bytes) -> int:
     read, write = pipe
     os.write(write, text)
     os.close(write)
-    monkeypatch.setattr(cli_verbs, "_translator", lambda args: reversed_unless_long)
+    monkeypatch.setattr(api, "translate", lambda run, lines, **_: reversed_unless_long(lines))
     monkeypatch.setattr(sys, "stdin", os.fdopen(os.dup(read)))
     return cli.main(["translate", "runs/x"])
 

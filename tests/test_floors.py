@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("models", "decoding", "text", "pretrained", "data", "evaluation", "interpret"),
     ("tasks",),
     ("training", "planning"),
-    ("cli", "cli_verbs", "api", "__init__", "__main__"),
+    ("cli", "cli_table", "cli_text", "cli_verbs", "api", "__init__", "__main__"),
 )
 ORDERED = FLOORS[3]
 HEAVY = {"torch", "tensorflow", "transformers"}

@@ -1,0 +1,233 @@
+"""The verbs of the `jaxformers` command: what each takes, and what its help says.
+
+Each is a function of that name in `cli_verbs`, or in `cli_text` where it reads standard input.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+Option = tuple[str, dict]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: what it takes and what its help says."""
+
+    summary: str
+    positionals: tuple[str, ...]
+    text: str
+    options: tuple[Option, ...] = ()
+    fields: bool = False
+    """Whether any field of the experiment may be given too."""
+
+
+def _int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an int") from None
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a float") from None
+
+
+FOLDER = ("--folder", dict(metavar="FOLDER", help="the run's folder (default: runs/<its name>)"))
+REHEARSE = ("--rehearse", dict(action="store_true", help="the same run shrunk to seconds"))
+PROCESSES = (
+    "--processes",
+    dict(metavar="N", type=_int, default=1, help="as a pod of N processes on this machine"),
+)
+CODE = ("--file", dict(metavar="FILE", help="the experiment file, if the run uses its classes"))
+LINES: tuple[Option, ...] = (
+    ("--batch", dict(metavar="N", type=_int, default=32, help="lines computed at once")),
+    CODE,
+)
+
+VERBS: dict[str, Verb] = {
+    "train": Verb(
+        "train what an experiment file describes, or go on where it stopped",
+        ("FILE",),
+        """Trains the experiment that FILE's experiment() returns. The run's folder holds all of
+it; the same command again resumes from its newest good checkpoint. Ctrl-C or SIGTERM
+saves and stops; a second one stops at once.
+
+Any field of the experiment may be given by its path: train FILE --help lists them.
+
+examples:
+  jaxformers train experiments/translation/demo.py
+  jaxformers train experiments/translation/demo.py --steps 200 --task.model.width 64
+  jaxformers train experiments/translation/wmt14_en_de_base.py --rehearse --processes 2
+  jaxformers train my.py --folder gs://bucket/runs/my --mesh.fsdp 4 --schedule cosine""",
+        (FOLDER, REHEARSE, PROCESSES),
+        fields=True,
+    ),
+    "evaluate": Verb(
+        "judge finished runs on their test set",
+        ("RUN...",),
+        """Evaluates the final weights of one run or several, and sets the results side by side.
+Fields of the experiment may be changed, such as the data or the search.
+
+examples:
+  jaxformers evaluate runs/demo
+  jaxformers evaluate runs/base runs/big --task.search.beams 1""",
+        (CODE,),
+        fields=True,
+    ),
+    "translate": Verb(
+        "translate standard input, line by line",
+        ("RUN",),
+        """Translates standard input to standard output: one line out for each line in, empty lines
+kept. RUN is a run's folder or one with published weights. Lines are answered as they
+come, so it works in a pipe and by hand.
+
+examples:
+  echo "Click the button." | jaxformers translate runs/demo
+  jaxformers translate runs/demo --beams 1 < english.txt > german.txt""",
+        (
+            ("--beams", dict(metavar="N", type=_int, default=4, help="beam width (1: greedy)")),
+            ("--alpha", dict(metavar="A", type=_float, default=0.6, help="length penalty")),
+            *LINES,
+        ),
+    ),
+    "fill-mask": Verb(
+        "words for every [MASK] in standard input",
+        ("RUN",),
+        """Reads texts from standard input, a line each, with any number of [MASK] in them. For each
+line it prints the likeliest words of each place with their probabilities, places
+divided by tabs; a word that begins with ## goes on with the word before it. RUN is a run's
+folder, one with published weights, or a hub's name.
+
+examples:
+  echo "The economy is [MASK]." | jaxformers fill-mask runs/bert
+  jaxformers fill-mask google-bert/bert-base-uncased --top 1 < texts.txt""",
+        (
+            ("--top", dict(metavar="N", type=_int, default=5, help="words for each place")),
+            *LINES,
+        ),
+    ),
+    "classify": Verb(
+        "the class of every line of standard input",
+        ("RUN",),
+        """Reads texts from standard input, a line each, or pairs of texts with a tab between them.
+For each it prints the likeliest class, a tab, and its probability; of a regression the word
+score and the number. RUN is a run's folder, one with published weights, or a hub's name.
+
+examples:
+  echo "A charming film." | jaxformers classify runs/movies
+  jaxformers classify runs/mnli < premises_and_hypotheses.tsv > classes.tsv""",
+        (
+            ("--truncate", dict(action="store_true", help="cut what is too long for the model")),
+            *LINES,
+        ),
+    ),
+    "answer": Verb(
+        "answer questions in standard input from their contexts",
+        ("RUN",),
+        """Reads a question, a tab and its context from each line of standard input. For each it
+prints the answer, its score, and where it begins and ends in the context (in characters,
+from 0), with tabs between them. RUN is a run's folder, one with published weights, or a
+hub's name.
+
+examples:
+  printf "Who left?\\tThe baker left at noon.\\n" | jaxformers answer runs/squad
+  jaxformers answer runs/squad2 --null-threshold 0 < questions.tsv > answers.tsv""",
+        (
+            (
+                "--longest",
+                dict(metavar="N", type=_int, default=30, help="most pieces of an answer"),
+            ),
+            (
+                "--null-threshold",
+                dict(
+                    metavar="X",
+                    type=_float,
+                    help="no answer where its score is higher by more than X (SQuAD 2.0)",
+                ),
+            ),
+            *LINES,
+        ),
+    ),
+    "embed": Verb(
+        "a vector for every line of standard input",
+        ("RUN",),
+        """Prints for each line of standard input a vector, its numbers divided by tabs, or writes
+all vectors as a NumPy array [lines, width]. Folders of sentence-transformers say how
+tokens become one vector; otherwise it is their mean. A text that is too long is cut. RUN
+is a run's folder, one with published weights, or a hub's name.
+
+examples:
+  echo "A charming film." | jaxformers embed sentence-transformers/all-MiniLM-L6-v2
+  jaxformers embed runs/bert --normalize --output vectors.npy < texts.txt""",
+        (
+            ("--output", dict(metavar="FILE.npy", help="write an array there instead")),
+            (
+                "--pooling",
+                dict(
+                    metavar="MODE",
+                    choices=("mean", "cls", "max", "mean_sqrt_len"),
+                    help="mean, cls, max or mean_sqrt_len (default: as RUN's files say)",
+                ),
+            ),
+            (
+                "--normalize",
+                dict(action="store_true", default=None, help="bring vectors to length 1"),
+            ),
+            *LINES,
+        ),
+    ),
+    "prepare": Verb(
+        "prepare a public data set",
+        ("NAME",),
+        """Downloads and prepares a public TFDS data set into a folder or bucket path, where the
+network allows. Training then reads it without TensorFlow.
+
+example:
+  jaxformers prepare wmt14_translate/de-en --data-dir ~/data""",
+        (("--data-dir", dict(metavar="DIR", required=True, help="where it is put")),),
+    ),
+    "convert": Verb(
+        "write a run, or published weights, as a folder of weights",
+        ("SOURCE", "TARGET"),
+        """Reads SOURCE, a run's folder, a published folder or a hub name, and writes the folder
+TARGET: config.json, model.safetensors and the tokenizer's files, as MarianMT where that
+expresses the model exactly, else in our own format.
+
+example:
+  jaxformers convert runs/demo demo-marian""",
+        (CODE,),
+    ),
+    "describe": Verb(
+        "the network, its parameters and where they lie",
+        ("FILE_OR_RUN",),
+        """Prints the network as a tree, and every parameter's shape, type, axes and bytes on each
+device of the experiment's mesh, without allocating any of it.
+
+examples:
+  jaxformers describe experiments/translation/wmt14_en_de_big.py
+  jaxformers describe runs/demo --mesh.tensor 2""",
+        (
+            ("--devices", dict(metavar="N", type=_int, help="as on N devices (default: these)")),
+            CODE,
+        ),
+        fields=True,
+    ),
+    "check": Verb(
+        "after changing a model: does it still shard, train and match?",
+        ("FILE",),
+        """Answers in a minute, a line for each part, on eight emulated devices: every parameter
+has its sharding row and divides, the model gives the numbers of its golden file, it trains
+the same on meshes as on one device, and every collective of its step is explained. The
+exit status is 1 when a part fails.
+
+example:
+  jaxformers check experiments/translation/demo.py""",
+        (("--update", dict(action="store_true", help="write the golden file anew")),),
+        fields=True,
+    ),
+}
