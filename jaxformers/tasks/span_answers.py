@@ -20,6 +20,7 @@ import numpy as np
 from jaxformers.data.questions import Question, Questions
 from jaxformers.data.rows import every_row
 from jaxformers.data.windows import Windows, WindowSize
+from jaxformers.decoding.batching import length_step
 from jaxformers.errors import DataError
 from jaxformers.sharding import batch_multiple, constrain
 
@@ -103,18 +104,23 @@ def default_size(max_length: int) -> WindowSize:
 
 
 def window_logits(model: Any, variables: Any, windows: Windows, rows: int) -> np.ndarray:
-    """Start and end logits of every window, float32 `[W, 2, L]`, `rows` of them at once."""
-    run = _program(model)
+    """Start and end logits of every window, float32 `[W, 2, L]`, `rows` of them at once.
+
+    What all windows leave empty is not read, and has logits of 0.
+    """
+    run, full = _program(model), windows.size.length
     rows = -(-rows // batch_multiple()) * batch_multiple()
+    used = length_step(int((windows.begin + windows.count).max()) + 1, full)
     found = [
-        np.asarray(jax.device_get(run(variables, _inputs(batch))))[:real]
+        np.asarray(jax.device_get(run(variables, _inputs(batch, used))))[:real]
         for batch, real in every_row(windows, rows)
     ]
-    return np.concatenate(found)
+    return np.pad(np.concatenate(found), ((0, 0), (0, 0), (0, full - used)))
 
 
-def _inputs(batch: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
-    return tuple(batch[name] for name in ("input_ids", "token_type_ids", "attention_mask"))
+def _inputs(batch: dict[str, np.ndarray], length: int) -> tuple[np.ndarray, ...]:
+    names = ("input_ids", "token_type_ids", "attention_mask")
+    return tuple(batch[name][:, :length] for name in names)
 
 
 @lru_cache(maxsize=4)

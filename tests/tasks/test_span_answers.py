@@ -1,6 +1,7 @@
 """From logits to text: the best spans, the windows that count, and "no answer"."""
 
 import math
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxformers.data.questions import Question, Questions
+from jaxformers.data.squad import SquadJson
 from jaxformers.data.windows import Windows, WindowSize
 from jaxformers.errors import DataError
 from jaxformers.tasks import span_answers
@@ -22,6 +24,7 @@ from span_items import items
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij", *(f"##{c}" for c in "xyz")]
 LETTERS = WordPiece(PIECES)
+REAL = os.environ.get("SQUAD_JSON")
 
 
 SIZE = WindowSize(12, 3, 2)
@@ -35,6 +38,14 @@ def windows_of(*contexts, question="a b", size=SIZE):
 def random_logits(windows, seed=0):
     shape = (len(windows), 2, windows.size.length)
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def oracle(windows):
+    """Logits that point at the right places, and at [CLS] where a window holds no answer."""
+    logits = np.zeros((len(windows), 2, windows.size.length), np.float32)
+    rows = np.arange(len(windows))
+    logits[rows, 0, windows.labels[:, 0]] = logits[rows, 1, windows.labels[:, 1]] = 10.0
+    return logits
 
 
 def allowed_spans(windows, logits, q, longest):
@@ -144,10 +155,7 @@ def test_oracle_logits_give_every_recoverable_answer_as_it_stands(lowercase):
     texts = [text for q in questions for text in (q.context, q.question)]
     tokenizer = WordPiece.train(texts, 260 if lowercase else 300, lowercase)
     windows = Windows(questions, tokenizer, WindowSize(64, 16, 16), training=False)
-    logits = np.zeros((len(windows), 2, 64), np.float32)
-    rows = np.arange(len(windows))
-    logits[rows, 0, windows.labels[:, 0]] = logits[rows, 1, windows.labels[:, 1]] = 10.0
-    found = [best[0].text for best in best_answers(windows, logits)]
+    found = [best[0].text for best in best_answers(windows, oracle(windows))]
     right = np.array([f == q.answers[0].strip() for f, q in zip(found, questions, strict=True)])
     assert len(questions) == 500
     assert len(windows) > 2 * len(questions)
@@ -157,12 +165,28 @@ def test_oracle_logits_give_every_recoverable_answer_as_it_stands(lowercase):
     assert (~right).sum() == (63 if lowercase else 70)
 
 
+@pytest.mark.skipif(not REAL, reason="set SQUAD_JSON to a file of SQuAD 1.1 or 2.0")
+def test_oracle_logits_give_every_recoverable_answer_of_a_real_file():
+    questions = SquadJson(REAL, mismatched="skip").open()
+    texts = dict.fromkeys(text for q in questions for text in (q.context, q.question))
+    windows = Windows(questions, WordPiece.train(texts, 8000), WindowSize(), training=False)
+    found = [best[0].text for best in best_answers(windows, oracle(windows))]
+    short = windows.spans[:, 1] - windows.spans[:, 0] < 30
+    wanted = np.flatnonzero(windows.exact & short)
+    assert [found[k] for k in wanted] == [questions[k].answers[0].strip() for k in wanted]
+    answerable = sum(not q.impossible for q in questions)
+    print(f"{len(wanted)} of {answerable} answers are spans of at most 30 pieces")
+    assert len(wanted) > 0.99 * answerable
+
+
 class Told:
     """A model that finds the piece `d` in a context, and [CLS] a little."""
 
-    config = SimpleNamespace(max_length=24)
+    def __init__(self, positions=24):
+        self.config, self.lengths = SimpleNamespace(max_length=positions), []
 
     def apply(self, variables, input_ids, token_type_ids, attention_mask):
+        self.lengths.append(input_ids.shape[1])
         wanted = (input_ids == 8) & (token_type_ids == 1) & (attention_mask == 1)
         first = (jnp.arange(input_ids.shape[1]) == 0)[None]
         logits = jnp.where(wanted, 10.0, jnp.where(first, 6.0, 0.0))
@@ -180,6 +204,13 @@ def test_answers_to_given_questions_come_with_text_score_and_place():
     assert unsure[2] == Answer("", 12.0, 0, 0)
     assert answer(Told(), {}, LETTERS, ["c"], ["a b"], null_threshold=12.0)[0].text
     assert answer(Told(), {}, LETTERS, [], []) == []
+
+
+def test_short_texts_are_read_at_their_own_length():
+    model = Told(512)
+    assert answer(model, {}, LETTERS, ["c"] * 2, ["a d", "d b"])[1] == Answer("d", 20.0, 0, 1)
+    assert answer(model, {}, LETTERS, ["c"], ["a " * 700 + "d"])[0] == Answer("d", 20.0, 1400, 1401)
+    assert model.lengths == [16, 384]
 
 
 def test_another_number_of_contexts_is_refused():
