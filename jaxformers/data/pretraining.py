@@ -69,8 +69,8 @@ class PretrainingPlan:
     """The examples of every step, a pure function of (seed, step); steps count over all phases.
 
     A phase is an endless stream of rows. Making the rows of an epoch takes some seconds for ten
-    million sentences, once an epoch, and as often at a late start as epochs went before; they
-    take 17 bytes a row (pairs), and two epochs are kept.
+    million sentences, once an epoch, and as often at a late start as epochs of that phase went
+    before; they take 17 bytes a row (pairs). Two epochs are kept, by every worker process.
 
     Attributes:
         shapes: name to (shape, type) of the arrays of a batch, for each phase.
