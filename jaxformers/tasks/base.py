@@ -68,6 +68,10 @@ class Task:
 
     unit: ClassVar[str] = "examples"
     """What a batch is counted in; the name of the metric is `<unit>`."""
+    verb: ClassVar[str] = ""
+    """The command that uses what was learned on standard input, such as `translate`."""
+    line: ClassVar[str] = ""
+    """What a person may try the verb on."""
 
     def module(self, execution: Execution) -> nn.Module:
         """The model."""

@@ -56,6 +56,8 @@ class MaskedLanguage(Task):
     """Learns to fill in masked words, and to tell whether one text follows another."""
 
     unit: ClassVar[str] = "tokens"
+    verb: ClassVar[str] = "fill-mask"
+    line: ClassVar[str] = "The economy is [MASK]."
 
     model: BertConfig
     data: DocumentsConfig

@@ -44,6 +44,8 @@ class SequenceClassification(JudgedByOutputs):
     """Learns to classify texts or pairs of texts, or to give each a number."""
 
     unit: ClassVar[str] = "examples"
+    verb: ClassVar[str] = "classify"
+    line: ClassVar[str] = "A charming film."
 
     model: BertConfig
     """Data that brings its own classes (GLUE, the bundled sentences) decides `labels` and

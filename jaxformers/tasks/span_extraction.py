@@ -38,6 +38,8 @@ class SpanExtraction(JudgedByOutputs):
     """Learns where in a context the answer to a question starts and ends."""
 
     unit: ClassVar[str] = "windows"
+    verb: ClassVar[str] = "answer"
+    line: ClassVar[str] = "Who left?\tThe baker left at noon."
 
     model: BertConfig
     data: QuestionsConfig

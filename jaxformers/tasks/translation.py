@@ -66,6 +66,8 @@ class Translation(Task):
     """Learns to translate sentence pairs."""
 
     unit: ClassVar[str] = "target tokens"
+    verb: ClassVar[str] = "translate"
+    line: ClassVar[str] = "Open the file."
 
     model: TransformerConfig
     data: PairsConfig

@@ -9,13 +9,11 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from jaxformers.tasks.base import Evaluation
-from jaxformers.training.report import CURVES, REPORT, spaced
-
-EXAMPLE = "Open the file."
+from jaxformers.tasks.base import Evaluation, Task
+from jaxformers.training.report import CURVES, REPORT, own_command, spaced
 
 
-def closing_lines(folder: epath.Path, found: Evaluation) -> Iterator[str]:
+def closing_lines(folder: epath.Path, found: Evaluation, task: Task) -> Iterator[str]:
     """The lines, twenty samples evenly spaced over all among them."""
     for name, value in found.metrics.items():
         yield f"{name}: {value:.4g}"
@@ -25,8 +23,8 @@ def closing_lines(folder: epath.Path, found: Evaluation) -> Iterator[str]:
         yield f"    reference: {reference}"
         yield f"    output:    {output}"
     yield f"report: {folder / REPORT}; picture of loss and learning rate: {folder / CURVES}"
-    if found.samples:
-        yield f"translate your own: echo {EXAMPLE!r} | {program()} translate {folder}"
+    if command := own_command(task, folder, program()):
+        yield f"{task.verb.replace('-', ' ')} your own: {command}"
 
 
 def program() -> str:

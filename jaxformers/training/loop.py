@@ -230,7 +230,7 @@ class _Run:
         self.result.evaluation = found
         if self.host == 0:
             report_run(self.folder, e, self.result)
-            for line in closing_lines(self.folder, found):
+            for line in closing_lines(self.folder, found, e.task):
                 self.log.message(line)
 
     def open_log(self) -> MetricsLog:

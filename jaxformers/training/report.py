@@ -22,6 +22,7 @@ from jaxformers.training.progress import duration
 from jaxformers.training.run_files import read_metrics, writing
 
 if TYPE_CHECKING:
+    from jaxformers.tasks.base import Task
     from jaxformers.training.experiment import Experiment
     from jaxformers.training.loop import RunResult
 
@@ -50,7 +51,20 @@ def report_run(folder: epath.Path, experiment: Experiment, result: RunResult) ->
     tables = _published(experiment, found, costs)
     samples = list(evaluation.samples) if evaluation else []
     notes = list(evaluation.notes) if evaluation else []
-    return write_report(folder, experiment.name, summary, tables, samples, notes=notes)
+    command = own_command(experiment.task, folder)
+    return write_report(
+        folder, experiment.name, summary, tables, samples, notes=notes, command=command
+    )
+
+
+def own_command(task: Task, folder: epath.Path, program: str = "jaxformers") -> str | None:
+    """The shell's line that uses a run on a text of one's own; None: its task has no verb."""
+    if not task.verb:
+        return None
+    lines = f"echo {task.line!r}"
+    if "\t" in task.line:
+        lines = f"printf {task.line + chr(10)!r}"  # which reads \t and \n
+    return f"{lines} | {program} {task.verb} {folder}"
 
 
 def write_report(
@@ -72,7 +86,7 @@ def write_report(
         tables: results beside published ones, and the like.
         samples: (input, reference, output); twenty of them, evenly spaced, are shown.
         notes: signatures and conditions that belong beside the numbers.
-        command: how to use the result; the `translate` command when None.
+        command: how to use the result, if there is a way.
 
     Raises:
         CheckpointError: the folder cannot be written, or holds no metrics.
@@ -81,7 +95,6 @@ def write_report(
     picture = io.BytesIO()
     FigureCanvasAgg(loss_figure(read_metrics(folder))).print_png(picture)
     _replace(folder / CURVES, picture.getvalue())
-    command = command or f'echo "Your own sentence." | jaxformers translate {folder}'
     parts = [
         f"# {escape(experiment_name)}",
         _table(("", ""), [(_words(key), value) for key, value in summary.items()]),
@@ -89,7 +102,7 @@ def write_report(
         f"![Loss and learning rate over the steps]({CURVES})",
         *(_section(table) for table in tables),
         _samples(samples),
-        f"## Use it\n\n```\n{command}\n```",
+        f"## Use it\n\n```\n{command}\n```" if command else "",
     ]
     _replace(folder / REPORT, ("\n\n".join(part for part in parts if part) + "\n").encode())
     return folder / REPORT

@@ -2,13 +2,17 @@
 
 import json
 import math
+import subprocess
 from types import SimpleNamespace
 
 import pytest
 from etils import epath
 from markdown_it import MarkdownIt
 
+from jaxformers import tasks
 from jaxformers.errors import CheckpointError
+from jaxformers.tasks import Evaluation, Task
+from jaxformers.training.closing import closing_lines
 from jaxformers.training.report import (
     Table,
     escape,
@@ -68,14 +72,16 @@ def test_samples_show_as_they_are(folder, text):
 def test_the_report_names_results_picture_tables_and_the_command(folder):
     table = Table("Beside the paper", ("model", "BLEU"), [("big", 28.4), ("a|b", None)], "A note.")
     summary = {"bleu": 29.71234, "steps": 2400}
-    path = write_report(folder, "demo", summary, [table], notes=["nrefs:1|case:mixed"])
+    path = write_report(
+        folder, "demo", summary, [table], notes=["nrefs:1|case:mixed"], command="translate x"
+    )
     text = path.read_text()
     assert path == folder / "report.md"
     assert "| bleu | 29.71 |" in text
     assert "| steps | 2,400 |" in text
     assert "| big | 28.4 |" in text
     assert "nrefs:1|case:mixed" in shown(text)
-    assert f"jaxformers translate {folder}" in text
+    assert "```\ntranslate x\n```" in text
     assert "](curves.png)" in text
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -154,7 +160,7 @@ def test_training_flops_are_rate_times_time():
 
 
 def translation_run(test):
-    task = SimpleNamespace(languages=("en", "de"), test=test)
+    task = SimpleNamespace(languages=("en", "de"), test=test, verb="", line="")
     evaluation = SimpleNamespace(
         metrics={"bleu": 26.9, "bleu_compound": 27.4},
         samples=[("a house", "ein Haus", "ein Haus")],
@@ -179,3 +185,25 @@ def test_a_run_without_evaluation_has_a_report(folder):
     run, _ = translation_run("bundled")
     result = SimpleNamespace(step=20, evaluation=None)
     assert "| steps | 20 |" in report_run(folder, run, result).read_text()
+
+
+def test_the_command_to_try_a_run_is_that_of_its_task(folder):
+    run, result = translation_run("bundled")
+    assert "Use it" not in report_run(folder, run, result).read_text()
+    for task, verb in [
+        (tasks.Translation, "translate"),
+        (tasks.MaskedLanguage, "fill-mask"),
+        (tasks.SequenceClassification, "classify"),
+        (tasks.SpanExtraction, "answer"),
+    ]:
+        run.task.verb, run.task.line = task.verb, task.line
+        assert f"| jaxformers {verb} {folder}" in report_run(folder, run, result).read_text()
+
+
+def test_the_closing_command_gives_the_verb_what_it_reads(tmp_path):
+    for task in (tasks.MaskedLanguage, tasks.SpanExtraction):
+        *_, said = closing_lines(tmp_path, Evaluation({}), task)
+        written = subprocess.run(["bash", "-c", said.split(": ")[1].split(" | ")[0]], stdout=-1)
+        assert written.stdout.decode() == task.line + "\n"
+    assert said.startswith("answer your own: printf ")
+    assert not any("your own" in line for line in closing_lines(tmp_path, Evaluation({}), Task))
