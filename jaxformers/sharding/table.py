@@ -52,7 +52,8 @@ TABLE: tuple[Row, ...] = (
     Row(r"(.*/)?token_embedding/table", ("vocab", "embed"), pad=("vocab",)),
     Row(r"(.*/)?logits_bias", ("vocab",), pad=("vocab",)),
     Row(r"(.*/)?(position|type)_embedding/table", (None, "embed")),
-    Row(r"(.*/)?(pooler|transform|next_sentence|classifier|spans)/kernel", ("embed", None)),
+    Row(r"(.*/)?(pooler|transform)/kernel", ("embed", None)),
+    Row(r"(.*/)?(next_sentence|classifier|spans)/kernel", (None, None)),
     Row(r"(.*/)?(pooler|transform|next_sentence|classifier|spans)/bias", (None,)),
 )
 

@@ -159,8 +159,8 @@ class MaskedLanguage(Task):
         return out.mlm_logits, out.nsp_logits
 
     def example(self, seed: int) -> Batch:
-        """Random tokens, a third of each row padding, every kind of place masked."""
-        shapes = self.batch_shapes()[0]
+        """Random tokens in the longest rows, a third of each padding at most, any place masked."""
+        shapes = max(self.batch_shapes(), key=lambda each: each["input_ids"].shape[1])
         rng, (rows, length) = np.random.default_rng(seed), shapes["input_ids"].shape
         made = {name: np.zeros(spec.shape, spec.dtype) for name, spec in shapes.items()}
         size = self.model.vocab_size

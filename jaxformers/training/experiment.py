@@ -17,6 +17,7 @@ from jaxformers.layers.execution import Remat
 from jaxformers.sharding import TABLE, MeshConfig, Row, platform_of
 from jaxformers.tasks.base import Task
 from jaxformers.training.checkpoints import Checkpointing
+from jaxformers.training.following import rehearsals
 from jaxformers.training.metrics_log import Logging
 from jaxformers.training.optimizers import Adam, Optimizer
 from jaxformers.training.schedules import InverseSquareRoot, Schedule
@@ -59,6 +60,9 @@ class Experiment:
     logging: Logging = Logging()
     sharding_rows: tuple[Row, ...] = field(default=())
     """Rows for parameters of one's own modules, beside the library's table."""
+    after: tuple[Experiment, ...] = ()
+    """Runs that follow in folders within this one's, by their names; weights or a vocabulary of
+    "previous" are this run's."""
 
     def __post_init__(self):
         for name in ("steps", "accumulate", "vocab_multiple"):
@@ -89,10 +93,12 @@ class Experiment:
 
     def rehearse(self) -> Experiment:
         """The same run shrunk to seconds: the same code path, small shapes, bundled data."""
+        task = self.task.rehearsal()
         return replace(
             self,
             name=f"{self.name}-rehearsal",
-            task=self.task.rehearsal(),
+            task=task,
+            after=rehearsals(self.after, task),
             steps=4,
             epochs=None,
             mesh=MeshConfig(data=-1, fsdp=2, tensor=2),

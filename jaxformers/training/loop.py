@@ -25,6 +25,7 @@ from jaxformers.training.checkpoints import Checkpointer
 from jaxformers.training.closing import closing_lines
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.folder import RunLock
+from jaxformers.training.following import begun_from, summary
 from jaxformers.training.metrics_log import MetricsLog
 from jaxformers.training.report import report_run
 from jaxformers.training.signals import StopSignals
@@ -50,6 +51,8 @@ class RunResult:
     """Loss of each step made in this start."""
     variables: Any = None
     """The final weights, where they lie on the mesh; None when stopped early."""
+    after: list[RunResult] = field(default_factory=list)
+    """Results of the runs that followed."""
 
 
 def train(experiment: Experiment, folder: epath.PathLike | None = None) -> RunResult:
@@ -66,7 +69,15 @@ def train(experiment: Experiment, folder: epath.PathLike | None = None) -> RunRe
     mesh = make_mesh(experiment.mesh)
     with RunLock(folder), jax.set_mesh(mesh):
         runs.check_experiment(folder, experiment)
-        return _Run(experiment, folder, mesh).train()
+        result = _Run(experiment, folder, mesh).train()
+    for following in experiment.after if result.finished else ():
+        result.after.append(train(begun_from(following, folder), folder / following.name))
+        result.finished = result.after[-1].finished
+        if not result.finished:
+            break
+    if experiment.after and result.finished and jax.process_index() == 0:
+        print("\n".join(summary([folder, *(each.folder for each in result.after)])), flush=True)
+    return result
 
 
 class _Run:

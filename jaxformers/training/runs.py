@@ -26,7 +26,17 @@ EXPERIMENT, MODEL, CHECKPOINTS = "experiment.json", "model", "checkpoints"
 STEP = "step.json"
 
 # Changing these changes neither the weights' shapes nor what a step computes.
-FREE = ("name", "steps", "mesh", "logging", "checkpoint", "evaluate_every", "average_last", "remat")
+FREE = (
+    "name",
+    "steps",
+    "mesh",
+    "logging",
+    "checkpoint",
+    "evaluate_every",
+    "average_last",
+    "remat",
+    "after",
+)
 
 
 def record(experiment: Experiment) -> dict[str, Any]:

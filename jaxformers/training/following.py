@@ -1,0 +1,44 @@
+"""Runs that follow another: fine-tuning from what was just pre-trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from etils import epath
+
+from jaxformers.training.run_files import read_metrics
+
+PREVIOUS = "previous"
+FROM_IT = {"weights": "", "vocabulary": "tokenizer"}  # a task's field, and where it lies in a run
+
+
+def begun_from(experiment: Any, folder: epath.Path) -> Any:
+    """The experiment with the run in `folder` where its task says "previous"."""
+    task = experiment.task
+    named = {n: str(folder / p) for n, p in FROM_IT.items() if getattr(task, n, None) == PREVIOUS}
+    return replace(experiment, task=replace(task, **named)) if named else experiment
+
+
+def rehearsals(experiments: tuple[Any, ...], before: Any) -> tuple[Any, ...]:
+    """Rehearsals of `experiments` that begin from the rehearsed task `before` where they did."""
+    small = []
+    for experiment in experiments:
+        shrunk, task = experiment.rehearse(), experiment.task
+        kept = {n: PREVIOUS for n in FROM_IT if getattr(task, n, None) == PREVIOUS}
+        if kept:
+            kept |= {"model": before.model}
+        small.append(replace(shrunk, task=replace(shrunk.task, **kept)))
+    return tuple(small)
+
+
+def summary(folders: list[epath.Path]) -> list[str]:
+    """One line for each run with what its evaluations found last."""
+    lines = []
+    for folder in folders:
+        found: dict[str, float] = {}
+        for record in read_metrics(folder):
+            found |= {k: v for k, v in record.items() if k.startswith("eval/")}
+        values = (f"{k.removeprefix('eval/')} {v:.4g}" for k, v in found.items() if v is not None)
+        lines.append(f"{folder.name}: {', '.join(values)}")
+    return lines
