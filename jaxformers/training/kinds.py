@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import re
 import typing
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from jaxformers.errors import ConfigError
@@ -17,7 +18,7 @@ def switch_kinds(default: T, args: list[str]) -> tuple[T, list[str]]:
     """Applies the arguments that name a field's dataclass, and returns the rest.
 
     The fields that the old and the new dataclass both have keep their values; the others take
-    their defaults.
+    their defaults, and texts without one are looked up among the arguments (`--task.data.path`).
 
     Raises:
         ConfigError: a name that is none of the field's dataclasses, or one that cannot be made.
@@ -31,7 +32,7 @@ def switch_kinds(default: T, args: list[str]) -> tuple[T, list[str]]:
             rest.append(word)
             continue
         name = name if equals else next(words, "")
-        default = _switched(default, path, option, name)
+        default = _switched(default, path, option, name, _texts(args))
     return default, rest
 
 
@@ -79,19 +80,29 @@ def _path(default: Any, option: str) -> list[str] | None:
     return None
 
 
-def _switched(value: Any, path: list[str], option: str, name: str) -> Any:
+def _texts(args: list[str]) -> dict[str, str]:
+    """Every option's value, by its path."""
+    pairs = [word.partition("=") for word in args]
+    found = {option: value for option, equals, value in pairs if equals}
+    found |= {word: after for word, after in pairwise(args) if word.startswith("--")}
+    return {option[2:].replace("-", "_"): value for option, value in found.items()}
+
+
+def _switched(value: Any, path: list[str], option: str, name: str, texts: dict[str, str]) -> Any:
     """`value` with the field at `path` made anew as the dataclass called `name`."""
     old = getattr(value, path[0])
     if len(path) > 1:
-        return _with(value, path[0], _switched(old, path[1:], option, name))
+        return _with(value, path[0], _switched(old, path[1:], option, name, texts))
     kinds = alternatives(type(value), path[0])
     plain = {re.sub(r"\W|_", "", kind).lower(): kind for kind in kinds}
     kind = plain.get(re.sub(r"\W|_", "", name).lower())
     if kind is None:
         names = ", ".join(map(spelled, kinds))
         raise ConfigError(f"{option}: {name!r} is not one of {names}")
+    place = option[2:].replace("-", "_")
+    here = {o.removeprefix(f"{place}."): text for o, text in texts.items()}
     try:
-        return _with(value, path[0], _made(kinds[kind], old))
+        return _with(value, path[0], _made(kinds[kind], old, option, here))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{option} {spelled(kind)}: {error}") from error
 
@@ -103,8 +114,15 @@ def _with(owner: Any, name: str, value: Any) -> Any:
     return changed
 
 
-def _made(cls: type | None, old: Any) -> Any:
+def _made(cls: type | None, old: Any, option: str, texts: dict[str, str]) -> Any:
     if cls is None or type(old) is cls:
         return None if cls is None else old
-    shared = {f.name for f in dataclasses.fields(cls) if f.init} if old is not None else set()
-    return cls(**{name: getattr(old, name) for name in shared if hasattr(old, name)})
+    fields = [f for f in dataclasses.fields(cls) if f.init]
+    values = {f.name: getattr(old, f.name) for f in fields if hasattr(old, f.name)}
+    none = dataclasses.MISSING
+    needed = [f.name for f in fields if f.default is none and f.default_factory is none]
+    values |= {name: texts[name] for name in needed if name in texts}
+    if missing := [name for name in needed if name not in values]:
+        options = " and ".join(f"{option}.{name.replace('_', '-')}" for name in missing)
+        raise ConfigError(f"{option} {spelled(cls.__name__)} also needs {options}")
+    return cls(**values)

@@ -198,3 +198,22 @@ def test_help_lists_fields_with_their_docstrings_defaults_and_kinds(capsys):
     for expected in ("--task.model.width INT", "Model width. (default: 512)"):
         assert expected in shown
     assert "--schedule {inverse-square-root,cosine}" in " ".join(shown.split())
+
+
+@dataclass(frozen=True)
+class FromFiles:
+    first: str
+    second: str
+    rows: int = 8
+
+
+@dataclass(frozen=True)
+class Reader:
+    data: Packing | FromFiles = Packing()
+
+
+def test_a_kind_that_needs_texts_takes_them_from_their_own_options():
+    words = ["--data", "from-files", "--data.first", "a.en", "--data.second=b.de"]
+    assert override(Reader(), words, "train").data == FromFiles("a.en", "b.de", 8)
+    with pytest.raises(ConfigError, match=r"--data from-files also needs --data\.second$"):
+        override(Reader(), words[:4], "train")

@@ -1,0 +1,40 @@
+"""BERT base, pre-trained on books and Wikipedia ("BERT", sections 3.1 and A.2).
+
+Paper: 1,000,000 steps of 256 sequences, nine tenths of them at 128 tokens and the rest at 512, in
+4 days on 4 Cloud TPUs (16 TPU v2 chips), about 1.6e20 FLOPs. A masked word's perplexity of 3.99;
+fine-tuned: GLUE 79.6, SQuAD 1.1 80.8 exact match and 88.5 F1 (development set).
+
+BooksCorpus (800M words) is not public any more: a folder with one book a text file stands in.
+English Wikipedia (2.5B words) is prepared once, where a network is at hand:
+    jaxformers prepare wikipedia/20230601.en --data-dir gs://BUCKET/tfds
+The vocabulary is the published one: a folder with bert-base-uncased's vocab.txt. The run is
+    jaxformers train experiments/bert/pretrain_base.py --task.vocabulary.path VOCABULARY \
+        --folder gs://BUCKET/runs/bert_base
+with `BOOKS` and the place of Wikipedia set below, or TFDS_DATA_DIR in the environment.
+"""
+
+from jaxformers.data import JoinedDocuments, Phase, Pretraining, TextFolder, TfdsDocuments
+from jaxformers.models import BertConfig
+from jaxformers.tasks import MaskedLanguage
+from jaxformers.training import BertAdam, BertLinear, Checkpointing, Experiment
+
+BOOKS = "books"
+
+
+def experiment() -> Experiment:
+    """The run."""
+    return Experiment(
+        name="pretrain_base",
+        task=MaskedLanguage(
+            model=BertConfig.base(),
+            data=JoinedDocuments((TextFolder(BOOKS), TfdsDocuments("wikipedia/20230601.en"))),
+            pretraining=Pretraining(
+                phases=(Phase(128, 256, 20, steps=900_000), Phase(512, 256, 77)),
+            ),
+        ),
+        steps=1_000_000,
+        optimizer=BertAdam(),
+        schedule=BertLinear(peak=1e-4, warmup=10_000),
+        clip_norm=1.0,
+        checkpoint=Checkpointing(every=5000, keep_last=3),
+    )

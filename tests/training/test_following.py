@@ -1,0 +1,98 @@
+"""Runs that follow another, begin from weights, and count their epochs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxformers as jf
+from jaxformers.errors import WeightsError
+from jaxformers.sharding import MeshConfig
+from jaxformers.training.config import load_experiment
+from jaxformers.training.loop import train
+from jaxformers.training.runs import read_experiment
+from jaxformers.training.state import started_from
+
+DEMO = Path(__file__).resolve().parents[2] / "experiments" / "bert" / "demo.py"
+
+
+@pytest.fixture(scope="module")
+def small():
+    return load_experiment(DEMO).rehearse()
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chain") / "run"
+    return folder, train(small, folder)
+
+
+def test_each_run_that_follows_lies_in_the_first_ones_folder(finished):
+    folder, result = finished
+    assert result.finished and len(result.after) == 2
+    for name in ("fine_tuned-rehearsal", "from_scratch-rehearsal"):
+        model, _ = jf.from_pretrained(folder / name)
+        assert isinstance(model, jf.BertForSequenceClassification)
+        assert (folder / name / "report.md").exists()
+
+
+def test_what_follows_begins_from_the_first_ones_weights_and_vocabulary(finished):
+    folder, _ = finished
+    task = read_experiment(folder / "fine_tuned-rehearsal").task
+    assert task.weights == str(folder)
+    scratch = read_experiment(folder / "from_scratch-rehearsal").task
+    assert scratch.weights is None
+    vocabulary = (folder / "tokenizer" / "vocab.txt").read_bytes()
+    for name in ("fine_tuned-rehearsal", "from_scratch-rehearsal"):
+        assert (folder / name / "tokenizer" / "vocab.txt").read_bytes() == vocabulary
+    # Four small steps leave the pre-trained table near where it was, and far from another's.
+    tables = [
+        jf.from_pretrained(folder / name)[1]["params"]["bert"]["token_embedding"]["table"]
+        for name in ("", "fine_tuned-rehearsal", "from_scratch-rehearsal")
+    ]
+    near, far = (np.abs(tables[0] - each).mean() for each in tables[1:])
+    assert near < 0.2 * far
+
+
+def test_a_finished_chain_is_not_trained_again(finished, small):
+    folder, _ = finished
+    again = train(small, folder)
+    assert again.finished and not again.losses
+    assert len(again.after) == 2 and not any(each.losses for each in again.after)
+
+
+def test_epochs_become_steps_by_the_size_of_the_data(small, tmp_path):
+    tuned = replace(small.after[1], task=replace(small.after[1].task, vocabulary=None))
+    task = replace(tuned.task, model=replace(tuned.task.model, vocab_size=201))
+    result = train(replace(tuned, task=task, epochs=0.25), tmp_path / "run")
+    assert result.step == 3  # 96 sentences, 8 a batch: 12 steps an epoch
+    assert read_experiment(tmp_path / "run").steps == 3
+
+
+def test_weights_that_do_not_fit_are_named():
+    from tiny import EXPERIMENT, start
+
+    with pytest.raises(WeightsError, match="encoder/norm"):
+        started_from(start(EXPERIMENT), {"encoder": {"norm": np.zeros(3)}})
+
+
+def test_a_moving_average_begins_from_the_given_weights(small):
+    from jaxformers.sharding import make_mesh
+    from jaxformers.training.state import init_state
+    from jaxformers.training.step import make_transformation
+
+    experiment = replace(small, ema=0.9, mesh=MeshConfig(1, 1, 1))
+    mesh = make_mesh(experiment.mesh, jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        model = experiment.task.module(experiment.execution(mesh))
+        tx = make_transformation(experiment)
+        state = jax.jit(lambda: init_state(experiment.task, model, tx, experiment))()
+        bias = np.arange(state.params["logits_bias"].size, dtype=np.float32)
+        begun = started_from(state, {"logits_bias": bias})
+    np.testing.assert_array_equal(begun.params["logits_bias"], bias)
+    np.testing.assert_array_equal(begun.ema["logits_bias"], bias)
+    np.testing.assert_array_equal(
+        begun.params["transform"]["bias"], state.params["transform"]["bias"]
+    )
