@@ -10,6 +10,11 @@ from jaxformers.evaluation.bleu import (
 )
 from jaxformers.evaluation.published import PUBLISHED, Published
 from jaxformers.evaluation.published_glue import PUBLISHED_GLUE, PublishedGlue, published_table
+from jaxformers.evaluation.published_squad import (
+    PUBLISHED_SQUAD,
+    PublishedSquad,
+    published_squad,
+)
 from jaxformers.evaluation.squad import (
     exact_match,
     f1,
@@ -21,9 +26,11 @@ from jaxformers.evaluation.squad import (
 __all__ = [
     "PUBLISHED",
     "PUBLISHED_GLUE",
+    "PUBLISHED_SQUAD",
     "Bleu",
     "Published",
     "PublishedGlue",
+    "PublishedSquad",
     "chrf2",
     "compound_split_bleu",
     "corpus_bleu",
@@ -31,6 +38,7 @@ __all__ = [
     "f1",
     "normalize_answer",
     "perplexity",
+    "published_squad",
     "published_table",
     "reference_set",
     "squad2_scores",

@@ -6,7 +6,7 @@ frozen dataclass); `open` gives the data it works on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -42,6 +42,21 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     """Signatures and conditions that belong beside the numbers."""
     outputs: list[str] = field(default_factory=list)
+    predictions: dict[str, list[str]] = field(default_factory=dict)
+    """Lines of the file to hand in, by the name of each set whose labels others keep."""
+
+
+class Comparison(NamedTuple):
+    """Published results, and beside them those of a run, in the same columns."""
+
+    title: str
+    columns: tuple[str, ...]
+    """What is compared, with its unit."""
+    rows: list[tuple[str, tuple[float | None, ...]]]
+    """Whose they are, and a value for each column, None where nothing is known."""
+    ours: tuple[float | None, ...]
+    note: str = ""
+    """On what they were measured; where that differs, that they are not comparable."""
 
 
 class TaskData(Protocol):
@@ -72,6 +87,17 @@ class Task:
     """The command that uses what was learned on standard input, such as `translate`."""
     line: ClassVar[str] = ""
     """What a person may try the verb on."""
+    lowest_is_best: ClassVar[bool] = False
+    """Of the metric `best`."""
+
+    @property
+    def best(self) -> str:
+        """The development metric that hyper-parameters are chosen by; empty: there is none."""
+        return ""
+
+    def published(self, found: Mapping[str, Any]) -> list[Comparison]:
+        """Tables of published results beside those in `found`: metrics, and costs as reported."""
+        return []
 
     def module(self, execution: Execution) -> nn.Module:
         """The model."""
@@ -154,6 +180,10 @@ class JudgedByOutputs(Task):
 
     def score(self, outputs: list[np.ndarray], tools: Any, *, final: bool) -> Evaluation:
         """The evaluation of these outputs, one model's or the mean of several models'."""
+        raise NotImplementedError
+
+    def judged_on(self, tools: Any) -> dict[str, Any]:
+        """What outputs have to share for their mean to mean anything, by its name."""
         raise NotImplementedError
 
     def evaluate(

@@ -133,9 +133,11 @@ def score(
 
 
 def best_metric(task: SequenceClassification) -> str:
-    """`dev_score`, or the only development metric."""
+    """`dev_score`, or the only development metric; empty where no set is for development."""
     source = task.dev or task.data.other("dev")
-    parts, names = source.parts() if source else (("", None),), _metrics(task, source)
+    if source is None:
+        return ""
+    parts, names = source.parts(), _metrics(task, source)
     return "dev_score" if len(parts) * len(names) > 1 else f"dev_{names[0]}"
 
 
@@ -211,6 +213,7 @@ def _add_predictions(
     written = each.source.written(predictions(logits), task.labels)
     rows = [f"{name}\t{value}" for name, value in zip(each.texts.names, written, strict=True)]
     found.outputs += ["index\tprediction", *rows]
+    found.predictions[each.name] = ["index\tprediction", *rows]
     found.notes.append(
         f"the outputs hold {len(rows):,} predictions for {each.name}, after a header"
     )

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,8 @@ from jaxformers.pretrained import trunk
 from jaxformers.pretrained.hub import resolve
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks import classification_evaluation as evaluation
-from jaxformers.tasks.base import Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.comparisons import beside_glue
 from jaxformers.tasks.losses import negative_log_likelihood
 from jaxformers.tasks.vocabulary import run_tokenizer
 from jaxformers.text import WordPiece
@@ -206,6 +207,19 @@ class SequenceClassification(JudgedByOutputs):
             DataError: outputs of other examples than those of this task's sets.
         """
         return evaluation.score(self, outputs, final=final)
+
+    def judged_on(self, tools: WordPiece) -> dict[str, Any]:
+        """The classes in the classifier's order, and the sets."""
+        return {
+            "classes": self.labels,
+            "development examples": self.dev or self.data.other("dev"),
+            "test examples": self.test or self.data.other("test"),
+            "choice to predict": self.predict,
+        }
+
+    def published(self, found: Mapping[str, Any]) -> list[Comparison]:
+        """GLUE's table of the paper, and what is known of the development sets."""
+        return beside_glue(self, found)
 
     # ------------------------------------------------------------------ rehearsal
 

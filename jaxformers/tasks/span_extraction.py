@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,8 @@ from jaxformers.pretrained import trunk
 from jaxformers.pretrained.hub import resolve
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks import span_evaluation
-from jaxformers.tasks.base import Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.comparisons import beside_squad, says_v2
 from jaxformers.tasks.losses import negative_log_likelihood
 from jaxformers.tasks.vocabulary import run_tokenizer
 from jaxformers.text import WordPiece
@@ -85,6 +86,11 @@ class SpanExtraction(JudgedByOutputs):
     def size(self) -> WindowSize:
         """Of the windows."""
         return WindowSize(self.length, self.stride, self.query_length)
+
+    @property
+    def best(self) -> str:
+        """The F1, which the paper reports; empty without development questions."""
+        return "f1" if self.dev is not None else ""
 
     # ------------------------------------------------------------------ model and loss
 
@@ -193,6 +199,19 @@ class SpanExtraction(JudgedByOutputs):
         """
         return span_evaluation.score(self, outputs, tools, final=final)
 
+    def judged_on(self, tools: WordPiece) -> dict[str, Any]:
+        """The questions, the vocabulary and the windows."""
+        return {
+            "development questions": self.dev,
+            "test questions": self.test,
+            "vocabulary": tools.fingerprint,
+            "window sizes": self.size,
+        }
+
+    def published(self, found: Mapping[str, Any]) -> list[Comparison]:
+        """SQuAD's table of the paper; none for the bundled questions."""
+        return beside_squad(self, found)
+
     # ------------------------------------------------------------------ rehearsal
 
     def rehearsal(self) -> SpanExtraction:
@@ -206,7 +225,7 @@ class SpanExtraction(JudgedByOutputs):
             layers=2,
             max_length=48,  # all are used, for the table's gradient to be summed whole
         )
-        impossible = _says_v2(self.data)
+        impossible = says_v2(self.data)
         return replace(
             self,
             model=model,
@@ -263,14 +282,6 @@ class SpanData:
             f"{len(self.windows.asked):,} questions{left}{near}; {len(self.windows):,} windows, "
             f"{self.steps_per_epoch:,.1f} steps an epoch"
         )
-
-
-def _says_v2(source: QuestionsConfig) -> bool:
-    """Whether a set is SQuAD 2.0 by its name, without opening it."""
-    if isinstance(source, BundledQuestions):
-        return source.impossible
-    name = source.path if isinstance(source, SquadJson) else source.name
-    return "v2" in name
 
 
 def _states(model: BertForSpanExtraction, *inputs) -> jax.Array:

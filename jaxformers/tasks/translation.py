@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,8 @@ from jaxformers.layers import Execution
 from jaxformers.models import Transformer, TransformerConfig
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks import translation_evaluation, translation_probe
-from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
+from jaxformers.tasks.base import Comparison, Evaluation, Loss, Task, Variables
+from jaxformers.tasks.comparisons import beside_translations
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
 from jaxformers.tasks.vocabulary import run_tokenizer
 from jaxformers.text import SentencePiece, Tokenizer, load_tokenizer
@@ -68,6 +69,7 @@ class Translation(Task):
     unit: ClassVar[str] = "target tokens"
     verb: ClassVar[str] = "translate"
     line: ClassVar[str] = "Open the file."
+    lowest_is_best: ClassVar[bool] = True
 
     model: TransformerConfig
     data: PairsConfig
@@ -84,6 +86,15 @@ class Translation(Task):
     """Source and target, as ISO codes."""
     workers: int = 0
     """Processes that prepare batches; 0: a thread."""
+
+    @property
+    def best(self) -> str:
+        """The perplexity on the development pairs, where there are any."""
+        return "dev_perplexity" if self.dev is not None else ""
+
+    def published(self, found: Mapping[str, Any]) -> list[Comparison]:
+        """The paper's table 2, for English to German or French."""
+        return beside_translations(self, found)
 
     def __post_init__(self):
         if not 0.0 <= self.label_smoothing < 1.0:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -17,30 +15,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxformers.costs import chip_for, chips_in
-from jaxformers.evaluation import PUBLISHED
 from jaxformers.training.progress import duration
 from jaxformers.training.run_files import read_metrics, writing
+from jaxformers.training.tables import Table, escape, markdown, section, words
 
 if TYPE_CHECKING:
-    from jaxformers.tasks.base import Task
+    from jaxformers.tasks.base import Comparison, Task
     from jaxformers.training.experiment import Experiment
     from jaxformers.training.loop import RunResult
 
 REPORT, CURVES = "report.md", "curves.png"
 SAMPLES = 20
 NEIGHBOURS = 40  # the smoothed loss is a mean over 1/20 of the points, 1/40 on each side
-_SPECIAL = re.compile(r"([\\`*_\[\]<>~|&$])")
-_EM = "-"  # what a table shows where nothing is known
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the report; numbers are shown with four digits, None as a dash."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[Any, ...]]
-    note: str = ""
 
 
 def report_run(folder: epath.Path, experiment: Experiment, result: RunResult) -> epath.Path:
@@ -48,7 +34,8 @@ def report_run(folder: epath.Path, experiment: Experiment, result: RunResult) ->
     evaluation, costs = result.evaluation, run_costs(read_metrics(folder))
     found = dict(evaluation.metrics) if evaluation else {}
     summary = {**found, "steps": result.step, **_time_and_cost(costs)}
-    tables = _published(experiment, found, costs)
+    published = experiment.task.published(found | costs) if found else []
+    tables = [_beside(each, experiment.name) for each in published]
     samples = list(evaluation.samples) if evaluation else []
     notes = list(evaluation.notes) if evaluation else []
     command = own_command(experiment.task, folder)
@@ -97,10 +84,10 @@ def write_report(
     _replace(folder / CURVES, picture.getvalue())
     parts = [
         f"# {escape(experiment_name)}",
-        _table(("", ""), [(_words(key), value) for key, value in summary.items()]),
+        markdown(("", ""), [(words(key), value) for key, value in summary.items()]),
         "\n".join(f"- {escape(note)}" for note in notes),
         f"![Loss and learning rate over the steps]({CURVES})",
-        *(_section(table) for table in tables),
+        *(section(table) for table in tables),
         _samples(samples),
         f"## Use it\n\n```\n{command}\n```" if command else "",
     ]
@@ -168,11 +155,6 @@ def run_costs(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return costs
 
 
-def escape(text: str) -> str:
-    """Make text show as it is in Markdown, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
-
-
 def _time_and_cost(costs: Mapping[str, Any]) -> dict[str, Any]:
     """The costs in words that people use, and what they were paid on."""
     shown = dict(costs)
@@ -188,55 +170,11 @@ def _time_and_cost(costs: Mapping[str, Any]) -> dict[str, Any]:
     return {"training_time": text, **cost, "machine": f"{chips:g} x {kind}", **shown}
 
 
-def _published(experiment: Experiment, found: Mapping[str, float], costs: Mapping) -> list[Table]:
-    """The paper's table with this run's row, where the task translates a pair of the paper's."""
-    pair = "_".join(getattr(experiment.task, "languages", ()))
-    if pair not in ("en_de", "en_fr") or "bleu_compound" not in found:
-        return []
-    rows = [
-        (row.model, getattr(row, pair), None, getattr(row, f"flops_{pair}"))
-        for row in PUBLISHED
-        if getattr(row, pair) is not None
-    ]
-    ours = (found["bleu_compound"], found.get("bleu"), costs.get("training_flops"))
-    same = "wmt14" in str(getattr(experiment.task, "test", ""))
-    note = (
-        "Published BLEU is of tokens with compounds split, on newstest2014; sacreBLEU is what to "
-        "compare later work with."
-        if same
-        else "The published numbers are of newstest2014. This run was judged on other sentences: "
-        "its row is not comparable with theirs."
-    )
-    columns = ("model", "BLEU (tokens)", "sacreBLEU", "training FLOPs")
-    languages = "English-German" if pair == "en_de" else "English-French"
-    rows.append((f"**this run** ({escape(experiment.name)})", *ours))
-    return [Table(f"Beside published results, {languages}", columns, rows, note)]
-
-
-def _section(table: Table) -> str:
-    note = f"\n\n{table.note}" if table.note else ""
-    return f"## {table.title}\n\n{_table(table.columns, table.rows)}{note}"
-
-
-def _table(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
-    lines = [columns, ["---"] * len(columns), *([_cell(each) for each in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return _EM
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value).replace("|", "\\|").replace("\n", " ")
-    if isinstance(value, int):
-        return f"{value:,}"
-    if value and math.isfinite(value) and abs(value) >= 1e6:
-        return f"{value:.3g}"
-    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
-
-
-def _words(key: str) -> str:
-    return escape(key.replace("_", " "))
+def _beside(each: Comparison, name: str) -> Table:
+    """Published results with this run's row below them."""
+    rows = [(system, *values) for system, values in each.rows]
+    rows.append((f"**this run** ({escape(name)})", *each.ours))
+    return Table(each.title, ("model", *each.columns), rows, each.note)
 
 
 def _samples(samples: Sequence[tuple[str, str, str]]) -> str:

@@ -3,15 +3,19 @@
 import json
 import math
 import subprocess
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import tiny
 from etils import epath
 from markdown_it import MarkdownIt
 
 from jaxformers import tasks
+from jaxformers.data import BundledPairs, Glue, SquadJson, TfdsPairs, TfdsSquad, TsvTexts
 from jaxformers.errors import CheckpointError
-from jaxformers.tasks import Evaluation, Task
+from jaxformers.models import BertConfig
+from jaxformers.tasks import Evaluation, SequenceClassification, SpanExtraction, Task
 from jaxformers.training.closing import closing_lines
 from jaxformers.training.report import (
     Table,
@@ -160,7 +164,8 @@ def test_training_flops_are_rate_times_time():
 
 
 def translation_run(test):
-    task = SimpleNamespace(languages=("en", "de"), test=test, verb="", line="")
+    test = TfdsPairs(test, "test") if "wmt14" in test else BundledPairs()
+    task = replace(tiny.EXPERIMENT.task, test=test)
     evaluation = SimpleNamespace(
         metrics={"bleu": 26.9, "bleu_compound": 27.4},
         samples=[("a house", "ein Haus", "ein Haus")],
@@ -181,6 +186,74 @@ def test_a_run_on_other_sentences_says_that_it_is_not_comparable(folder):
     assert "not comparable" in report_run(folder, *translation_run("bundled")).read_text()
 
 
+def glue_report(folder, metrics, name="mrpc", **fields):
+    task = SequenceClassification(BertConfig.tiny(), Glue(name), **fields)
+    result = SimpleNamespace(step=20, evaluation=Evaluation(metrics))
+    return report_run(folder, SimpleNamespace(name="run", task=task), result).read_text()
+
+
+def test_a_glue_run_stands_beside_the_paper_and_its_predecessors(folder):
+    text = glue_report(folder, {"dev_accuracy": 86.52, "dev_f1": 90.31})
+    dev, test = text.split("## Beside published results, mrpc of GLUE, ")[1:]
+    assert "| model | accuracy (%) | F1 (%) |" in dev
+    assert "| BERT base, cased (transformers' example) | 84.07 | 88.85 |" in dev
+    assert "| **this run** (run) | 86.52 | 90.31 |" in dev
+    assert test.startswith("test set\n\n| model | F1 (%) |")
+    assert "| OpenAI GPT | 82.3 |" in test and "| BERT large | 89.3 |" in test
+    # What was found on the development set never stands beside test results.
+    assert "| **this run** (run) | - |" in test and "hand in the predictions" in test
+    assert "not comparable" not in text
+
+
+def test_both_sets_of_mnli_have_their_column(folder):
+    metrics = {"dev_matched_accuracy": 84.4, "dev_mismatched_accuracy": 84.6, "dev_score": 84.5}
+    text = glue_report(folder, metrics, "mnli")
+    assert "| model | matched accuracy (%) | mismatched accuracy (%) |" in text
+    assert "| **this run** (run) | 84.4 | 84.6 |" in text
+    assert "| BERT base | 84.6 | 83.4 |" in text
+
+
+def test_a_glue_run_judged_on_other_examples_says_that_it_is_not_comparable(folder):
+    text = glue_report(folder, {"dev_accuracy": 99.0}, dev=TsvTexts("own.tsv"))
+    assert text.count("other examples: its row is not comparable") == 1
+    tested = {"dev_accuracy": 86.0, "test_f1": 99.0}
+    (_, test) = glue_report(folder, tested, test=TsvTexts("own.tsv")).split("GLUE, test set")
+    assert "| **this run** (run) | 99 |" in test and "not comparable" in test
+
+
+def squad_report(folder, dev, metrics):
+    result = SimpleNamespace(step=20, evaluation=Evaluation(metrics))
+    task = SpanExtraction(BertConfig.tiny(), TfdsSquad(), dev=dev)
+    return report_run(folder, SimpleNamespace(name="run", task=task), result).read_text()
+
+
+def test_a_squad_run_stands_beside_its_versions_results(folder):
+    found = {"exact": 80.9, "f1": 88.4}
+    dev, test = squad_report(folder, SquadJson("x/dev-v1.1.json"), found).split("1.1, test set")
+    assert "| model | exact match (%) | F1 (%) |" in dev
+    assert "| BERT base, single | 80.8 | 88.5 |" in dev and "| BiDAF + ELMo, single | - |" in dev
+    assert "| **this run** (run) | 80.9 | 88.4 |" in dev
+    assert "| Human | 82.3 | 91.2 |" in test and "| **this run** (run) | - | - |" in test
+    assert "not comparable" not in dev + test
+    second = squad_report(folder, TfdsSquad("squad/v2.0", "validation"), found)
+    assert "SQuAD 2.0" in second and "| BERT large, single | 78.7 | 81.9 |" in second
+    assert "SQuAD 1.1" not in second and "not comparable" not in second
+
+
+def test_a_share_of_squads_questions_is_not_comparable(folder):
+    found = {"exact": 80.9, "f1": 88.4}
+    for dev in (TfdsSquad(split="validation[:5%]"), SquadJson("trivia.json")):
+        assert squad_report(folder, dev, found).count("other questions: its row is not") == 1
+
+
+def test_bundled_data_stands_beside_no_paper(folder):
+    for task in (
+        SequenceClassification(BertConfig.tiny(), Glue("mrpc")).rehearsal(),
+        SpanExtraction(BertConfig.tiny(), TfdsSquad()).rehearsal(),
+    ):
+        assert task.published({"dev_accuracy": 1.0, "exact": 1.0}) == []
+
+
 def test_a_run_without_evaluation_has_a_report(folder):
     run, _ = translation_run("bundled")
     result = SimpleNamespace(step=20, evaluation=None)
@@ -188,7 +261,8 @@ def test_a_run_without_evaluation_has_a_report(folder):
 
 
 def test_the_command_to_try_a_run_is_that_of_its_task(folder):
-    run, result = translation_run("bundled")
+    _, result = translation_run("bundled")
+    run = SimpleNamespace(name="run", task=SimpleNamespace(verb="", published=lambda _: []))
     assert "Use it" not in report_run(folder, run, result).read_text()
     for task, verb in [
         (tasks.Translation, "translate"),
