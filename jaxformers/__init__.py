@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from jaxformers.models import TransformerConfig as TransformerConfig
     from jaxformers.training import Experiment as Experiment
     from jaxformers.training.loop import train as train
+    from jaxformers.training.tune import tune as tune
 
 _NAMES = {
     "Bert": "models",
@@ -54,6 +55,7 @@ _NAMES = {
     "save_pretrained": "api",
     "train": "training.loop",
     "translate": "api",
+    "tune": "training.tune",
 }
 _ROOMS = (
     "costs",

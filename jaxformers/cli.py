@@ -118,10 +118,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(name: str, *, positionals: bool = True) -> argparse.ArgumentParser:
     verb = VERBS[name]
-    options = " ".join(
-        f"[{option}{' ' + spec['metavar'] if 'metavar' in spec else ''}]"
-        for option, spec in verb.options
-    )
+    options = " ".join(f"[{option}{_values(spec)}]" for option, spec in verb.options)
     usage = ["jaxformers", name, *verb.positionals, options, "[--FIELD VALUE ...]" * verb.fields]
     parser = _Parser(
         prog=f"jaxformers {name}",
@@ -137,6 +134,12 @@ def _parser(name: str, *, positionals: bool = True) -> argparse.ArgumentParser:
         many = "+" if word.endswith("...") else None
         parser.add_argument(word.rstrip(".").lower(), metavar=word, nargs=many)
     return parser
+
+
+def _values(spec: dict) -> str:
+    """What follows an option, for its help."""
+    words, many = spec.get("metavar", ()), " ..." if spec.get("nargs") == "+" else ""
+    return "".join(f" {word}" for word in ([words] if isinstance(words, str) else words)) + many
 
 
 def _parse(name: str, words: list[str]) -> tuple[argparse.Namespace, list[str]]:

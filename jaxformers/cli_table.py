@@ -71,12 +71,53 @@ examples:
         "judge finished runs on their test set",
         ("RUN...",),
         """Evaluates the final weights of one run or several, and sets the results side by side.
-Fields of the experiment may be changed, such as the data or the search.
+Several classifiers, or several that answer questions, on the same data are judged together
+too: "ensemble" is the mean of their outputs. Predictions for test sets whose labels are not
+public are written as GLUE's server takes them. Fields of the experiment may be changed, such
+as the data or the search.
 
 examples:
   jaxformers evaluate runs/demo
+  jaxformers evaluate runs/glue-tune/peak=*     after a tune with --keep-all
   jaxformers evaluate runs/base runs/big --task.search.beams 1""",
         (CODE,),
+        fields=True,
+    ),
+    "tune": Verb(
+        "try a grid of values, keep the best run, show all results",
+        ("FILE",),
+        """Trains the experiment once for every combination of the tried values and the seeds, each
+an ordinary run in a folder named by its values, and takes the one that is best on the
+development set. The checkpoints and weights of the others are removed. The same command
+again goes on where it stopped; more values or seeds may be added. All results, with mean
+and deviation over the seeds, are in tune.md and tune.json.
+
+Without --try, the grid is what grid() in FILE returns. Any other field of the experiment may
+be given by its path, behind these options.
+
+examples:
+  jaxformers tune experiments/bert/glue.py
+  jaxformers tune experiments/bert/glue.py --try schedule.peak 5e-5 4e-5 3e-5 2e-5
+  jaxformers tune my.py --try schedule.peak 1e-4 3e-5 --try task.rows 16 32 --seeds 0 1 2""",
+        (
+            (
+                "--try",
+                dict(
+                    metavar=("FIELD", "VALUE"),
+                    nargs="+",
+                    action="append",
+                    dest="tried",
+                    help="a field by its path, and the values to try; may be given again",
+                ),
+            ),
+            (
+                "--seeds",
+                dict(metavar="N", nargs="+", type=_int, help="of each setting (default: its own)"),
+            ),
+            ("--folder", dict(metavar="DIR", help="of all runs (default: runs/<its name>-tune)")),
+            ("--keep-all", dict(action="store_true", help="keep every run whole")),
+            REHEARSE,
+        ),
         fields=True,
     ),
     "translate": Verb(

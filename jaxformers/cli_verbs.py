@@ -112,6 +112,44 @@ def load_code(args: argparse.Namespace) -> None:
         load_module(args.file)
 
 
+def tune(args: argparse.Namespace, fields: list[str]) -> None:
+    """Trains a grid of runs, keeps the best and prints all results."""
+    if args.rehearse:
+        _emulate(REHEARSAL_DEVICES)
+    grid = _grid(args)
+    experiment = _experiment(args, args.file, fields)
+    from jaxformers.training.tune import tune as tuned_by
+    from jaxformers.training.tune_report import closing
+
+    folder = args.folder or os.path.join("runs", f"{experiment.name}-tune")
+    with contextlib.ExitStack() as stack:
+        if args.rehearse and not args.folder:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxformers-"))
+        tuned = tuned_by(experiment, grid, args.seeds, folder, keep_all=args.keep_all)
+        if tuned.finished:
+            print("\n".join(closing(tuned, experiment.task)))
+        else:
+            print(f"Stopped after {len(tuned.tried)} runs; the same command goes on from there.")
+
+
+def _grid(args: argparse.Namespace) -> dict[str, tuple]:
+    """The fields and values of --try, or of the file's `grid()`."""
+    grid: dict[str, tuple] = {}
+    for field, *values in args.tried or ():
+        if not values:
+            raise ConfigError(f"--try {field}: give the values to try behind it")
+        grid[field] = (*grid.get(field, ()), *values)
+    if grid or not args.file.endswith(".py"):
+        found = grid
+    else:
+        from jaxformers.training.config import load_grid
+
+        found = load_grid(args.file)
+    if not found and not args.seeds:
+        raise ConfigError("nothing to try: give --try FIELD VALUE VALUE ..., or --seeds")
+    return found
+
+
 def evaluate(args: argparse.Namespace, fields: list[str]) -> None:
     """Evaluates runs and prints their metrics."""
     load_code(args)

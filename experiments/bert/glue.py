@@ -6,13 +6,16 @@ Paper, GLUE's server: MNLI 84.6 / 83.4 (matched / mismatched), QQP 71.2 (F1), QN
 83.9 / 84.1, QQP 87.5 (F1), QNLI 90.7, SST-2 92.3, CoLA 56.5, STS-B 88.5, MRPC 88.9 (F1), RTE 65.7.
 
 3 epochs of 32 rows of 128 tokens, the best of the learning rates 5e-5, 4e-5, 3e-5 and 2e-5 on the
-development set; BERT large on small sets wants several seeds. In the paper at most an hour on one
-Cloud TPU (4 chips), some hours on one GPU.
+development set; BERT large on small sets wants several seeds. `tune` tries the paper's grid, keeps
+the best and shows all results. In the paper a run takes at most an hour on one Cloud TPU (4 chips),
+some hours on one GPU.
 
 The task is one option: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte or wnli. Its data is prepared
 once, where a network is at hand, or taken from GLUE's own TSV files (--task.data.folder FOLDER):
     jaxformers prepare glue/mrpc
     jaxformers train experiments/bert/glue.py --task.data.task mrpc --name glue_mrpc
+    jaxformers tune experiments/bert/glue.py --task.data.task mrpc --name glue_mrpc --seeds 0 1 2
+which is the same as with `--try schedule.peak 5e-5 4e-5 3e-5 2e-5`.
 The weights are fetched from Hugging Face's hub; --task.weights FOLDER takes others.
 """
 
@@ -20,6 +23,11 @@ from jaxformers.data import Glue
 from jaxformers.models import BertConfig
 from jaxformers.tasks import SequenceClassification
 from jaxformers.training import BertAdam, BertLinear, Experiment
+
+
+def grid() -> dict[str, tuple[float, ...]]:
+    """The paper's learning rates, for `jaxformers tune`."""
+    return {"schedule.peak": (5e-5, 4e-5, 3e-5, 2e-5)}
 
 
 def experiment() -> Experiment:

@@ -213,10 +213,10 @@ def _add_predictions(
     written = each.source.written(predictions(logits), task.labels)
     rows = [f"{name}\t{value}" for name, value in zip(each.texts.names, written, strict=True)]
     found.outputs += ["index\tprediction", *rows]
-    found.predictions[each.name] = ["index\tprediction", *rows]
-    found.notes.append(
-        f"the outputs hold {len(rows):,} predictions for {each.name}, after a header"
-    )
+    if each.texts.labels is None:
+        found.predictions[each.name] = ["index\tprediction", *rows]
+        file = f"{each.name}.tsv"
+        found.notes.append(f"{each.name} has no labels: {len(rows):,} predictions are in {file}")
 
 
 def classify(

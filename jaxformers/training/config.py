@@ -189,6 +189,20 @@ def load_experiment(path: str | Path) -> Experiment:
     return made
 
 
+def load_grid(path: str | Path) -> dict[str, tuple[Any, ...]]:
+    """What the file's `grid()` returns: the values to try by the paths of fields; {} without one.
+
+    Raises:
+        ConfigError: no such file, one that does not run, or a `grid()` that returns something else.
+    """
+    function = getattr(load_module(path), "grid", None)
+    if function is None:
+        return {}
+    with _naming_its_line(path):
+        found = dict(function())
+        return {str(field): tuple(values) for field, values in found.items()}
+
+
 def load_module(path: str | Path) -> ModuleType:
     """An experiment file as a module, so that its own classes may be named in a run's JSON.
 

@@ -240,6 +240,7 @@ class _Run:
         self.checkpoints.set_metrics(self.result.step, found.metrics)
         self.result.evaluation = found
         if self.host == 0:
+            runs.write_predictions(self.folder, found)
             report_run(self.folder, e, self.result)
             for line in closing_lines(self.folder, found, e.task):
                 self.log.message(line)

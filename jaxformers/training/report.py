@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from jaxformers.costs import chip_for, chips_in
 from jaxformers.training.progress import duration
-from jaxformers.training.run_files import read_metrics, writing
+from jaxformers.training.run_files import read_metrics, replace_file
 from jaxformers.training.tables import Table, escape, markdown, section, words
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def write_report(
     folder = epath.Path(folder)
     picture = io.BytesIO()
     FigureCanvasAgg(loss_figure(read_metrics(folder))).print_png(picture)
-    _replace(folder / CURVES, picture.getvalue())
+    replace_file(folder / CURVES, picture.getvalue())
     parts = [
         f"# {escape(experiment_name)}",
         markdown(("", ""), [(words(key), value) for key, value in summary.items()]),
@@ -91,7 +91,7 @@ def write_report(
         _samples(samples),
         f"## Use it\n\n```\n{command}\n```" if command else "",
     ]
-    _replace(folder / REPORT, ("\n\n".join(part for part in parts if part) + "\n").encode())
+    replace_file(folder / REPORT, ("\n\n".join(part for part in parts if part) + "\n").encode())
     return folder / REPORT
 
 
@@ -211,11 +211,3 @@ def _smooth(values: Sequence[float]) -> list[float]:
         near = [value for value in values[i - half : i + half + 1] if not math.isnan(value)]
         result.append(sum(near) / len(near) if near else math.nan)
     return result
-
-
-def _replace(path: epath.Path, content: bytes) -> None:
-    """Write a file beside its place, then move it there: a reader never sees half of it."""
-    with writing(path):
-        part = path.parent / f"{path.name}.part"
-        part.write_bytes(content)
-        part.replace(path)

@@ -105,6 +105,18 @@ def read_metrics(folder: epath.Path | str) -> list[dict[str, Any]]:
     return [record for line in path.read_text().splitlines() if (record := _parsed(line))]
 
 
+def replace_file(path: epath.Path, content: bytes) -> None:
+    """Write a file beside its place, then move it there: a reader never sees half of it.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    with writing(path):
+        part = path.parent / f"{path.name}.part"
+        part.write_bytes(content)
+        part.replace(path)
+
+
 class _Upload:
     """Copies the stage to the remote folder in a thread, so that training does not wait."""
 

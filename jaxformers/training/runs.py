@@ -15,7 +15,7 @@ from jaxformers.errors import CheckpointError, DataError
 from jaxformers.layers import Execution
 from jaxformers.pretrained import own
 from jaxformers.sharding import MeshConfig, make_mesh
-from jaxformers.tasks.base import Variables
+from jaxformers.tasks.base import Evaluation, Variables
 from jaxformers.training.checkpoints import Checkpointer
 from jaxformers.training.config import from_json, to_json
 from jaxformers.training.experiment import Experiment
@@ -76,17 +76,18 @@ def check_experiment(folder: epath.Path, experiment: Experiment) -> None:
     """
     if not (folder / EXPERIMENT).exists() or not (folder / CHECKPOINTS).exists():
         return
-    before = read_experiment(folder)
-    changed = [
-        name
-        for name in Experiment.__dataclass_fields__
-        if name not in FREE and getattr(before, name) != getattr(experiment, name)
-    ]
-    if changed:
+    if changed := changed_fields(read_experiment(folder), experiment):
         raise CheckpointError(
             f"{folder} holds another run: {', '.join(changed)} differ; choose another --folder, "
             "or remove this one to start anew"
         )
+
+
+def changed_fields(before: Experiment, now: Experiment, *, results: bool = False) -> list[str]:
+    """Names of the fields that differ and matter to the weights; when `results`, to the end too."""
+    also = ("average_last", *(("steps",) if now.epochs is None else ())) if results else ()
+    matter = [n for n in Experiment.__dataclass_fields__ if n not in FREE or n in also]
+    return [name for name in matter if getattr(before, name) != getattr(now, name)]
 
 
 def check_fingerprint(saved: dict[str, Any], now: dict[str, Any], folder: epath.Path) -> None:
@@ -114,6 +115,14 @@ def export(folder: epath.Path, model: Any, variables: Variables, tools: Any, ste
     if jax.process_index() == 0:
         own.save(model, jax.device_get(variables), folder / MODEL, tools)
         (folder / MODEL / STEP).write_text(json.dumps({"step": step}))
+
+
+def write_predictions(folder: epath.Path, found: Evaluation) -> list[epath.Path]:
+    """Writes a file `<set>.tsv` for each set whose labels others keep; returns where."""
+    placed = {folder / f"{name}.tsv": lines for name, lines in found.predictions.items()}
+    for path, lines in placed.items():
+        path.write_text("".join(f"{line}\n" for line in lines))
+    return list(placed)
 
 
 def exported_step(folder: epath.PathLike) -> int | None:
