@@ -58,6 +58,7 @@ class MaskedLanguage(Task):
     unit: ClassVar[str] = "tokens"
     verb: ClassVar[str] = "fill-mask"
     line: ClassVar[str] = "The economy is [MASK]."
+    lowest_is_best: ClassVar[bool] = True
 
     model: BertConfig
     data: DocumentsConfig
@@ -86,6 +87,11 @@ class MaskedLanguage(Task):
                 "pretraining.next_sentence needs a model with pooler and next_sentence; set both, "
                 "or --task.pretraining.next-sentence False"
             )
+
+    @property
+    def best(self) -> str:
+        """The perplexity of masked words in the development documents, where there are any."""
+        return "dev_mlm_perplexity" if self.dev is not None else ""
 
     @property
     def _has_sentence_head(self) -> bool:

@@ -8,9 +8,16 @@ import pytest
 import tiny
 from etils import epath
 
-from jaxformers.data import BundledPairs
+from jaxformers.data import (
+    BundledDocuments,
+    BundledMovies,
+    BundledPairs,
+    BundledQuestions,
+    TsvTexts,
+)
 from jaxformers.errors import CheckpointError, ConfigError
-from jaxformers.tasks import Evaluation
+from jaxformers.models import BertConfig
+from jaxformers.tasks import Evaluation, MaskedLanguage, SequenceClassification, SpanExtraction
 from jaxformers.training import Cosine, runs
 from jaxformers.training import tune as tuning
 from jaxformers.training.grid import settings
@@ -96,6 +103,22 @@ def test_a_mistake_in_the_grid_is_told_before_any_run(grid, said, tmp_path, monk
 def test_a_task_without_development_data_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="tiny has no development metric to choose by"):
         tune(tiny.EXPERIMENT, PEAKS, folder=tmp_path)
+
+
+def test_each_task_names_what_is_best_where_it_has_development_data():
+    bert = BertConfig.tiny()
+    spans = SpanExtraction(bert, BundledQuestions(), dev=BundledQuestions("held_out"))
+    masked = MaskedLanguage(bert, BundledDocuments(), dev=BundledDocuments())
+    movies = SequenceClassification(bert, BundledMovies())
+    tasks = (EXPERIMENT.task, spans, masked, movies)
+    assert [(each.best, each.lowest_is_best) for each in tasks] == [
+        ("dev_perplexity", True),
+        ("f1", False),
+        ("dev_mlm_perplexity", True),
+        ("dev_accuracy", False),
+    ]
+    assert not any(replace(each, dev=None).best for each in tasks[:3])
+    assert not replace(movies, data=TsvTexts("own.tsv")).best
 
 
 # ---------------------------------------------------------------------- the runs
