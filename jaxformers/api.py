@@ -129,8 +129,8 @@ def classify(
         DataError: a text with more tokens than the model has positions, unless `truncate`.
         WeightsError: a model without a classifier.
     """
-    loaded = _loaded("classify", run_or_path)
-    return text_use.classify(*loaded, _listed(texts_or_pairs), truncate=truncate)
+    given = [texts_or_pairs] if isinstance(texts_or_pairs, str) else texts_or_pairs
+    return text_use.classify(*_loaded("classify", run_or_path), given, truncate=truncate)
 
 
 def answer(
@@ -198,10 +198,10 @@ def embed(
     return embedding.embed(*loaded, _listed(texts), how)
 
 
-def _listed(texts: Any) -> list:
+def _listed(texts: Any) -> list[str]:
     texts = [texts] if isinstance(texts, str) else list(texts)
     for number, text in enumerate(texts, 1):
-        if not isinstance(text, str | tuple | list):
+        if not isinstance(text, str):
             raise DataError(f"text {number} is {text!r}, not a text")
     return texts
 

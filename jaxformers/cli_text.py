@@ -88,6 +88,8 @@ def embed(args: argparse.Namespace, fields: list[str]) -> None:
     _at_least_one(args, "batch")
     if args.output is not None and not args.output.endswith(".npy"):
         raise ConfigError(f"--output: {args.output} does not end in .npy")
+    if args.output is not None and not os.path.isdir(os.path.dirname(args.output) or "."):
+        raise ConfigError(f"--output: there is no folder {os.path.dirname(args.output)}")
     load_code(args)
     from jaxformers.api import embed as embedded
 

@@ -110,10 +110,11 @@ def classify(
 
 
 def _pair(number: int, text: Any) -> tuple[str, str]:
-    pair = (text, "") if isinstance(text, str) else tuple(text)
-    if len(pair) != 2 or not all(isinstance(each, str) for each in pair):
+    pair = (text, "") if isinstance(text, str) else text
+    listed = isinstance(pair, tuple | list) and len(pair) == 2
+    if not listed or not all(isinstance(each, str) for each in pair):
         raise DataError(f"text {number} is neither a text nor a pair of texts")
-    return pair
+    return tuple(pair)
 
 
 def _check_segments(model: Any, pairs: bool) -> None:

@@ -1,0 +1,258 @@
+"""Masked words, classes, answers and vectors: equal to Hugging Face's, whatever the batch."""
+
+import json
+import os
+import shutil
+import sys
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "fixtures"))
+
+import bert_use as use
+
+import jaxformers as jf
+from jaxformers.errors import ConfigError, DataError, UserError, WeightsError
+
+GOLDEN = json.loads(use.GOLDEN.read_text())
+MINILM = os.environ.get("JAXFORMERS_MINILM")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    place = tmp_path_factory.mktemp("use")
+    return {name: use.folder(name, place / name) for name in use.FOLDERS}
+
+
+# ---------------------------------------------------------------- equal to the reference
+
+
+def same_words(found, wanted):
+    assert [len(each) for each in found] == [len(each) for each in wanted]
+    for ours, theirs in zip(chain(*found), chain(*wanted), strict=True):
+        assert [token for token, _ in ours] == [token for token, _ in theirs]
+        np.testing.assert_allclose([p for _, p in ours], [p for _, p in theirs], atol=2e-5)
+
+
+def test_masked_words_are_those_of_hugging_faces_pipeline(folders):
+    same_words(jf.fill_mask(folders["words"], use.MASKED, top=3), GOLDEN["words"])
+
+
+@pytest.mark.parametrize("name", ["classes", "number"])
+def test_classes_and_numbers_are_those_of_hugging_faces_pipeline(folders, name):
+    texts = [*use.TEXTS, *use.PAIRS]
+    found = jf.classify(folders[name], texts)
+    for text, (label, value), (their_label, theirs) in zip(texts, found, GOLDEN[name], strict=True):
+        assert label == their_label, text
+        assert value == pytest.approx(theirs, abs=2e-5), text
+
+
+def test_answers_are_the_best_spans_of_hugging_faces_logits(folders):
+    found = jf.answer(folders["spans"], *zip(*use.QUESTIONS, strict=True))
+    for ours, (text, score, start, end, _) in zip(found, GOLDEN["spans"], strict=True):
+        assert (ours.text, ours.start, ours.end) == (text, start, end)
+        assert ours.score == pytest.approx(score, abs=5e-5)
+
+
+def test_no_answer_wins_where_its_score_exceeds_the_best_by_more_than_the_threshold(folders):
+    odds = [null - score for _, score, _, _, null in GOLDEN["spans"]]
+    threshold = sum(sorted(odds)[:2]) / 2  # between the least and the next
+    questions, contexts = zip(*use.QUESTIONS, strict=True)
+    found = jf.answer(folders["spans"], questions, contexts, null_threshold=threshold)
+    assert [each.text == "" for each in found] == [odd > threshold for odd in odds]
+
+
+@pytest.mark.parametrize("mode", ["mean", "cls", "max", "mean_sqrt_len"])
+def test_vectors_are_hugging_faces_states_pooled(folders, mode):
+    found = jf.embed(folders["encoder"], use.TEXTS, pooling=mode)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, GOLDEN["vectors"][mode], atol=5e-5)
+
+
+def test_a_folder_says_how_its_vectors_are_made(folders, tmp_path):
+    folder = shutil.copytree(folders["encoder"], tmp_path / "sentences")
+    use.pooling(folder, "mean_tokens", normalize=True, max_seq_length=6)
+    found = jf.embed(folder, use.TEXTS)
+    np.testing.assert_allclose(found, GOLDEN["vectors"]["cut"], atol=2e-5)
+    longer = jf.embed(folder, use.TEXTS, normalize=False)
+    assert not np.allclose(np.linalg.norm(longer, axis=1), 1)
+
+
+def test_vectors_of_several_modes_are_joined_in_sentence_transformers_order(folders, tmp_path):
+    folder = shutil.copytree(folders["encoder"], tmp_path / "sentences")
+    use.pooling(folder, "mean_tokens", "cls_token", "max_tokens")
+    wanted = np.concatenate([GOLDEN["vectors"][mode] for mode in ("cls", "max", "mean")], axis=1)
+    np.testing.assert_allclose(jf.embed(folder, use.TEXTS), wanted, atol=5e-5)
+
+
+@pytest.mark.skipif(MINILM is None, reason="JAXFORMERS_MINILM names no folder")
+def test_vectors_of_all_minilm_are_pytorchs():
+    """JAXFORMERS_MINILM names a folder with all-MiniLM-L6-v2; torch and transformers are needed."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    texts = varied_texts()
+    found = jf.embed(MINILM, texts).astype(np.float64)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(MINILM)
+    model = transformers.BertModel.from_pretrained(MINILM).eval()
+    for text, ours in zip(texts, found, strict=True):
+        inputs = tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
+        with torch.no_grad():
+            theirs = model(**inputs).last_hidden_state[0].mean(0).numpy().astype(np.float64)
+        assert ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs) > 1 - 1e-5, text
+        assert np.linalg.norm(ours) == pytest.approx(1, abs=1e-5)
+
+
+def varied_texts() -> list[str]:
+    """200 texts: of every length, emoji, CJK, accents, right to left, very long words, empty."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent / "text"))
+    import varied_lines
+
+    special = ["", " ", "x" * 99, "x" * 101, "y" * 5000, "word " * 600, "\U0001f600" * 9, "\u200b"]
+    words = [w for w in varied_lines.WORDS if w not in ("[CLS]", "[SEP]", "[MASK]", "[PAD]")]
+    words = [*words, "\U0001f469\u200d\U0001f680", "\u5929\u6c14", "\uc548\ub155", "\u0645\u0631"]
+    rng = np.random.RandomState(0)
+    made = [" ".join(rng.choice(words, rng.randint(1, 90))) for _ in range(200 - len(special))]
+    return special + made
+
+
+# ---------------------------------------------------------------- any batch
+
+
+def test_a_batch_changes_no_result_and_keeps_the_order(folders):
+    texts = [text[:n] for n in (40, 7, 1, 25, 90) for text in use.TEXTS]
+    together = jf.embed(folders["encoder"], texts)
+    alone = np.concatenate([jf.embed(folders["encoder"], [text]) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    texts = [text for text in texts if len(text) < 30]
+    together = jf.classify(folders["classes"], texts)
+    for text, (label, share) in zip(texts, together, strict=True):
+        ((its_label, its_share),) = jf.classify(folders["classes"], text)
+        assert (label, share) == (its_label, pytest.approx(its_share, abs=1e-5))
+
+
+def test_more_masked_places_than_are_computed_at_once(folders):
+    texts = ["[MASK] " * 30, "a", "", "the [MASK] is"] * 4
+    found = jf.fill_mask(folders["words"], texts, top=1)
+    assert [len(each) for each in found] == [30, 0, 0, 1] * 4
+    wanted = [jf.fill_mask(folders["words"], [text], top=1)[0] for text in texts[:4]]
+    same_words(found, wanted * 4)
+
+
+def test_answers_from_contexts_of_any_length_keep_their_order(folders):
+    short, long = "The baker left at noon.", "The river bank is good. " * 20 + "Who filmed?"
+    questions, contexts = ["Who?", "Where is it?"] * 6, [short, long, short] * 4
+    found = jf.answer(folders["spans"], questions, contexts)
+    for question, context, each in zip(questions, contexts, found, strict=True):
+        (alone,) = jf.answer(folders["spans"], question, context)
+        assert each[:1] + each[2:] == alone[:1] + alone[2:]
+        assert each.score == pytest.approx(alone.score, abs=1e-4)
+        assert context[each.start : each.end] == each.text
+
+
+def test_one_context_serves_many_questions(folders):
+    found = jf.answer(folders["spans"], ["Who left?", "Who?"], "The baker left at noon.")
+    assert len(found) == 2
+    assert found[0] == jf.answer(folders["spans"], ["Who left?"], ["The baker left at noon."])[0]
+
+
+def test_nothing_in_nothing_out(folders):
+    assert jf.fill_mask(folders["words"], []) == []
+    assert jf.classify(folders["classes"], []) == []
+    assert jf.answer(folders["spans"], [], []) == []
+    assert jf.embed(folders["encoder"], []).shape == (0, 24)
+
+
+def test_few_shapes_are_compiled_for_many_texts(folders):
+    from jaxformers.tasks import embedding
+
+    texts = ["a " * (n % 14) for n in range(150)]
+    jf.embed(folders["encoder"], texts)
+    model, _ = jf.from_pretrained(folders["encoder"])
+    program = embedding._program(model, jf.pretrained.pooling.Pooling())
+    before = program._cache_size()
+    jf.embed(folders["encoder"], [f"the {text}" for text in texts[:140]])
+    assert program._cache_size() == before
+
+
+@pytest.mark.parametrize("name", use.FOLDERS)
+def test_any_head_embeds_by_its_encoder(folders, name):
+    found = jf.embed(folders[name], ["the baker"])
+    assert found.shape == (1, 24) and np.isfinite(found).all()
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+def mistake(call, *args, kind=UserError, **options) -> str:
+    with pytest.raises(kind) as raised:
+        call(*args, **options)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_a_text_with_more_tokens_than_positions_is_named(folders):
+    long = "a " * 39
+    said = "text 2 has 41 tokens, but the model has 40 positions"
+    assert said in mistake(jf.fill_mask, folders["words"], ["[MASK]", long], kind=DataError)
+    assert said in mistake(jf.classify, folders["classes"], ["a", long], kind=DataError)
+    pair = ("a " * 30, "a " * 8)
+    assert "text 1 has 41 tokens" in mistake(jf.classify, folders["classes"], [pair])
+    jf.classify(folders["classes"], ["a " * 38, ("a " * 30, "a " * 7)])
+
+
+def test_a_text_that_is_cut_is_cut_as_in_training(folders):
+    long, kept = "good " + "a " * 60, "good " + "a " * 37
+    (label, share), (same, its) = jf.classify(folders["classes"], [long, kept], truncate=True)
+    assert (label, share) == (same, pytest.approx(its, abs=1e-5))
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "texts", "said"),
+    [
+        (jf.fill_mask, "encoder", [["a"]], "holds a Bert without a masked-word head; fill_mask"),
+        (jf.classify, "words", [["a"]], "holds a BertForPreTraining without a classifier"),
+        (jf.answer, "classes", [["a"], ["b"]], "answer needs a BertForSpanExtraction"),
+        (jf.translate, "encoder", [["a"]], "translate needs a Transformer"),
+    ],
+)
+def test_a_missing_head_is_named_with_what_there_is(folders, call, name, texts, said):
+    assert said in mistake(call, folders[name], *texts, kind=WeightsError)
+
+
+def test_a_vocabulary_of_another_size_is_refused_with_both_sizes(tmp_path):
+    folder = use.folder("words", tmp_path)
+    (folder / "vocab.txt").write_text("\n".join([*use.VOCABULARY, "more"]) + "\n")
+    size = len(use.VOCABULARY)
+    said = f"has {size + 1} tokens, but its weights have {size}"
+    assert said in mistake(jf.fill_mask, folder, ["a"], kind=WeightsError)
+
+
+def test_a_folder_without_tokenizer_is_refused(tmp_path):
+    folder = use.folder("encoder", tmp_path)
+    (folder / "vocab.txt").unlink()
+    assert "no tokenizer in" in mistake(jf.embed, folder, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "texts", "options", "said"),
+    [
+        (jf.embed, "encoder", [["a"]], {"pooling": "average"}, "choose cls, max, mean,"),
+        (jf.fill_mask, "words", [["a"]], {"top": 0}, "top is 0; it is at least 1"),
+        (jf.answer, "spans", [["a"], ["a"]], {"longest": 0}, "longest is 0"),
+        (jf.answer, "spans", [["a", "b"], ["a"]], {}, "2 questions but 1 contexts"),
+        (jf.classify, "classes", [[("a", "b", "c")]], {}, "text 1 is neither a text nor a pair"),
+        (jf.classify, "classes", [["a", None]], {}, "text 2 is neither a text nor a pair"),
+        (jf.embed, "encoder", [["a", None]], {}, "text 2 is None, not a text"),
+        (jf.embed, "encoder", [[("a", "b")]], {}, "text 1 is ('a', 'b'), not a text"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(folders, call, name, texts, options, said):
+    assert said in mistake(call, folders[name], *texts, **options)
+
+
+def test_a_model_of_one_segment_takes_no_pairs(tmp_path):
+    folder = use.folder("classes", tmp_path, type_vocab_size=1)
+    jf.classify(folder, ["a"])
+    assert "one segment only" in mistake(jf.classify, folder, [("a", "b")], kind=ConfigError)
