@@ -129,7 +129,7 @@ def tune(args: argparse.Namespace, fields: list[str]) -> None:
         if tuned.finished:
             print("\n".join(closing(tuned, experiment.task)))
         else:
-            print(f"Stopped after {len(tuned.tried)} runs; the same command goes on from there.")
+            print(f"Stopped, {len(tuned.tried)} done; the same command goes on from there.")
 
 
 def _grid(args: argparse.Namespace) -> dict[str, tuple]:

@@ -146,6 +146,11 @@ def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tupl
     if exported is not None and exported >= max(steps, default=0):
         return own.load(folder / MODEL, execution or Execution())
     if not steps:
+        if (folder / REPORT).exists():
+            raise CheckpointError(
+                f"{folder} has no weights any more: a tune removes those of the runs that it does "
+                "not keep; keep them with --keep-all"
+            )
         raise CheckpointError(f"{folder} has no checkpoint yet; train it first")
     one = replace(experiment, mesh=MeshConfig(1, 1, 1))
     mesh = make_mesh(one.mesh, jax.local_devices()[:1])

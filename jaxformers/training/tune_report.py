@@ -72,6 +72,7 @@ def closing(tuned: Tuned, task: Task) -> Iterator[str]:
         yield ""
         yield settings_table(tuned)
     best = tuned.best
+    yield ""
     yield f"all results: {tuned.folder / TUNE_REPORT}"
     if best is None:
         yield "no run came to a result: lower the learning rate, or see log.txt of a run"

@@ -12,6 +12,7 @@ import tiny
 from etils import epath
 
 from jaxformers.data import Glue, SquadJson
+from jaxformers.errors import CheckpointError
 from jaxformers.models import BertConfig
 from jaxformers.sharding import make_mesh
 from jaxformers.tasks import Evaluation, SequenceClassification, SpanExtraction
@@ -75,6 +76,16 @@ def test_a_tune_trains_its_runs_and_takes_the_best_on_the_development_set(
         experiment, {"schedule.peak": (0.03, 0.01)}, folder=tuned.folder, keep_all=True
     )
     assert again == tuned
+
+
+def test_a_run_that_a_tune_did_not_keep_says_where_its_weights_went(tuned, tmp_path):
+    beaten = tmp_path / "beaten"
+    kept = ("experiment.json", "report.md")
+    beaten.mkdir()
+    for name in kept:
+        (beaten / name).write_bytes((folders(tuned)[0] / name).read_bytes())
+    with pytest.raises(CheckpointError, match="a tune removes those of the runs"):
+        runs.load_run(beaten)
 
 
 # ---------------------------------------------------------------------- ensembles
