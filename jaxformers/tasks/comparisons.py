@@ -56,11 +56,15 @@ def beside_glue(task: SequenceClassification, found: Mapping[str, Any]) -> list[
         if not metrics:
             continue
         rows = [(system, tuple(values)) for system, *values in systems]
-        note = _glue_note(split, ours, getattr(source, "task", "") == name)
+        note = _glue_note(split, ours, _is_of_glue(source, name, split))
         columns = tuple(f"{_words(metric)} (%)" for metric in metrics)
         title = f"Beside published results, {name} of GLUE, {words}"
         tables.append(Comparison(title, columns, rows, ours, note))
     return tables
+
+
+def _is_of_glue(source: Any, name: str, split: str) -> bool:
+    return isinstance(source, Glue) and source.task == name and source.split.startswith(split)
 
 
 def _glue_note(split: str, ours: tuple[float | None, ...], same: bool) -> str:
@@ -70,7 +74,7 @@ def _glue_note(split: str, ours: tuple[float | None, ...], same: bool) -> str:
     if not same:
         return ELSEWHERE.format("examples")
     if split == "dev":
-        return "The best of several runs on this set is a little better than it will be elsewhere."
+        return "A run that was chosen on this set is a little worse elsewhere."
     return "The published numbers are of GLUE's server."
 
 
@@ -82,7 +86,7 @@ def beside_squad(task: SpanExtraction, found: Mapping[str, Any]) -> list[Compari
     for split, words, prefix in (("dev", "development set", ""), ("test", "test set", "test_")):
         rows = [(row.system, (row.exact, row.f1)) for row in published_squad(version, split)]
         ours = (found.get(f"{prefix}exact"), found.get(f"{prefix}f1"))
-        note = "Others have the test set: it is judged by SQuAD's makers." * (split == "test")
+        note = "SQuAD's makers keep the test set to themselves." * (split == "test")
         if ours != (None, None) and not (split == "dev" and _is_dev_set(task.dev)):
             note = f"The published numbers are of SQuAD {version}. {ELSEWHERE.format('questions')}"
         title = f"Beside published results, SQuAD {version}, {words}"
