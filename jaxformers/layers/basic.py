@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
+from jaxformers.sharding import constrain
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "quick_gelu", "silu", "tanh"]
 Init = Literal["xavier", "truncated_normal"]
@@ -69,12 +70,16 @@ class Linear(nn.Module):
     use_bias: bool = True
     kernel_init: Init = "xavier"
     dtype: jnp.dtype = jnp.dtype("float32")
+    gathered: bool = False
+    """Whether the kernel is whole in the product, which XLA would else cut along idle mesh axes."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps `[..., *inputs]` to `[..., *outputs]`."""
         shape = (*self.inputs, *self.outputs)
         kernel = self.param("kernel", initializer(self.kernel_init, len(self.inputs)), shape)
+        if self.gathered:
+            kernel = constrain(kernel, *(None,) * kernel.ndim)
         n = len(self.inputs)
         contract = (tuple(range(x.ndim - n, x.ndim)), tuple(range(n)))
         y = jax.lax.dot_general(

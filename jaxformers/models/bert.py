@@ -209,7 +209,8 @@ class Bert(nn.Module):
         hidden = self.encoder(x, mask, train=train)
         if not self.config.pooler:
             return BertOutput(hidden, None)
-        return BertOutput(hidden, jnp.tanh(self.pooler(hidden[:, 0])))
+        first = constrain(hidden[:, 0], "batch", "embed")
+        return BertOutput(hidden, constrain(jnp.tanh(self.pooler(first)), "batch", "embed"))
 
     def embed(self, input_ids, token_type_ids=None, positions=None, *, train: bool = False):
         """The sum of three embeddings, normed and dropped out: what the stack takes."""
@@ -330,7 +331,7 @@ class BertForSpanExtraction(nn.Module):
 def _dense(inputs: int, outputs: int, execution: Execution = Execution()) -> Linear:  # noqa: B008
     """A dense layer with BERT's initial weights; a head's, in float32, by default."""
     dtype = execution.compute_dtype
-    return Linear((inputs,), (outputs,), kernel_init="truncated_normal", dtype=dtype)
+    return Linear((inputs,), (outputs,), kernel_init="truncated_normal", dtype=dtype, gathered=True)
 
 
 def _at(hidden: Float[Array, "B L D"], positions: Int[Array, "B M"]) -> Float[Array, "B M D"]:
