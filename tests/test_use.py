@@ -13,9 +13,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent / "fixtures"))
 
 import bert_use as use
+from etils import epath
 
 import jaxformers as jf
+from jaxformers import api
+from jaxformers.data import BundledMovies
 from jaxformers.errors import ConfigError, DataError, UserError, WeightsError
+from jaxformers.pretrained import hub
+from jaxformers.tasks import SequenceClassification
+from jaxformers.training import runs
 
 GOLDEN = json.loads(use.GOLDEN.read_text())
 MINILM = os.environ.get("JAXFORMERS_MINILM")
@@ -183,6 +189,30 @@ def test_few_shapes_are_compiled_for_many_texts(folders):
 def test_any_head_embeds_by_its_encoder(folders, name):
     found = jf.embed(folders[name], ["the baker"])
     assert found.shape == (1, 24) and np.isfinite(found).all()
+
+
+def test_a_run_of_ours_is_used_like_published_weights(folders, tmp_path):
+    model, variables = jf.from_pretrained(folders["classes"])
+    tokenizer, folder = jf.load_text(folders["classes"]), epath.Path(tmp_path)
+    task = SequenceClassification(model.config, BundledMovies(), length=use.POSITIONS)
+    runs.write_experiment(folder, jf.Experiment("run", task, steps=1), main=True)
+    runs.export(folder, model, variables, tokenizer, 1)
+    tokenizer.save(runs.tokenizer_folder(folder))
+    assert jf.classify(folder, use.TEXTS) == jf.classify(folders["classes"], use.TEXTS)
+    wanted = jf.embed(folders["classes"], use.TEXTS)
+    np.testing.assert_array_equal(jf.embed(folder, use.TEXTS), wanted)
+
+
+def test_a_hubs_name_serves_as_a_path(folders, monkeypatch):
+    monkeypatch.setattr(hub, "fetch", {"some/encoder": epath.Path(folders["encoder"])}.get)
+    wanted = jf.embed(folders["encoder"], use.TEXTS)
+    np.testing.assert_array_equal(jf.embed("some/encoder", use.TEXTS), wanted)
+
+
+def test_a_model_stays_loaded_for_the_next_call(folders, monkeypatch):
+    jf.embed(folders["encoder"], ["a"])
+    monkeypatch.setattr(api, "from_pretrained", None)
+    assert len(jf.embed(folders["encoder"], ["a", "b"])) == 2
 
 
 # ---------------------------------------------------------------- mistakes
