@@ -17,22 +17,41 @@ from jaxformers.training.step import make_transformation
 
 ROOT = Path(__file__).resolve().parents[2] / "experiments"
 FILES = sorted(ROOT.glob("*/*.py"))
+LARGE = 2**17  # numbers of a leaf that has to be divided
+# Choices of a model that are no sizes, as far as it has them.
+CHOICES = (
+    "activation",
+    "attention_bias",
+    "attention_dropout",
+    "dropout",
+    "norm_epsilon",
+    "norm_position",
+    "pooler",
+    "positions",
+)
 
 
-@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+@pytest.fixture(params=FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def file(request):
     return request.param
 
 
 def test_it_builds_by_its_files_name_and_says_what_it_is(file):
     experiment = load_experiment(file)
-    assert isinstance(experiment, Experiment) and experiment.name == file.stem
+    assert isinstance(experiment, Experiment)
+    # Every family has a demo, and all runs lie in one folder.
+    assert experiment.name in (file.stem, f"{file.parent.name}_{file.stem}")
     spec = importlib.util.spec_from_file_location("read", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     place = f"experiments/{file.parent.name}/{file.name}"
     # GLUE's tasks are a grid of runs, which `tune` makes.
     assert re.search(rf"jaxformers (train|tune) {re.escape(place)}", module.__doc__)
+
+
+def test_no_two_have_the_same_name():
+    names = [load_experiment(file).name for file in FILES]
+    assert len(set(names)) == len(names)
 
 
 def test_it_is_kept_and_read_back_as_it_was(file):
@@ -47,17 +66,20 @@ def test_its_full_size_state_is_divided(file, shape):
     model = experiment.task.module(experiment.execution(mesh))
     state = abstract_state(experiment, model, make_transformation(experiment), mesh)
     whole = share = 0
+    parts = shape[1] * shape[2]
     for leaf in jax.tree.leaves((state.params, state.opt_state, state.ema)):
         whole += math.prod(leaf.shape)
-        share += math.prod(leaf.sharding.shard_shape(leaf.shape))
-    parts = shape[1] * shape[2]
-    assert whole / parts <= share <= 1.03 * whole / parts
+        mine = math.prod(leaf.sharding.shard_shape(leaf.shape))
+        share += mine
+        assert parts == 1 or mine < leaf.size or leaf.size < LARGE
+    # Tables of positions and dense layers of heads are divided over one axis alone.
+    assert whole / parts <= share <= 1.06 * whole / parts + LARGE
 
 
 def test_it_has_a_golden_file_of_the_same_model(file):
     experiment = load_experiment(file)
     path = golden.find(experiment, file)
-    assert path == file.parent / "golden" / f"{file.stem}.json"
+    assert path == file.parent / "golden" / f"{experiment.name}.json"
     kept = golden.read(path)
     assert not golden.changes(kept["model"], golden.model_fields(experiment))
 
@@ -70,19 +92,23 @@ def test_its_rehearsal_is_small_and_the_same_kind_of_run(file):
     assert changed == tuple(getattr(experiment, name) for name in fields)
     assert small.steps <= 10 and small.mesh.shape(8) == (2, 2, 2)
     model = experiment.task.model
-    kept = ("norm_position", "norm_epsilon", "activation", "positions", "attention_bias", "dropout")
+    kept = [name for name in CHOICES if hasattr(model, name)]
+    assert len(kept) >= 3
     assert all(getattr(small.task.model, name) == getattr(model, name) for name in kept)
 
 
 def test_parameter_counts_of_the_paper_runs():
     counts = {
-        "wmt14_en_de_base": 63_045_632,
-        "wmt14_en_de_big": 214_171_648,
-        "wmt14_en_fr_base": 63_045_632 - 5000 * 512,
-        "wmt14_en_fr_big": 214_171_648 - 5000 * 1024,
+        "translation/wmt14_en_de_base": 63_045_632,
+        "translation/wmt14_en_de_big": 214_171_648,
+        "translation/wmt14_en_fr_base": 63_045_632 - 5000 * 512,
+        "translation/wmt14_en_fr_big": 214_171_648 - 5000 * 1024,
+        "bert/pretrain_base": 110_106_428,
+        "bert/pretrain_large": 336_226_108,
+        "bert/pretrain_large_lamb": 336_226_108,
     }
     for name, count in counts.items():
-        experiment = replace(load_experiment(ROOT / "translation" / f"{name}.py"), vocab_multiple=1)
+        experiment = replace(load_experiment(ROOT / f"{name}.py"), vocab_multiple=1)
         mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
         model = experiment.task.module(experiment.execution(mesh))
         shapes = jax.eval_shape(lambda e=experiment, m=model: e.task.init(m, jax.random.key(0)))
