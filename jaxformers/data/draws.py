@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int, UInt64
+from jaxtyping import Float64, Int, UInt64
 
 from jaxformers.data.shuffling import mixed_seed
 
@@ -61,3 +61,8 @@ def below(halves: UInt64[np.ndarray, "*N"], limit: np.ndarray | int) -> Int[np.n
 def chance(halves: UInt64[np.ndarray, "*N"], probability: float) -> np.ndarray:
     """True with `probability`, out of half words."""
     return halves < probability * 2.0**HALF
+
+
+def uniform(words: UInt64[np.ndarray, "*N"]) -> Float64[np.ndarray, "*N"]:
+    """Uniform numbers from 0 to below 1."""
+    return (words >> np.uint64(11)) * 2.0**-53

@@ -1,0 +1,44 @@
+"""Labelled pictures -> augmented uint8 batches, each batch a pure function of (seed, step)."""
+
+from jaxformers.data.images.augmentation import Augmentation
+from jaxformers.data.images.crops import (
+    AsIs,
+    CentralCrop,
+    InceptionCrop,
+    PaddedCrop,
+    RandomCrop,
+    WholeImage,
+)
+from jaxformers.data.images.decoding import decode
+from jaxformers.data.images.erasing import RandomErasing
+from jaxformers.data.images.fashion_mnist import BundledFashionMnist
+from jaxformers.data.images.labelled_images import (
+    ArrayImages,
+    ImageSource,
+    LabelledImages,
+    check_classes,
+)
+from jaxformers.data.images.preprocessing import Preprocessing
+from jaxformers.data.images.randaugment import RandAugment
+from jaxformers.data.images.rows import ImagePlan, ImageRows
+
+__all__ = [
+    "ArrayImages",
+    "AsIs",
+    "Augmentation",
+    "BundledFashionMnist",
+    "CentralCrop",
+    "ImagePlan",
+    "ImageRows",
+    "ImageSource",
+    "InceptionCrop",
+    "LabelledImages",
+    "PaddedCrop",
+    "Preprocessing",
+    "RandAugment",
+    "RandomCrop",
+    "RandomErasing",
+    "WholeImage",
+    "check_classes",
+    "decode",
+]

@@ -1,0 +1,233 @@
+"""Which part of a picture is shown, and at what size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+from PIL import Image
+
+from jaxformers.data.images.decoding import coloured
+from jaxformers.errors import ConfigError, DataError
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+Box = tuple[float, float, float, float]
+GAP = 2.0  # a fast resize first halves until so many times the size is left
+ATTEMPTS = 10
+
+
+class Frame(NamedTuple):
+    """What every crop is brought to."""
+
+    size: int
+    """Side of the square."""
+    channels: int
+    interpolation: Interpolation
+    fast: bool
+    """Whether a JPEG may be decoded at a half, a quarter or an eighth, and the like."""
+
+
+def resampling(interpolation: Interpolation) -> Image.Resampling:
+    """Pillow's filter; all but "nearest" are antialiased."""
+    return Image.Resampling[interpolation.upper()]
+
+
+def small_side(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(width, height) with the shorter of them `side`, the longer cut to a whole number."""
+    short = min(size)
+    return tuple(side if each == short else int(side * each / short) for each in size)
+
+
+def shown(picture: Image.Image, box: Box, frame: Frame) -> Image.Image:
+    """The part of a picture inside `box`, resized to the frame.
+
+    Where the frame is fast, a JPEG is decoded at a fraction of its size, the part is not cut out
+    before it is resized (pixels at its edge see their neighbours outside), and a large part is
+    halved before it is filtered. What comes out differs by about a grey level.
+    """
+    if frame.fast:
+        picture, box = _reduced(picture, box, frame.size)
+    else:
+        picture = coloured(picture, frame.channels).crop(tuple(map(round, box)))
+        box = (0, 0, *picture.size)
+    gap = GAP if frame.fast else None
+    size, filtered = (frame.size, frame.size), resampling(frame.interpolation)
+    return coloured(picture, frame.channels).resize(size, filtered, box, gap)
+
+
+def _reduced(picture: Image.Image, box: Box, side: int) -> tuple[Image.Image, Box]:
+    """The picture told to decode no larger than is needed, and `box` in its new size."""
+    width, height = picture.size
+    ratio = min(box[2] - box[0], box[3] - box[1]) / side
+    if ratio >= 2:
+        picture.draft(None, (math.ceil(width / ratio), math.ceil(height / ratio)))
+    across, down = picture.width / width, picture.height / height
+    return picture, (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+
+
+@dataclass(frozen=True)
+class InceptionCrop:
+    """A part of random area and aspect (Szegedy et al. 2014), as torchvision's RandomResizedCrop.
+
+    The aspect is uniform in its logarithm; after ten parts that do not fit, the largest central one
+    of an allowed aspect is taken. (TensorFlow's sample_distorted_bounding_box draws the aspect
+    itself uniformly, and tries 100 times.)
+    """
+
+    area: tuple[float, float] = (0.05, 1.0)
+    """Share of the picture; MAE pre-trains with 0.2 to 1, torchvision's default is 0.08 to 1."""
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    """Width over height."""
+    draws: ClassVar[int] = 4 * ATTEMPTS
+
+    def __post_init__(self):
+        if not 0 < self.area[0] <= self.area[1] <= 1:
+            raise ConfigError(f"area {self.area} must be shares of a picture, above 0 to 1")
+        if not 0 < self.aspect[0] <= self.aspect[1]:
+            raise ConfigError(f"aspect {self.aspect} must be two positive numbers, smaller first")
+
+    def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
+        """The drawn part, in the frame."""
+        return shown(picture, self.box(picture.size, u), frame)
+
+    def box(self, size: tuple[int, int], u: Float64[np.ndarray, "D"]) -> Box:
+        """(left, top, right, bottom) of the drawn part of a picture of (width, height)."""
+        width, height = size
+        for share, stretch, down, across in u.reshape(ATTEMPTS, 4).tolist():
+            area = width * height * between(self.area, share)
+            aspect = math.exp(between(tuple(map(math.log, self.aspect)), stretch))
+            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                top, left = int(down * (height - h + 1)), int(across * (width - w + 1))
+                return left, top, left + w, top + h
+        return self._central(width, height)
+
+    def _central(self, width: int, height: int) -> Box:
+        aspect = min(max(width / height, self.aspect[0]), self.aspect[1])
+        w = width if width / height <= aspect else round(height * aspect)
+        h = height if width / height >= aspect else round(width / aspect)
+        top, left = (height - h) // 2, (width - w) // 2
+        return left, top, left + w, top + h
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """The shorter side resized, then a random square cut out: BiT's rule for larger pictures."""
+
+    resize: int = 256
+    """What the shorter side becomes."""
+    draws: ClassVar[int] = 2
+
+    def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
+        """The drawn square, in the frame."""
+        return _square(picture, self.resize, frame, float(u[0]), float(u[1]))
+
+
+@dataclass(frozen=True)
+class CentralCrop:
+    """The shorter side resized, then the middle square cut out."""
+
+    resize: int = 256
+    """What the shorter side becomes."""
+    draws: ClassVar[int] = 0
+
+    def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
+        """The middle square, in the frame."""
+        return _square(picture, self.resize, frame, 0.5, 0.5)
+
+
+def _square(picture: Image.Image, side: int, frame: Frame, down: float, across: float):
+    if side < frame.size:
+        raise ConfigError(f"a crop of {frame.size} does not fit into a side resized to {side}")
+    width, height = small_side(picture.size, side)
+    top = int(down * (height - frame.size + 1))
+    left = int(across * (width - frame.size + 1))
+    if not frame.fast:
+        whole = coloured(picture, frame.channels)
+        whole = whole.resize((width, height), resampling(frame.interpolation))
+        return whole.crop((left, top, left + frame.size, top + frame.size))
+    x, y = picture.width / width, picture.height / height
+    box = (left * x, top * y, (left + frame.size) * x, (top + frame.size) * y)
+    return shown(picture, box, frame)
+
+
+@dataclass(frozen=True)
+class PaddedCrop:
+    """A black margin, then a random square of the picture's own scale: CIFAR's usual crop."""
+
+    padding: int = 4
+    """Pixels on each side."""
+    draws: ClassVar[int] = 2
+
+    def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
+        """The drawn square."""
+        picture = coloured(picture, frame.channels)
+        top, left = (
+            int(v[0]) for v in self._corners(picture.height, picture.width, frame, u[None])
+        )
+        left, top = left - self.padding, top - self.padding
+        return picture.crop((left, top, left + frame.size, top + frame.size))
+
+    def arrays(self, images: np.ndarray, frame: Frame, u: Float64[np.ndarray, "B D"]) -> np.ndarray:
+        """The same for pictures of one size [B, H, W, C] at once."""
+        tops, lefts = self._corners(*images.shape[1:3], frame, u)
+        margin = (self.padding, self.padding)
+        padded = np.pad(images, ((0, 0), margin, margin, (0, 0)))
+        side = np.arange(frame.size)
+        rows, columns = tops[:, None] + side, lefts[:, None] + side
+        each = np.arange(len(images))[:, None, None]
+        return padded[each, rows[:, :, None], columns[:, None, :]]
+
+    def _corners(self, height: int, width: int, frame: Frame, u: np.ndarray) -> list[np.ndarray]:
+        room = [side + 2 * self.padding - frame.size + 1 for side in (height, width)]
+        if min(room) < 1:
+            raise DataError(
+                f"a picture of {width} x {height} with a margin of {self.padding} is smaller "
+                f"than {frame.size}: set a crop that resizes"
+            )
+        return [(u[:, axis] * room[axis]).astype(np.int64) for axis in (0, 1)]
+
+
+@dataclass(frozen=True)
+class WholeImage:
+    """The whole picture, resized to the square whatever its aspect."""
+
+    draws: ClassVar[int] = 0
+
+    def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
+        """The picture, in the frame."""
+        return shown(picture, (0, 0, *picture.size), frame)
+
+
+@dataclass(frozen=True)
+class AsIs:
+    """The picture as it is, which must have the size already."""
+
+    draws: ClassVar[int] = 0
+
+    def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
+        """The picture."""
+        check_size(*picture.size, frame)
+        return coloured(picture, frame.channels)
+
+    def arrays(self, images: np.ndarray, frame: Frame, u: Float64[np.ndarray, "B D"]) -> np.ndarray:
+        """The pictures [B, H, W, C]."""
+        check_size(images.shape[2], images.shape[1], frame)
+        return images
+
+
+def check_size(width: int, height: int, frame: Frame) -> None:
+    """Raises DataError where a picture that nothing resizes has another size than the frame."""
+    if (width, height) != (frame.size, frame.size):
+        raise DataError(
+            f"a picture of {width} x {height} is not {frame.size} x {frame.size}, and is not "
+            "resized: set a crop or a rule that resizes"
+        )
+
+
+def between(limits: tuple[float, float], u: float) -> float:
+    """The number at share `u` of the way between two."""
+    return limits[0] + (limits[1] - limits[0]) * u

@@ -1,0 +1,172 @@
+"""Pictures as a model is judged on them: resized, cut, normalised, always in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from jaxformers.data.images.crops import (
+    AsIs,
+    Frame,
+    Interpolation,
+    check_size,
+    resampling,
+    small_side,
+)
+from jaxformers.data.images.decoding import coloured, decoding, opened, pixels, turned
+from jaxformers.data.images.labelled_images import as_picture
+from jaxformers.errors import ConfigError, DataError
+
+Picture = Image.Image | np.ndarray | bytes | str | epath.Path
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, cut out the middle, scale, subtract the mean, divide by the standard deviation.
+
+    As it stands it is what Google's ViTs are given: the whole picture resized to a square, and
+    (x - 127.5) / 127.5. Files are decoded whole and resized antialiased, by Pillow.
+    """
+
+    size: int = 224
+    """Side of the square that comes out."""
+    resize: int | None = None
+    """What a picture is resized to before the middle of `size` is cut out; None: `size`."""
+    rule: Literal["direct", "small", "none"] = "direct"
+    """What is resized to that: both sides, or the shorter one with the aspect kept; or nothing."""
+    interpolation: Interpolation = "bilinear"
+    scale: float = 1 / 255
+    """What pixels, 0 to 255, are multiplied with first."""
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    """Of the scaled pixels, one for each channel."""
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    channels: int = 3
+    """3, or 1 for grey; pictures are converted."""
+    draws: ClassVar[int] = 0
+
+    def __post_init__(self):
+        if self.size < 1 or self.channels not in (1, 3):
+            raise ConfigError(
+                f"size {self.size} must be at least 1, channels {self.channels} 1 or 3"
+            )
+        if self.rule != "none" and (self.resize or self.size) < self.size:
+            raise ConfigError(
+                f"a crop of {self.size} does not fit into what is resized to {self.resize}"
+            )
+        if {len(self.mean), len(self.std)} - {1, self.channels} or min(self.std) <= 0:
+            raise ConfigError(
+                f"mean {self.mean} and std {self.std} need {self.channels} numbers each"
+            )
+
+    @staticmethod
+    def central(size: int = 224, fraction: float = 0.875, **changes: Any) -> Preprocessing:
+        """The shorter side resized to `size` / `fraction`, then the middle: ImageNet's usual."""
+        return Preprocessing(size, round(size / fraction), "small", **changes)
+
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> Float32[np.ndarray, "B S S C"]:
+        """What the model reads.
+
+        Args:
+            pictures: one or several: paths, encoded bytes, Pillow's images, or uint8 arrays
+                `[H, W]`, `[H, W, C]`; paths and bytes are turned as their EXIF note says.
+
+        Raises:
+            DataError: a picture that is not there or does not decode, by its name.
+        """
+        return self.normalised(self.pixels(pictures))
+
+    def pixels(self, pictures: Picture | Sequence[Picture]) -> UInt8[np.ndarray, "B S S C"]:
+        """The same before it is scaled and normalised."""
+        single = isinstance(pictures, str | bytes | Image.Image | epath.Path) or (
+            isinstance(pictures, np.ndarray) and pictures.ndim < 4
+        )
+        listed = [pictures] if single else list(pictures)
+        if not listed:
+            return np.zeros((0, self.size, self.size, self.channels), np.uint8)
+        return np.stack([self._read(each, number) for number, each in enumerate(listed, 1)])
+
+    def _read(self, given: Any, number: int) -> np.ndarray:
+        where = str(given) if hasattr(given, "__fspath__") or isinstance(given, str) else None
+        where = where or f"picture {number}"
+        with decoding(where):
+            return self.picture(read_picture(given, where))
+
+    def picture(
+        self, picture: Image.Image, u: np.ndarray | None = None
+    ) -> UInt8[np.ndarray, "S S C"]:
+        """The pixels of one picture; `u` are the draws of an augmentation, and not needed."""
+        picture = coloured(picture, self.channels)
+        if self.rule == "none":
+            if self.resize is None:
+                check_size(*picture.size, self._frame)
+        else:
+            side = self.resize or self.size
+            size = (side, side) if self.rule == "direct" else small_side(picture.size, side)
+            if picture.size != size:
+                picture = picture.resize(size, resampling(self.interpolation))
+        left, top = ((whole - self.size) // 2 for whole in picture.size)
+        return pixels(picture.crop((left, top, left + self.size, top + self.size)), self.channels)
+
+    def arrays(self, images: UInt8[np.ndarray, "B H W C"], u: Any) -> np.ndarray | None:
+        """Pictures that have the size already, all at once; None where they have not."""
+        if images.shape[1:3] != (self.size, self.size) or images.shape[-1] not in (
+            1,
+            self.channels,
+        ):
+            return None
+        if self.rule != "none" and self.resize not in (None, self.size):
+            return None
+        images = AsIs().arrays(images, self._frame, u)
+        return images if images.shape[-1] == self.channels else np.repeat(images, self.channels, -1)
+
+    def normalised(self, images: Any) -> Any:
+        """float32 `[..., C]` of uint8 pixels; NumPy or JAX arrays, as they were given."""
+        # The shape is spelled out, for ranks are not promoted in strict programs.
+        axes = (1,) * (images.ndim - 1)
+        mean = np.float32(self.mean).reshape(*axes, -1)
+        std = np.float32(self.std).reshape(*axes, -1)
+        return (images.astype(np.float32) * np.float32(self.scale) - mean) / std
+
+    @property
+    def _frame(self) -> Frame:
+        return Frame(self.size, self.channels, self.interpolation, False)
+
+
+def read_picture(given: Any, where: str = "the picture") -> Image.Image:
+    """A path, encoded bytes, an array or an image as Pillow's image.
+
+    Raises:
+        DataError: it is not there, or none of these.
+    """
+    if isinstance(given, Image.Image):
+        return given
+    if isinstance(given, np.ndarray):
+        return _of_array(given, where)
+    if isinstance(given, bytes):
+        return turned(opened(given, where))
+    if not isinstance(given, str) and not hasattr(given, "__fspath__"):
+        raise DataError(f"{where} is {type(given).__name__}, not a path, bytes, image or array")
+    return turned(opened(read_file(given), where))
+
+
+def read_file(path: epath.PathLike) -> bytes:
+    """The bytes of a file; raises DataError in one line where it cannot be read."""
+    try:
+        return epath.Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _of_array(array: np.ndarray, where: str) -> Image.Image:
+    array = array[..., None] if array.ndim == 2 else array
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
+        raise DataError(
+            f"{where} is {array.dtype} {array.shape}, not uint8 [H, W] or [H, W, 1, 3 or 4]"
+        )
+    return as_picture(np.ascontiguousarray(array))

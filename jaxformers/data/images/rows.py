@@ -1,0 +1,135 @@
+"""Pictures as rows of batches, each augmented by draws of (seed, step, row)."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from jaxformers.data.assembly import Batch
+from jaxformers.data.draws import RowDraws, uniform
+from jaxformers.data.images.augmentation import Augmentation
+from jaxformers.data.images.decoding import decoding
+from jaxformers.data.images.labelled_images import ArrayImages, LabelledImages
+from jaxformers.data.images.preprocessing import Preprocessing
+from jaxformers.data.shuffling import shuffled
+from jaxformers.errors import ConfigError, DataError
+
+AUGMENT = 4  # what the draws are for; shuffling has the seed alone
+MOST_THREADS = 16
+
+
+class ImageRows:
+    """`images` uint8 [n, S, S, C] and, where there are labels, `labels` int32 [n].
+
+    Pictures of one size in memory, with a simple augmentation, are done all at once; others one by
+    one, in threads (Pillow lets go of the interpreter while it decodes and resizes).
+
+    Args:
+        images: what is looked up.
+        transform: `Augmentation` for training, `Preprocessing` for evaluation.
+        threads: that decode; None: one a core, at most 16.
+    """
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        transform: Augmentation | Preprocessing,
+        threads: int | None = None,
+    ):
+        self.source, self.transform = images, transform
+        self.fingerprint: dict[str, Any] = images.fingerprint | {"transform": str(transform)}
+        self._threads = threads or min(os.cpu_count() or 1, MOST_THREADS)
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def gather(self, indices: np.ndarray, words: np.ndarray | None = None) -> Batch:
+        """The rows at `indices`.
+
+        Args:
+            indices: int [n].
+            words: random 64-bit words [n, transform.draws]; an augmentation needs them.
+
+        Raises:
+            DataError: a picture that does not decode, by its name.
+        """
+        draws = self.transform.draws
+        u = np.zeros((len(indices), draws)) if words is None else uniform(words[:, :draws])
+        if isinstance(self.source, ArrayImages):
+            images = self.transform.arrays(self.source.images[indices], u)
+            if images is not None:
+                return self._batch(images, self.source.labels[indices])
+        rows = list(self._mapped(indices.tolist(), u))
+        labels = np.array([label for _, label in rows], np.int32)
+        return self._batch(np.stack([image for image, _ in rows]), labels)
+
+    def _batch(self, images: np.ndarray, labels: np.ndarray) -> Batch:
+        return {"images": images} | ({"labels": labels} if self.source.labelled else {})
+
+    def _mapped(self, indices: list[int], u: np.ndarray):
+        if self._threads == 1 or len(indices) == 1:
+            return map(self._row, indices, u)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, "pictures")
+        return self._pool.map(self._row, indices, u)
+
+    def _row(self, index: int, u: np.ndarray) -> tuple[np.ndarray, int]:
+        with decoding(self.source.where(index)):
+            picture, label = self.source.example(index)
+            return self.transform.picture(picture, u), label
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"_pool": None}
+
+
+class ImagePlan:
+    """The next `rows` pictures of an endless shuffled stream, each augmented anew.
+
+    Both the order and the draws are a function of (seed, step), whatever hosts, workers, threads
+    and restarts.
+
+    Args:
+        store: the rows.
+        rows: of a batch, over all hosts.
+        repeats: how many views of each picture stand side by side (Hoffer et al. 2020).
+
+    Attributes:
+        shapes: name to (shape, type) of the arrays of a batch.
+        steps_per_epoch: batches in which every picture comes up `repeats` times.
+    """
+
+    fill, left_out = 1.0, 0
+
+    def __init__(self, store: ImageRows, rows: int, repeats: int = 1):
+        if not len(store):
+            raise DataError("there is no picture to make batches of")
+        if repeats < 1 or rows % repeats:
+            raise ConfigError(f"{rows} rows a batch do not divide by {repeats} views of a picture")
+        self._count, self._rows, self._repeats = len(store), rows, repeats
+        form = store.transform
+        shapes = {"images": ((rows, form.size, form.size, form.channels), np.dtype(np.uint8))}
+        if store.source.labelled:
+            shapes["labels"] = ((rows,), np.dtype(np.int32))
+        self.shapes = [shapes]
+        self.steps_per_epoch = self._count * repeats / rows
+        self.fingerprint = f"{rows} rows of {self._count}, {repeats} view(s) of each"
+
+    def rows(self, seed: int, step: int) -> int:
+        """Number of rows of the batch of `step`."""
+        return self._rows
+
+    def batch(self, store: ImageRows, seed: int, step: int, rows: slice = slice(None)) -> Batch:
+        """Those `rows` of the batch of `step`."""
+        asked = range(self._rows)[rows]
+        pictures = self._rows // self._repeats
+        first, last = asked.start // self._repeats, -(-asked.stop // self._repeats)
+        order = shuffled(step * pictures + first, last - first, self._count, seed)
+        places = np.repeat(order, self._repeats)[asked.start - first * self._repeats :][
+            : len(asked)
+        ]
+        draws = RowDraws((AUGMENT, seed, step), asked, store.transform.draws)
+        return store.gather(places, draws.words)

@@ -1,0 +1,135 @@
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+
+from jaxformers.data import batches
+from jaxformers.data.images import (
+    ArrayImages,
+    Augmentation,
+    ImagePlan,
+    ImageRows,
+    InceptionCrop,
+    PaddedCrop,
+    Preprocessing,
+    RandAugment,
+    RandomErasing,
+)
+from jaxformers.data.rows import Rows, every_row
+from jaxformers.errors import ConfigError, DataError
+
+SIMPLE = Augmentation(12, 1, PaddedCrop(2))
+HEAVY = Augmentation(9, 3, InceptionCrop(), 0.5, RandAugment(), RandomErasing(1.0))
+
+
+def images(count=21, side=12):
+    """Grey pictures whose pixels tell which they are."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 1)).astype(np.uint8)
+    return ArrayImages(pixels, np.arange(count))
+
+
+def taken(rows, plan, steps, hosts=1, start=0, workers=0):
+    parts = [
+        batches(rows, plan, seed=5, start=start, host=h, hosts=hosts, workers=workers)
+        for h in range(hosts)
+    ]
+    found = [[next(part) for part in parts] for _ in range(steps)]
+    for part in parts:
+        part.close()
+    return [{n: np.concatenate([p[n] for p in step]) for n in step[0]} for step in found]
+
+
+def same(one, other):
+    return all(np.array_equal(one[name], other[name]) for name in one | other)
+
+
+@pytest.mark.parametrize("transform", [SIMPLE, HEAVY], ids=["at once", "one by one"])
+def test_a_batch_is_the_same_on_any_hosts_threads_and_after_a_restart(transform):
+    rows = ImageRows(images(), transform, threads=1)
+    plan = ImagePlan(rows, 8)
+    whole = taken(rows, plan, 4)
+    for hosts in (2, 4):
+        assert all(map(same, whole, taken(rows, plan, 4, hosts)))
+    assert all(map(same, whole[2:], taken(rows, plan, 2, start=2)))
+    threaded = ImageRows(images(), transform, threads=3)
+    assert all(map(same, whole, taken(threaded, plan, 4)))
+    again = pickle.loads(pickle.dumps(threaded))
+    assert same(plan.batch(again, 5, 3), whole[3])
+
+
+def test_a_batch_has_the_shapes_that_the_plan_says():
+    rows = ImageRows(images(), HEAVY)
+    plan = ImagePlan(rows, 6)
+    batch = plan.batch(rows, 0, 0)
+    assert {name: (each.shape, each.dtype) for name, each in batch.items()} == plan.shapes[0]
+    unlabelled = ImageRows(ArrayImages(images().images), SIMPLE)
+    assert set(ImagePlan(unlabelled, 4).batch(unlabelled, 0, 0)) == {"images"}
+
+
+def test_every_picture_comes_once_an_epoch_and_is_augmented_anew():
+    rows = ImageRows(images(), SIMPLE)
+    plan = ImagePlan(rows, 7)
+    first, second = (
+        [plan.batch(rows, 1, step) for step in part] for part in ([0, 1, 2], [3, 4, 5])
+    )
+    for epoch in (first, second):
+        assert sorted(np.concatenate([b["labels"] for b in epoch])) == list(range(21))
+    assert plan.steps_per_epoch == 3
+    one, other = (
+        {label: image for b in epoch for label, image in zip(b["labels"], b["images"], strict=True)}
+        for epoch in (first, second)
+    )
+    assert sum(not np.array_equal(one[label], other[label]) for label in one) > 15
+    assert not same(plan.batch(rows, 1, 0), plan.batch(rows, 2, 0))
+
+
+@pytest.mark.parametrize("transform", [SIMPLE, Augmentation(14, 3, PaddedCrop(1), 1.0)])
+def test_all_at_once_equals_one_by_one(transform):
+    store = images()
+    u = np.random.default_rng(1).random((21, transform.draws))
+    together = transform.arrays(store.images, u)
+    alone = [transform.picture(store.example(k)[0], u[k]) for k in range(21)]
+    assert np.array_equal(together, np.stack(alone))
+
+
+def test_repeated_views_of_a_picture_stand_side_by_side_on_any_hosts():
+    rows = ImageRows(images(), SIMPLE)
+    plan = ImagePlan(rows, 12, repeats=3)
+    whole = plan.batch(rows, 0, 0)
+    views = whole["labels"].reshape(4, 3)
+    assert (views == views[:, :1]).all() and len(set(views[:, 0])) == 4
+    assert not np.array_equal(whole["images"][0], whole["images"][1])
+    for start, stop in itertools.pairwise([0, 2, 3, 7, 12]):
+        part = plan.batch(rows, 0, 0, slice(start, stop))
+        assert same(part, {name: each[start:stop] for name, each in whole.items()})
+    assert plan.steps_per_epoch == 21 * 3 / 12
+    with pytest.raises(ConfigError, match="do not divide by 3 views"):
+        ImagePlan(rows, 8, repeats=3)
+
+
+def test_judging_takes_every_picture_once_whatever_the_batch():
+    rows = ImageRows(images(), Preprocessing(12, channels=1, mean=(0.5,), std=(0.5,)))
+    assert isinstance(rows, Rows)
+    found = [batch["labels"][:real] for batch, real in every_row(rows, 8)]
+    assert np.concatenate(found).tolist() == list(range(21))
+    assert np.array_equal(rows.gather(np.arange(21))["images"], images().images)
+
+
+def test_the_fingerprint_names_pixels_labels_and_transform():
+    prints = [
+        ImageRows(images(), SIMPLE).fingerprint,
+        ImageRows(images(20), SIMPLE).fingerprint,
+        ImageRows(ArrayImages(images().images, np.zeros(21, int)), SIMPLE).fingerprint,
+        ImageRows(images(), HEAVY).fingerprint,
+    ]
+    assert all(one != other for one, other in itertools.combinations(prints, 2))
+    assert prints[0] == ImageRows(images(), SIMPLE).fingerprint
+
+
+def test_a_picture_of_another_size_is_named():
+    rows = ImageRows(
+        images(side=10), Preprocessing(12, rule="none", channels=1, mean=(0.5,), std=(0.5,))
+    )
+    with pytest.raises(DataError, match=r"arrays, picture 3: .*10 x 10 is not 12 x 12"):
+        rows.gather(np.array([3]))
