@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxformers.api import embed as embed
     from jaxformers.api import fill_mask as fill_mask
     from jaxformers.api import from_pretrained as from_pretrained
+    from jaxformers.api import load_images as load_images
     from jaxformers.api import load_text as load_text
     from jaxformers.api import save_pretrained as save_pretrained
     from jaxformers.api import translate as translate
@@ -29,8 +30,12 @@ if TYPE_CHECKING:
     from jaxformers.models import BertForPreTraining as BertForPreTraining
     from jaxformers.models import BertForSequenceClassification as BertForSequenceClassification
     from jaxformers.models import BertForSpanExtraction as BertForSpanExtraction
+    from jaxformers.models import ResNet as ResNet
+    from jaxformers.models import ResNetConfig as ResNetConfig
     from jaxformers.models import Transformer as Transformer
     from jaxformers.models import TransformerConfig as TransformerConfig
+    from jaxformers.models import ViT as ViT
+    from jaxformers.models import ViTConfig as ViTConfig
     from jaxformers.training import Experiment as Experiment
     from jaxformers.training.loop import train as train
     from jaxformers.training.tune import tune as tune
@@ -42,8 +47,12 @@ _NAMES = {
     "BertForSequenceClassification": "models",
     "BertForSpanExtraction": "models",
     "Experiment": "training",
+    "ResNet": "models",
+    "ResNetConfig": "models",
     "Transformer": "models",
     "TransformerConfig": "models",
+    "ViT": "models",
+    "ViTConfig": "models",
     "answer": "api",
     "beam_search": "decoding",
     "classify": "api",
@@ -51,6 +60,7 @@ _NAMES = {
     "fill_mask": "api",
     "from_pretrained": "api",
     "greedy": "decoding",
+    "load_images": "api",
     "load_text": "api",
     "save_pretrained": "api",
     "train": "training.loop",

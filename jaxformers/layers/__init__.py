@@ -1,12 +1,21 @@
 """Blocks to build Transformers from; they work in a notebook without a mesh or an experiment."""
 
 from jaxformers.layers.attention import Mask, MultiHeadAttention, choose_backend
-from jaxformers.layers.basic import Activation, Dropout, Linear, Norm, activate, dropout
+from jaxformers.layers.basic import (
+    Activation,
+    Dropout,
+    Linear,
+    Norm,
+    activate,
+    drop_path,
+    dropout,
+)
 from jaxformers.layers.blocks import BlockConfig, DecoderBlock, EncoderBlock, FeedForward
 from jaxformers.layers.embeddings import (
     PositionEmbedding,
     TokenEmbedding,
     TypeEmbedding,
+    grid_sinusoids,
     sinusoids,
 )
 from jaxformers.layers.execution import Execution
@@ -31,6 +40,8 @@ __all__ = [
     "TypeEmbedding",
     "activate",
     "choose_backend",
+    "drop_path",
     "dropout",
+    "grid_sinusoids",
     "sinusoids",
 ]

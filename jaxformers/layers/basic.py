@@ -17,7 +17,7 @@ from jaxformers.arrays import Array
 from jaxformers.sharding import constrain
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "quick_gelu", "silu", "tanh"]
-Init = Literal["xavier", "truncated_normal"]
+Init = Literal["xavier", "lecun", "truncated_normal", "zeros"]
 
 
 def activate(x: Array, kind: Activation) -> Array:
@@ -41,11 +41,19 @@ def activate(x: Array, kind: Activation) -> Array:
 def initializer(init: Init, inputs: int):
     """Initialiser of a kernel whose first `inputs` dimensions are summed over.
 
-    `xavier`: Glorot and Bengio 2010, uniform. `truncated_normal`: N(0, 0.02) cut at two standard
-    deviations and, as TensorFlow does, not rescaled for the cut (BERT).
+    `xavier`: Glorot and Bengio 2010, uniform. `lecun`: a cut normal of variance 1 / inputs, Flax's
+    default. `truncated_normal`: N(0, 0.02) cut at two standard deviations and, as TensorFlow does,
+    not rescaled for the cut (BERT). `zeros`: heads of ViT and BiT in fine-tuning.
     """
     if init == "truncated_normal":
         return _truncated_normal
+    if init == "zeros":
+        return nn.initializers.zeros
+    if init == "lecun":
+        # 0.8796 is what cutting at two standard deviations leaves of the deviation.
+        return lambda key, shape, dtype=jnp.float32: _truncated_normal(
+            key, shape, dtype, math.prod(shape[:inputs]) ** -0.5 / 0.87962566
+        )
 
     def xavier(key, shape, dtype=jnp.float32):
         fan_in, fan_out = math.prod(shape[:inputs]), math.prod(shape[inputs:])
@@ -55,8 +63,8 @@ def initializer(init: Init, inputs: int):
     return xavier
 
 
-def _truncated_normal(key, shape, dtype=jnp.float32):
-    return 0.02 * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+def _truncated_normal(key, shape, dtype=jnp.float32, std=0.02):
+    return std * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
 
 class Linear(nn.Module):
@@ -72,6 +80,8 @@ class Linear(nn.Module):
     dtype: jnp.dtype = jnp.dtype("float32")
     gathered: bool = False
     """Whether the kernel is whole in the product, which XLA would else cut along idle mesh axes."""
+    bias_start: float = 0.0
+    """What the bias starts at."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -86,7 +96,8 @@ class Linear(nn.Module):
             x.astype(self.dtype), kernel.astype(self.dtype), (contract, ((), ()))
         )
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, self.outputs).astype(self.dtype)
+            start = nn.initializers.constant(self.bias_start)
+            bias = self.param("bias", start, self.outputs).astype(self.dtype)
             y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
         return y
 
@@ -143,3 +154,13 @@ class Dropout(nn.Module):
         if not train or self.rate == 0.0:
             return x
         return dropout(x, self.rate, self.make_rng("dropout"))
+
+
+def drop_path(x: Array, rate: Array | float, key: jax.Array) -> Array:
+    """Stochastic depth (Huang et al. 2016): each example's x is dropped whole, or scaled up.
+
+    `rate` may be traced, so that each layer of a scanned stack has its own.
+    """
+    keep = jax.random.uniform(key, (x.shape[0],) + (1,) * (x.ndim - 1)) >= rate
+    scale = jnp.asarray(1.0 / (1.0 - rate), x.dtype)
+    return jnp.where(keep, x * scale.reshape((1,) * x.ndim), jnp.zeros((), x.dtype))

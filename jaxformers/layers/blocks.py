@@ -16,7 +16,15 @@ from jaxtyping import Float, Int
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
 from jaxformers.layers.attention import Mask, MultiHeadAttention
-from jaxformers.layers.basic import Activation, Dropout, Init, Linear, Norm, activate
+from jaxformers.layers.basic import (
+    Activation,
+    Dropout,
+    Init,
+    Linear,
+    Norm,
+    activate,
+    drop_path,
+)
 from jaxformers.layers.execution import Execution
 from jaxformers.sharding import constrain
 
@@ -46,6 +54,8 @@ class BlockConfig:
     """On attention probabilities."""
     activation_dropout: float = 0.0
     """Inside the feed-forward layer."""
+    drop_path: float = 0.0
+    """How often an example skips a sub-layer in the stack's last block; linearly less before it."""
     init: Init = "xavier"
 
     def __post_init__(self):
@@ -104,10 +114,18 @@ class _Block(nn.Module):
             self.execution,
         )
 
-    def residual(self, x: Array, norm: Norm, sublayer, *, train: bool = False) -> Array:
-        """x + f(norm(x)) (pre) or norm(x + f(x)) (post), with dropout on f's output."""
+    def residual(
+        self, x: Array, norm: Norm, sublayer, *, train: bool = False, skip: Array | None = None
+    ) -> Array:
+        """x + f(norm(x)) (pre) or norm(x + f(x)) (post), with dropout on f's output.
+
+        `skip`: the rate at which an example goes without f; None: never.
+        """
         pre = self.config.norm_position == "pre"
-        y = x + self.drop(sublayer(norm(x) if pre else x), train=train)
+        y = self.drop(sublayer(norm(x) if pre else x), train=train)
+        if skip is not None:
+            y = drop_path(y, skip, self.make_rng("dropout"))
+        y = x + y
         return constrain(y if pre else norm(y), "batch", "length", "embed")
 
 
@@ -122,17 +140,30 @@ class EncoderBlock(_Block):
         self.drop = Dropout(self.config.dropout)
 
     def __call__(
-        self, x: Float[Array, "B L D"], mask: Mask | None = None, *, train: bool = False
+        self,
+        x: Float[Array, "B L D"],
+        mask: Mask | None = None,
+        *,
+        train: bool = False,
+        skip: Float[Array, ""] | None = None,
     ) -> Float[Array, "B L D"]:
-        """One block; its output is sown as `blocks` when that collection is mutable."""
+        """One block; its output is sown as `blocks` when that collection is mutable.
+
+        `skip`: the rate at which an example goes without each sub-layer; None: never.
+        """
         x = self.residual(
             x,
             self.self_attention_norm,
             lambda y: self.self_attention(y, mask=mask, train=train),
             train=train,
+            skip=skip,
         )
         x = self.residual(
-            x, self.feed_forward_norm, lambda y: self.feed_forward(y, train=train), train=train
+            x,
+            self.feed_forward_norm,
+            lambda y: self.feed_forward(y, train=train),
+            train=train,
+            skip=skip,
         )
         return _sown(self, x)
 
@@ -157,6 +188,7 @@ class DecoderBlock(_Block):
         cross_mask: Mask | None = None,
         *,
         train: bool = False,
+        skip: Float[Array, ""] | None = None,
     ) -> Float[Array, "B T D"]:
         """One block; `mask` should be causal. Its output is sown as `blocks` when asked for."""
         x = self.residual(
@@ -164,15 +196,21 @@ class DecoderBlock(_Block):
             self.self_attention_norm,
             lambda y: self.self_attention(y, mask=mask, train=train),
             train=train,
+            skip=skip,
         )
         x = self.residual(
             x,
             self.cross_attention_norm,
             lambda y: self.cross_attention(y, memory, cross_mask, train=train),
             train=train,
+            skip=skip,
         )
         x = self.residual(
-            x, self.feed_forward_norm, lambda y: self.feed_forward(y, train=train), train=train
+            x,
+            self.feed_forward_norm,
+            lambda y: self.feed_forward(y, train=train),
+            train=train,
+            skip=skip,
         )
         return _sown(self, x)
 

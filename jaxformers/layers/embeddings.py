@@ -16,6 +16,7 @@ from jaxformers.layers.execution import Execution
 from jaxformers.sharding import constrain
 
 Sinusoid = Literal["interleaved", "concatenated", "marian"]
+GridSinusoid = Literal["big_vision", "mae"]
 
 
 def sinusoids(length: int, width: int, kind: Sinusoid = "interleaved") -> np.ndarray:
@@ -35,6 +36,22 @@ def sinusoids(length: int, width: int, kind: Sinusoid = "interleaved") -> np.nda
     else:
         table[:, :half], table[:, half:] = np.sin(angles), np.cos(angles[:, : width // 2])
     return table
+
+
+def grid_sinusoids(
+    height: int, width: int, channels: int, kind: GridSinusoid = "big_vision"
+) -> np.ndarray:
+    """The `[height * width, channels]` float32 table of a grid's places, row after row.
+
+    A quarter each: [sin x | cos x | sin y | cos y], x the column. Frequencies are
+    10000^(-i/(channels/4 - 1)) (big_vision) or 10000^(-i/(channels/4)) (mae); `channels` is a
+    multiple of 4.
+    """
+    quarter = channels // 4
+    step = max(quarter - 1, 1) if kind == "big_vision" else quarter
+    frequencies = 10000.0 ** (-np.arange(quarter, dtype=np.float64) / step)
+    y, x = np.mgrid[:height, :width].reshape(2, -1, 1) * frequencies
+    return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], 1).astype(np.float32)
 
 
 class TokenEmbedding(nn.Module):

@@ -7,6 +7,7 @@ step time does. One layout serves every platform, name map and sharding row.
 from __future__ import annotations
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
@@ -36,8 +37,10 @@ class Stack(nn.Module):
     def run(self, x: Array, *inputs, train: bool = False) -> Array:
         """All blocks over x, each given the same `inputs`."""
 
-        def body(block, carry, inputs):
-            return block(carry, *inputs, train=train), None
+        skips = self._skips() if train else None
+
+        def body(block, carry, inputs, skip):
+            return block(carry, *inputs, train=train, skip=skip), None
 
         if self.execution.remat != "none":
             policy = remat_policy(self.execution.remat)
@@ -46,12 +49,18 @@ class Stack(nn.Module):
             body,
             variable_axes=SCANNED,
             split_rngs={"params": True, "dropout": True},
-            in_axes=nn.broadcast,
+            in_axes=(nn.broadcast, nn.broadcast if skips is None else 0),
             length=self.layers,
             unroll=self.layers if self.execution.platform == "cpu" else 1,
         )
-        x, _ = scan(self.blocks, x, inputs)
+        x, _ = scan(self.blocks, x, inputs, skips)
         return self.norm(x) if self.final_norm else x
+
+    def _skips(self) -> Array | None:
+        """Each block's rate of stochastic depth, `[layers]` from 0 up; None without it."""
+        if self.config.drop_path == 0.0:
+            return None
+        return jnp.linspace(0.0, self.config.drop_path, self.layers, dtype=jnp.float32)
 
 
 class EncoderStack(Stack):

@@ -7,7 +7,9 @@ from jaxformers.models.bert import (
     BertForSequenceClassification,
     BertForSpanExtraction,
 )
+from jaxformers.models.resnet import ResNet, ResNetConfig
 from jaxformers.models.transformer import Transformer, TransformerConfig
+from jaxformers.models.vit import ViT, ViTConfig
 
 __all__ = [
     "Bert",
@@ -15,6 +17,10 @@ __all__ = [
     "BertForPreTraining",
     "BertForSequenceClassification",
     "BertForSpanExtraction",
+    "ResNet",
+    "ResNetConfig",
     "Transformer",
     "TransformerConfig",
+    "ViT",
+    "ViTConfig",
 ]

@@ -25,6 +25,7 @@ PARAMETER_AXES: dict[str, str] = {
     "heads": "tensor",
     "mlp": "tensor",
     "vocab": "tensor",
+    "classes": "tensor",
 }
 
 
@@ -51,10 +52,18 @@ TABLE: tuple[Row, ...] = (
     Row(r"(.*/)?(\w+_)?norm/(scale|bias)", (None,)),
     Row(r"(.*/)?token_embedding/table", ("vocab", "embed"), pad=("vocab",)),
     Row(r"(.*/)?logits_bias", ("vocab",), pad=("vocab",)),
-    Row(r"(.*/)?(position|type)_embedding/table", (None, "embed")),
-    Row(r"(.*/)?(pooler|transform)/kernel", ("embed", None)),
+    Row(r"(.*/)?(\w+_)?(position|type)_embedding/table", (None, "embed"), replicate=("embed",)),
+    Row(r"(.*/)?(pooler|transform|pre_logits)/kernel", ("embed", None)),
     Row(r"(.*/)?(next_sentence|classifier|spans)/kernel", (None, None)),
-    Row(r"(.*/)?(pooler|transform|next_sentence|classifier|spans)/bias", (None,)),
+    Row(r"(.*/)?(pooler|transform|pre_logits|next_sentence|classifier|spans)/bias", (None,)),
+    Row(r"(.*/)?patch_embedding/kernel", (None, None, None, "embed"), replicate=("embed",)),
+    Row(r"(.*/)?(class|mask)_token", (None,)),
+    Row(r"(.*/)?decoder_(embedding|prediction)/kernel", ("embed", None)),
+    Row(r"(.*/)?(patch_embedding|decoder_embedding|decoder_prediction)/bias", (None,)),
+    Row(r"(.*/)?(\w+_)?conv/kernel", (None, None, None, "embed"), replicate=("embed",)),
+    Row(r"(.*/)?(\w+_)?conv/bias", (None,)),
+    Row(r"(.*/)?head/kernel", ("embed", "classes"), replicate=("embed", "classes")),
+    Row(r"(.*/)?head/bias", ("classes",), replicate=("classes",)),
 )
 
 

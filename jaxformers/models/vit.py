@@ -1,0 +1,300 @@
+"""ViT: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words".
+
+An image is cut into patches, each mapped to a vector by one matrix (equation 1); a class token
+goes before them, positions are added, and BERT's encoder with its norms before the sub-layers
+does the rest (equations 2 to 4). Google's released code settles what the paper leaves open.
+
+Axis letters: B batch, P patches, L tokens (P, and 1 with a class token), D model width, C channels,
+N classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from jaxformers.arrays import Array
+from jaxformers.errors import ConfigError, DataError
+from jaxformers.layers import (
+    Activation,
+    BlockConfig,
+    Dropout,
+    EncoderStack,
+    Execution,
+    Linear,
+    Norm,
+    PositionEmbedding,
+    grid_sinusoids,
+)
+from jaxformers.layers.basic import Init, initializer
+from jaxformers.sharding import constrain
+
+Positions = Literal["learned", "sincos2d", "sincos2d_mae", "none"]
+SIZES = {  # width, layers, heads (table 1; tiny and small are of Touvron et al. 2021)
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+    "huge": (1280, 32, 16),
+}
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Shape and choices of a ViT; the defaults are ViT-B/16 at 224 pixels, Google's.
+
+    `activation`: Google's models have GELU's tanh estimate (`gelu_tanh`), those of Hugging Face,
+    timm and MAE the exact one (`gelu`).
+    """
+
+    image_size: int = 224
+    """Side in pixels of the square images that it is made for, a multiple of `patch_size`."""
+    patch_size: int = 16
+    channels: int = 3
+    width: int = 768
+    heads: int = 12
+    feed_forward: int = 3072
+    layers: int = 12
+    class_token: bool = True
+    pooling: Literal["class", "average"] = "class"
+    """What is classified: the class token, or the mean of the patches' tokens."""
+    positions: Positions = "learned"
+    """A learned table, or fixed sines and cosines of the grid: big_vision's or MAE's."""
+    pre_logits: int | None = None
+    """Width of the tanh layer before the head (section 3.1: in pre-training); None: no such."""
+    head_norm: bool = False
+    """The norm after pooling, and none at the encoder's end (MAE's fine-tuning)."""
+    classes: int = 1000
+    """Outputs of the head; 0: no head."""
+    class_names: tuple[str, ...] = ()
+    """What the classes are called, in order; empty: numbers."""
+    head_bias: float = 0.0
+    """What the head's bias starts at, such as -10 for the sigmoid loss over 21,843 classes."""
+    activation: Activation = "gelu_tanh"
+    norm_epsilon: float = 1e-6
+    attention_bias: bool = True
+    dropout: float = 0.0
+    """After each dense layer but the query's, key's and value's, and after adding positions."""
+    attention_dropout: float = 0.0
+    drop_path: float = 0.0
+    """How often an example skips a sub-layer of the last block; linearly less before it."""
+
+    def __post_init__(self):
+        for name in ("image_size", "patch_size", "channels", "width", "heads", "layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"a ViT's {name} of {getattr(self, name)} is not above 0")
+        if self.image_size % self.patch_size:
+            raise ConfigError(
+                f"images of {self.image_size} pixels do not divide into patches of "
+                f"{self.patch_size}: choose a multiple of {self.patch_size}"
+            )
+        if self.pooling == "class" and not self.class_token:
+            raise ConfigError("pooling 'class' needs the class token: choose pooling 'average'")
+        if self.positions.startswith("sincos2d") and self.width % 4:
+            raise ConfigError(f"positions of sines need a width divisible by 4, not {self.width}")
+        if self.class_names and len(self.class_names) != self.classes:
+            raise ConfigError(
+                f"class_names has {len(self.class_names)} names for {self.classes} classes"
+            )
+        self.block  # noqa: B018  (its checks speak early)
+
+    @staticmethod
+    def sized(name: str, patch_size: int = 16, **changes) -> ViTConfig:
+        """One of `SIZES` by name; the feed-forward layer is four times as wide."""
+        width, layers, heads = SIZES[name]
+        size = dict(width=width, layers=layers, heads=heads, feed_forward=4 * width)
+        return ViTConfig(**(dict(patch_size=patch_size) | size | changes))
+
+    @staticmethod
+    def tiny(patch_size: int = 16, **changes) -> ViTConfig:
+        """12 layers of 192, 3 heads."""
+        return ViTConfig.sized("tiny", patch_size, **changes)
+
+    @staticmethod
+    def small(patch_size: int = 16, **changes) -> ViTConfig:
+        """12 layers of 384, 6 heads."""
+        return ViTConfig.sized("small", patch_size, **changes)
+
+    @staticmethod
+    def base(patch_size: int = 16, **changes) -> ViTConfig:
+        """12 layers of 768: 85,798,656 parameters below the head at patches of 16."""
+        return ViTConfig.sized("base", patch_size, **changes)
+
+    @staticmethod
+    def large(patch_size: int = 16, **changes) -> ViTConfig:
+        """24 layers of 1024: 303,301,632 parameters below the head at patches of 16."""
+        return ViTConfig.sized("large", patch_size, **changes)
+
+    @staticmethod
+    def huge(patch_size: int = 14, **changes) -> ViTConfig:
+        """32 layers of 1280: 630,764,800 parameters below the head at patches of 14."""
+        return ViTConfig.sized("huge", patch_size, **changes)
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side."""
+        return self.image_size // self.patch_size
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an image, with the class token if there is one."""
+        return self.grid**2 + self.class_token
+
+    @property
+    def block(self) -> BlockConfig:
+        """The encoder's blocks: norms before the sub-layers."""
+        return BlockConfig(
+            width=self.width,
+            heads=self.heads,
+            feed_forward=self.feed_forward,
+            activation=self.activation,
+            norm_position="pre",
+            norm_epsilon=self.norm_epsilon,
+            attention_bias=self.attention_bias,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            activation_dropout=self.dropout,
+            drop_path=self.drop_path,
+        )
+
+
+def patchify(images: Float[Array, "B H W C"], size: int) -> Float[Array, "B P E"]:
+    """Patches of `size` by `size` pixels, row after row; each flat, in the order row, column, C.
+
+    Raises:
+        DataError: images that do not divide into such patches.
+    """
+    batch, height, width, channels = images.shape
+    if height % size or width % size:
+        raise DataError(f"images of {height} x {width} pixels do not divide into patches of {size}")
+    rows, columns = height // size, width // size
+    cut = images.reshape(batch, rows, size, columns, size, channels).swapaxes(2, 3)
+    return cut.reshape(batch, rows * columns, size * size * channels)
+
+
+class PatchEmbedding(nn.Module):
+    """One matrix over flat patches: the convolution of stride `size`, kernel `[P, P, C, D]`."""
+
+    size: int
+    channels: int
+    width: int
+    kernel_init: Init = "lecun"
+    execution: Execution = Execution()
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "B H W C"]) -> Float[Array, "B P D"]:
+        """A vector for each patch, row after row."""
+        dtype = self.execution.compute_dtype
+        shape = (self.size, self.size, self.channels, self.width)
+        kernel = self.param("kernel", initializer(self.kernel_init, 3), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        # Whole in the product: a kernel of 768 rows is not worth a cut along idle mesh axes.
+        kernel = constrain(kernel, None, None, None, None).reshape(-1, self.width)
+        patches = patchify(images, self.size).astype(dtype)
+        x = jnp.einsum("BPE,ED->BPD", patches, kernel.astype(dtype))
+        return constrain(x + bias.astype(dtype)[None, None], "batch", "length", "embed")
+
+
+def fixed_positions(
+    height: int, width: int, channels: int, kind: Positions, class_token: bool
+) -> Float[Array, "L D"]:
+    """The table of sines of a grid of patches; the class token's row is zero."""
+    table = grid_sinusoids(height, width, channels, "mae" if kind[8:] else "big_vision")
+    return jnp.pad(jnp.asarray(table), ((int(class_token), 0), (0, 0)))
+
+
+class ViT(nn.Module):
+    """The encoder under its head: `model.apply(variables, images)`."""
+
+    config: ViTConfig
+    execution: Execution = Execution()
+
+    def setup(self):
+        c, dtype = self.config, self.execution.compute_dtype
+        self.patch_embedding = PatchEmbedding(
+            c.patch_size, c.channels, c.width, execution=self.execution
+        )
+        if c.class_token:
+            self.class_token = self.param("class_token", nn.initializers.zeros, (c.width,))
+        if c.positions == "learned":
+            self.position_embedding = PositionEmbedding(c.tokens, c.width)
+        self.drop = Dropout(c.dropout)
+        self.encoder = EncoderStack(c.block, c.layers, not c.head_norm, self.execution)
+        if c.head_norm:
+            self.head_norm = Norm("layer", c.norm_epsilon)
+        if c.pre_logits:
+            self.pre_logits = Linear((c.width,), (c.pre_logits,), dtype=dtype, gathered=True)
+        if c.classes:
+            shape = (c.pre_logits or c.width,), (c.classes,)
+            start = dict(kernel_init="zeros", bias_start=c.head_bias)
+            self.head = Linear(*shape, gathered=True, **start)
+
+    def __call__(
+        self, images: Float[Array, "B H W C"], *, train: bool = False
+    ) -> Float[Array, "B N"]:
+        """Float32 logits of the classes; without a head, what `pooled` gives.
+
+        Args:
+            images: normalised pixels, `image_size` square; any grid of patches where positions
+                are not learned.
+            train: dropout and stochastic depth on; needs `rngs={"dropout": key}`.
+
+        Raises:
+            DataError: images of another size or number of channels.
+        """
+        pooled = self.pooled(images, train=train)
+        return self.head(pooled) if self.config.classes else pooled
+
+    def pooled(self, images: Float[Array, "B H W C"], *, train: bool = False) -> Array:
+        """What the head sees: `[B, D]`, or `[B, pre_logits]`."""
+        c, x = self.config, self.features(images, train=train)
+        x = x[:, 0] if c.pooling == "class" else x[:, int(c.class_token) :].mean(1)
+        x = self.head_norm(x) if c.head_norm else x
+        x = jnp.tanh(self.pre_logits(x)) if c.pre_logits else x
+        return constrain(x, "batch", "embed")
+
+    def features(
+        self, images: Float[Array, "B H W C"], *, train: bool = False
+    ) -> Float[Array, "B L D"]:
+        """All tokens at the encoder's end, the class token first."""
+        return self.encoder(self.embed(images, train=train), train=train)
+
+    def embed(
+        self, images: Float[Array, "B H W C"], *, train: bool = False
+    ) -> Float[Array, "B L D"]:
+        """Patches and class token with their positions: what the stack takes (equation 1)."""
+        c = self.config
+        check_images(images.shape, c)
+        x = self.patch_embedding(images)
+        if c.class_token:
+            x = with_class_token(self.class_token, x)
+        if c.positions == "learned":
+            x = x + self.position_embedding.rows(c.tokens).astype(x.dtype)
+        elif c.positions != "none":
+            grid = (size // c.patch_size for size in images.shape[1:3])
+            table = fixed_positions(*grid, c.width, c.positions, c.class_token)
+            x = x + table[None].astype(x.dtype)
+        return self.drop(constrain(x, "batch", "length", "embed"), train=train)
+
+
+def with_class_token(token: Float[Array, "D"], x: Float[Array, "B P D"]) -> Float[Array, "B L D"]:
+    """The token before each image's patches."""
+    first = jnp.broadcast_to(token.astype(x.dtype)[None, None], (x.shape[0], 1, x.shape[2]))
+    return jnp.concatenate([first, x], axis=1)
+
+
+def check_images(shape: tuple[int, ...], config: ViTConfig) -> None:
+    """Refuses images that the model was not made for, in one line."""
+    _, height, width, channels = shape
+    if channels != config.channels:
+        raise DataError(f"images of {channels} channels for a model of {config.channels}")
+    side = config.image_size
+    if config.positions == "learned" and (height, width) != (side, side):
+        raise DataError(
+            f"images of {height} x {width} pixels for a model of {side} x {side}: resize them, or "
+            "load the model with its positions resized"
+        )
