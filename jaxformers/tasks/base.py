@@ -112,17 +112,19 @@ class Task:
         raise NotImplementedError
 
     def pretrained(self, model: nn.Module) -> Variables:
-        """Parameters that a new run starts from, in place of the fresh ones at the same paths.
+        """Variables that a new run starts from, in place of the fresh ones at the same paths.
 
-        NumPy arrays; what is not named starts afresh. Here nothing is.
+        Collections (`params`, `batch_stats`) of NumPy arrays; what is not named starts afresh.
+        Here nothing is.
         """
         return {}
 
-    def prepare(self, batch: Any) -> Any:
+    def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
         """The whole batch as `loss` takes it, before it is cut into parts to save memory.
 
-        Within the step: what depends on all rows, such as how many words are masked in them, is
-        put beside each row here. Here nothing is.
+        Within the step: what depends on all rows is put beside each of them here, such as how many
+        words are masked, or what an image is mixed with. `key` is random and the step's own; None
+        outside training, where nothing is drawn. Here the batch stays as it is.
         """
         return batch
 

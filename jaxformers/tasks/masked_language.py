@@ -114,9 +114,9 @@ class MaskedLanguage(Task):
 
     def pretrained(self, model: BertForPreTraining) -> Variables:
         """The encoder of `weights`."""
-        return {} if self.weights is None else trunk(self.weights, model)
+        return {} if self.weights is None else {"params": trunk(self.weights, model)}
 
-    def prepare(self, batch: Any) -> Any:
+    def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
         """Puts beside each row what its words and its next sentence count in the loss.
 
         The loss is sum(masked losses) / (number of masked words + 1e-5), plus the mean of the

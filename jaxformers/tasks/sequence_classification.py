@@ -117,7 +117,7 @@ class SequenceClassification(JudgedByOutputs):
 
     def pretrained(self, model: BertForSequenceClassification) -> Variables:
         """The encoder of `weights`, which replaces fresh parameters."""
-        return trunk(self.weights, model) if self.weights else {}
+        return {"params": trunk(self.weights, model)} if self.weights else {}
 
     def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
         """Cross-entropy and `accuracy`; for numbers the squared error."""

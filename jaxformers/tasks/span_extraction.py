@@ -111,7 +111,7 @@ class SpanExtraction(JudgedByOutputs):
 
     def pretrained(self, model: BertForSpanExtraction) -> Variables:
         """The encoder of `weights`, which replaces fresh parameters."""
-        return trunk(self.weights, model) if self.weights else {}
+        return {"params": trunk(self.weights, model)} if self.weights else {}
 
     def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
         """Mean cross-entropy of the two places; the softmax is over all tokens, padding included.

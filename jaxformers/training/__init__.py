@@ -2,8 +2,9 @@
 
 from jaxformers.training.checkpoints import Checkpointing
 from jaxformers.training.experiment import Experiment
+from jaxformers.training.hyperrule import HyperRule, hyperrule
 from jaxformers.training.metrics_log import Logging
-from jaxformers.training.optimizers import Adam, BertAdam, Lamb, Optimizer
+from jaxformers.training.optimizers import Adam, BertAdam, Lamb, Lars, Optimizer, Sgd
 from jaxformers.training.own_model import sharded_update
 from jaxformers.training.schedules import (
     BertLinear,
@@ -12,6 +13,7 @@ from jaxformers.training.schedules import (
     Linear,
     RootDecay,
     Schedule,
+    Steps,
     TwoPhases,
 )
 
@@ -22,13 +24,18 @@ __all__ = [
     "Checkpointing",
     "Cosine",
     "Experiment",
+    "HyperRule",
     "InverseSquareRoot",
     "Lamb",
+    "Lars",
     "Linear",
     "Logging",
     "Optimizer",
     "RootDecay",
     "Schedule",
+    "Sgd",
+    "Steps",
     "TwoPhases",
+    "hyperrule",
     "sharded_update",
 ]

@@ -39,6 +39,8 @@ class Experiment:
     """Of the parameters, the order of the data and dropout."""
     clip_norm: float | None = None
     """Gradients are scaled down to this global norm; None: never."""
+    frozen: tuple[str, ...] = ()
+    """Regular expressions: parameters whose whole paths match one keep their values."""
     epochs: float | None = None
     """Passes over the training data, in place of `steps`, which then follows from its size."""
     accumulate: int = 1

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from jaxformers.errors import ConfigError
 from jaxformers.sharding import path_text
 
-NOT_DECAYED = r".*(bias|norm/scale)"
+NOT_DECAYED = r".*(bias|norm\w*/scale)"
+KERNEL = r"(.*/)?kernel"
+# What comes before the first block.
+EMBEDDINGS = r"(.*/)?(stem|\w*embedding|\w*embedding_norm|class_token|mask_token)(/.*)?"
+Decays = Literal["weights", "kernels"]
 
 
 @dataclass(frozen=True)
@@ -35,14 +41,70 @@ class Adam(Optimizer):
     b2: float = 0.98
     eps: float = 1e-9
     weight_decay: float = 0.0
-    """Times the learning rate (Loshchilov and Hutter 2017); biases and norms are left out."""
+    """Times the learning rate (Loshchilov and Hutter 2017)."""
+    decays: Decays = "weights"
+    """What decays: all but biases and norms, or kernels alone (neither tokens nor tables)."""
+    layer_decay: float = 1.0
+    """Each layer's rate as a part of that of the layer above it ("MAE", appendix A.1)."""
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
-        """`optax.adam`, or `optax.adamw` when weights decay."""
-        if not self.weight_decay:
-            return optax.adam(rate, self.b1, self.b2, self.eps)
-        return optax.adamw(
-            rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay, mask=decayed
+        """`optax.adam`, or `optax.adamw` when weights decay; then the layers' parts."""
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise ConfigError(f"layer_decay is {self.layer_decay}; it is above 0 and at most 1")
+        if self.weight_decay:
+            adam = optax.adamw(
+                rate,
+                self.b1,
+                self.b2,
+                self.eps,
+                weight_decay=self.weight_decay,
+                mask=decayed if self.decays == "weights" else kernels,
+            )
+        else:
+            adam = optax.adam(rate, self.b1, self.b2, self.eps)
+        if self.layer_decay == 1.0:
+            return adam
+        return optax.chain(adam, scale_by_layer(self.layer_decay))
+
+
+@dataclass(frozen=True)
+class Sgd(Optimizer):
+    """Stochastic gradient descent with momentum, as BiT and ViT are fine-tuned."""
+
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    """Added to the gradient, times the weight, as in PyTorch; biases and norms are left out."""
+
+    def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        """`optax.sgd` over decayed gradients."""
+        return optax.chain(
+            optax.add_decayed_weights(self.weight_decay, mask=decayed),
+            optax.trace(self.momentum, self.nesterov),
+            optax.scale_by_learning_rate(rate),
+        )
+
+
+@dataclass(frozen=True)
+class Lars(Optimizer):
+    """LARS (You et al. 2017, algorithm 1): each tensor's gradient scaled to its weights' norm.
+
+    The rate comes after the momentum, and biases and norms are neither scaled nor decayed, as in
+    MAE's linear probe (appendix A.1).
+    """
+
+    momentum: float = 0.9
+    trust: float = 0.001
+    weight_decay: float = 0.0
+    """Added to the gradient, times the weight."""
+
+    def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        """Decay, trust ratio, momentum, rate."""
+        return optax.chain(
+            optax.add_decayed_weights(self.weight_decay, mask=decayed),
+            scale_by_trust_ratio(self.trust),
+            optax.trace(self.momentum),
+            optax.scale_by_learning_rate(rate),
         )
 
 
@@ -115,8 +177,8 @@ class Lamb(Optimizer):
         )
 
 
-def scale_by_trust_ratio() -> optax.GradientTransformation:
-    """Updates times norm(weights) / norm(update), by tensor and layer; 1 where either is 0."""
+def scale_by_trust_ratio(trust: float = 1.0) -> optax.GradientTransformation:
+    """Updates times trust norm(weights) / norm(update), by tensor and layer; 1 if one is 0."""
 
     def scaled(path: Any, update: jax.Array, weights: jax.Array) -> jax.Array:
         name = path_text(path)
@@ -126,12 +188,75 @@ def scale_by_trust_ratio() -> optax.GradientTransformation:
         axes = tuple(range(1 if stacked else 0, weights.ndim))
         norms = [jnp.sqrt(jnp.square(x).sum(axes, keepdims=True)) for x in (weights, update)]
         known = (norms[0] > 0.0) & (norms[1] > 0.0)
-        return update * jnp.where(known, norms[0] / jnp.where(known, norms[1], 1.0), 1.0)
+        return update * jnp.where(known, trust * norms[0] / jnp.where(known, norms[1], 1.0), 1.0)
 
     def update(updates: Any, state: optax.EmptyState, params: Any = None):
         return jax.tree_util.tree_map_with_path(scaled, updates, params), state
 
     return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def scale_by_layer(decay: float) -> optax.GradientTransformation:
+    """Updates times decay^(layers below the head): 1 for head and last norm, then layer by layer.
+
+    With L blocks, block i has decay^(L - i), embeddings decay^(L + 1). A stack holds its layers in
+    one array, so its part is a vector.
+
+    Raises:
+        ConfigError: parameters with no stack of blocks, or with several.
+    """
+
+    def layers(params: Any) -> int:
+        found: dict[str, int] = {}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            stack, mark, _ = path_text(path).partition("/blocks/")
+            if mark:
+                found[stack] = leaf.shape[0]
+        if len(found) != 1:
+            raise ConfigError(
+                f"layer_decay needs one stack of blocks; the model has {len(found)}: set "
+                "--optimizer.layer-decay 1"
+            )
+        return next(iter(found.values()))
+
+    def update(updates: Any, state: optax.EmptyState, params: Any = None):
+        count = layers(updates)
+
+        def scaled(path: Any, leaf: jax.Array) -> jax.Array:
+            name = path_text(path)
+            if "/blocks/" in name:
+                parts = decay ** np.arange(count, 0, -1, dtype=np.float32)
+                return leaf * parts.reshape(-1, *(1,) * (leaf.ndim - 1)).astype(leaf.dtype)
+            if re.fullmatch(EMBEDDINGS, name):
+                return leaf * decay ** (count + 1)
+            return leaf
+
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def frozen(patterns: tuple[str, ...]) -> optax.GradientTransformation:
+    """Updates without those of parameters whose whole path matches one of `patterns`."""
+
+    def update(updates: Any, state: optax.EmptyState, params: Any = None):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: jnp.zeros_like(leaf) if is_frozen(path, patterns) else leaf, updates
+        ), state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def is_frozen(path: Any, patterns: tuple[str, ...]) -> bool:
+    """Whether a parameter's whole path matches one of these regular expressions."""
+    return any(re.fullmatch(pattern, path_text(path)) for pattern in patterns)
+
+
+def kernels(params: Any) -> Any:
+    """Which parameters are kernels."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: re.fullmatch(KERNEL, path_text(path)) is not None, params
+    )
 
 
 def decayed(params: Any) -> Any:
@@ -142,8 +267,15 @@ def decayed(params: Any) -> Any:
 
 
 def transformation(
-    optimizer: Optimizer, rate: optax.Schedule, clip_norm: float | None
+    optimizer: Optimizer,
+    rate: optax.Schedule,
+    clip_norm: float | None,
+    still: tuple[str, ...] = (),
 ) -> optax.GradientTransformation:
-    """The optimizer, after clipping by the gradients' global norm if that is asked for."""
-    built = optimizer.build(rate)
-    return built if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), built)
+    """The optimizer, after clipping by the gradients' global norm if that is asked for.
+
+    Parameters whose paths match `still` keep their values.
+    """
+    parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
+    parts += [optimizer.build(rate)] + [frozen(still)] * bool(still)
+    return parts[0] if len(parts) == 1 else optax.chain(*parts)

@@ -157,6 +157,7 @@ def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tupl
     model = one.task.module(one.execution(mesh))
     _, abstract = jit_step(one, model, mesh)
     with Checkpointer(folder / CHECKPOINTS, experiment.checkpoint) as checkpoints:
-        wanted = abstract.params if abstract.ema is None else abstract.ema
-        params = checkpoints.params(wanted)
-    return model, {"params": params}
+        weights = "params" if abstract.ema is None else "ema"
+        names = (weights, "model_state") if abstract.model_state else (weights,)
+        found = checkpoints.parts({name: getattr(abstract, name) for name in names}).state
+    return model, {"params": found[weights], **found.get("model_state", {})}

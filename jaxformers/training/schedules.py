@@ -127,6 +127,28 @@ class TwoPhases(Schedule):
         return jnp.where(n < end, self.first.rate(n, end), late)
 
 
+@dataclass(frozen=True)
+class Steps(Schedule):
+    """Linear from 0 to `peak` over `warmup` updates, then times `factor` at each boundary.
+
+    BiT's has three boundaries: a tenth of the rate after 30, 60 and 90 parts in a hundred of the
+    updates (section 3.3); `hyperrule` gives those of a data set.
+    """
+
+    peak: float = 0.003
+    warmup: int = 500
+    boundaries: tuple[float, ...] = (0.3, 0.6, 0.9)
+    """Shares of all steps after which the rate falls."""
+    factor: float = 0.1
+
+    def rate(self, count: Count, steps: int) -> jax.Array:
+        """The learning rate; the first update has rate 0, as in the released code."""
+        n = jnp.asarray(count, jnp.float32)
+        falls = sum((n >= round(share * steps)).astype(jnp.float32) for share in self.boundaries)
+        up = jnp.minimum(n / max(self.warmup, 1), 1.0)
+        return self.peak * up * self.factor**falls
+
+
 def _progress(count: Count, warmup: int, steps: int) -> tuple[jax.Array, jax.Array]:
     """Shares of the warm-up and of the decay after it that are done by this update."""
     n = jnp.asarray(count, jnp.float32) + 1.0

@@ -76,24 +76,26 @@ def state_shardings(shapes: TrainState, experiment: Experiment, mesh: Mesh) -> T
 
 
 def started_from(state: TrainState, given: Any) -> TrainState:
-    """A fresh state with the parameters of the nested dict `given` in place of its own.
+    """A fresh state with the variables `given`, collections of nested arrays, in place of its own.
 
     Raises:
-        WeightsError: a parameter that the model lacks, or that has another shape.
+        WeightsError: a variable that the model lacks, or that has another shape.
     """
     leaves = {path_text(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(given)}
-    known = {path_text(p): x for p, x in jax.tree_util.tree_leaves_with_path(state.params)}
+    own = state.variables
+    known = {path_text(p): x for p, x in jax.tree_util.tree_leaves_with_path(own)}
     wrong = [p for p, x in leaves.items() if p not in known or known[p].shape != x.shape]
     if wrong:
-        raise WeightsError(f"the model has no parameters of these shapes: {', '.join(wrong[:5])}")
+        raise WeightsError(f"the model has no variables of these shapes: {', '.join(wrong[:5])}")
 
     def put(path: Any, leaf: jax.Array) -> jax.Array:
         new = leaves.get(path_text(path))
         return leaf if new is None else put_whole(new, leaf)
 
-    params = jax.tree_util.tree_map_with_path(put, state.params)
+    begun = jax.tree_util.tree_map_with_path(put, own)
+    params = begun.pop("params")
     ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-    return replace(state, params=params, ema=ema)
+    return replace(state, params=params, model_state=begun, ema=ema)
 
 
 def put_whole(array: Any, like: jax.Array) -> jax.Array:

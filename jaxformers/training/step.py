@@ -12,10 +12,11 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxformers.sharding import batch_sharding
-from jaxformers.tasks.base import Task
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.optimizers import transformation
+from jaxformers.training.optimizers import is_frozen, transformation
 from jaxformers.training.state import TrainState, abstract_state
+
+PREPARING = 2**32 - 1  # no part of a batch has this number
 
 Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -23,7 +24,7 @@ Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 def make_transformation(experiment: Experiment) -> optax.GradientTransformation:
     """The experiment's optimizer with its schedule and clipping."""
     rate = learning_rate(experiment)
-    return transformation(experiment.optimizer, rate, experiment.clip_norm)
+    return transformation(experiment.optimizer, rate, experiment.clip_norm, experiment.frozen)
 
 
 def learning_rate(experiment: Experiment) -> optax.Schedule:
@@ -42,8 +43,8 @@ def make_step(experiment: Experiment, model: nn.Module, tx: optax.GradientTransf
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(experiment.seed), state.step)
-        batch = task.prepare(batch)
-        grads, sums, model_state = _gradients(task, model, state, batch, key, experiment.accumulate)
+        batch = task.prepare(batch, jax.random.fold_in(key, PREPARING))
+        grads, sums, model_state = _gradients(experiment, model, state, batch, key)
         weight = jnp.maximum(sums.pop("weight"), 1.0)
         grads = jax.tree.map(lambda g: g / weight, grads)
         with jax.numpy_dtype_promotion("standard"):
@@ -63,10 +64,16 @@ def make_step(experiment: Experiment, model: nn.Module, tx: optax.GradientTransf
     return step
 
 
-def _gradients(task: Task, model, state: TrainState, batch, key, parts: int):
-    """Gradients and metrics of the summed loss, in `parts` turns; the model's other state."""
+def _gradients(experiment: Experiment, model, state: TrainState, batch, key):
+    """Gradients and metrics of the summed loss, in turns; the model's other state."""
+    task, parts = experiment.task, experiment.accumulate
 
     def summed(params, model_state, rows, key):
+        if experiment.frozen:  # so that no gradient is computed
+            params = jax.tree_util.tree_map_with_path(
+                lambda p, x: jax.lax.stop_gradient(x) if is_frozen(p, experiment.frozen) else x,
+                params,
+            )
         variables = {"params": params, **model_state}
         loss = task.loss(model, variables, rows, train=True, rngs={"dropout": key})
         sums = {"loss": loss.total, "weight": loss.weight, **loss.metrics}

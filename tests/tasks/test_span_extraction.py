@@ -223,8 +223,9 @@ def test_a_run_starts_from_the_encoder_and_vocabulary_of_weights(opened, model, 
     save_pretrained(module, variables, tmp_path / "weights", tokenizer=opened.tools)
     task = replace(SMALL, weights=str(tmp_path / "weights"), data=SMALL.dev)
     start = task.pretrained(module)
-    assert set(start) == {"bert"}
-    jax.tree.map(np.testing.assert_array_equal, start["bert"], variables["params"]["bert"])
+    assert set(start) == {"params"} and set(start["params"]) == {"bert"}
+    encoder = variables["params"]["bert"]
+    jax.tree.map(np.testing.assert_array_equal, start["params"]["bert"], encoder)
     assert task.open(tmp_path / "run", seed=0).tools.fingerprint == opened.tools.fingerprint
     assert SMALL.pretrained(module) == {}
 

@@ -74,8 +74,8 @@ def test_epochs_become_steps_by_the_size_of_the_data(small, tmp_path):
 def test_weights_that_do_not_fit_are_named():
     from tiny import EXPERIMENT, start
 
-    with pytest.raises(WeightsError, match="encoder/norm"):
-        started_from(start(EXPERIMENT), {"encoder": {"norm": np.zeros(3)}})
+    with pytest.raises(WeightsError, match="params/encoder/norm"):
+        started_from(start(EXPERIMENT), {"params": {"encoder": {"norm": np.zeros(3)}}})
 
 
 def test_a_moving_average_begins_from_the_given_weights(small):
@@ -90,7 +90,7 @@ def test_a_moving_average_begins_from_the_given_weights(small):
         tx = make_transformation(experiment)
         state = jax.jit(lambda: init_state(experiment.task, model, tx, experiment))()
         bias = np.arange(state.params["logits_bias"].size, dtype=np.float32)
-        begun = started_from(state, {"logits_bias": bias})
+        begun = started_from(state, {"params": {"logits_bias": bias}})
     np.testing.assert_array_equal(begun.params["logits_bias"], bias)
     np.testing.assert_array_equal(begun.ema["logits_bias"], bias)
     np.testing.assert_array_equal(
