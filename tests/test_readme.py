@@ -15,13 +15,22 @@ def blocks(language):
 
 def test_the_notebook_lines_work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks("python")
+    code, *_ = blocks("python")
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["logits"].shape == (2, 3, 1000)
     assert names["states"].shape == (2, 4, 64)
     assert names["seen"]["probs"]["encoder"]["blocks"]["self_attention"]["probs"].shape[0] == 6
     assert (tmp_path / "my-transformer" / "model.safetensors").exists()
+
+
+def test_every_block_is_python_of_names_that_there_are():
+    import jaxformers as jf
+
+    for code in blocks("python"):
+        compile(code, "README.md", "exec")
+        for name in re.findall(r"\bjf\.(\w+)", code):
+            assert hasattr(jf, name), name
 
 
 @pytest.mark.parametrize(
@@ -37,6 +46,6 @@ def test_files_that_it_names_exist(path):
 def test_commands_that_it_shows_are_verbs_with_their_options():
     from jaxformers.cli import VERBS
 
-    shown = re.findall(r"^(?:.*\| \.venv/bin/)?jaxformers (\w+)", README, flags=re.M)
+    shown = re.findall(r"^(?:.*\| \.venv/bin/)?jaxformers ([\w-]+)", README, flags=re.M)
     assert len(shown) >= 7
     assert set(shown) <= set(VERBS)
