@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from jaxformers.api import translate as translate
     from jaxformers.decoding import beam_search as beam_search
     from jaxformers.decoding import greedy as greedy
+    from jaxformers.models import MAE as MAE
     from jaxformers.models import Bert as Bert
     from jaxformers.models import BertConfig as BertConfig
     from jaxformers.models import BertForPreTraining as BertForPreTraining
     from jaxformers.models import BertForSequenceClassification as BertForSequenceClassification
     from jaxformers.models import BertForSpanExtraction as BertForSpanExtraction
+    from jaxformers.models import MAEConfig as MAEConfig
     from jaxformers.models import ResNet as ResNet
     from jaxformers.models import ResNetConfig as ResNetConfig
     from jaxformers.models import Transformer as Transformer
@@ -49,6 +51,8 @@ _NAMES = {
     "Experiment": "training",
     "ResNet": "models",
     "ResNetConfig": "models",
+    "MAE": "models",
+    "MAEConfig": "models",
     "Transformer": "models",
     "TransformerConfig": "models",
     "ViT": "models",

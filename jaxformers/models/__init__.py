@@ -7,16 +7,20 @@ from jaxformers.models.bert import (
     BertForSequenceClassification,
     BertForSpanExtraction,
 )
+from jaxformers.models.mae import MAE, MAEConfig, MAEOutput
 from jaxformers.models.resnet import ResNet, ResNetConfig
 from jaxformers.models.transformer import Transformer, TransformerConfig
 from jaxformers.models.vit import ViT, ViTConfig
 
 __all__ = [
+    "MAE",
     "Bert",
     "BertConfig",
     "BertForPreTraining",
     "BertForSequenceClassification",
     "BertForSpanExtraction",
+    "MAEConfig",
+    "MAEOutput",
     "ResNet",
     "ResNetConfig",
     "Transformer",
