@@ -11,15 +11,19 @@ import jax.numpy as jnp
 
 from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
-from jaxformers.pretrained import bert, bert_config, folder, marian, marian_config, own
+from jaxformers.pretrained import bert, bert_config, folder, marian, marian_config, own, resnet
 from jaxformers.pretrained.families import PLAIN, Variables
 from jaxformers.pretrained.hub import resolve
 from jaxformers.pretrained.trunk import trunk
 
 __all__ = ["load_pretrained", "save_pretrained", "trunk"]
 
-Format = Literal["auto", "marian", "bert", "jaxformers"]
-PUBLISHED = {marian_config.MODEL_TYPE: marian, bert_config.MODEL_TYPE: bert}
+Format = Literal["auto", "marian", "bert", "resnet", "jaxformers"]
+PUBLISHED = {
+    marian_config.MODEL_TYPE: marian,
+    bert_config.MODEL_TYPE: bert,
+    resnet.MODEL_TYPE: resnet,
+}
 
 
 def load_pretrained(
@@ -28,8 +32,9 @@ def load_pretrained(
     """The model in a published folder and its variables `{"params": ...}`, float32 `jax.Array`s.
 
     Args:
-        path_or_name: a folder (local or gs://) whose `config.json` says MarianMT, BERT or our own
-            format, or a model's name on Hugging Face's hub: "org/name", or "org/name@revision".
+        path_or_name: a folder (local or gs://) whose `config.json` says MarianMT, BERT, ResNet or
+            our own format, or a model's name on Hugging Face's hub: "org/name" or
+            "org/name@revision".
         execution: how the model computes; its padded vocabulary is put in.
 
     Raises:
@@ -62,8 +67,8 @@ def save_pretrained(
         model: a model of the library.
         variables: its variables; float32 is written, on one host.
         path: the folder; files in it of other names stay.
-        format: "marian" and "bert" for what Hugging Face's classes load; "jaxformers" for our
-            own, which keeps everything; "auto" for Hugging Face's where that is exact.
+        format: "marian", "bert" and "resnet" for what Hugging Face's classes load; "jaxformers"
+            for our own, which keeps everything; "auto" for Hugging Face's where that is exact.
         tokenizer: a `text.Tokenizer`, or a folder whose tokenizer files are copied in.
 
     Raises:

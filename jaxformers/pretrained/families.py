@@ -20,6 +20,8 @@ from jaxformers.models import (
     BertForPreTraining,
     BertForSequenceClassification,
     BertForSpanExtraction,
+    ResNet,
+    ResNetConfig,
     Transformer,
     TransformerConfig,
 )
@@ -46,12 +48,18 @@ def _tokens(_: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
     return (jax.ShapeDtypeStruct((1, 1), jnp.int32),)
 
 
+def _images(config: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+    side = config.image_size
+    return (jax.ShapeDtypeStruct((1, side, side, config.channels), jnp.float32),)
+
+
 FAMILIES: dict[str, Family] = {
     "transformer": Family(TransformerConfig, Transformer, _source_and_target),
     "bert": Family(BertConfig, Bert, _tokens),
     "bert_pretraining": Family(BertConfig, BertForPreTraining, _tokens),
     "bert_classification": Family(BertConfig, BertForSequenceClassification, _tokens),
     "bert_spans": Family(BertConfig, BertForSpanExtraction, _tokens),
+    "resnet": Family(ResNetConfig, ResNet, _images),
 }
 
 

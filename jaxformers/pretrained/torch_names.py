@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jaxformers.pretrained.names import Entry
-from jaxformers.pretrained.transforms import Flat, Linear
+from jaxformers.pretrained.transforms import Convolution, Flat, Linear
 
 
 def linear(theirs: str, ours: str, inputs: int = 1) -> tuple[Entry, ...]:
@@ -26,4 +26,18 @@ def attention(theirs: str, ours: str) -> tuple[Entry, ...]:
         *linear(f"{theirs}.k_proj", f"{ours}/key"),
         *linear(f"{theirs}.v_proj", f"{ours}/value"),
         *linear(f"{theirs}.out_proj", f"{ours}/out", inputs=2),
+    )
+
+
+def convolution(theirs: str, ours: str) -> Entry:
+    """`nn.Conv2d` without bias and our `Conv`."""
+    return Entry(f"{theirs}.weight", f"params/{ours}/kernel", Convolution())
+
+
+def batch_norm(theirs: str, ours: str) -> tuple[Entry, ...]:
+    """`nn.BatchNorm2d` and our `BatchNorm`, running statistics included."""
+    return (
+        *(entry.under("", "params/") for entry in norm(theirs, ours)),
+        Entry(f"{theirs}.running_mean", f"batch_stats/{ours}/mean"),
+        Entry(f"{theirs}.running_var", f"batch_stats/{ours}/var"),
     )

@@ -94,3 +94,39 @@ class Flat:
     def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
         """Reshaped."""
         return ours[0].reshape(self.their_shape(ours[0].shape))
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """PyTorch's `weight [out, in, h, w]` and our kernel `[h, w, in, out]`."""
+
+    def their_shape(self, *ours: Shape) -> Shape:
+        """`[out, in, h, w]`."""
+        return ours[0][3], ours[0][2], ours[0][0], ours[0][1]
+
+    def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
+        """The channels last, outputs after inputs."""
+        return (theirs.transpose(2, 3, 1, 0),)
+
+    def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
+        """The channels first, outputs before inputs."""
+        return ours[0].transpose(3, 2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Lead:
+    """Ours with ones before its dimensions: theirs `[1, 1, D, N]` for ours `[D, N]`."""
+
+    ones: int
+
+    def their_shape(self, *ours: Shape) -> Shape:
+        """`[1, ..., *ours]`."""
+        return (1,) * self.ones + tuple(ours[0])
+
+    def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
+        """Without the ones."""
+        return (theirs.reshape(ours[0]),)
+
+    def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
+        """With them."""
+        return ours[0].reshape(self.their_shape(ours[0].shape))

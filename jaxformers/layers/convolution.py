@@ -1,0 +1,192 @@
+"""Convolutions, pooling, and the norms that stand between them.
+
+Images are `[B, H, W, C]`. PyTorch pads symmetrically (`padding` a number of pixels), TensorFlow as
+little as its "SAME" needs, which on even sizes is one pixel more behind than before: the two give
+different outputs, so every layer states which it means. Axis letters: B batch, H height, W width,
+C channels in, D channels out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Float
+
+from jaxformers.arrays import Array
+from jaxformers.sharding import constrain
+
+Padding = int | Literal["SAME"]
+Standardisation = Literal["none", "variance", "deviation"]
+Images = Float[Array, "B H W C"]
+
+
+def he_normal(key, shape, dtype=jnp.float32):
+    """N(0, 2 / (h w D)) for a kernel `[h, w, C, D]` (He et al. 2015, by outputs)."""
+    return math.sqrt(2.0 / (shape[0] * shape[1] * shape[3])) * jax.random.normal(key, shape, dtype)
+
+
+def pads(sizes: tuple[int, ...], window: int, stride: int, padding: Padding) -> tuple:
+    """Pixels before and behind, for each of the spatial `sizes`."""
+    if padding != "SAME":
+        return ((padding, padding),) * len(sizes)
+    totals = [max((-(-n // stride) - 1) * stride + window - n, 0) for n in sizes]
+    return tuple((total // 2, total - total // 2) for total in totals)
+
+
+def convolve(x: Images, kernel: Array, stride: int = 1, padding: Padding = "SAME") -> Array:
+    """`x [B, H, W, C]` with a kernel `[h, w, C, D]`, of the same type.
+
+    A kernel of one pixel is a matrix product: on CPUs XLA computes the gradient of a convolution's
+    kernel at a fraction of a product's speed.
+    """
+    if kernel.shape[:2] == (1, 1) and padding in (0, "SAME"):
+        return lax.dot_general(x[:, ::stride, ::stride], kernel[0, 0], (((3,), (0,)), ((), ())))
+    around = pads(x.shape[1:3], kernel.shape[0], stride, padding)
+    axes = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (stride, stride), around, dimension_numbers=axes)
+
+
+def standardised(kernel: Array, kind: Standardisation, epsilon: float) -> Array:
+    """Each output channel's weights brought to mean 0 and variance 1 (Qiao et al. 2019).
+
+    `variance` divides by sqrt(var + epsilon) (BiT), `deviation` by sqrt(var) + epsilon (the hybrid
+    Vision Transformers); var is the mean squared deviation.
+    """
+    if kind == "none":
+        return kernel
+    centred = kernel - kernel.mean((0, 1, 2), keepdims=True)
+    variance = jnp.square(centred).mean((0, 1, 2), keepdims=True)
+    if kind == "variance":
+        return centred * lax.rsqrt(variance + epsilon)
+    return centred / (jnp.sqrt(variance) + epsilon)
+
+
+class Conv(nn.Module):
+    """A square convolution: kernel `[size, size, inputs, outputs]` float32, computed in `dtype`."""
+
+    inputs: int
+    outputs: int
+    size: int = 3
+    stride: int = 1
+    padding: Padding = "SAME"
+    use_bias: bool = False
+    standardisation: Standardisation = "none"
+    """Whether, and how, the weights are standardised before they are used."""
+    epsilon: float = 1e-5
+    """Of the standardisation."""
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
+        """Maps `[B, H, W, inputs]` to `[B, h, w, outputs]`."""
+        shape = (self.size, self.size, self.inputs, self.outputs)
+        kernel = self.param("kernel", he_normal, shape)
+        kernel = standardised(kernel, self.standardisation, self.epsilon).astype(self.dtype)
+        # Whole in the product, which XLA would else cut along idle mesh axes.
+        kernel = constrain(kernel, None, None, None, None)
+        y = convolve(x.astype(self.dtype), kernel, self.stride, self.padding)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
+            y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+        return constrain(y, "batch", None, None, None)
+
+
+class BatchNorm(nn.Module):
+    """Batch norm (Ioffe and Szegedy 2015) over all rows and pixels, in float32.
+
+    In training the statistics are the batch's, which is the whole batch whatever the mesh; the
+    running ones (collection `batch_stats`) move towards them where that collection is mutable. The
+    running variance is the unbiased one, as in PyTorch.
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    """Share of the old running statistics that is kept at each step (PyTorch's 1 - momentum)."""
+    zero_init: bool = False
+    """Whether the scale starts at 0, so that a residual branch starts as nothing."""
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], *, train: bool = False
+    ) -> Float[Array, "B H W C"]:
+        """Normalises each channel, scales and shifts it; the type stays."""
+        width = (x.shape[-1],)
+        start = nn.initializers.zeros if self.zero_init else nn.initializers.ones
+        scale = self.param("scale", start, width)
+        bias = self.param("bias", nn.initializers.zeros, width)
+        means = self.variable("batch_stats", "mean", jnp.zeros, width, jnp.float32)
+        variances = self.variable("batch_stats", "var", jnp.ones, width, jnp.float32)
+        y = x.astype(jnp.float32)
+        mean, variance = means.value, variances.value
+        if train:
+            mean = y.mean((0, 1, 2))
+            variance = jnp.square(y - _wide(mean)).mean((0, 1, 2))
+            if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+                count = x.size // x.shape[-1]
+                unbiased = variance * (count / max(count - 1, 1))
+                means.value = self.momentum * means.value + (1.0 - self.momentum) * mean
+                variances.value = self.momentum * variances.value + (1.0 - self.momentum) * unbiased
+        factor = scale * lax.rsqrt(variance + self.epsilon)
+        return (y * _wide(factor) + _wide(bias - mean * factor)).astype(x.dtype)
+
+
+class GroupNorm(nn.Module):
+    """Group norm (Wu and He 2018): each image's channels in groups, in float32, variance in two
+    passes."""
+
+    groups: int = 32
+    epsilon: float = 1e-5
+    zero_init: bool = False
+    """Whether the scale starts at 0."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        """Normalises each group over its pixels and channels, scales and shifts each channel."""
+        width = (x.shape[-1],)
+        start = nn.initializers.zeros if self.zero_init else nn.initializers.ones
+        scale = self.param("scale", start, width)
+        bias = self.param("bias", nn.initializers.zeros, width)
+        y = x.astype(jnp.float32).reshape(*x.shape[:3], self.groups, -1)
+        y = y - y.mean((1, 2, 4), keepdims=True)
+        y = y * lax.rsqrt(jnp.square(y).mean((1, 2, 4), keepdims=True) + self.epsilon)
+        return (y.reshape(x.shape) * _wide(scale) + _wide(bias)).astype(x.dtype)
+
+
+def max_pool(
+    x: Images, window: int, stride: int, padding: Padding = 0, fill: float = -math.inf
+) -> Array:
+    """The greatest of each window `[window, window]`; the edge is padded with `fill`.
+
+    PyTorch and TensorFlow pad with minus infinity, which never wins; BiT pads with 0, which does
+    where all pixels are negative.
+    """
+    around = pads(x.shape[1:3], window, stride, padding)
+    x = jnp.pad(x, ((0, 0), *around, (0, 0)), constant_values=fill)
+    return _greatest(_greatest(x, 1, window, stride), 2, window, stride)
+
+
+def _greatest(x: Array, axis: int, window: int, stride: int) -> Array:
+    """Over windows of one axis: slices compared, whose gradient is fast on every platform."""
+    stop = x.shape[axis] - window + 1
+    parts = (lax.slice_in_dim(x, i, i + stop, stride, axis) for i in range(window))
+    greatest = next(parts)
+    for part in parts:
+        greatest = jnp.maximum(greatest, part)
+    return greatest
+
+
+def _wide(vector: Array) -> Array:
+    """`[C]` as `[1, 1, 1, C]`."""
+    return vector.reshape(1, 1, 1, -1)
+
+
+def sown(module: nn.Module, x: Array) -> Array:
+    """x, which is sown as the module's `output` when the collection `blocks` is mutable."""
+    if module.is_mutable_collection("blocks") and not module.is_initializing():
+        module.sow("blocks", "output", x, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+    return x

@@ -1,0 +1,203 @@
+"""ResNets as Hugging Face publishes them, in and out, and by torchvision's and timm's names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+from etils import epath
+
+from jaxformers.errors import ConfigError, WeightsError
+from jaxformers.layers import Execution
+from jaxformers.models import ResNet, ResNetConfig
+from jaxformers.pretrained import families, folder
+from jaxformers.pretrained.config_fields import Fields
+from jaxformers.pretrained.image_config import (
+    class_fields,
+    class_names,
+    head_classes,
+    whole_numbers,
+)
+from jaxformers.pretrained.names import Entry, NameMap, TensorSource
+from jaxformers.pretrained.torch_names import batch_norm, convolution, linear
+from jaxformers.pretrained.transforms import Shape
+
+MODEL_TYPE = "resnet"
+PREFIX, HEAD = "resnet.", "classifier.1"
+TRACKED = "num_batches_tracked"
+# What the network would be with another value, we do not have.
+ONLY = {"hidden_act": "relu", "downsample_in_first_stage": False, "downsample_in_bottleneck": False}
+Names = Callable[[str, str], tuple[Entry, ...]]
+
+
+def _unit(convolution_name: str, norm_name: str, ours: str) -> tuple[Entry, ...]:
+    return convolution(convolution_name, f"{ours}/conv"), *batch_norm(norm_name, f"{ours}/norm")
+
+
+def name_map(config: ResNetConfig, prefix: str) -> NameMap:
+    """Hugging Face's names; `prefix` stands before those of the network without its head."""
+
+    def unit(theirs: str, ours: str) -> tuple[Entry, ...]:
+        return _unit(f"{theirs}.convolution", f"{theirs}.normalization", ours)
+
+    entries = [*unit(f"{prefix}embedder.embedder", "stem")]
+    for stage, depth in enumerate(config.depths):
+        for block in range(depth):
+            theirs = f"{prefix}encoder.stages.{stage}.layers.{block}"
+            ours = f"stages_{stage}/blocks_{block}"
+            for i in range(2 if config.block == "basic" else 3):
+                entries += unit(f"{theirs}.layer.{i}", f"{ours}/units_{i}")
+            entries += unit(f"{theirs}.shortcut", f"{ours}/shortcut")
+    head = (entry.under("", "params/") for entry in linear(HEAD, "head"))
+    return NameMap((*entries, *head), ignored=(rf".*\.{TRACKED}",))
+
+
+def torchvision_map(config: ResNetConfig) -> NameMap:
+    """The names of torchvision, which timm shares."""
+    entries = [*_unit("conv1", "bn1", "stem")]
+    for stage, depth in enumerate(config.depths):
+        for block in range(depth):
+            theirs, ours = f"layer{stage + 1}.{block}", f"stages_{stage}/blocks_{block}"
+            for i in range(2 if config.block == "basic" else 3):
+                names = f"{theirs}.conv{i + 1}", f"{theirs}.bn{i + 1}"
+                entries += _unit(*names, f"{ours}/units_{i}")
+            names = f"{theirs}.downsample.0", f"{theirs}.downsample.1"
+            entries += _unit(*names, f"{ours}/shortcut")
+    head = (entry.under("", "params/") for entry in linear("fc", "head"))
+    return NameMap((*entries, *head), ignored=(rf".*\.{TRACKED}",))
+
+
+def load(path: Any, execution: Execution = families.PLAIN) -> tuple[ResNet, dict[str, Any]]:
+    """The model in a folder of Hugging Face's, and its variables, running statistics included.
+
+    Raises:
+        WeightsError: a damaged file, what is not supported, or tensors that do not fit; one line.
+    """
+    path = epath.Path(path)
+    config, place = folder.read_json(path / folder.CONFIG), str(path / folder.CONFIG)
+    tensors = folder.Tensors(path)
+    prefix = PREFIX if any(name.startswith(PREFIX) for name in tensors.shapes) else ""
+    classes = head_classes(tensors.shapes, f"{HEAD}.weight", tensors.place)
+    model = ResNet(read_config(config, classes, place), execution)
+    leaves = name_map(model.config, prefix).read(tensors, families.variable_shapes(model))
+    return model, families.loaded(model, leaves)
+
+
+def read_config(config: dict[str, Any], classes: int, place: str) -> ResNetConfig:
+    """The configuration of a published folder, whose head has that many classes.
+
+    Raises:
+        WeightsError: a field that is malformed, or that asks for what is not supported.
+    """
+    fields = Fields(config, place)
+    for name, wanted in ONLY.items():
+        fields.require(name, wanted)
+    if (block := config.get("layer_type", "bottleneck")) not in ("basic", "bottleneck"):
+        raise fields.refuse("layer_type", "neither 'basic' nor 'bottleneck'")
+    try:
+        return ResNetConfig(
+            channels=fields.size("num_channels", 3),
+            classes=classes,
+            class_names=class_names(config, classes),
+            block=block,
+            depths=whole_numbers(fields, "depths", (3, 4, 6, 3)),
+            width=fields.size("embedding_size", 64),
+            widths=whole_numbers(fields, "hidden_sizes", (256, 512, 1024, 2048)),
+        ).without_plain_widths()
+    except ConfigError as error:
+        raise WeightsError(f"{place}: {error}") from None
+
+
+def recognises(shapes: Mapping[str, Shape]) -> bool:
+    """Whether a single file's tensors are a ResNet's by torchvision's or timm's names."""
+    return {"conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight"} <= shapes.keys()
+
+
+def load_file(
+    source: TensorSource, execution: Execution = families.PLAIN
+) -> tuple[ResNet, dict[str, Any]]:
+    """The model in a file of torchvision's or timm's names, whose shapes tell its size.
+
+    Raises:
+        WeightsError: tensors that no ResNet of ours has.
+    """
+    try:
+        config = _from_shapes(source.shapes)
+    except (ConfigError, KeyError, IndexError, ValueError):
+        raise WeightsError(f"{source.place}: its tensors make no ResNet") from None
+    model = ResNet(config, execution)
+    leaves = torchvision_map(config).read(source, families.variable_shapes(model))
+    return model, families.loaded(model, leaves)
+
+
+def _from_shapes(shapes: Mapping[str, Shape]) -> ResNetConfig:
+    blocks = [re.match(r"layer(\d+)\.(\d+)\.conv1\.weight$", name) for name in shapes]
+    found = {(int(each[1]), int(each[2])) for each in blocks if each}
+    depths = tuple(
+        sum(stage == s for stage, _ in found) for s in range(1, 1 + max(s for s, _ in found))
+    )
+    block = "bottleneck" if "layer1.0.conv3.weight" in shapes else "basic"
+    last = "conv3" if block == "bottleneck" else "conv2"
+    width, channels, _, _ = shapes["conv1.weight"]
+    return ResNetConfig(
+        channels=channels,
+        classes=shapes["fc.weight"][0] if "fc.weight" in shapes else 0,
+        block=block,
+        depths=depths,
+        width=width,
+        widths=tuple(shapes[f"layer{s + 1}.0.{last}.weight"][0] for s in range(len(depths))),
+    ).without_plain_widths()
+
+
+def why_not(model: nn.Module, variables: families.Variables) -> str | None:
+    """Why the model has no Hugging Face form; None when it has."""
+    if type(model) is not ResNet:
+        return "it is no ResNet"
+    config = model.config
+    if config.stem != "imagenet":
+        return f"the stem {config.stem!r} has no name there"
+    if config.norm_epsilon != 1e-5:
+        return "its norms' epsilon is not 1e-5"
+    return None
+
+
+def save(model: nn.Module, variables: families.Variables, path: Any, tokenizer: Any = None) -> None:
+    """Writes a folder that transformers' ResNet classes load.
+
+    Raises:
+        WeightsError: a model that has no form there, or variables that do not fit it.
+    """
+    if reason := why_not(model, variables):
+        raise WeightsError(
+            f"cannot save as ResNet: {reason}; the format 'jaxformers' keeps everything"
+        )
+    prefix = PREFIX if model.config.classes else ""
+    tensors = name_map(model.config, prefix).write(families.published(model, variables))
+    means = [name for name in tensors if name.endswith(".running_mean")]
+    counts = {name.replace("running_mean", TRACKED): np.zeros((), np.int64) for name in means}
+    files = {
+        folder.WEIGHTS: folder.to_bytes(tensors | counts),
+        folder.CONFIG: folder.json_bytes(write_config(model.config)),
+    }
+    folder.write_folder(path, files, tokenizer)
+
+
+def write_config(config: ResNetConfig) -> dict[str, Any]:
+    """`config.json` of a configuration that Hugging Face's form can express."""
+    architecture = "ResNetForImageClassification" if config.classes else "ResNetModel"
+    names = class_fields(config.class_names, config.classes) if config.classes else {}
+    return (
+        {"model_type": MODEL_TYPE, "architectures": [architecture], "dtype": "float32"}
+        | ONLY
+        | {
+            "num_channels": config.channels,
+            "embedding_size": config.width,
+            "hidden_sizes": list(config.stage_widths),
+            "depths": list(config.depths),
+            "layer_type": config.block,
+        }
+        | names
+    )

@@ -1,0 +1,144 @@
+"""ResNet against Hugging Face: outputs, training, running statistics, and round trips."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import safetensors.numpy
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
+
+import resnet_cases as cases
+
+import jaxformers as jf
+from jaxformers.errors import WeightsError
+from jaxformers.pretrained import load_pretrained, save_pretrained
+from jaxformers.sharding import MeshConfig, make_mesh, put_batch
+
+NAMES = [name for name, (config, _) in cases.CASES.items() if config["model_type"] == "resnet"]
+
+
+def write(folder, config, tensors):
+    folder.mkdir(exist_ok=True)
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def case(name, folder):
+    (config, size), seed = cases.CASES[name], list(cases.CASES).index(name)
+    tensors = cases.weights(config, seed)
+    return write(folder, config, tensors), tensors, cases.images(config, size, seed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_equal_hugging_faces(name, tmp_path):
+    folder, _, images = case(name, tmp_path)
+    golden = np.load(cases.LOGITS)
+    model, variables = load_pretrained(folder)
+    found, seen = model.apply(variables, images, mutable=["blocks"])
+    kind = "logits" if model.config.classes else "pooled"
+    np.testing.assert_allclose(found, golden[f"{name}_{kind}"], rtol=0, atol=1e-4)
+    if kind == "pooled":
+        features = model.apply(variables, images, method="features")
+        np.testing.assert_allclose(features, golden[f"{name}_features"], rtol=0, atol=1e-4)
+        for stage, depth in enumerate(model.config.depths):
+            block = seen["blocks"][f"stages_{stage}"][f"blocks_{depth - 1}"]["output"]
+            np.testing.assert_allclose(block, golden[f"{name}_stage_{stage}"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
+    folder, tensors, _ = case(name, tmp_path / "theirs")
+    model, variables = load_pretrained(folder)
+    save_pretrained(model, variables, tmp_path / "ours")
+    saved = safetensors.numpy.load_file(tmp_path / "ours" / "model.safetensors")
+    assert saved.keys() == tensors.keys()
+    assert all(np.array_equal(saved[key], tensors[key]) for key in tensors)
+    config, wanted = json.loads((tmp_path / "ours" / "config.json").read_text()), cases.CASES[name]
+    assert {key: config[key] for key in wanted[0]} == wanted[0]
+    assert load_pretrained(tmp_path / "ours")[0] == model
+
+
+def test_our_own_format_keeps_running_statistics(tmp_path):
+    folder, _, _ = case("bottleneck", tmp_path / "theirs")
+    model, variables = load_pretrained(folder)
+    save_pretrained(model, variables, tmp_path / "ours", format="jaxformers")
+    again, kept = load_pretrained(tmp_path / "ours")
+    assert again == model
+    assert jax.tree.all(jax.tree.map(np.array_equal, kept, variables))
+
+
+def stepped(model, transformation):
+    def step(variables, state, images, labels):
+        def loss(params):
+            logits, new = model.apply(
+                {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
+            )
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            return losses.mean(), new
+
+        (value, new), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = transformation.update(grads, state)
+        params = optax.apply_updates(variables["params"], updates)
+        return {"params": params, **new}, state, value
+
+    return jax.jit(step)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)], ids=str)
+def test_training_equals_pytorchs_with_running_statistics(shape, tmp_path):
+    golden = json.loads(cases.TRAINING.read_text())
+    config = cases.TRAINED
+    model, variables = load_pretrained(write(tmp_path, config, cases.weights(config, 0)))
+    transformation = optax.sgd(cases.RATE, cases.MOMENTUM)
+    state, step = transformation.init(variables["params"]), stepped(model, transformation)
+    size = shape[0] * shape[1] * shape[2]
+    mesh = make_mesh(MeshConfig(*shape), jax.devices()[:size])
+    losses = []
+    with jax.set_mesh(mesh):
+        for i in range(cases.STEPS):
+            images, labels = cases.training_batch(i)
+            batch = put_batch({"images": images, "labels": labels}, mesh)
+            variables, state, loss = step(variables, state, batch["images"], batch["labels"])
+            losses.append(float(loss))
+    np.testing.assert_allclose(losses, golden["losses"], rtol=0, atol=1e-3)
+    save_pretrained(model, jax.tree.map(jnp.asarray, variables), tmp_path / "after")
+    saved = safetensors.numpy.load_file(tmp_path / "after" / "model.safetensors")
+    for name, wanted in golden["statistics"].items():
+        np.testing.assert_allclose(saved[name], wanted, rtol=0, atol=2e-3, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"downsample_in_bottleneck": True}, "downsample_in_bottleneck"),
+        ({"layer_type": "plain"}, "layer_type is 'plain'"),
+        ({"depths": [2, 0, 2]}, "depths is"),
+        ({"depths": [2, 1]}, "do not fit 2 stages"),
+        ({"embedding_size": 16}, r"embedder.convolution.weight .12, 3, 7, 7. instead of .16, 3"),
+    ],
+    ids=lambda each: "-".join(each) if isinstance(each, dict) else "",
+)
+def test_what_is_not_supported_is_refused_in_one_line(changes, words, tmp_path):
+    folder, tensors, _ = case("basic", tmp_path)
+    write(folder, cases.CASES["basic"][0] | changes, tensors)
+    with pytest.raises(WeightsError, match=words) as error:
+        load_pretrained(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_small_stem_is_kept_in_our_own_format_only(tmp_path):
+    model = jf.ResNet(jf.ResNetConfig(stem="small", width=8, depths=(1,), image_size=16))
+    variables = model.init(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))
+    with pytest.raises(WeightsError, match="the stem 'small' has no name there"):
+        save_pretrained(model, variables, tmp_path / "a", format="resnet")
+    save_pretrained(model, variables, tmp_path / "b")
+    assert load_pretrained(tmp_path / "b")[0] == model
