@@ -77,7 +77,7 @@ class MAEConfig:
 
     @staticmethod
     def base(patch_size: int = 16, **changes) -> MAEConfig:
-        """111,655,680 parameters; 111,907,840 with the two fixed tables that published files hold."""
+        """111,907,840 parameters, counted with the two fixed tables of published files."""
         return MAEConfig.sized("base", patch_size, **changes)
 
     @staticmethod
@@ -262,7 +262,7 @@ class MAE(nn.Module):
         return jnp.argsort(jnp.argsort(noise, axis=1), axis=1)
 
     def _decode(self, tokens, rank, shape, *, train: bool):
-        """Pixels of all patches: the kept ones' tokens in their places, the mask token elsewhere."""
+        """Pixels of all patches; those hidden are told to the decoder by the mask token."""
         x = self.decoder_embedding(tokens)
         kept = _chosen(rank, x.shape[1] - 1, x.dtype)
         placed = jnp.einsum("BKP,BKD->BPD", kept, x[:, 1:], precision="highest")
