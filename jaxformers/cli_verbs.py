@@ -18,6 +18,7 @@ from jaxformers.errors import ConfigError
 if TYPE_CHECKING:
     from jaxformers.training.experiment import Experiment
 
+QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 REHEARSAL_DEVICES = 8
 
 
@@ -82,6 +83,8 @@ def _emulate(devices: int) -> None:
     jax.config.update("jax_platforms", "cpu")
     with contextlib.suppress(RuntimeError):  # devices are in use already: a notebook or a test
         jax.config.update("jax_num_cpu_devices", devices)
+        # A rehearsal waits for the compiler more than for anything else.
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILATION}".strip()
 
 
 def _experiment(args: argparse.Namespace, path: str, fields: list[str]) -> Experiment:
