@@ -1,0 +1,73 @@
+"""Learned position tables for images of another size, as each publisher resizes them.
+
+Both ways are one small matrix for each side of the grid. `jax.image.resize` gives neither.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxformers.arrays import Array
+from jaxformers.errors import WeightsError
+
+Method = Literal["zoom", "bicubic"]
+
+
+def resize_positions(
+    table: Float[Array, "rows D"], grid_from: int, grid_to: int, method: Method = "zoom"
+) -> Float[np.ndarray, "new_rows D"]:
+    """The table of a square grid of `grid_to` patches a side, from one of `grid_from`.
+
+    Rows before the grid's, such as the class token's, stay as they are.
+
+    Args:
+        table: positions, row after row of the grid.
+        grid_from: patches along a side there.
+        grid_to: patches along a side in the result.
+        method: "zoom" is Google's, linear with both grids' corners on each other
+            (`scipy.ndimage.zoom(order=1)`); "bicubic" is that of Hugging Face, MAE and timm
+            (`torch.nn.functional.interpolate`, corners not aligned).
+
+    Raises:
+        WeightsError: fewer rows than the grid has places.
+    """
+    table = np.asarray(table, np.float32)
+    first = len(table) - grid_from**2
+    if first < 0:
+        raise WeightsError(
+            f"a position table of {len(table)} rows holds no grid of {grid_from} x {grid_from}"
+        )
+    if grid_from == grid_to:
+        return table
+    weights = {"zoom": _linear, "bicubic": _bicubic}[method](grid_from, grid_to)
+    grid = table[first:].reshape(grid_from, grid_from, -1).astype(np.float64)
+    grid = np.einsum("ay,bx,yxD->abD", weights, weights, grid, optimize=True)
+    resized = grid.reshape(grid_to**2, -1).astype(np.float32)
+    return np.concatenate([table[:first], resized])
+
+
+def _linear(inputs: int, outputs: int) -> np.ndarray:
+    """`[outputs, inputs]`: linear interpolation, first on first and last on last."""
+    places = np.arange(outputs) * ((inputs - 1) / max(outputs - 1, 1))
+    return np.maximum(0.0, 1.0 - np.abs(places[:, None] - np.arange(inputs)))
+
+
+def _bicubic(inputs: int, outputs: int) -> np.ndarray:
+    """`[outputs, inputs]`: Keys' cubic convolution with a = -0.75, edges repeated."""
+    places = (np.arange(outputs) + 0.5) * (inputs / outputs) - 0.5
+    weights = np.zeros((outputs, inputs))
+    for tap in range(-1, 3):
+        near = np.floor(places).astype(int) + tap
+        columns = np.clip(near, 0, inputs - 1)
+        np.add.at(weights, (np.arange(outputs), columns), _keys(np.abs(places - near)))
+    return weights
+
+
+def _keys(x: np.ndarray, a: float = -0.75) -> np.ndarray:
+    """Keys 1981, equation 4 with its parameter free."""
+    inner = ((a + 2) * x - (a + 3)) * x * x + 1
+    outer = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x <= 1, inner, np.where(x < 2, outer, 0.0))
