@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
+from jaxformers.data.images import Preprocessing
+from jaxformers.data.images.preprocessor_files import FILE as PREPROCESSOR
+from jaxformers.data.images.preprocessor_files import google_preprocessing
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
 from jaxformers.pretrained import load_pretrained, save_pretrained
@@ -31,6 +34,7 @@ __all__ = [
     "embed",
     "fill_mask",
     "from_pretrained",
+    "load_images",
     "load_text",
     "save_pretrained",
     "translate",
@@ -62,6 +66,27 @@ def from_pretrained(path: epath.PathLike, execution: Execution | None = None) ->
 def load_text(path: epath.PathLike) -> Tokenizer:
     """The tokenizer that belongs to a published folder, a hub's name, or a run."""
     return load_tokenizer(tokenizer_folder(path) if is_run(path) else resolve(path))
+
+
+def load_images(path: epath.PathLike) -> Preprocessing:
+    """The preprocessing of pictures that belongs to published weights or a run.
+
+    Args:
+        path: a folder with `preprocessor_config.json`, a run's folder, a hub's name, or a Google
+            `.npz` file.
+
+    Returns:
+        `preprocessing(pictures)` gives the float32 `[B, H, W, C]` that the model reads.
+
+    Raises:
+        WeightsError: no such file, or one that asks for what is not supported.
+    """
+    if str(path).endswith(".npz"):
+        return google_preprocessing(path)
+    folder = epath.Path(path).expanduser()
+    # A run that is not finished has no model's folder yet.
+    places = [place for place in (folder, folder / "model") if (place / PREPROCESSOR).exists()]
+    return Preprocessing.load(places[0] if places else resolve(path))
 
 
 def translate(

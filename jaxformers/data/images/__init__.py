@@ -12,6 +12,7 @@ from jaxformers.data.images.crops import (
 from jaxformers.data.images.decoding import decode
 from jaxformers.data.images.erasing import RandomErasing
 from jaxformers.data.images.fashion_mnist import BundledFashionMnist
+from jaxformers.data.images.image_folder import ImageFolder
 from jaxformers.data.images.labelled_images import (
     ArrayImages,
     ImageSource,
@@ -28,6 +29,7 @@ __all__ = [
     "Augmentation",
     "BundledFashionMnist",
     "CentralCrop",
+    "ImageFolder",
     "ImagePlan",
     "ImageRows",
     "ImageSource",

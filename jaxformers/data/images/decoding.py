@@ -17,12 +17,13 @@ from contextlib import contextmanager
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import AvifImagePlugin, Image, ImageOps, TiffImagePlugin, WebPImagePlugin
 
 from jaxformers.errors import DataError
 
-# What Pillow opens without calling other programs.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+# What Pillow opens without calling other programs; these three it knows once they are imported.
+ADDED = (AvifImagePlugin, TiffImagePlugin, WebPImagePlugin)
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 MOST_PIXELS = 2**27  # 400 MB decoded
 WIDE = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 # `warnings.catch_warnings` is not safe in threads.

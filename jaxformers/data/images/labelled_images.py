@@ -40,6 +40,10 @@ class LabelledImages:
         """What messages call the picture at `index`."""
         return f"{self.source}, picture {index:,}"
 
+    def name(self, index: int) -> str:
+        """The picture's file name where it has one, else its number."""
+        return str(index)
+
     def image(self, index: int) -> UInt8[np.ndarray, "H W C"]:
         """The pixels of the picture at `index`: one channel where it is grey, else three."""
         with decoding(self.where(index)):

@@ -23,6 +23,7 @@ from jaxformers.data.images.decoding import coloured, decoding, opened, pixels, 
 from jaxformers.data.images.labelled_images import as_picture
 from jaxformers.errors import ConfigError, DataError
 
+LARGEST = 2**14  # side; what a file asks for beyond it is a mistake or an attack
 Picture = Image.Image | np.ndarray | bytes | str | epath.Path
 
 
@@ -51,14 +52,12 @@ class Preprocessing:
     draws: ClassVar[int] = 0
 
     def __post_init__(self):
-        if self.size < 1 or self.channels not in (1, 3):
+        if not 1 <= self.size <= (self.resize or self.size) <= LARGEST:
             raise ConfigError(
-                f"size {self.size} must be at least 1, channels {self.channels} 1 or 3"
+                f"size {self.size} must be at least 1 and fit into what is resized to {self.resize}"
             )
-        if self.rule != "none" and (self.resize or self.size) < self.size:
-            raise ConfigError(
-                f"a crop of {self.size} does not fit into what is resized to {self.resize}"
-            )
+        if self.channels not in (1, 3):
+            raise ConfigError(f"channels is {self.channels}; it is 3, or 1 for grey")
         if {len(self.mean), len(self.std)} - {1, self.channels} or min(self.std) <= 0:
             raise ConfigError(
                 f"mean {self.mean} and std {self.std} need {self.channels} numbers each"
@@ -68,6 +67,19 @@ class Preprocessing:
     def central(size: int = 224, fraction: float = 0.875, **changes: Any) -> Preprocessing:
         """The shorter side resized to `size` / `fraction`, then the middle: ImageNet's usual."""
         return Preprocessing(size, round(size / fraction), "small", **changes)
+
+    @staticmethod
+    def load(folder: epath.PathLike) -> Preprocessing:
+        """What the `preprocessor_config.json` of a folder says; raises WeightsError."""
+        from jaxformers.data.images.preprocessor_files import read_preprocessing
+
+        return read_preprocessing(folder)
+
+    def save(self, folder: epath.PathLike) -> None:
+        """Write `preprocessor_config.json` into a folder, in Hugging Face's form."""
+        from jaxformers.data.images.preprocessor_files import write_preprocessing
+
+        write_preprocessing(self, folder)
 
     def __call__(self, pictures: Picture | Sequence[Picture]) -> Float32[np.ndarray, "B S S C"]:
         """What the model reads.
@@ -103,8 +115,7 @@ class Preprocessing:
         """The pixels of one picture; `u` are the draws of an augmentation, and not needed."""
         picture = coloured(picture, self.channels)
         if self.rule == "none":
-            if self.resize is None:
-                check_size(*picture.size, self._frame)
+            check_size(*picture.size, self._frame)
         else:
             side = self.resize or self.size
             size = (side, side) if self.rule == "direct" else small_side(picture.size, side)

@@ -1,0 +1,108 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxformers.data.images import Augmentation, ImageFolder, ImagePlan, ImageRows, InceptionCrop
+from jaxformers.errors import ConfigError, DataError
+
+
+def encoded(seed, kind="PNG", size=(11, 9)):
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(stream, kind)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXFORMERS_CACHE", str(tmp_path / "cache"))
+    for split, classes in {"train": "abc", "val": "ac"}.items():
+        for name in classes:
+            (tmp_path / "set" / split / name).mkdir(parents=True)
+            for k in range(3):
+                kind = ("PNG", "JPEG")[k % 2]
+                file = tmp_path / "set" / split / name / f"{name}{k}.{kind}"
+                file.write_bytes(encoded(k, kind))
+    return tmp_path / "set"
+
+
+def message(config):
+    with pytest.raises((DataError, ConfigError)) as error:
+        config.open()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_classes_are_folders_in_order_and_a_split_is_numbered_as_training_is(root):
+    (root / "train" / "a" / ".hidden.png").write_text("")
+    (root / "train" / "a" / "notes.txt").write_text("")
+    train = ImageFolder(str(root)).open()
+    assert train.class_names == ("a", "b", "c") and train.classes == 3
+    assert train.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert train.name(4) == "b1.JPEG" and train.image(4).shape == (9, 11, 3)
+    dev = ImageFolder(str(root)).other("dev").open()
+    assert dev.labels.tolist() == [0] * 3 + [2] * 3 and dev.class_names == train.class_names
+    assert ImageFolder(str(root)).other("test") is None
+
+
+def test_a_folder_without_splits_is_for_training_and_a_flat_one_for_prediction(root):
+    assert len(ImageFolder(str(root / "train")).open()) == 9
+    flat = ImageFolder(str(root / "train" / "b")).open()
+    assert len(flat) == 3 and not flat.labelled and flat.labels.tolist() == [-1] * 3
+    assert "labels" not in ImageRows(flat, Augmentation(8)).gather(np.arange(1))
+
+
+def test_a_folder_makes_batches(root):
+    rows = ImageRows(ImageFolder(str(root)).open(), Augmentation(8, 3, InceptionCrop()))
+    batch = ImagePlan(rows, 4).batch(rows, 0, 0)
+    assert batch["images"].shape == (4, 8, 8, 3) and batch["images"].std() > 20
+
+
+def test_a_limit_keeps_all_classes_in_proportion(root):
+    few = ImageFolder(str(root), limit=3).open()
+    assert few.labels.tolist() == [0, 1, 2] and few.classes == 3
+    assert few.content != ImageFolder(str(root)).open().content
+
+
+def test_what_is_wrong_with_a_folder_is_named(root):
+    assert "no folder of pictures is named" in message(ImageFolder())
+    assert "there is no folder" in message(ImageFolder(str(root / "none")))
+    assert "has no folder test" in message(ImageFolder(str(root), "test"))
+    (root / "val" / "new").mkdir()
+    assert "val/new holds no picture" in message(ImageFolder(str(root), "dev"))
+    (root / "val" / "new" / "x.png").write_bytes(encoded(0))
+    assert "train has no class of this name" in message(ImageFolder(str(root), "dev"))
+    (root / "train" / "empty").mkdir()
+    assert "class folder" in message(ImageFolder(str(root))) and "empty" in message(
+        ImageFolder(str(root))
+    )
+    assert "neither class folders" in message(ImageFolder(str(root / "train" / "empty")))
+
+
+def test_a_damaged_picture_is_named_or_skipped_and_counted(root):
+    whole = (root / "train" / "b" / "b1.JPEG").read_bytes()
+    (root / "train" / "b" / "b1.JPEG").write_bytes(whole[: len(whole) // 2])
+    (root / "train" / "c" / "c2.PNG").write_bytes(b"<html>not found</html>")
+    images = ImageFolder(str(root)).open()
+    for index, said in ((4, r"b1\.JPEG does not decode"), (8, r"c2\.PNG is not a picture")):
+        with pytest.raises(DataError, match=said):
+            ImageRows(images, Augmentation(8)).gather(np.array([index]))
+    sound = ImageFolder(str(root), skip_damaged=True).open()
+    assert len(sound) == 7 and sound.skipped == 2 and sound.classes == 3
+    assert [sound.name(k) for k in range(7)] == [images.name(k) for k in (0, 1, 2, 3, 5, 6, 7)]
+    (root / "train" / "b" / "b1.JPEG").write_bytes(whole)
+    assert ImageFolder(str(root), skip_damaged=True).open().skipped == 1
+    for file in (root / "train").rglob("*.*"):
+        file.write_bytes(b"no")
+    assert "none of its 9 pictures decodes" in message(ImageFolder(str(root), skip_damaged=True))
+
+
+def test_the_content_follows_names_and_bytes(root):
+    before = ImageFolder(str(root)).open().content
+    assert before == ImageFolder(str(root)).open().content
+    (root / "train" / "a" / "a0.PNG").write_bytes(encoded(77))
+    changed = ImageFolder(str(root)).open().content
+    (root / "train" / "a" / "a0.PNG").rename(root / "train" / "a" / "a9.PNG")
+    assert len({before, changed, ImageFolder(str(root)).open().content}) == 3

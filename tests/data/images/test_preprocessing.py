@@ -1,0 +1,151 @@
+import io
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxformers as jf
+from jaxformers.data.images import Preprocessing
+from jaxformers.errors import ConfigError, DataError, WeightsError
+
+GOLDEN = np.load(Path(__file__).parents[2] / "fixtures" / "image_processors.npz")
+CASES = sorted(name.removesuffix("_config") for name in GOLDEN.files if name.endswith("_config"))
+PICTURES = ("wide", "tall", "square")
+GREY = dict(channels=1, mean=(0.5,), std=(0.5,))
+
+
+def written(folder, said):
+    folder.mkdir(exist_ok=True)
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    return folder
+
+
+def refusal(folder, said, kind=WeightsError):
+    with pytest.raises(kind) as error:
+        jf.load_images(written(folder, said))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pictures_are_those_of_transformers_own_processors(case, tmp_path):
+    preprocessing = jf.load_images(written(tmp_path, json.loads(str(GOLDEN[f"{case}_config"]))))
+    for name in PICTURES:
+        ours = preprocessing(Image.fromarray(GOLDEN[f"picture_{name}"]))
+        theirs = np.moveaxis(GOLDEN[f"{case}_{name}"], 0, -1)[None]
+        np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-6)
+    assert ours.dtype == np.float32 and ours.shape[1] == preprocessing.size
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_written_reads_as_the_same(case, tmp_path):
+    first = jf.load_images(written(tmp_path, json.loads(str(GOLDEN[f"{case}_config"]))))
+    first.save(tmp_path)
+    assert Preprocessing.load(tmp_path) == first
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        Preprocessing(28, rule="none", **GREY),
+        Preprocessing.central(20, 0.8, interpolation="bicubic"),
+        Preprocessing(16, 20),
+    ],
+    ids=["grey", "central", "direct and cut"],
+)
+def test_our_own_runs_are_read_back(form, tmp_path):
+    form.save(tmp_path)
+    assert jf.load_images(tmp_path) == form
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    form.save(tmp_path / "run" / "model")
+    assert jf.load_images(tmp_path / "run") == form
+
+
+def test_the_forms_of_older_versions_are_read(tmp_path):
+    old = {"feature_extractor_type": "ViTFeatureExtractor", "size": 12, "resample": 2}
+    assert jf.load_images(written(tmp_path, old)) == Preprocessing(12)
+    clip = dict(feature_extractor_type="CLIPFeatureExtractor", size=14, crop_size=12)
+    read = jf.load_images(written(tmp_path, clip))
+    assert (read.size, read.resize, read.rule, read.interpolation) == (12, 14, "small", "bicubic")
+    convnext = dict(image_processor_type="ConvNextImageProcessor", size=dict(shortest_edge=384))
+    assert jf.load_images(written(tmp_path, convnext)).rule == "direct"
+
+
+def test_what_is_not_supported_is_refused_by_name(tmp_path):
+    base = dict(image_processor_type="ViTImageProcessor")
+    assert "do_pad = True" in refusal(tmp_path, base | dict(do_pad=True))
+    assert "LevitImageProcessor is not supported" in refusal(
+        tmp_path, dict(image_processor_type="LevitImageProcessor")
+    )
+    assert "no square" in refusal(tmp_path, base | dict(size=dict(height=8, width=9)))
+    uncropped = dict(image_processor_type="BitImageProcessor", do_center_crop=False)
+    assert "no square" in refusal(tmp_path, uncropped)
+    assert "fit into" in refusal(tmp_path, base | dict(do_center_crop=True, crop_size=999))
+    assert "fit into" in refusal(tmp_path, base | dict(size=10**9))
+    assert "malformed" in refusal(tmp_path, base | dict(resample="big"))
+    assert "3 numbers" in refusal(tmp_path, base | dict(image_std=[0, 1, 1]))
+    (tmp_path / "preprocessor_config.json").unlink()
+    with pytest.raises(WeightsError, match="holds no config"):
+        jf.load_images(tmp_path)
+
+
+@pytest.mark.parametrize("patch, root", [(16, ()), (1, ("conv_root/kernel",))])
+def test_googles_files_tell_their_side_and_scale(patch, root, tmp_path):
+    arrays = {
+        "Transformer/posembed_input/pos_embedding": np.zeros((1, 1 + 9, 4)),
+        "embedding/kernel": np.zeros((patch, patch, 3, 4)),
+    }
+    np.savez(tmp_path / "vit.npz", **arrays, **{name: np.zeros(1) for name in root})
+    read = jf.load_images(tmp_path / "vit.npz")
+    assert read == Preprocessing(48)
+    pixels = np.array([[[0, 128, 255]]], np.uint8)
+    expected = (pixels[None] - 127.5) / 127.5
+    np.testing.assert_allclose(read.normalised(pixels[None]), expected, atol=1e-6)
+    (tmp_path / "no.npz").write_text("no")
+    with pytest.raises(WeightsError, match=r"no\.npz is no \.npz file"):
+        jf.load_images(tmp_path / "no.npz")
+
+
+def test_paths_bytes_images_and_arrays_give_the_same(tmp_path):
+    array = GOLDEN["picture_wide"]
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "PNG")
+    (tmp_path / "a.png").write_bytes(stream.getvalue())
+    form = Preprocessing(8)
+    several = form([array, Image.fromarray(array), stream.getvalue(), tmp_path / "a.png"])
+    assert several.shape == (4, 8, 8, 3)
+    assert all(np.array_equal(each, form(str(tmp_path / "a.png"))[0]) for each in several)
+    assert np.array_equal(form(np.stack([array, array])), several[:2])
+
+
+def test_grey_pictures_serve_both_kinds_of_models():
+    grey = GOLDEN["picture_square"][..., 0]
+    coloured, plain = Preprocessing(16)(grey), Preprocessing(16, **GREY)(grey[..., None])
+    assert coloured.shape[-1] == 3 and plain.shape[-1] == 1
+    assert np.array_equal(coloured[..., 2], plain[..., 0])
+
+
+def test_a_device_normalises_as_the_host_does():
+    pixels = GOLDEN["picture_wide"][None]
+    form = Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    on_device = form.normalised(jnp.asarray(pixels))
+    np.testing.assert_allclose(on_device, form.normalised(pixels), atol=1e-6)
+
+
+def test_bad_pictures_and_forms_are_named(tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no")
+    for given, said in (
+        (tmp_path / "bad.jpg", "bad.jpg"),
+        (tmp_path / "none.jpg", "none.jpg cannot be read"),
+        (np.zeros((3, 3, 2), np.uint8), "picture 1 is uint8"),
+        (3, "picture 1 is int"),
+    ):
+        with pytest.raises(DataError, match=said):
+            Preprocessing(8)([given])
+    with pytest.raises(ConfigError, match="fit into"):
+        Preprocessing(16, 8)
+    with pytest.raises(ConfigError, match="3 numbers each"):
+        Preprocessing(16, mean=(0.1, 0.2))
