@@ -1,0 +1,32 @@
+"""Seeing inside: attention, relevance, filters, positions, distances; arrays, and their figures."""
+
+from jaxformers.interpret.attention import Attention as Attention
+from jaxformers.interpret.attention import Explained as Explained
+from jaxformers.interpret.attention import attention_maps as attention_maps
+from jaxformers.interpret.attention import class_scores as class_scores
+from jaxformers.interpret.attention import explained_attention as explained_attention
+from jaxformers.interpret.attention import token_scores as token_scores
+from jaxformers.interpret.explain import Explanation as Explanation
+from jaxformers.interpret.explain import TranslationRelevance as TranslationRelevance
+from jaxformers.interpret.explain import explain as explain
+from jaxformers.interpret.explain import explain_text as explain_text
+from jaxformers.interpret.explain import explain_translation as explain_translation
+from jaxformers.interpret.explain import heat_map as heat_map
+from jaxformers.interpret.figures import attention_distance_figure as attention_distance_figure
+from jaxformers.interpret.figures import attention_figure as attention_figure
+from jaxformers.interpret.figures import filters_figure as filters_figure
+from jaxformers.interpret.figures import heat_figure as heat_figure
+from jaxformers.interpret.figures import position_similarity_figure as position_similarity_figure
+from jaxformers.interpret.figures import reconstruction_figure as reconstruction_figure
+from jaxformers.interpret.figures import save as save
+from jaxformers.interpret.figures import text_figure as text_figure
+from jaxformers.interpret.relevance import attribution as attribution
+from jaxformers.interpret.relevance import generic as generic
+from jaxformers.interpret.relevance import generic_translation as generic_translation
+from jaxformers.interpret.relevance import rollout as rollout
+from jaxformers.interpret.vision import mean_attention_distance as mean_attention_distance
+from jaxformers.interpret.vision import patch_filters as patch_filters
+from jaxformers.interpret.vision import position_similarity as position_similarity
+from jaxformers.interpret.vision import receptive_field as receptive_field
+from jaxformers.interpret.vision import reconstructions as reconstructions
+from jaxformers.interpret.vision import resnet_receptive_field as resnet_receptive_field

@@ -1,0 +1,231 @@
+"""Which part of an input a model's answer rests on: pictures, texts, translations.
+
+Axis letters: B batch, M scores explained for each example, P patches, L tokens, T target, S source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxformers.arrays import Array
+from jaxformers.errors import ConfigError, DataError, did_you_mean
+from jaxformers.interpret.attention import (
+    Attention,
+    Explained,
+    attention_maps,
+    explained_attention,
+    token_scores,
+)
+from jaxformers.interpret.relevance import attribution, generic, generic_translation, rollout
+
+Method = Literal["attribution", "generic", "rollout", "attention"]
+"""Chefer et al.'s of CVPR 2021 and of ICCV 2021, which tell classes apart; rollout and the last
+layer's attention, which do not."""
+
+
+class Explanation(NamedTuple):
+    """Some classes of each example, and what they rest on."""
+
+    classes: Any
+    """Integers `[B, M]`."""
+    probabilities: Any
+    """The model's, `[B, M]`."""
+    relevance: Any
+    """`[B, M, P]` over patches, row after row; or `[B, M, L]` over tokens."""
+
+
+class TranslationRelevance(NamedTuple):
+    """What each explained token of a translation rests on."""
+
+    source: Any
+    """`[B, M, S]`: each source token's relevance."""
+    target: Any
+    """`[B, M, T]`: each decoder input's."""
+
+
+def explain(
+    model: nn.Module,
+    variables: Any,
+    images: Float[Array, "B H W C"],
+    classes: Int[Array, "B M"] | None = None,
+    method: Method = "attribution",
+    *,
+    top: int = 1,
+    start_layer: int = 0,
+) -> Explanation:
+    """Relevance of an image's patches for some classes of a ViT.
+
+    Args:
+        model: a ViT with a head; computed in float32 whatever it says.
+        variables: its variables.
+        images: normalised pixels.
+        classes: which classes to explain; None: the `top` most likely.
+        method: how.
+        top: how many, where `classes` is None. 1 explains the prediction as it stands.
+        start_layer: the first layer that counts.
+
+    Raises:
+        ConfigError: an unknown method, or a model without a head.
+        DataError: a model without attention.
+    """
+    _check(method)
+    c = model.config
+    if not getattr(c, "classes", 1):
+        raise ConfigError("the model has no head, so no class to explain: load one with a head")
+    found, matrix = _classified(model, variables, (images,), {}, classes, method, top, start_layer)
+    first = int(getattr(c, "class_token", True))
+    if getattr(c, "pooling", "class") == "class":
+        rows = matrix[:, :, 0]
+    else:
+        rows = matrix[:, :, first:].mean(2)
+    return found._replace(relevance=np.asarray(rows[:, :, first:]))
+
+
+def explain_text(
+    model: nn.Module,
+    variables: Any,
+    input_ids: Int[Array, "B L"],
+    token_type_ids: Int[Array, "B L"] | None = None,
+    attention_mask: Int[Array, "B L"] | None = None,
+    classes: Int[Array, "B M"] | None = None,
+    method: Method = "attribution",
+    *,
+    top: int = 1,
+    start_layer: int = 0,
+) -> Explanation:
+    """Relevance of a text's tokens for some classes of a BERT; as `explain`.
+
+    The first token, over which the model classifies, is given none: its own place in the matrices
+    is the residual's. Attribution divides rows by their sums, as its authors do for text.
+    """
+    _check(method)
+    named = dict(token_type_ids=token_type_ids, attention_mask=attention_mask)
+    found, matrix = _classified(
+        model, variables, (input_ids,), named, classes, method, top, start_layer, normalized=True
+    )
+    relevance = np.array(matrix[:, :, 0])
+    relevance[:, :, 0] = 0
+    return found._replace(relevance=relevance)
+
+
+def explain_translation(
+    model: nn.Module,
+    variables: Any,
+    source_ids: Int[Array, "B S"],
+    target_in_ids: Int[Array, "B T"],
+    source_mask: Int[Array, "B S"] | None = None,
+    *,
+    positions: Int[Array, "B M"] | None = None,
+    tokens: Int[Array, "B M"] | None = None,
+    method: Literal["attribution", "generic"] = "generic",
+) -> TranslationRelevance:
+    """Relevance of source tokens and earlier target tokens for tokens of a translation.
+
+    Args:
+        model: a translation Transformer; computed in float32 whatever it says.
+        variables: its variables.
+        source_ids, target_in_ids, source_mask: its inputs.
+        positions: which decoder positions to explain; None: all.
+        tokens: which next token at each; None: the likeliest.
+        method: `generic`, or with propagated relevance in the probabilities' place `attribution`.
+    """
+    _check(method, ("attribution", "generic"))
+    model, inputs = in_float32(model), (source_ids, target_in_ids)
+    length = np.shape(target_in_ids)[1]
+    if positions is None:
+        positions = jnp.broadcast_to(jnp.arange(length)[None], np.shape(target_in_ids))
+    positions = jnp.asarray(positions)
+    named = dict(source_mask=source_mask)
+    with jax.default_matmul_precision("highest"):
+        if tokens is None:
+            best = _outputs(model, variables, inputs, named).argmax(-1)
+            tokens = jnp.take_along_axis(best, positions, axis=1)
+        targets = (positions, jnp.asarray(tokens))
+        lrp = method == "attribution"
+        choices = dict(targets=targets, select=token_scores, relevance=lrp)
+        e = explained_attention(model, variables, *inputs, **choices, **named)
+        values = e.relevance if lrp else _for_each_score(e.probabilities)
+        pairs = zip(values, e.gradients, strict=True)
+        source, target = generic_translation(*pairs)
+    at = positions[:, :, None, None]
+    source, target = (jnp.take_along_axis(x, at, axis=2)[:, :, 0] for x in (source, target))
+    return TranslationRelevance(np.asarray(source), np.asarray(target))
+
+
+def heat_map(
+    relevance: Float[Array, "*batch P"], grid: tuple[int, int], image_size: tuple[int, int]
+) -> Float[np.ndarray, "*batch H W"]:
+    """Patches' relevance as a picture of `image_size` (height, width), bilinearly enlarged.
+
+    Raises:
+        DataError: the patches are not those of the grid (rows, columns).
+    """
+    relevance = np.asarray(relevance, np.float32)
+    if relevance.shape[-1] != grid[0] * grid[1]:
+        raise DataError(f"{relevance.shape[-1]} patches are not a grid of {grid[0]} x {grid[1]}")
+    batch = relevance.shape[:-1]
+    heat = jnp.asarray(relevance.reshape(*batch, *grid))
+    return np.asarray(jax.image.resize(heat, (*batch, *image_size), "bilinear"))
+
+
+def in_float32(model: nn.Module) -> nn.Module:
+    """The model computed in float32: propagated relevance divides by small numbers."""
+    return model.clone(execution=replace(model.execution, dtype="float32", remat="none"))
+
+
+def _classified(
+    model, variables, inputs, named, classes, method, top, start_layer, normalized=False
+) -> tuple[Explanation, Array]:
+    """The classes with their probabilities, and for each a matrix `[B, M, T, T]` over tokens."""
+    model = in_float32(model)
+    with jax.default_matmul_precision("highest"):
+        likely = jax.nn.softmax(_outputs(model, variables, inputs, named), axis=-1)
+        if classes is None:
+            classes = jax.lax.top_k(likely, min(top, likely.shape[1]))[1]
+        classes = jnp.asarray(classes)
+        if method in ("attribution", "generic"):
+            lrp = method == "attribution"
+            choices = dict(targets=classes, relevance=lrp)
+            e = explained_attention(model, variables, *inputs, **choices, **named)
+            matrix = _tokens(e, method, start_layer, normalized)
+        else:
+            maps = attention_maps(model, variables, *inputs, **named).encoder
+            matrix = rollout(maps, start_layer=start_layer) if method == "rollout" else None
+            matrix = maps[-1].mean(1) if matrix is None else matrix
+            shape = (*classes.shape, *matrix.shape[1:])
+            matrix = jnp.broadcast_to(matrix[:, None], shape)
+    likely = np.take_along_axis(np.asarray(likely), np.asarray(classes), axis=1)
+    return Explanation(np.asarray(classes), likely, None), matrix
+
+
+def _tokens(e: Explained, method: str, start_layer: int, normalized: bool) -> Array:
+    if method == "attribution":
+        choices = dict(start_layer=start_layer, normalized=normalized)
+        return attribution(e.relevance.encoder, e.gradients.encoder, **choices)
+    probabilities = _for_each_score(e.probabilities).encoder
+    return generic(probabilities[start_layer:], e.gradients.encoder[start_layer:])
+
+
+def _for_each_score(maps: Attention) -> Attention:
+    """`[n, B, H, T, S]` to `[n, B, 1, H, T, S]`."""
+    return jax.tree.map(lambda x: x[:, :, None], maps)
+
+
+@partial(jax.jit, static_argnums=0)
+def _outputs(model, variables, inputs, named) -> Array:
+    return model.apply(variables, *inputs, **named)
+
+
+def _check(method: str, known: Sequence[str] = get_args(Method)) -> None:
+    if method not in known:
+        hint = did_you_mean(method, known) or f"; choose {', '.join(known)}"
+        raise ConfigError(f"no method {method!r} to explain with{hint}")

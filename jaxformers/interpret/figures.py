@@ -1,0 +1,210 @@
+"""Figures of what `attention`, `relevance` and `vision` find. Each function returns a Figure.
+
+No figure is registered anywhere: `save` writes it, and a notebook shows it by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from jaxformers.arrays import Array
+from jaxformers.errors import DataError
+
+
+def save(figure: Figure, path: str | Path, dpi: int = 100) -> Path:
+    """Write a figure as the kind of picture that its name's ending says; its width is 100 dpi's.
+
+    Raises:
+        DataError: the ending is none of a picture, or the folder is not there.
+    """
+    path = Path(path)
+    kinds = FigureCanvasAgg.get_supported_filetypes()
+    if path.suffix.lstrip(".").lower() not in kinds:
+        raise DataError(f"{path}: no kind of picture ends in {path.suffix!r}; call it .png")
+    try:
+        figure.savefig(path, dpi=dpi)
+    except OSError as error:
+        raise DataError(f"{path}: the picture cannot be written: {error.strerror}") from None
+    return path
+
+
+def filters_figure(filters: Float[Array, "n P P C"], columns: int = 7) -> Figure:
+    """Principal components of a patch embedding, each stretched over its own range."""
+    filters = np.asarray(filters)
+    figure, axes = _tiles(len(filters), columns, 0.9, "principal components of the filters")
+    for axis, each in zip(axes, filters, strict=True):
+        _picture(axis, _stretched(each))
+    return figure
+
+
+def position_similarity_figure(similarity: Float[Array, "P h w"]) -> Figure:
+    """A grid of grids: how alike each place's embedding is to every place's."""
+    similarity = np.asarray(similarity)
+    _, rows, columns = similarity.shape
+    side = max(0.25, 5.0 / columns)
+    title = "cosine similarity of position embeddings"
+    figure, axes = _tiles(rows * columns, columns, side, title, right=0.8)
+    for axis, each in zip(axes, similarity, strict=True):
+        shown = axis.imshow(each, vmin=-1, vmax=1, cmap="viridis", interpolation="nearest")
+        axis.set_axis_off()
+    figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.02)
+    return figure
+
+
+def attention_distance_figure(
+    distance: Float[Array, "n H"],
+    receptive_field: Sequence[int] = (),
+    network: str = "ResNet",
+) -> Figure:
+    """Mean attention distance of each head by depth; beside it a ResNet's receptive field.
+
+    Args:
+        distance: in pixels, by layer and head.
+        receptive_field: in pixels, after each block of the ResNet; empty: no second panel.
+        network: what it is called.
+    """
+    distance = np.asarray(distance)
+    figure = Figure(figsize=(9 if len(receptive_field) else 5, 4), layout="constrained")
+    axes = figure.subplots(1, 2 if len(receptive_field) else 1, squeeze=False)[0]
+    depth = np.repeat(np.arange(len(distance)), distance.shape[1])
+    axes[0].scatter(
+        depth,
+        distance.ravel(),
+        s=18,
+        c=np.tile(np.arange(distance.shape[1]), len(distance)),
+        cmap="tab20",
+    )
+    _labelled(axes[0], "ViT: each head's attention", "depth (layer)", "mean distance (pixels)")
+    if len(receptive_field):
+        axes[1].plot(range(len(receptive_field)), receptive_field, marker="o", color="tab:gray")
+        axes[1].axhline(
+            distance.max(), linestyle=":", color="tab:blue", label="ViT's farthest head"
+        )
+        axes[1].legend(frameon=False)
+        _labelled(axes[1], f"{network}: receptive field", "depth (block)", "side (pixels)")
+    return figure
+
+
+def reconstruction_figure(
+    images: Float[Array, "B H W C"],
+    seen: Float[Array, "B H W C"],
+    completed: Float[Array, "B H W C"],
+) -> Figure:
+    """An MAE's work, a row for each image: the image, what was seen of it, what it made of that.
+
+    All three in one range; `vision.reconstructions` gives the last two.
+    """
+    rows = [np.asarray(each) for each in (images, seen, completed)]
+    low, high = rows[0].min(), rows[0].max()
+    figure = Figure(figsize=(6, 2 * len(rows[0]) + 0.3), layout="constrained")
+    axes = figure.subplots(len(rows[0]), 3, squeeze=False)
+    names = ("original", "masked", "reconstruction")
+    for i, row in enumerate(axes):
+        for axis, name, kind in zip(row, names, rows, strict=True):
+            _picture(axis, np.clip((kind[i] - low) / max(high - low, 1e-9), 0, 1))
+            if i == 0:
+                axis.set_title(name)
+    return figure
+
+
+def attention_figure(
+    probabilities: Float[Array, "H T S"],
+    targets: Sequence[str] = (),
+    sources: Sequence[str] = (),
+) -> Figure:
+    """One layer's attention of one example, a panel for each head, with its tokens if given."""
+    probabilities = np.asarray(probabilities)
+    side = 2.4 + 0.12 * max(len(targets), len(sources))
+    figure, axes = _tiles(len(probabilities), 4, side, "")
+    for head, (axis, each) in enumerate(zip(axes, probabilities, strict=True)):
+        axis.imshow(each, vmin=0, vmax=each.max(), cmap="viridis", aspect="auto")
+        axis.set_title(f"head {head}", fontsize=9)
+        axis.set_xticks(range(len(sources)), sources, rotation=90, fontsize=7)
+        axis.set_yticks(range(len(targets)), targets, fontsize=7)
+    return figure
+
+
+def heat_figure(
+    image: Float[Array, "H W C"],
+    heats: Float[Array, "M H W"],
+    titles: Sequence[str],
+) -> Figure:
+    """The picture, and beside it where each class's relevance lies on it.
+
+    Args:
+        image: pixels between 0 and 1.
+        heats: `explain.heat_map` of each class, of the picture's height and width.
+        titles: what to write above each.
+    """
+    image, heats = np.asarray(image), np.asarray(heats)
+    width = 3 * image.shape[1] / image.shape[0]
+    figure = Figure(figsize=(width * (len(heats) + 1), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(heats) + 1, squeeze=False)[0]
+    for axis, title in zip(axes, ("", *titles), strict=True):
+        _picture(axis, image)
+        axis.set_title(title, fontsize=10)
+    for axis, heat in zip(axes[1:], heats, strict=True):
+        strength = _stretched(heat)
+        axis.imshow(strength, cmap="jet", alpha=0.25 + 0.4 * strength, vmin=0, vmax=1)
+    return figure
+
+
+def text_figure(
+    rows: Sequence[tuple[str, Sequence[str], Sequence[float]]], words_a_line: int = 12
+) -> Figure:
+    """Texts with each token on red as deep as its relevance.
+
+    Args:
+        rows: (title, tokens, their relevance) of each explained score.
+        words_a_line: tokens in a line.
+    """
+    lines = [-(-len(tokens) // words_a_line) + 1 for _, tokens, _ in rows]
+    figure = Figure(figsize=(0.95 * words_a_line, 0.34 * (sum(lines) + len(rows)) + 0.2))
+    at, step = 1.0, 1.0 / (sum(lines) + len(rows))
+    for (title, tokens, relevance), count in zip(rows, lines, strict=True):
+        figure.text(0.01, at - step, title, fontsize=11, weight="bold")
+        strengths = _stretched(np.asarray(relevance, float))
+        for i, (token, strength) in enumerate(zip(tokens, strengths, strict=True)):
+            line, place = divmod(i, words_a_line)
+            box = dict(facecolor=(1, 0.15, 0.15, float(strength)), edgecolor="none", pad=2.5)
+            x, y = 0.01 + place * 0.98 / words_a_line, at - (line + 2) * step
+            figure.text(x, y, token, fontsize=9, bbox=box, parse_math=False)
+        at -= (count + 1) * step
+    return figure
+
+
+def _tiles(n: int, columns: int, side: float, title: str, right: float = 0.0):
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    size = (max(columns * side, 3.0) + right, rows * side + (0.4 if title else 0.1))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[n:]:
+        axis.set_axis_off()
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure, axes[:n]
+
+
+def _picture(axis, image: np.ndarray) -> None:
+    grey = image.ndim == 3 and image.shape[2] == 1
+    axis.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=1)
+    axis.set_axis_off()
+
+
+def _stretched(x: np.ndarray) -> np.ndarray:
+    return (x - x.min()) / max(float(x.max() - x.min()), 1e-12)
+
+
+def _labelled(axis, title: str, x: str, y: str) -> None:
+    axis.set_title(title, fontsize=11)
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.set_ylim(bottom=0)
+    axis.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,122 @@
+"""Figure 7's arrays equal direct statements; MAE pictures; pictures are of the size they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from PIL import Image
+
+from jaxformers.errors import DataError
+from jaxformers.interpret import figures, vision
+from jaxformers.interpret.explain import heat_map
+
+DRAWS = np.random.RandomState(0)
+
+
+def test_filters_are_numpys_principal_components_up_to_sign():
+    kernel = DRAWS.randn(2, 2, 3, 20)
+    got = vision.patch_filters(kernel, 5)
+    filters = kernel.reshape(12, 20)
+    size, axes = np.linalg.eigh(np.cov(filters))
+    want = axes[:, np.argsort(-size)[:5]].T
+    assert got.shape == (5, 2, 2, 3)
+    assert_allclose(abs((got.reshape(5, 12) * want).sum(1)), 1, atol=1e-5)
+    with pytest.raises(DataError, match="at most 12"):
+        vision.patch_filters(kernel, 13)
+
+
+def test_similarity_is_one_to_itself_and_leaves_the_class_token_out():
+    table = DRAWS.randn(7, 8)
+    got = vision.position_similarity(table, (2, 3))
+    assert got.shape == (6, 2, 3)
+    assert_allclose(got.reshape(6, 6).diagonal(), 1, atol=1e-6)
+    a, b = table[1], table[6]
+    assert_allclose(got[0, 1, 2], a @ b / np.linalg.norm(a) / np.linalg.norm(b), atol=1e-6)
+    assert_allclose(vision.position_similarity(table[1:], (2, 3)), got)
+    with pytest.raises(DataError, match="2 x 2"):
+        vision.position_similarity(table, (2, 2))
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_attention_distance_is_the_sum_over_all_pairs(normalized):
+    probs = DRAWS.dirichlet(np.ones(7), (3, 2, 4, 7))  # n B H T, rows sum to 1
+    got = vision.mean_attention_distance(probs, (2, 3), 16, normalized=normalized)
+    want = np.zeros((3, 4))
+    for n, b, h in np.ndindex(3, 2, 4):
+        for q in range(6):
+            row = probs[n, b, h, q + 1, 1:]
+            for k in range(6):
+                apart = 16 * np.hypot(q // 3 - k // 3, q % 3 - k % 3)
+                want[n, h] += row[k] * apart / (row.sum() if normalized else 1) / 12
+    assert_allclose(got, want, rtol=1e-5)
+
+
+def test_a_token_that_looks_at_itself_has_no_distance():
+    assert_allclose(vision.mean_attention_distance(np.eye(9)[None, None, None], (3, 3), 4), 0)
+
+
+def test_receptive_fields_of_resnets_are_those_published():
+    assert vision.receptive_field([3, 3, 3], [1, 2, 1]) == [3, 5, 9]
+    # Araujo et al. 2019, "Computing Receptive Fields of Convolutional Neural Networks".
+    assert vision.resnet_receptive_field((3, 4, 6, 3), bottleneck=True)[-1] == 483
+    assert vision.resnet_receptive_field((3, 4, 23, 3), bottleneck=True)[-1] == 1027
+    assert vision.resnet_receptive_field((3, 4, 6, 3), bottleneck=False)[-1] == 899
+
+
+def test_reconstructions_keep_what_was_seen_and_undo_the_norm():
+    images = DRAWS.rand(1, 4, 6, 3)
+    mask = np.array([[1, 0, 0, 1, 1, 0]])
+    flat = images.reshape(1, 2, 2, 3, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(1, 6, 12)
+    perfect = (flat - flat.mean(-1, keepdims=True)) / flat.std(-1, keepdims=True, ddof=1)
+    seen, whole = vision.reconstructions(images, perfect, mask)
+    assert_allclose(whole, images, atol=1e-3)
+    assert (seen[0, :2, :2] == 0).all()
+    assert_allclose(seen[0, :2, 2:], images[0, :2, 2:], atol=1e-6)
+    assert_allclose(
+        vision.reconstructions(images, flat, mask, normalized=False)[1], images, atol=1e-6
+    )
+
+
+def test_a_heat_map_grows_to_the_picture_and_keeps_its_peak():
+    relevance = np.zeros(6)
+    relevance[4] = 1
+    heat = heat_map(relevance, (2, 3), (20, 30))
+    assert heat.shape == (20, 30)
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    assert 10 <= row < 20 and 10 <= column < 20
+    with pytest.raises(DataError, match="6 patches"):
+        heat_map(relevance, (2, 2), (4, 4))
+
+
+FIGURES = {
+    "filters": lambda: figures.filters_figure(DRAWS.randn(28, 4, 4, 3)),
+    "similarity": lambda: figures.position_similarity_figure(
+        vision.position_similarity(DRAWS.randn(12, 8), (3, 4))
+    ),
+    "distance": lambda: figures.attention_distance_figure(60 * DRAWS.rand(4, 3), [7, 11, 35, 91]),
+    "mae": lambda: figures.reconstruction_figure(*(DRAWS.rand(2, 8, 8, 1) for _ in range(3))),
+    "attention": lambda: figures.attention_figure(DRAWS.rand(2, 3, 4), list("abc"), list("wxyz")),
+    "heat": lambda: figures.heat_figure(
+        DRAWS.rand(20, 30, 3), DRAWS.rand(2, 20, 30), ["cat 60 %", "dog 30 %"]
+    ),
+    "text": lambda: figures.text_figure([("good 90 %", ["a", "$fine$", "film"], [0.1, 0.9, 0.2])]),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_picture_has_the_dimensions_of_its_figure(name, tmp_path):
+    figure = FIGURES[name]()
+    path = figures.save(figure, tmp_path / f"{name}.png", dpi=50)
+    width, height = figure.get_size_inches()
+    with Image.open(path) as image:
+        assert image.size == (int(width * 50), int(height * 50))
+        assert image.format == "PNG"
+
+
+def test_a_picture_of_no_kind_or_in_no_folder_is_refused(tmp_path):
+    figure = FIGURES["filters"]()
+    with pytest.raises(DataError, match=r"call it \.png"):
+        figures.save(figure, tmp_path / "x.bread")
+    with pytest.raises(DataError, match="cannot be written"):
+        figures.save(figure, tmp_path / "nowhere" / "x.png")
