@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from jaxformers.models import BertForPreTraining as BertForPreTraining
     from jaxformers.models import BertForSequenceClassification as BertForSequenceClassification
     from jaxformers.models import BertForSpanExtraction as BertForSpanExtraction
+    from jaxformers.models import BiT as BiT
+    from jaxformers.models import BiTConfig as BiTConfig
     from jaxformers.models import MAEConfig as MAEConfig
     from jaxformers.models import ResNet as ResNet
     from jaxformers.models import ResNetConfig as ResNetConfig
@@ -48,6 +50,8 @@ _NAMES = {
     "BertForPreTraining": "models",
     "BertForSequenceClassification": "models",
     "BertForSpanExtraction": "models",
+    "BiT": "models",
+    "BiTConfig": "models",
     "Experiment": "training",
     "ResNet": "models",
     "ResNetConfig": "models",

@@ -7,6 +7,7 @@ from jaxformers.models.bert import (
     BertForSequenceClassification,
     BertForSpanExtraction,
 )
+from jaxformers.models.bit import BiT, BiTConfig
 from jaxformers.models.mae import MAE, MAEConfig, MAEOutput
 from jaxformers.models.resnet import ResNet, ResNetConfig
 from jaxformers.models.transformer import Transformer, TransformerConfig
@@ -19,6 +20,8 @@ __all__ = [
     "BertForPreTraining",
     "BertForSequenceClassification",
     "BertForSpanExtraction",
+    "BiT",
+    "BiTConfig",
     "MAEConfig",
     "MAEOutput",
     "ResNet",

@@ -11,18 +11,33 @@ import jax.numpy as jnp
 
 from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
-from jaxformers.pretrained import bert, bert_config, folder, marian, marian_config, own, resnet
+from jaxformers.pretrained import (
+    bert,
+    bert_config,
+    bit,
+    folder,
+    marian,
+    marian_config,
+    own,
+    resnet,
+    single_file,
+    vit,
+    vit_mae,
+)
 from jaxformers.pretrained.families import PLAIN, Variables
 from jaxformers.pretrained.hub import resolve
 from jaxformers.pretrained.trunk import trunk
 
 __all__ = ["load_pretrained", "save_pretrained", "trunk"]
 
-Format = Literal["auto", "marian", "bert", "resnet", "jaxformers"]
+Format = Literal["auto", "marian", "bert", "bit", "resnet", "vit", "vit_mae", "jaxformers"]
 PUBLISHED = {
     marian_config.MODEL_TYPE: marian,
     bert_config.MODEL_TYPE: bert,
+    bit.MODEL_TYPE: bit,
     resnet.MODEL_TYPE: resnet,
+    vit.MODEL_TYPE: vit,
+    vit_mae.MODEL_TYPE: vit_mae,
 }
 
 
@@ -32,15 +47,19 @@ def load_pretrained(
     """The model in a published folder and its variables `{"params": ...}`, float32 `jax.Array`s.
 
     Args:
-        path_or_name: a folder (local or gs://) whose `config.json` says MarianMT, BERT, ResNet or
-            our own format, or a model's name on Hugging Face's hub: "org/name" or
-            "org/name@revision".
+        path_or_name: a folder (local or gs://) whose `config.json` says MarianMT, BERT, BiT,
+            ResNet, ViT, ViTMAE or our own format; a `.npz` or `.safetensors` file of image weights
+            by the names of Google, torchvision or timm; or a model's name on Hugging Face's hub:
+            "org/name" or "org/name@revision".
         execution: how the model computes; its padded vocabulary is put in.
 
     Raises:
         WeightsError: no such model, one that is not supported, damaged files, tensors that do not
             fit. One line that names them; nothing is loaded in part.
     """
+    if single_file.is_single_file(path_or_name):
+        model, variables = single_file.load(path_or_name, execution)
+        return model, jax.tree.map(jnp.asarray, variables)
     path = resolve(path_or_name)
     config = folder.read_json(path / folder.CONFIG)
     if config.get("format") == own.FORMAT:
@@ -67,8 +86,9 @@ def save_pretrained(
         model: a model of the library.
         variables: its variables; float32 is written, on one host.
         path: the folder; files in it of other names stay.
-        format: "marian", "bert" and "resnet" for what Hugging Face's classes load; "jaxformers"
-            for our own, which keeps everything; "auto" for Hugging Face's where that is exact.
+        format: "marian", "bert", "bit" and "resnet" for what Hugging Face's classes load;
+            "jaxformers" for our own, which keeps everything; "auto" for Hugging Face's where that
+            is exact.
         tokenizer: a `text.Tokenizer`, or a folder whose tokenizer files are copied in.
 
     Raises:

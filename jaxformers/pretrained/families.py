@@ -15,15 +15,21 @@ from jax.sharding import AbstractMesh
 from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import (
+    MAE,
     Bert,
     BertConfig,
     BertForPreTraining,
     BertForSequenceClassification,
     BertForSpanExtraction,
+    BiT,
+    BiTConfig,
+    MAEConfig,
     ResNet,
     ResNetConfig,
     Transformer,
     TransformerConfig,
+    ViT,
+    ViTConfig,
 )
 from jaxformers.pretrained.names import compare
 from jaxformers.pretrained.transforms import Shape
@@ -59,7 +65,10 @@ FAMILIES: dict[str, Family] = {
     "bert_pretraining": Family(BertConfig, BertForPreTraining, _tokens),
     "bert_classification": Family(BertConfig, BertForSequenceClassification, _tokens),
     "bert_spans": Family(BertConfig, BertForSpanExtraction, _tokens),
+    "bit": Family(BiTConfig, BiT, _images),
     "resnet": Family(ResNetConfig, ResNet, _images),
+    "vit": Family(ViTConfig, ViT, _images),
+    "mae": Family(MAEConfig, MAE, _images),
 }
 
 

@@ -68,12 +68,12 @@ class Tensors:
 
     def __init__(self, folder: epath.Path):
         self._temporary = tempfile.TemporaryDirectory() if _remote(folder) else None
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, TensorFile] = {}
         whole = (folder / WEIGHTS).exists()
         self.place = str(folder / (WEIGHTS if whole else INDEX))
         self._index = {} if whole else self._read_index(folder)
         for name in [WEIGHTS] if whole else sorted(set(self._index.values())):
-            self._add(_File(self._local(folder / name), str(folder / name)))
+            self._add(TensorFile(self._local(folder / name), str(folder / name)))
         self._check_index()
         self.shapes: Mapping[str, Shape] = {n: f.shapes[n] for n, f in self._files.items()}
 
@@ -81,7 +81,7 @@ class Tensors:
         """One tensor as float32, from float16, bfloat16, float32 or float64."""
         return self._files[name].read(name)
 
-    def _add(self, file: _File) -> None:
+    def _add(self, file: TensorFile) -> None:
         if twice := sorted(self._files.keys() & file.shapes.keys()):
             raise WeightsError(f"{file.place} repeats {twice[0]}, which another file holds too")
         self._files |= dict.fromkeys(file.shapes, file)
@@ -116,8 +116,8 @@ class Tensors:
         return copy
 
 
-class _File:
-    """One safetensors file; `place` is what the user calls it."""
+class TensorFile:
+    """One safetensors file on this machine; `place` is what the user calls it."""
 
     def __init__(self, path: Path, place: str):
         self.place = place
@@ -133,6 +133,7 @@ class _File:
         self._types = {name: part.get_dtype() for name, part in slices.items()}
 
     def read(self, name: str) -> np.ndarray:
+        """One tensor as float32."""
         if (kind := self._types[name]) not in FLOATS:
             raise WeightsError(f"{self.place}: {name} is of type {kind}, not one of {FLOATS}")
         return self._open.get_tensor(name).astype(np.float32)

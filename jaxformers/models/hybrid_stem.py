@@ -1,0 +1,155 @@
+"""The ResNet under the hybrid ViTs, "R50+ViT-B/16": Dosovitskiy et al. 2021, section 3.1.
+
+As in Google's released code: convolutions with TensorFlow's "SAME" padding and standardised
+weights, group norm after each, and residual blocks with their norms after the convolutions. BiT,
+which stands in the same paper's tables, has another order, padding and epsilons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+from jaxtyping import Float
+
+from jaxformers.arrays import Array
+from jaxformers.errors import ConfigError
+from jaxformers.layers import Execution
+from jaxformers.layers.convolution import Conv, GroupNorm, max_pool, sown
+from jaxformers.models.resnet import rematerialised
+from jaxformers.sharding import constrain
+
+GROUPS = 32
+
+
+@dataclass(frozen=True)
+class HybridStemConfig:
+    """Shape of the ResNet; the defaults are that of R50+ViT-B/16, which ends after stage 3."""
+
+    depths: tuple[int, ...] = (3, 4, 9)
+    """Blocks of each stage; R50+ViT-L/32 has (3, 4, 6, 3)."""
+    width: int = 64
+    """Channels of the first convolution; the stages give four times that, doubled each time."""
+
+    def __post_init__(self):
+        if not self.depths or min(self.depths) < 1:
+            raise ConfigError(f"a hybrid stem's depths {self.depths} need a block in every stage")
+        if self.width < 1 or self.width % GROUPS:
+            raise ConfigError(f"a hybrid stem's width of {self.width} does not divide by {GROUPS}")
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the image on a side of each of its pixels."""
+        return 2 ** (len(self.depths) + 1)
+
+    @property
+    def stage_widths(self) -> tuple[int, ...]:
+        """Channels that each stage gives."""
+        return tuple(4 * self.width * 2**i for i in range(len(self.depths)))
+
+
+class Unit(nn.Module):
+    """A convolution with standardised weights, group norm, and perhaps a ReLU."""
+
+    inputs: int
+    outputs: int
+    size: int
+    stride: int = 1
+    relu: bool = True
+    zero_init: bool = False
+    execution: Execution = Execution()
+
+    def setup(self):
+        self.conv = Conv(
+            self.inputs,
+            self.outputs,
+            self.size,
+            self.stride,
+            standardisation="deviation",
+            dtype=self.execution.compute_dtype,
+        )
+        self.norm = GroupNorm(GROUPS, 1e-6, self.zero_init)
+
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
+        """All of them."""
+        x = self.norm(self.conv(x))
+        return jax.nn.relu(x) if self.relu else x
+
+
+class Block(nn.Module):
+    """A bottleneck, its stride on the 3x3 convolution; it starts as the identity."""
+
+    inputs: int
+    outputs: int
+    stride: int = 1
+    execution: Execution = Execution()
+
+    def setup(self):
+        inner, execution = self.outputs // 4, self.execution
+        self.units = [
+            Unit(self.inputs, inner, 1, execution=execution),
+            Unit(inner, inner, 3, self.stride, execution=execution),
+            Unit(inner, self.outputs, 1, relu=False, zero_init=True, execution=execution),
+        ]
+        self.projects = self.inputs != self.outputs or self.stride != 1
+        if self.projects:
+            shape = (self.inputs, self.outputs, 1, self.stride)
+            self.shortcut = Unit(*shape, relu=False, execution=execution)
+
+    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
+        """The ReLU of branch and shortcut; sown as `blocks` when that collection is mutable."""
+        y = x
+        for unit in self.units:
+            y = unit(y)
+        x = self.shortcut(x) if self.projects else x
+        return sown(self, constrain(jax.nn.relu(x + y), "batch", None, None, None))
+
+
+class Stage(nn.Module):
+    """Blocks of one width, the first with the stride."""
+
+    inputs: int
+    outputs: int
+    depth: int
+    stride: int
+    execution: Execution = Execution()
+
+    def setup(self):
+        block = rematerialised(Block, self.execution)
+        shapes = [(self.inputs, self.stride)] + [(self.outputs, 1)] * (self.depth - 1)
+        self.blocks = [
+            block(inputs, self.outputs, stride, self.execution) for inputs, stride in shapes
+        ]
+
+    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
+        """All blocks in turn."""
+        for block in self.blocks:
+            x = block(x, train)
+        return x
+
+
+class HybridStem(nn.Module):
+    """From images to the map whose patches a ViT takes."""
+
+    config: HybridStemConfig
+    channels: int = 3
+    execution: Execution = Execution()
+
+    def setup(self):
+        c, execution = self.config, self.execution
+        self.root = Unit(self.channels, c.width, 7, 2, execution=execution)
+        widths = (c.width, *c.stage_widths)
+        self.stages = [
+            Stage(widths[i], widths[i + 1], depth, 1 if i == 0 else 2, execution)
+            for i, depth in enumerate(c.depths)
+        ]
+
+    def __call__(
+        self, images: Float[Array, "B H W C"], *, train: bool = False
+    ) -> Float[Array, "B h w D"]:
+        """The last stage's map."""
+        x = max_pool(self.root(images), 3, 2, "SAME")
+        for stage in self.stages:
+            x = stage(x, train)
+        return x

@@ -1,0 +1,237 @@
+"""BiT as Hugging Face publishes it, in and out, and as Google does, in `.npz` files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+from etils import epath
+
+from jaxformers.errors import ConfigError, WeightsError
+from jaxformers.layers import Execution
+from jaxformers.models import BiT, BiTConfig
+from jaxformers.pretrained import families, folder
+from jaxformers.pretrained.config_fields import Fields
+from jaxformers.pretrained.image_config import (
+    class_fields,
+    class_names,
+    head_classes,
+    whole_numbers,
+)
+from jaxformers.pretrained.names import Entry, NameMap, TensorSource
+from jaxformers.pretrained.torch_names import convolution, linear, norm
+from jaxformers.pretrained.transforms import Lead, Shape
+
+MODEL_TYPE = "bit"
+PREFIX, HEAD = "bit.", "classifier.1"
+HUGGING_FACE_EPSILON = 1e-8
+# What the network would be with another value, we do not have.
+ONLY = {
+    "layer_type": "preactivation",
+    "hidden_act": "relu",
+    "global_padding": None,
+    "embedding_dynamic_padding": False,
+    "output_stride": 32,
+    "width_factor": 1,
+}
+ROOT = "resnet/root_block/standardized_conv2d/kernel"
+
+
+def name_map(config: BiTConfig, prefix: str) -> NameMap:
+    """Hugging Face's names; `prefix` stands before those of the network without its head."""
+    entries = [convolution(f"{prefix}embedder.convolution", "stem/conv")]
+    entries += _norm(f"{prefix}norm", "norm")
+    for stage, depth in enumerate(config.depths):
+        for block in range(depth):
+            theirs = f"{prefix}encoder.stages.{stage}.layers.{block}"
+            ours = f"stages_{stage}/blocks_{block}"
+            entries.append(convolution(f"{theirs}.downsample.conv", f"{ours}/shortcut_conv"))
+            for i in range(3):
+                entries += _norm(f"{theirs}.norm{i + 1}", f"{ours}/units_{i}/norm")
+                entries.append(convolution(f"{theirs}.conv{i + 1}", f"{ours}/units_{i}/conv"))
+    head = (entry.under("", "params/") for entry in linear(HEAD, "head"))
+    return NameMap((*entries, *head))
+
+
+def _norm(theirs: str, ours: str) -> tuple[Entry, ...]:
+    return tuple(entry.under("", "params/") for entry in norm(theirs, ours))
+
+
+def google_map(config: BiTConfig) -> NameMap:
+    """The names of Google's files."""
+
+    def kernel(theirs: str, ours: str) -> Entry:
+        return Entry(f"resnet/{theirs}/standardized_conv2d/kernel", f"params/{ours}/kernel")
+
+    def scale(theirs: str, ours: str) -> tuple[Entry, ...]:
+        names = (("gamma", "scale"), ("beta", "bias"))
+        return tuple(Entry(f"resnet/{theirs}/{a}", f"params/{ours}/{b}") for a, b in names)
+
+    entries = [kernel("root_block", "stem/conv"), *scale("group_norm", "norm")]
+    for stage, depth in enumerate(config.depths):
+        for block in range(depth):
+            theirs = f"block{stage + 1}/unit{block + 1:02d}"
+            ours = f"stages_{stage}/blocks_{block}"
+            entries.append(kernel(f"{theirs}/a/proj", f"{ours}/shortcut_conv"))
+            for i, part in enumerate("abc"):
+                entries += scale(f"{theirs}/{part}/group_norm", f"{ours}/units_{i}/norm")
+                entries.append(kernel(f"{theirs}/{part}", f"{ours}/units_{i}/conv"))
+    entries.append(Entry("resnet/head/conv2d/kernel", "params/head/kernel", Lead(2)))
+    entries.append(Entry("resnet/head/conv2d/bias", "params/head/bias"))
+    return NameMap(tuple(entries))
+
+
+def load(path: Any, execution: Execution = families.PLAIN) -> tuple[BiT, dict[str, Any]]:
+    """The model in a folder of Hugging Face's, and its variables.
+
+    Raises:
+        WeightsError: a damaged file, what is not supported, or tensors that do not fit; one line.
+    """
+    path = epath.Path(path)
+    config, place = folder.read_json(path / folder.CONFIG), str(path / folder.CONFIG)
+    tensors = folder.Tensors(path)
+    prefix = PREFIX if any(name.startswith(PREFIX) for name in tensors.shapes) else ""
+    classes = head_classes(tensors.shapes, f"{HEAD}.weight", tensors.place)
+    model = BiT(read_config(config, classes, place), execution)
+    leaves = name_map(model.config, prefix).read(tensors, families.variable_shapes(model))
+    return model, families.loaded(model, leaves)
+
+
+def read_config(config: dict[str, Any], classes: int, place: str) -> BiTConfig:
+    """The configuration of a published folder, whose head has that many classes.
+
+    Raises:
+        WeightsError: a field that is malformed, or that asks for what is not supported.
+    """
+    fields = Fields(config, place)
+    for name, wanted in ONLY.items():
+        fields.require(name, wanted)
+    if fields.rate("drop_path_rate", 0.0):
+        raise fields.refuse("drop_path_rate", "and only 0 is supported")
+    widths = whole_numbers(fields, "hidden_sizes", (256, 512, 1024, 2048))
+    if any(width % 32 for width in widths):
+        raise fields.refuse("hidden_sizes", "and only multiples of 32 are supported")
+    try:
+        return BiTConfig(
+            channels=fields.size("num_channels", 3),
+            classes=classes,
+            class_names=class_names(config, classes),
+            depths=whole_numbers(fields, "depths", (3, 4, 6, 3)),
+            width=fields.size("embedding_size", 64),
+            widths=widths,
+            groups=fields.size("num_groups", 32),
+            standardisation_epsilon=HUGGING_FACE_EPSILON,
+        ).without_plain_widths()
+    except ConfigError as error:
+        raise WeightsError(f"{place}: {error}") from None
+
+
+def recognises(shapes: Mapping[str, Shape]) -> bool:
+    """Whether a single file's tensors are a BiT's by Google's names."""
+    return ROOT in map(_plain, shapes)
+
+
+def load_file(
+    source: TensorSource, execution: Execution = families.PLAIN
+) -> tuple[BiT, dict[str, Any]]:
+    """The model in one of Google's files, whose shapes tell its size.
+
+    Raises:
+        WeightsError: tensors that no BiT has.
+    """
+    source = _Renamed(source)
+    try:
+        config = _from_shapes(source.shapes)
+    except (ConfigError, KeyError, IndexError, ValueError):
+        raise WeightsError(f"{source.place}: its tensors make no BiT") from None
+    model = BiT(config, execution)
+    leaves = google_map(config).read(source, families.variable_shapes(model))
+    return model, families.loaded(model, leaves)
+
+
+class _Renamed:
+    """A file some of whose convolutions are numbered: `standardized_conv2d_17`."""
+
+    def __init__(self, source: TensorSource):
+        self.place, self._source = source.place, source
+        self._names = {_plain(name): name for name in source.shapes}
+        if len(self._names) != len(source.shapes):
+            raise WeightsError(f"{source.place}: two of its tensors stand for the same convolution")
+        self.shapes = {plain: source.shapes[name] for plain, name in self._names.items()}
+
+    def read(self, name: str):
+        return self._source.read(self._names[name])
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"standardized_conv2d_\d+", "standardized_conv2d", name)
+
+
+def _from_shapes(shapes: Mapping[str, Shape]) -> BiTConfig:
+    kernels = [re.match(r"resnet/block(\d+)/unit(\d+)/c/stand", name) for name in shapes]
+    found = {(int(each[1]), int(each[2])) for each in kernels if each}
+    stages = range(1, 1 + max(stage for stage, _ in found))
+    last = "resnet/block{}/unit01/c/standardized_conv2d/kernel"
+    head = shapes.get("resnet/head/conv2d/kernel")
+    _, _, channels, width = shapes[ROOT]
+    return BiTConfig(
+        channels=channels,
+        classes=head[3] if head else 0,
+        depths=tuple(sum(stage == s for stage, _ in found) for s in stages),
+        width=width,
+        widths=tuple(shapes[last.format(stage)][3] for stage in stages),
+    ).without_plain_widths()
+
+
+def why_not(model: nn.Module, variables: families.Variables) -> str | None:
+    """Why the model has no Hugging Face form; None when it has."""
+    if type(model) is not BiT:
+        return "it is no BiT"
+    config, epsilon = model.config, HUGGING_FACE_EPSILON
+    if config.norm_epsilon != 1e-5:
+        return "its norms' epsilon is not 1e-5"
+    if config.standardisation_epsilon != epsilon:
+        return f"standardisation_epsilon is {config.standardisation_epsilon}, and {epsilon} there"
+    if any(width % 32 for width in config.stage_widths):
+        return "a stage's width is no multiple of 32"
+    return None
+
+
+def save(model: nn.Module, variables: families.Variables, path: Any, tokenizer: Any = None) -> None:
+    """Writes a folder that transformers' Bit classes load.
+
+    Raises:
+        WeightsError: a model that has no form there, or variables that do not fit it.
+    """
+    if reason := why_not(model, variables):
+        raise WeightsError(
+            f"cannot save as BiT: {reason}; the format 'jaxformers' keeps everything"
+        )
+    prefix = PREFIX if model.config.classes else ""
+    tensors = name_map(model.config, prefix).write(families.published(model, variables))
+    files = {
+        folder.WEIGHTS: folder.to_bytes(tensors),
+        folder.CONFIG: folder.json_bytes(write_config(model.config)),
+    }
+    folder.write_folder(path, files, tokenizer)
+
+
+def write_config(config: BiTConfig) -> dict[str, Any]:
+    """`config.json` of a configuration that Hugging Face's form can express."""
+    architecture = "BitForImageClassification" if config.classes else "BitModel"
+    names = class_fields(config.class_names, config.classes) if config.classes else {}
+    return (
+        {"model_type": MODEL_TYPE, "architectures": [architecture], "dtype": "float32"}
+        | ONLY
+        | {
+            "num_channels": config.channels,
+            "embedding_size": config.width,
+            "hidden_sizes": list(config.stage_widths),
+            "depths": list(config.depths),
+            "num_groups": config.groups,
+            "drop_path_rate": 0.0,
+        }
+        | names
+    )
