@@ -32,6 +32,8 @@ from jaxformers.data.images import (
     RandAugment,
     RandomCrop,
     RandomErasing,
+    TfdsImages,
+    Vtab,
     WholeImage,
 )
 from jaxformers.data.labelled import Labels
@@ -101,12 +103,14 @@ __all__ = [
     "SquadJson",
     "TextFolder",
     "TfdsDocuments",
+    "TfdsImages",
     "TfdsPairs",
     "TfdsSquad",
     "TokenizedDocuments",
     "TokenizedPairs",
     "TsvPairs",
     "TsvTexts",
+    "Vtab",
     "WholeImage",
     "WindowSize",
     "Windows",

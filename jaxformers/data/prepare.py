@@ -15,7 +15,7 @@ from jaxformers.data.tfds_rows import default_data_dir, prepared_folder
 from jaxformers.errors import DataError
 
 # Without TensorFlow these builders register only when their modules are imported.
-BUILDER_MODULES = ("translate", "text", "question_answering")
+BUILDER_MODULES = ("translate", "text", "question_answering", "image_classification", "image")
 
 
 def prepare(name: str, data_dir: Any = None) -> epath.Path:

@@ -27,16 +27,24 @@ class TfdsRows:
         split: split, slices such as `train[:1%]` included.
         features: the features that are read.
         data_dir: folder or bucket path; None means $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        encoded: those of them, pictures, that stay bytes as they are in the files.
 
     Raises:
         DataError: the set is not there (with the command that prepares it), it is not in
             array_record, or it lacks the split or a feature.
     """
 
-    def __init__(self, name: str, split: str, features: Sequence[str], data_dir: str | None = None):
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        features: Sequence[str],
+        data_dir: str | None = None,
+        encoded: Sequence[str] = (),
+    ):
         folder = _builder_folder(name, data_dir)
-        self._rows, self.info = _data_source(name, split, features, folder)
-        self._features = tuple(features)
+        self._rows, self.info = _data_source(name, split, features, folder, encoded)
+        self._features, self._encoded = tuple(features), tuple(encoded)
         said = json.loads((folder / INFO_FILE).read_text())
         self.version = said.get("version")
         count = min(SAMPLED, len(self))
@@ -48,10 +56,24 @@ class TfdsRows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """The rows at `indices`."""
+    def read(
+        self, indices: Sequence[int], features: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """The rows at `indices`, or of each only those `features`."""
         rows = self._rows.__getitems__(list(indices)) if indices else []
-        return [{name: _text(row[name]) for name in self._features} for row in rows]
+        names = self._features if features is None else features
+        return [{name: self._value(row, name) for name in names} for row in rows]
+
+    def _value(self, row: Mapping[str, Any], name: str) -> Any:
+        return row[name] if name in self._encoded else _text(row[name])
+
+
+def split_sizes(name: str, data_dir: str | None = None) -> dict[str, int]:
+    """How many rows each split of a prepared set has; raises DataError where it is not there."""
+    import tensorflow_datasets as tfds
+
+    info = tfds.builder_from_directory(_builder_folder(name, data_dir)).info
+    return {split: each.num_examples for split, each in info.splits.items()}
 
 
 def default_data_dir() -> str:
@@ -73,6 +95,8 @@ def _plain(value: Any) -> Any:
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_plain(each) for each in value]
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
     return value if isinstance(value, str) else getattr(value, "tolist", lambda: value)()
 
 
@@ -106,7 +130,7 @@ def _numbers(folder: epath.Path) -> tuple[int, ...]:
 
 
 def _data_source(
-    name: str, split: str, features: Sequence[str], folder: epath.Path
+    name: str, split: str, features: Sequence[str], folder: epath.Path, encoded: Sequence[str]
 ) -> tuple[Any, Any]:
     import tensorflow_datasets as tfds
 
@@ -125,7 +149,16 @@ def _data_source(
     if not named <= set(builder.info.splits):
         raise DataError(f"{name} has no split {split!r}: it has {', '.join(builder.info.splits)}")
     try:
-        return builder.as_data_source(split=split), builder.info
+        unread = _left_encoded(builder.info.features, set(features) - set(encoded))
+        return builder.as_data_source(split=split, decoders=unread), builder.info
     except (ValueError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"split {split!r} of {name}: {reason}") from None
+
+
+def _left_encoded(features: Mapping[str, Any], decoded: set[str]) -> dict[str, Any]:
+    """Decoders that leave pictures as bytes, but for those in `decoded`."""
+    import tensorflow_datasets as tfds
+
+    pictures = [name for name, each in features.items() if isinstance(each, tfds.features.Image)]
+    return {name: tfds.decode.SkipDecoding() for name in pictures if name not in decoded}

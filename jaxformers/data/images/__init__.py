@@ -22,6 +22,8 @@ from jaxformers.data.images.labelled_images import (
 from jaxformers.data.images.preprocessing import Preprocessing
 from jaxformers.data.images.randaugment import RandAugment
 from jaxformers.data.images.rows import ImagePlan, ImageRows
+from jaxformers.data.images.tfds_images import TfdsImages
+from jaxformers.data.images.vtab import Vtab
 
 __all__ = [
     "ArrayImages",
@@ -40,6 +42,8 @@ __all__ = [
     "RandAugment",
     "RandomCrop",
     "RandomErasing",
+    "TfdsImages",
+    "Vtab",
     "WholeImage",
     "check_classes",
     "decode",
