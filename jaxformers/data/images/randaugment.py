@@ -129,8 +129,9 @@ class RandAugment:
         return ImageOps.invert(picture)
 
     def _posterize(self, picture: Image.Image, level: float, *_) -> Image.Image:
-        bits = int(level * 4)
-        return ImageOps.posterize(picture, 4 - bits if self.increasing else bits)
+        kept = 4 - int(level * 4) if self.increasing else int(level * 4)
+        mask = 256 - 2 ** (8 - kept)  # ImageOps.posterize refuses to keep none
+        return picture.point([value & mask for value in range(256)] * len(picture.getbands()))
 
     def _solarize(self, picture: Image.Image, level: float, *_) -> Image.Image:
         threshold = int(level * 256)
