@@ -1,0 +1,40 @@
+"""ViT-L/16 pre-trained on ImageNet-21k ("An Image is Worth 16x16 Words", tables 2, 3 and 5).
+
+Paper: 90 epochs of 14 million pictures, batches of 4,096 at 224 pixels, Adam with a rate of 1e-3
+that falls linearly after 10,000 steps, weight decay 0.03, dropout 0.1; 230 TPUv3-core-days.
+Fine-tuned: ImageNet 85.30 % (512 pixels, averaged; 85.15 at 384), ReaL 88.62, CIFAR-10 99.15,
+CIFAR-100 93.25, Pets 94.67, Flowers 99.61, VTAB 72.72; see `experiments/vit/transfer.py`.
+
+ImageNet-21k is not in TFDS: its tar files are unpacked into a folder for each class, and
+    jaxformers train experiments/vit/imagenet21k_l16.py --task.data.path gs://BUCKET/imagenet21k
+trains on it. The loss is the sum of the classes' binary cross-entropies, as big_vision's.
+"""
+
+from jaxformers.data.images import Augmentation, ImageFolder, Preprocessing
+from jaxformers.models import ViTConfig
+from jaxformers.tasks import ImageClassification
+from jaxformers.training import Adam, Checkpointing, Experiment, Linear
+
+
+def experiment() -> Experiment:
+    """The run."""
+    return Experiment(
+        name="imagenet21k_l16",
+        task=ImageClassification(
+            model=ViTConfig.large(
+                16, classes=21_843, pre_logits=1024, head_bias=-10.0, dropout=0.1
+            ),
+            data=ImageFolder("imagenet21k"),
+            augmentation=Augmentation(224),
+            preprocessing=Preprocessing(224),
+            rows=4096,
+            objective="sigmoid",
+            workers=16,
+        ),
+        steps=311_949,  # of 14,197,122 pictures; `epochs` says it for any number
+        epochs=90,
+        optimizer=Adam(b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.03, decays="kernels"),
+        schedule=Linear(peak=1e-3, warmup=10_000, end=1e-5),
+        clip_norm=1.0,
+        checkpoint=Checkpointing(every=5000),
+    )
