@@ -109,30 +109,36 @@ class BatchNorm(nn.Module):
     """Share of the old running statistics that is kept at each step (PyTorch's 1 - momentum)."""
     zero_init: bool = False
     """Whether the scale starts at 0, so that a residual branch starts as nothing."""
+    affine: bool = True
+    """Whether there are a scale and a bias."""
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W C"], *, train: bool = False
-    ) -> Float[Array, "B H W C"]:
+        self, x: Float[Array, "*batch C"], *, train: bool = False
+    ) -> Float[Array, "*batch C"]:
         """Normalises each channel, scales and shifts it; the type stays."""
         width = (x.shape[-1],)
         start = nn.initializers.zeros if self.zero_init else nn.initializers.ones
-        scale = self.param("scale", start, width)
-        bias = self.param("bias", nn.initializers.zeros, width)
+        scale, bias = jnp.ones(width), jnp.zeros(width)
+        if self.affine:
+            scale = self.param("scale", start, width)
+            bias = self.param("bias", nn.initializers.zeros, width)
         means = self.variable("batch_stats", "mean", jnp.zeros, width, jnp.float32)
         variances = self.variable("batch_stats", "var", jnp.ones, width, jnp.float32)
         y = x.astype(jnp.float32)
         mean, variance = means.value, variances.value
         if train:
-            mean = y.mean((0, 1, 2))
-            variance = jnp.square(y - _wide(mean)).mean((0, 1, 2))
+            axes = tuple(range(y.ndim - 1))
+            mean = y.mean(axes)
+            variance = jnp.square(y - _wide(mean, y.ndim)).mean(axes)
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
                 count = x.size // x.shape[-1]
                 unbiased = variance * (count / max(count - 1, 1))
                 means.value = self.momentum * means.value + (1.0 - self.momentum) * mean
                 variances.value = self.momentum * variances.value + (1.0 - self.momentum) * unbiased
         factor = scale * lax.rsqrt(variance + self.epsilon)
-        return (y * _wide(factor) + _wide(bias - mean * factor)).astype(x.dtype)
+        shift = _wide(bias - mean * factor, y.ndim)
+        return (y * _wide(factor, y.ndim) + shift).astype(x.dtype)
 
 
 class GroupNorm(nn.Module):
@@ -180,9 +186,9 @@ def _greatest(x: Array, axis: int, window: int, stride: int) -> Array:
     return greatest
 
 
-def _wide(vector: Array) -> Array:
-    """`[C]` as `[1, 1, 1, C]`."""
-    return vector.reshape(1, 1, 1, -1)
+def _wide(vector: Array, rank: int = 4) -> Array:
+    """`[C]` as `[1, 1, 1, C]`, or of another rank."""
+    return vector.reshape(*(1,) * (rank - 1), -1)
 
 
 def sown(module: nn.Module, x: Array) -> Array:
