@@ -11,7 +11,6 @@ ImageNet-21k is not in TFDS: its tar files are unpacked into a folder for each c
 
 from jaxformers.data.images import Augmentation, ImageFolder, Preprocessing
 from jaxformers.models import ViTConfig
-from jaxformers.models.hybrid_stem import HybridStemConfig
 from jaxformers.tasks import ImageClassification
 from jaxformers.training import Adam, Checkpointing, Experiment, Linear
 
@@ -21,9 +20,7 @@ def experiment() -> Experiment:
     return Experiment(
         name="hybrid_r50_b16",
         task=ImageClassification(
-            model=ViTConfig.base(
-                16,
-                stem=HybridStemConfig(),
+            model=ViTConfig.hybrid_base(
                 classes=21_843,
                 pre_logits=768,
                 head_bias=-10.0,

@@ -1,7 +1,9 @@
 """What is learned: a model and its batches, a loss, metrics, evaluation and prediction."""
 
 from jaxformers.tasks.base import Evaluation, JudgedByOutputs, Loss, Task, TaskData
+from jaxformers.tasks.image_classification import ImageClassification
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
+from jaxformers.tasks.masked_image import MaskedImage
 from jaxformers.tasks.masked_language import MaskedLanguage, WordPieces
 from jaxformers.tasks.sequence_classification import SequenceClassification
 from jaxformers.tasks.span_extraction import SpanExtraction
@@ -9,8 +11,10 @@ from jaxformers.tasks.translation import Search, Translation, Vocabulary
 
 __all__ = [
     "Evaluation",
+    "ImageClassification",
     "JudgedByOutputs",
     "Loss",
+    "MaskedImage",
     "MaskedLanguage",
     "Search",
     "SequenceClassification",

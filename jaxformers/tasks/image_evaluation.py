@@ -1,0 +1,113 @@
+"""Judging an image classifier on every picture of its development and test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxformers.data.images import ImageRows, LabelledImages, Preprocessing
+from jaxformers.data.rows import every_row
+from jaxformers.errors import DataError
+from jaxformers.evaluation.image_metrics import classification_metrics
+from jaxformers.sharding import batch_multiple, constrain
+from jaxformers.tasks.base import Evaluation
+
+if TYPE_CHECKING:
+    from jaxformers.tasks.image_classification import ImageClassification
+
+
+class Judged(NamedTuple):
+    """A set that is judged."""
+
+    name: str
+    """dev or test."""
+    images: LabelledImages
+
+
+def judged(task: ImageClassification, *, final: bool) -> list[Judged]:
+    """The development set, and when `final` the test set; those without labels are passed over."""
+    sources = [("dev", task.dev or task.data.other("dev"))]
+    if final:
+        sources.append(("test", task.test or task.data.other("test")))
+    found = [Judged(name, _opened(source)) for name, source in sources if source is not None]
+    return [each for each in found if each.images.labelled]
+
+
+@lru_cache(maxsize=4)
+def _opened(source: Any) -> LabelledImages:
+    return source.open()
+
+
+def outputs(task: ImageClassification, model, variables, *, final: bool) -> list[np.ndarray]:
+    """Float32 logits `[n, N]` of every set of `judged`."""
+    return [
+        logits_of(model, variables, ImageRows(each.images, task.preprocessing), task.rows)
+        for each in judged(task, final=final)
+    ]
+
+
+def logits_of(model, variables, store: ImageRows, rows: int, method: str = "__call__"):
+    """Float32 `[n, N]` of every picture, `rows` at once; the last batch is filled, not dropped."""
+    run = _program(model, store.transform, method)
+    rows = -(-min(rows, len(store)) // batch_multiple()) * batch_multiple()
+    parts = [
+        np.asarray(run(variables, batch["images"]))[:real] for batch, real in every_row(store, rows)
+    ]
+    return np.concatenate(parts)
+
+
+@lru_cache(maxsize=4)
+def _program(model, preprocessing: Preprocessing, method: str):
+    @jax.jit
+    def run(variables, images):
+        found = model.apply(variables, preprocessing.normalised(images), method=method)
+        # Whole on every host, which then all judge the same.
+        return constrain(found, None, None)
+
+    return run
+
+
+def score(
+    task: ImageClassification, outputs: Sequence[np.ndarray], names: Sequence[str], *, final: bool
+) -> Evaluation:
+    """What the outputs come to; see `ImageClassification.score`."""
+    sets, found = judged(task, final=final), Evaluation({})
+    wanted = [(len(each.images), task.model.classes) for each in sets]
+    if [each.shape for each in outputs] != wanted:
+        raise DataError(
+            f"outputs of shapes {[each.shape for each in outputs]} for sets of shapes {wanted}: "
+            "were the runs made for the same data?"
+        )
+    for each, logits in zip(sets, outputs, strict=True):
+        scores = _scores(np.asarray(logits, np.float32), each.images.labels)
+        found.metrics |= {f"{each.name}_{name}": value for name, value in scores.items()}
+        if not np.isfinite(logits).all():
+            found.notes.append(f"{each.name}: outputs are not finite; the model diverged")
+        if each.images.skipped:
+            found.notes.append(f"{each.name}: {each.images.skipped} damaged pictures left out")
+        found.samples = _samples(each.images, logits, names)
+    return found
+
+
+def _scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracies in percent, and the mean cross-entropy."""
+    found = classification_metrics(logits, labels)
+    shifted = logits - logits.max(-1, keepdims=True)
+    loss = np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(labels)), labels]
+    return {name: 100 * value for name, value in found.items()} | {"loss": float(loss.mean())}
+
+
+def _samples(images: LabelledImages, logits: np.ndarray, names: Sequence[str]):
+    """(picture, right class, predicted class) of every picture."""
+
+    def said(number: int) -> str:
+        return names[number] if names else str(number)
+
+    return [
+        (images.where(i), said(int(right)), said(int(best)))
+        for i, (right, best) in enumerate(zip(images.labels, logits.argmax(-1), strict=True))
+    ]

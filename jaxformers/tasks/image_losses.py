@@ -1,0 +1,90 @@
+"""Mixtures of images and of their labels, and the losses against them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from jaxformers.arrays import Array
+
+Objective = Literal["softmax", "sigmoid"]
+Batch = dict[str, Any]
+
+
+def mixed(batch: Batch, key: jax.Array, mixup: float, cutmix: float) -> Batch:
+    """Each image mixed with the one at the other end of the batch, in one proportion for all.
+
+    Mixup (Zhang et al. 2017) averages them; cutmix (Yun et al. 2019) pastes a rectangle. Where both
+    are asked for, a batch takes either with equal chance. Adds `partners` int32 [B], the labels
+    mixed in, and `shares` float32 [B], how much of each image is its own.
+
+    Args:
+        batch: `images` float32 `[B, H, W, C]` and `labels` int32 [B].
+        key: random.
+        mixup: both parameters of the Beta distribution that the proportion is drawn from; 0: no
+            mixup.
+        cutmix: the same for cutmix.
+    """
+    images, labels = batch["images"], batch["labels"]
+    which, proportion, place = jax.random.split(key, 3)
+    pasted = jax.random.bernoulli(which, 0.5 if mixup and cutmix else float(bool(cutmix)))
+    alpha = jnp.where(pasted, cutmix or 1.0, mixup or 1.0)
+    share = jax.random.beta(proportion, alpha, alpha)
+    inside = _rectangle(images.shape[1:3], 1.0 - share, place)
+    averaged = jnp.full_like(inside, share)
+    kept = jnp.where(pasted, 1.0 - inside, averaged)[None, :, :, None]
+    rows = jnp.full(labels.shape, kept.mean(), jnp.float32)
+    images = kept * images + (1.0 - kept) * images[::-1]
+    return {**batch, "images": images, "partners": labels[::-1], "shares": rows}
+
+
+def _rectangle(size: tuple[int, int], area: jax.Array, key: jax.Array) -> Float[Array, "H W"]:
+    """1 inside a rectangle of this share of the image, cut off where it sticks out."""
+    edges = []
+    for side, one in zip(size, jax.random.split(key), strict=True):
+        middle = jax.random.randint(one, (), 0, side)
+        half = (side * jnp.sqrt(area)).astype(jnp.int32) // 2
+        at = jnp.arange(side)
+        edges.append(((at >= middle - half) & (at < middle + half)).astype(jnp.float32))
+    return edges[0][:, None] * edges[1][None]
+
+
+def image_loss(
+    logits: Float[Array, "B N"],
+    labels: Int[Array, "B"],
+    *,
+    objective: Objective = "softmax",
+    smoothing: float = 0.0,
+    partners: Int[Array, "B"] | None = None,
+    shares: Float[Array, "B"] | None = None,
+) -> Float[Array, "B"]:
+    """The loss of each image, without a target as wide as the classes.
+
+    The target holds `shares` on the label, the rest on the partner's, both times 1 - smoothing,
+    and smoothing / N more on every class (Szegedy et al. 2015, section 7).
+
+    Args:
+        logits: float32.
+        labels: classes.
+        objective: cross-entropy over softmax, or the sum of the classes' binary cross-entropies
+            (how big_vision pre-trains on many classes).
+        smoothing: mass spread over all classes.
+        partners: labels of what is mixed in; None: nothing is.
+        shares: how much of each image is its own.
+    """
+    picked = _at(logits, labels)
+    if partners is not None:
+        picked = shares * picked + (1.0 - shares) * _at(logits, partners)
+    aimed = (1.0 - smoothing) * picked
+    if smoothing:
+        aimed = aimed + smoothing * logits.mean(-1)
+    if objective == "sigmoid":
+        return jax.nn.softplus(logits).sum(-1) - aimed
+    return jax.nn.logsumexp(logits, axis=-1) - aimed
+
+
+def _at(logits: Float[Array, "B N"], labels: Int[Array, "B"]) -> Float[Array, "B"]:
+    return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
