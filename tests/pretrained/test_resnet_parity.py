@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -14,6 +15,7 @@ import safetensors.numpy
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
 
 import resnet_cases as cases
+import single_files
 
 import jaxformers as jf
 from jaxformers.errors import WeightsError
@@ -63,6 +65,17 @@ def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     config, wanted = json.loads((tmp_path / "ours" / "config.json").read_text()), cases.CASES[name]
     assert {key: config[key] for key in wanted[0]} == wanted[0]
     assert load_pretrained(tmp_path / "ours")[0] == model
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torchvisions_names_are_read(name, tmp_path):
+    folder, tensors, _ = case(name, tmp_path)
+    file = tmp_path / "resnet.safetensors"
+    safetensors.numpy.save_file(single_files.torchvision(tensors), file)
+    model, variables = load_pretrained(file)
+    theirs, same = load_pretrained(folder)
+    assert model.config == replace(theirs.config, class_names=())
+    assert jax.tree.all(jax.tree.map(np.array_equal, variables, same))
 
 
 def test_our_own_format_keeps_running_statistics(tmp_path):
