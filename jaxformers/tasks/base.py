@@ -86,7 +86,7 @@ class Task:
     verb: ClassVar[str] = ""
     """The command that uses what was learned on standard input, such as `translate`."""
     line: ClassVar[str] = ""
-    """What a person may try the verb on."""
+    """A text that a person may try the verb on; empty: it takes a picture's file."""
     lowest_is_best: ClassVar[bool] = False
     """Of the metric `best`."""
 

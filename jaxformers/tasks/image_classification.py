@@ -42,7 +42,6 @@ class ImageClassification(JudgedByOutputs):
 
     unit: ClassVar[str] = "images"
     verb: ClassVar[str] = "classify-image"
-    line: ClassVar[str] = "PICTURE"
 
     model: ImageModel
     """Its `classes` are as many as the data's."""

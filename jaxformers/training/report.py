@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 from etils import epath
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 REPORT, CURVES = "report.md", "curves.png"
 SAMPLES = 20
+ACCURACIES = ("eval/dev_top1", "eval/dev_accuracy")
 NEIGHBOURS = 40  # the smoothed loss is a mean over 1/20 of the points, 1/40 on each side
 
 
@@ -45,9 +47,11 @@ def report_run(folder: epath.Path, experiment: Experiment, result: RunResult) ->
 
 
 def own_command(task: Task, folder: epath.Path, program: str = "jaxformers") -> str | None:
-    """The shell's line that uses a run on a text of one's own; None: its task has no verb."""
+    """The shell's line that uses a run on one's own input; None: its task has no verb."""
     if not task.verb:
         return None
+    if not task.line:
+        return f"{program} {task.verb} {folder} PICTURE"
     lines = f"echo {task.line!r}"
     if "\t" in task.line:
         lines = f"printf {task.line + chr(10)!r}"  # which reads \t and \n
@@ -96,36 +100,60 @@ def write_report(
 
 
 def loss_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw the loss and the learning rate over the steps.
+    """Draw the loss, the accuracy where there is one, and the learning rate over the steps.
 
     Args:
         metrics: records of metrics.jsonl (`read_metrics`). A long run's loss is drawn smoothed,
             with the single steps faint behind; a development perplexity as its logarithm.
     """
-    figure = Figure(figsize=(8, 6), layout="constrained", dpi=120)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    right = [_series(metrics, key) for key in ("accuracy", *ACCURACIES)]
+    rows = 3 if any(steps for steps, _ in right) else 2
+    figure = Figure(figsize=(8, 3 + 1.5 * rows), layout="constrained", dpi=120)
+    upper, *middle, lower = figure.subplots(
+        rows, 1, sharex=True, height_ratios=(3, 2, 1) if rows == 3 else (3, 1)
+    )
     steps, losses = _series(metrics, "loss")
-    many = len(steps) > 30
-    upper.plot(steps, losses, color="tab:blue", alpha=0.3 if many else 1.0, label="training loss")
-    if many:
-        upper.plot(steps, _smooth(losses), color="tab:blue", label="training loss, smoothed")
+    _training(upper, steps, losses, "training loss")
     at, perplexities = _series(metrics, "eval/dev_perplexity")
     logs = [math.log(each) if each > 0 else math.nan for each in perplexities]
+    judged, held_out = _series(metrics, "eval/dev_loss")
     if at:
         label = "development: log of the perplexity"
         upper.plot(at, logs, "o", color="tab:orange", label=label)
+    elif judged:
+        upper.plot(judged, held_out, "o-", color="tab:orange", label="development")
     upper.set_ylabel("loss (nats a token)" if at else "loss")
+    for axes in middle:
+        _accuracies(axes, right)
     lower.plot(*_series(metrics, "learning_rate"), color="tab:green")
     lower.set_ylabel("learning rate")
     lower.set_ylim(bottom=0)
     lower.ticklabel_format(axis="y", scilimits=(-3, 3), useMathText=True)
     lower.set_xlabel("step")
-    for axes in (upper, lower):
+    for axes in (upper, *middle, lower):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    if steps:
-        upper.legend(frameon=False)
+    for axes in (upper, *middle) if steps else ():
+        axes.legend(frameon=False)
     return figure
+
+
+def _training(axes: Axes, steps: list[int], values: list[float], label: str) -> None:
+    """A metric of the steps, smoothed where there are many."""
+    many = len(steps) > 30
+    axes.plot(steps, values, color="tab:blue", alpha=0.3 if many else 1.0, label=label)
+    if many:
+        axes.plot(steps, _smooth(values), color="tab:blue", label=f"{label}, smoothed")
+
+
+def _accuracies(axes: Axes, series: Sequence[tuple[list[int], list[float]]]) -> None:
+    """Of the training batches, and of the development set, in percent."""
+    (steps, shares), *judged = series
+    _training(axes, steps, [100 * share for share in shares], "training accuracy")
+    for at, values in judged:
+        if at:
+            axes.plot(at, values, "o-", color="tab:orange", label="development")
+    axes.set_ylabel("accuracy (%)")
 
 
 def run_costs(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

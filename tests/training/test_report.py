@@ -134,6 +134,17 @@ def test_the_figure_draws_loss_perplexity_and_learning_rate():
     assert list(lower.lines[0].get_ydata()) == [0.1, 0.2, 0.1]
 
 
+def test_the_figure_draws_accuracies_of_training_and_development_between_them():
+    records = [
+        {"step": 1, "loss": 2.0, "accuracy": 0.25, "learning_rate": 0.1},
+        {"step": 2, "loss": 1.0, "accuracy": 0.5, "learning_rate": 0.1},
+        {"step": 2, "eval/dev_top1": 45.0, "eval/dev_loss": 1.5},
+    ]
+    loss, accuracy, _ = loss_figure(records).axes
+    assert [list(line.get_ydata()) for line in loss.lines] == [[2.0, 1.0], [1.5]]
+    assert [list(line.get_ydata()) for line in accuracy.lines] == [[25.0, 50.0], [45.0]]
+
+
 def test_a_long_loss_is_smoothed_without_lag():
     """A centred mean of a straight line is that line; a trailing one would lie above it."""
     falling = [{"step": i, "loss": 1000.0 - i} for i in range(1, 401)]
