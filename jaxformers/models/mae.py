@@ -57,8 +57,8 @@ class MAEConfig:
                 f"a mask_ratio of {self.mask_ratio} keeps none or all of "
                 f"{self.encoder.grid**2} patches"
             )
-        if not self.encoder.class_token or self.encoder.positions == "none":
-            raise ConfigError("an MAE's encoder needs its class token and positions")
+        if not self.encoder.class_token or self.encoder.positions == "none" or self.encoder.stem:
+            raise ConfigError("an MAE's encoder needs its class token and positions, and no stem")
         if self.encoder.positions.startswith("sincos2d") and self.decoder_width % 4:
             raise ConfigError(
                 f"positions of sines need a decoder_width divisible by 4, not {self.decoder_width}"

@@ -31,6 +31,8 @@ from jaxformers.layers import (
     grid_sinusoids,
 )
 from jaxformers.layers.basic import Init, initializer
+from jaxformers.layers.convolution import BatchNorm
+from jaxformers.models.hybrid_stem import HybridStem, HybridStemConfig
 from jaxformers.sharding import constrain
 
 Positions = Literal["learned", "sincos2d", "sincos2d_mae", "none"]
@@ -52,8 +54,9 @@ class ViTConfig:
     """
 
     image_size: int = 224
-    """Side in pixels of the square images that it is made for, a multiple of `patch_size`."""
+    """Side in pixels of the square images that it is made for, a multiple of `patch_pixels`."""
     patch_size: int = 16
+    """Side of a patch in pixels; under a stem, in pixels of its feature map."""
     channels: int = 3
     width: int = 768
     heads: int = 12
@@ -68,6 +71,8 @@ class ViTConfig:
     """Width of the tanh layer before the head (section 3.1: in pre-training); None: no such."""
     head_norm: bool = False
     """The norm after pooling, and none at the encoder's end (MAE's fine-tuning)."""
+    head_batch_norm: bool = False
+    """A batch norm without scale or bias before the head (MAE's linear probe)."""
     classes: int = 1000
     """Outputs of the head; 0: no head."""
     class_names: tuple[str, ...] = ()
@@ -82,15 +87,17 @@ class ViTConfig:
     attention_dropout: float = 0.0
     drop_path: float = 0.0
     """How often an example skips a sub-layer of the last block; linearly less before it."""
+    stem: HybridStemConfig | None = None
+    """The ResNet whose feature map is cut into patches ("hybrid", section 3.1); None: the image."""
 
     def __post_init__(self):
         for name in ("image_size", "patch_size", "channels", "width", "heads", "layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"a ViT's {name} of {getattr(self, name)} is not above 0")
-        if self.image_size % self.patch_size:
+        if self.image_size % self.patch_pixels:
             raise ConfigError(
                 f"images of {self.image_size} pixels do not divide into patches of "
-                f"{self.patch_size}: choose a multiple of {self.patch_size}"
+                f"{self.patch_pixels}: choose a multiple of {self.patch_pixels}"
             )
         if self.pooling == "class" and not self.class_token:
             raise ConfigError("pooling 'class' needs the class token: choose pooling 'average'")
@@ -134,10 +141,26 @@ class ViTConfig:
         """32 layers of 1280: 630,764,800 parameters below the head at patches of 14."""
         return ViTConfig.sized("huge", patch_size, **changes)
 
+    @staticmethod
+    def hybrid_base(patch_size: int = 1, **changes) -> ViTConfig:
+        """R50+ViT-B/16: 97,890,112 parameters below the head."""
+        return ViTConfig.sized("base", patch_size, **(dict(stem=HybridStemConfig()) | changes))
+
+    @staticmethod
+    def hybrid_large(patch_size: int = 1, **changes) -> ViTConfig:
+        """R50+ViT-L/32, whose ResNet has all four stages."""
+        stem = HybridStemConfig(depths=(3, 4, 6, 3))
+        return ViTConfig.sized("large", patch_size, **(dict(stem=stem) | changes))
+
+    @property
+    def patch_pixels(self) -> int:
+        """Side of a patch in pixels of the image."""
+        return self.patch_size * (self.stem.stride if self.stem else 1)
+
     @property
     def grid(self) -> int:
         """Patches along a side."""
-        return self.image_size // self.patch_size
+        return self.image_size // self.patch_pixels
 
     @property
     def tokens(self) -> int:
@@ -215,8 +238,11 @@ class ViT(nn.Module):
 
     def setup(self):
         c, dtype = self.config, self.execution.compute_dtype
+        if c.stem:
+            self.stem = HybridStem(c.stem, c.channels, self.execution)
+        channels = c.stem.stage_widths[-1] if c.stem else c.channels
         self.patch_embedding = PatchEmbedding(
-            c.patch_size, c.channels, c.width, execution=self.execution
+            c.patch_size, channels, c.width, execution=self.execution
         )
         if c.class_token:
             self.class_token = self.param("class_token", nn.initializers.zeros, (c.width,))
@@ -228,6 +254,8 @@ class ViT(nn.Module):
             self.head_norm = Norm("layer", c.norm_epsilon)
         if c.pre_logits:
             self.pre_logits = Linear((c.width,), (c.pre_logits,), dtype=dtype, gathered=True)
+        if c.head_batch_norm:
+            self.head_batch_norm = BatchNorm(1e-6, affine=False)
         if c.classes:
             shape = (c.pre_logits or c.width,), (c.classes,)
             start = dict(kernel_init="zeros", bias_start=c.head_bias)
@@ -247,6 +275,8 @@ class ViT(nn.Module):
             DataError: images of another size or number of channels.
         """
         pooled = self.pooled(images, train=train)
+        if self.config.head_batch_norm:
+            pooled = self.head_batch_norm(pooled, train=train)
         return self.head(pooled) if self.config.classes else pooled
 
     def pooled(self, images: Float[Array, "B H W C"], *, train: bool = False) -> Array:
@@ -269,13 +299,13 @@ class ViT(nn.Module):
         """Patches and class token with their positions: what the stack takes (equation 1)."""
         c = self.config
         check_images(images.shape, c)
-        x = self.patch_embedding(images)
+        x = self.patch_embedding(self.stem(images, train=train) if c.stem else images)
         if c.class_token:
             x = with_class_token(self.class_token, x)
         if c.positions == "learned":
             x = x + self.position_embedding.rows(c.tokens).astype(x.dtype)
         elif c.positions != "none":
-            grid = (size // c.patch_size for size in images.shape[1:3])
+            grid = (size // c.patch_pixels for size in images.shape[1:3])
             table = fixed_positions(*grid, c.width, c.positions, c.class_token)
             x = x + table[None].astype(x.dtype)
         return self.drop(constrain(x, "batch", "length", "embed"), train=train)
@@ -292,7 +322,11 @@ def check_images(shape: tuple[int, ...], config: ViTConfig) -> None:
     _, height, width, channels = shape
     if channels != config.channels:
         raise DataError(f"images of {channels} channels for a model of {config.channels}")
-    side = config.image_size
+    side, patch = config.image_size, config.patch_pixels
+    if height % patch or width % patch:
+        raise DataError(
+            f"images of {height} x {width} pixels do not divide into patches of {patch}"
+        )
     if config.positions == "learned" and (height, width) != (side, side):
         raise DataError(
             f"images of {height} x {width} pixels for a model of {side} x {side}: resize them, or "

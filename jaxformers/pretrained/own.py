@@ -88,8 +88,10 @@ def from_fields(cls: type, fields: Any, place: str) -> Any:
 
 
 def _value(hint: Any, value: Any, place: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return from_fields(hint, value, place)
+    # `Part | None` is no dataclass itself, but one of its members is.
+    parts = [each for each in typing.get_args(hint) or (hint,) if dataclasses.is_dataclass(each)]
+    if len(parts) == 1 and (value is not None or hint is parts[0]):
+        return from_fields(parts[0], value, place)
     value = tuple(value) if isinstance(value, list) else value
     try:
         return typeguard.check_type(value, hint)

@@ -18,12 +18,12 @@ from etils import epath
 
 from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
-from jaxformers.pretrained import bit, families, folder, resnet
+from jaxformers.pretrained import bit, families, folder, resnet, vit_google, vit_timm
 from jaxformers.pretrained.names import TensorSource
 from jaxformers.pretrained.transforms import Shape
 
 # Modules with `recognises(shapes)` and `load_file(source, execution)`.
-READERS = (bit, resnet)
+READERS = (bit, resnet, vit_google, vit_timm)
 SUFFIXES = (".npz", ".safetensors")
 BFLOAT16 = np.dtype("V2")
 

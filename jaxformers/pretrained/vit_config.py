@@ -103,7 +103,7 @@ def inexpressible(config: ViTConfig) -> str | None:
         "it has a norm after pooling": config.head_norm,
         "it has a layer before its head": bool(config.pre_logits and config.classes),
         "its attention has no biases": not config.attention_bias,
-        "it has a convolutional stem": getattr(config, "stem", None) is not None,
+        "it has a convolutional stem": config.stem is not None,
         f"activation {config.activation!r} has no name there": config.activation
         not in ACTIVATIONS.values(),
     }
