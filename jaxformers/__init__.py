@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from jaxformers import sharding as sharding
     from jaxformers.api import answer as answer
     from jaxformers.api import classify as classify
+    from jaxformers.api import classify_images as classify_images
     from jaxformers.api import embed as embed
+    from jaxformers.api import explain as explain
     from jaxformers.api import fill_mask as fill_mask
     from jaxformers.api import from_pretrained as from_pretrained
     from jaxformers.api import load_images as load_images
@@ -64,7 +66,9 @@ _NAMES = {
     "answer": "api",
     "beam_search": "decoding",
     "classify": "api",
+    "classify_images": "api",
     "embed": "api",
+    "explain": "api",
     "fill_mask": "api",
     "from_pretrained": "api",
     "greedy": "decoding",
@@ -81,6 +85,7 @@ _ROOMS = (
     "decoding",
     "errors",
     "evaluation",
+    "interpret",
     "layers",
     "models",
     "pretrained",

@@ -17,7 +17,7 @@ from jaxformers.layers import Execution
 from jaxformers.pretrained import load_pretrained, save_pretrained
 from jaxformers.pretrained.hub import resolve
 from jaxformers.pretrained.pooling import MODES, Pooling, read_pooling
-from jaxformers.tasks import embedding, text_use
+from jaxformers.tasks import embedding, image_use, text_use
 from jaxformers.tasks.fill_mask import fill_mask as filled
 from jaxformers.tasks.span_answers import Answer
 from jaxformers.tasks.translation import Search
@@ -28,10 +28,14 @@ from jaxformers.training.runs import is_run, load_run, tokenizer_folder
 if TYPE_CHECKING:
     import numpy as np
 
+    from jaxformers.interpret import ExplainedPicture
+
 __all__ = [
     "answer",
     "classify",
+    "classify_images",
     "embed",
+    "explain",
     "fill_mask",
     "from_pretrained",
     "load_images",
@@ -221,6 +225,65 @@ def embed(
     if normalize is not None:
         how = replace(how, normalize=normalize)
     return embedding.embed(*loaded, _listed(texts), how)
+
+
+def explain(
+    run_or_path: epath.PathLike,
+    image: Any,
+    method: str = "attribution",
+    *,
+    top: int = 3,
+    start_layer: int = 0,
+) -> ExplainedPicture:
+    """Where in a picture a ViT sees its likeliest classes; `.figure()` draws the heat maps.
+
+    Args:
+        run_or_path: a ViT with a head, as for `from_pretrained`; kept loaded for the next call.
+        image: a path, encoded bytes, a Pillow image or a uint8 array `[H, W, C]`.
+        method: "attribution" (Chefer et al., CVPR 2021) or "generic" (ICCV 2021), which tell
+            classes apart; "rollout" or "attention" (the last layer's), which do not.
+        top: how many classes.
+        start_layer: the first layer that counts.
+
+    Raises:
+        ConfigError: an unknown method.
+        DataError: a picture that cannot be read.
+        WeightsError: a model without patches or without a head.
+    """
+    from jaxformers.interpret import explain_picture  # matplotlib: only where it is needed
+
+    loaded, preprocessing = _model(str(run_or_path)), load_images(run_or_path)
+    choices = dict(top=top, start_layer=start_layer)
+    return explain_picture(*loaded, preprocessing, image, method, **choices)
+
+
+def classify_images(
+    run_or_path: epath.PathLike, pictures: Any, *, top: int = 5
+) -> list[list[tuple[str, float]]]:
+    """The likeliest classes of each picture, (name, probability), the best first.
+
+    Args:
+        run_or_path: a ViT, ResNet or BiT with a head, as for `from_pretrained`; kept loaded for
+            the next call.
+        pictures: one or several: paths, encoded bytes, Pillow images or uint8 arrays
+            `[H, W, C]`; a folder's path stands for the pictures in it, in the order of their
+            names.
+        top: how many classes.
+
+    Raises:
+        DataError: a picture that cannot be read, or a folder without any.
+        WeightsError: a model without a classifier of pictures.
+    """
+    if top < 1:
+        raise ConfigError(f"top is {top}; it is at least 1")
+    model, variables = _model(str(run_or_path))
+    image_use.check_classifier(model, run_or_path)
+    listed = list(pictures) if isinstance(pictures, list | tuple) else [pictures]
+    paths = [each for each in listed if isinstance(each, str) or hasattr(each, "__fspath__")]
+    if len(paths) == len(listed):
+        listed = image_use.listed_pictures(paths)
+    preprocessing = load_images(run_or_path)
+    return image_use.classify_images(model, variables, preprocessing, listed, top=top)
 
 
 def _listed(texts: Any) -> list[str]:

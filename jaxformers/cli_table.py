@@ -167,6 +167,35 @@ examples:
             *LINES,
         ),
     ),
+    "classify-image": Verb(
+        "the classes of pictures",
+        ("RUN", "PICTURE..."),
+        """Prints for each picture its path and the likeliest classes with their probabilities, tabs
+between them. A folder stands for the pictures in it. RUN is a run's folder, one with published
+weights, or a hub's name.
+
+examples:
+  jaxformers classify-image runs/vit_demo shirt.png
+  jaxformers classify-image google/vit-base-patch16-224 holiday/ --top 1""",
+        (
+            ("--top", dict(metavar="N", type=_int, default=5, help="how many classes")),
+            CODE,
+        ),
+    ),
+    "compare": Verb(
+        "runs side by side: results against time, FLOPs and parameters",
+        ("RUN...",),
+        """Prints a table of what each run reached and took, and draws the metric over the time and
+the FLOPs of training, and its last value over the parameters.
+
+example:
+  jaxformers compare runs/vit_demo runs/resnet_demo --metric dev_top1 --output compared.png""",
+        (
+            ("--metric", dict(metavar="NAME", default="dev_top1", help="of the evaluations")),
+            ("--output", dict(metavar="FILE", default="compared.png", help="the picture")),
+            CODE,
+        ),
+    ),
     "answer": Verb(
         "answer questions in standard input from their contexts",
         ("RUN",),
@@ -192,6 +221,26 @@ examples:
                 ),
             ),
             *LINES,
+        ),
+    ),
+    "explain": Verb(
+        "where in a picture a ViT sees its classes",
+        ("RUN",),
+        """Draws a heat map over the picture for each of the likeliest classes, and prints these
+with their probabilities. RUN is a run's folder or one with published weights of a ViT.
+
+Methods: attribution (Chefer et al., CVPR 2021) and generic (Chefer et al., ICCV 2021) tell
+classes apart; rollout (Abnar and Zuidema 2020) and attention (the last layer's) do not.
+
+examples:
+  jaxformers explain runs/vit --image cat.jpg
+  jaxformers explain google/vit-base-patch16-224 --image cat.jpg --method generic --top 1""",
+        (
+            ("--image", dict(metavar="FILE", required=True, help="the picture")),
+            ("--method", dict(metavar="METHOD", default="attribution", help="see above")),
+            ("--top", dict(metavar="N", type=_int, default=3, help="how many classes")),
+            ("--output", dict(metavar="FILE", default="explained.png", help="what to write")),
+            CODE,
         ),
     ),
     "embed": Verb(

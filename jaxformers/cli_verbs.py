@@ -199,3 +199,43 @@ def check(args: argparse.Namespace, fields: list[str]) -> int:
 
     findings = checked(experiment, args.file, args.update)
     return 0 if all(finding.ok for finding in findings) else 1
+
+
+def explain(args: argparse.Namespace, fields: list[str]) -> None:
+    """Draws where in a picture the likeliest classes lie."""
+    if args.top < 1:
+        raise ConfigError(f"--top: {args.top} is not at least 1")
+    load_code(args)
+    from jaxformers.api import explain as explained
+    from jaxformers.interpret import check_picture_path, save
+
+    check_picture_path(args.output)
+    found = explained(args.run, args.image, args.method, top=args.top)
+    for name, share in zip(found.classes, found.probabilities, strict=True):
+        print(f"{name}\t{share:.4f}")
+    print(f"wrote {save(found.figure(), args.output)}")
+
+
+def classify_image(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints the likeliest classes of pictures."""
+    if args.top < 1:
+        raise ConfigError(f"--top: {args.top} is not at least 1")
+    load_code(args)
+    from jaxformers.api import classify_images
+    from jaxformers.tasks.image_use import listed_pictures
+
+    for path in listed_pictures(args.picture):
+        (found,) = classify_images(args.run, path, top=args.top)
+        print("\t".join([path, *(f"{name} {share:.4f}" for name, share in found)]), flush=True)
+
+
+def compare(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints and draws several runs' results beside what they took."""
+    load_code(args)
+    from jaxformers.interpret import check_picture_path, save
+    from jaxformers.training import compare as compared
+
+    check_picture_path(args.output)
+    curves = compared.compare(args.run, args.metric)
+    print(compared.table(curves, args.metric))
+    print(f"wrote {save(compared.figure(curves, args.metric), args.output)}")

@@ -119,6 +119,10 @@ class Task:
         """
         return {}
 
+    def exported(self, model: nn.Module, tools: Any) -> nn.Module:
+        """The model as it is published, with what the data told, such as the classes' names."""
+        return model
+
     def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
         """The whole batch as `loss` takes it, before it is cut into parts to save memory.
 

@@ -126,6 +126,11 @@ class ImageClassification(JudgedByOutputs):
         loaded = load_pretrained(self.weights, model.execution)
         return image_trunk(loaded, model, self.weights, self.resize_positions)
 
+    def exported(self, model, tools: ImageTools):
+        """The model with the data's names of classes, where it has none of its own."""
+        config = replace(model.config, class_names=tools.class_names)
+        return model.clone(config=config)
+
     def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
         """Normalises the pictures, and in training mixes them."""
         batch = {**batch, "images": self.preprocessing.normalised(batch["images"])}

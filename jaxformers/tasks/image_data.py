@@ -25,7 +25,6 @@ from jaxformers.data.images import (
 )
 
 ImageData = BundledFashionMnist | ImageFolder | TfdsImages | Vtab
-LABELS = "labels.txt"
 
 
 @dataclass
@@ -36,17 +35,8 @@ class ImageTools:
     class_names: tuple[str, ...] = ()
 
     def save(self, folder: epath.PathLike) -> None:
-        """Writes `preprocessor_config.json` and, where classes have names, `labels.txt`."""
+        """Writes `preprocessor_config.json`; the names are in the model's configuration."""
         self.preprocessing.save(folder)
-        if self.class_names:
-            lines = "".join(f"{' '.join(name.split())}\n" for name in self.class_names)
-            (epath.Path(folder) / LABELS).write_text(lines)
-
-
-def read_labels(folder: epath.PathLike) -> tuple[str, ...]:
-    """The names of classes that `ImageTools` saved; none where there is no such file."""
-    path = epath.Path(folder) / LABELS
-    return tuple(path.read_text().splitlines()) if path.exists() else ()
 
 
 def resized(augmentation: Augmentation, size: int) -> Augmentation:

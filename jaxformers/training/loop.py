@@ -233,7 +233,8 @@ class _Run:
         if e.average_last:
             variables["params"] = self.checkpoints.average(self.abstract.params, e.average_last)
         self.result.variables, self.result.finished = variables, True
-        runs.export(self.folder, self.model, variables, self.data.tools, self.result.step)
+        published = e.task.exported(self.model, self.data.tools)
+        runs.export(self.folder, published, variables, self.data.tools, self.result.step)
         self.log.message("evaluating")
         found = e.task.evaluate(self.model, variables, self.data.tools, final=True)
         self.log.scalars(self.result.step, found.metrics)

@@ -224,3 +224,30 @@ def test_rehearsals_are_small_and_of_the_same_kind(model, tmp_path):
     small = task.rehearsal()
     assert type(small.model) is type(task.model) and small.model.image_size == 24
     small.open(tmp_path, 0)
+
+
+def test_what_was_trained_names_what_it_sees(tmp_path, capsys):
+    from PIL import Image
+
+    import jaxformers as jf
+    from jaxformers.cli import main
+
+    train(run(classification(VIT)), tmp_path / "run")
+    images = SETS["test"].open()
+    (tmp_path / "pictures").mkdir()
+    for i in range(3):
+        Image.fromarray(images.image(i)[..., 0]).save(tmp_path / "pictures" / f"{i}.png")
+    found = jf.classify_images(tmp_path / "run", tmp_path / "pictures", top=2)
+    assert [len(each) for each in found] == [2, 2, 2]
+    model, variables = jf.from_pretrained(tmp_path / "run")
+    pixels = jf.load_images(tmp_path / "run")([images.image(i) for i in range(3)])
+    logits = np.asarray(model.apply(variables, pixels))
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    assert [each[0][0] for each in found] == [images.class_names[k] for k in logits.argmax(-1)]
+    np.testing.assert_allclose([each[0][1] for each in found], shares.max(-1), rtol=1e-4)
+    assert (
+        main(["classify-image", str(tmp_path / "run"), str(tmp_path / "pictures"), "--top", "1"])
+        == 0
+    )
+    lines = capsys.readouterr().out.splitlines()[-3:]
+    assert [line.split("\t")[1].rsplit(" ", 1)[0] for line in lines] == [e[0][0] for e in found]
