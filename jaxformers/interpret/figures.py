@@ -18,20 +18,26 @@ from jaxformers.errors import DataError
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 100) -> Path:
-    """Write a figure as the kind of picture that its name's ending says; its width is 100 dpi's.
+    """Write a figure as the kind of picture that its name's ending says, at `dpi` pixels an inch.
 
     Raises:
-        DataError: the ending is none of a picture, or the folder is not there.
+        DataError: the ending is none of a picture, or the file cannot be written.
     """
-    path = Path(path)
-    kinds = FigureCanvasAgg.get_supported_filetypes()
-    if path.suffix.lstrip(".").lower() not in kinds:
-        raise DataError(f"{path}: no kind of picture ends in {path.suffix!r}; call it .png")
+    check_picture_path(path)
     try:
         figure.savefig(path, dpi=dpi)
     except OSError as error:
         raise DataError(f"{path}: the picture cannot be written: {error.strerror}") from None
-    return path
+    return Path(path)
+
+
+def check_picture_path(path: str | Path) -> None:
+    """Refuses a name that does not end as a picture's, or in a folder that is not there."""
+    path = Path(path)
+    if path.suffix.lstrip(".").lower() not in FigureCanvasAgg.filetypes:
+        raise DataError(f"{path}: no kind of picture ends in {path.suffix!r}; call it .png")
+    if not path.parent.is_dir():
+        raise DataError(f"{path} cannot be written: there is no folder {path.parent}")
 
 
 def filters_figure(filters: Float[Array, "n P P C"], columns: int = 7) -> Figure:
@@ -156,27 +162,43 @@ def heat_figure(
 
 
 def text_figure(
-    rows: Sequence[tuple[str, Sequence[str], Sequence[float]]], words_a_line: int = 12
+    rows: Sequence[tuple[str, Sequence[str], Sequence[float]]], characters: int = 90
 ) -> Figure:
     """Texts with each token on red as deep as its relevance.
 
     Args:
         rows: (title, tokens, their relevance) of each explained score.
-        words_a_line: tokens in a line.
+        characters: how many fit into a line.
     """
-    lines = [-(-len(tokens) // words_a_line) + 1 for _, tokens, _ in rows]
-    figure = Figure(figsize=(0.95 * words_a_line, 0.34 * (sum(lines) + len(rows)) + 0.2))
-    at, step = 1.0, 1.0 / (sum(lines) + len(rows))
-    for (title, tokens, relevance), count in zip(rows, lines, strict=True):
-        figure.text(0.01, at - step, title, fontsize=11, weight="bold")
-        strengths = _stretched(np.asarray(relevance, float))
-        for i, (token, strength) in enumerate(zip(tokens, strengths, strict=True)):
-            line, place = divmod(i, words_a_line)
-            box = dict(facecolor=(1, 0.15, 0.15, float(strength)), edgecolor="none", pad=2.5)
-            x, y = 0.01 + place * 0.98 / words_a_line, at - (line + 2) * step
-            figure.text(x, y, token, fontsize=9, bbox=box, parse_math=False)
-        at -= (count + 1) * step
+    texts = [(title, _lines(tokens, characters), relevance) for title, tokens, relevance in rows]
+    height = sum(len(lines) + 1.7 for _, lines, _ in texts)
+    figure = Figure(figsize=(0.0765 * (characters + 2), 0.26 * height + 0.1))
+    at = height
+    for title, lines, relevance in texts:
+        figure.text(0.01, (at - 1) / height, title, fontsize=11, weight="bold")
+        strengths = iter(_stretched(np.asarray(relevance, float)))
+        for down, line in enumerate(lines):
+            for start, token in line:
+                red = (1, 0.15, 0.15, float(next(strengths)))
+                box = dict(facecolor=red, edgecolor="none", pad=1.5)
+                place = (start + 1) / (characters + 2), (at - 2.2 - down) / height
+                style = dict(fontsize=9, family="monospace", parse_math=False, bbox=box)
+                figure.text(*place, token, **style)
+        at -= len(lines) + 1.7
     return figure
+
+
+def _lines(tokens: Sequence[str], characters: int) -> list[list[tuple[int, str]]]:
+    """Tokens with the columns at which they start, in lines of so many characters."""
+    lines: list[list[tuple[int, str]]] = [[]]
+    column = 0
+    for token in tokens:
+        if column and column + len(token) > characters:
+            lines.append([])
+            column = 0
+        lines[-1].append((column, token))
+        column += len(token) + 1
+    return lines
 
 
 def _tiles(n: int, columns: int, side: float, title: str, right: float = 0.0):

@@ -31,8 +31,8 @@ from jaxformers.errors import ConfigError
 # JAX's primitives that move numbers about, and that fold several into one, as names in a line.
 _MOVES = (
     "reshape transpose squeeze expand_dims broadcast_in_dim slice dynamic_slice gather concatenate "
-    "pad rev select_n split dynamic_update_slice scatter convert_element_type copy copy_p "
-    "reduce_precision sharding_constraint optimization_barrier stop_gradient"
+    "stack unstack pad rev select_n split dynamic_update_slice scatter convert_element_type copy "
+    "copy_p reduce_precision sharding_constraint optimization_barrier stop_gradient"
 )
 _POOLS = (
     "reduce_sum reduce_max reduce_min cumsum reduce_window_sum reduce_window_max reduce_window_min "
@@ -41,7 +41,7 @@ _POOLS = (
 MOVES = frozenset(_MOVES.split())
 POOLS = frozenset(_POOLS.split())
 PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
-UNARY = ELEMENTWISE - {"select_n"}
+ELEMENT_BY_ELEMENT = frozenset(n for n in ELEMENTWISE if n[:3] != "cum") - {"select_n"}
 EPSILON = 1e-9
 
 
@@ -74,7 +74,7 @@ def divide(a: Array, b: Array) -> Array:
 
 def is_elementwise(name: str) -> bool:
     """Whether each number of the result depends on the operands' number at its place alone."""
-    return name in UNARY or name in ("convert_element_type", "copy", "stop_gradient")
+    return name in ELEMENT_BY_ELEMENT or name in ("convert_element_type", "copy", "stop_gradient")
 
 
 def signal(operands: Sequence[Operand], shape: tuple[int, ...]) -> int | None:
@@ -112,7 +112,7 @@ def spread_back(
         return _moved(run, operands, relevance)
     if name in PRODUCTS:
         return _product(run, operands, relevance[0])
-    if name in UNARY:
+    if name in ELEMENT_BY_ELEMENT:
         at = signal(operands, outputs[0].shape)
         if at is not None:
             return _only(operands, at, relevance[0])

@@ -19,6 +19,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 from jaxformers.arrays import Array
 from jaxformers.interpret.rules import Operand, is_elementwise, signal, spread_back
 
+_NO_CALLS = ("scan", "while", "cond", "reduce", "reduce_window", "pallas_call", "shard_map")
 Relevance = dict[int, Array]
 """The relevance of values, by their number on the tape."""
 
@@ -190,7 +191,7 @@ def _operation(eqn: JaxprEqn) -> Callable[..., Any]:
 
 def _inner_function(eqn: JaxprEqn) -> ClosedJaxpr | None:
     """The function that an equation calls, once and on just its operands; None: it is no call."""
-    if eqn.primitive.name in ("scan", "while", "cond"):
+    if eqn.primitive.name in _NO_CALLS:
         return None
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         inner = eqn.params.get(name)

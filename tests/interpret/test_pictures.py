@@ -1,0 +1,88 @@
+"""`jf.explain` and `jaxformers explain`: heat maps of a picture's likeliest classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from PIL import Image
+
+import jaxformers as jf
+from jaxformers.cli import main
+from jaxformers.data.images import Preprocessing
+from jaxformers.errors import ConfigError, WeightsError
+from jaxformers.interpret.pictures import explain_picture, seen
+from jaxformers.models.vit import ViT
+
+
+@pytest.fixture(scope="module")
+def published(vit, tmp_path_factory):
+    """A folder with the small ViT, its preprocessing, and a picture."""
+    folder = tmp_path_factory.mktemp("vit")
+    config, variables, _ = vit
+    config = replace(config, class_names=("ant", "bee", "cat"))
+    jf.save_pretrained(ViT(config), variables, folder)
+    Preprocessing(6).save(folder)
+    pixels = np.random.RandomState(3).randint(0, 256, (20, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "x.png")
+    return folder
+
+
+def test_a_picture_is_explained_by_its_likeliest_classes(published):
+    got = jf.explain(published, published / "x.png", "generic", top=2)
+    assert got.heat.shape == (2, 6, 6) and got.relevance.shape == (2, 9)
+    assert got.picture.shape == (6, 6, 3) and 0 <= got.picture.min() <= got.picture.max() <= 1
+    model, variables = jf.from_pretrained(published)
+    images = jf.load_images(published)(published / "x.png")
+    likely = np.asarray(jax.nn.softmax(model.apply(variables, images)))[0]
+    order = np.argsort(-likely)[:2]
+    assert got.classes == tuple(("ant", "bee", "cat")[i] for i in order)
+    assert_allclose(got.probabilities, likely[order], atol=1e-5)
+    assert len(got.figure().axes) == 3
+
+
+def test_what_the_model_saw_is_shown_as_pixels():
+    preprocessing = Preprocessing(4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    pixels = np.random.RandomState(0).randint(0, 256, (4, 4, 3), np.uint8)
+    assert_allclose(seen(preprocessing(pixels)[0], preprocessing), pixels / 255, atol=1e-5)
+
+
+def test_the_verb_writes_a_picture_and_prints_the_classes(published, tmp_path, capsys):
+    out = tmp_path / "heat.png"
+    words = ["explain", str(published), "--image", str(published / "x.png"), "--top", "2"]
+    assert main([*words, "--method", "generic", "--output", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[2] == f"wrote {out}"
+    assert {line.split("\t")[0] for line in lines[:2]} < {"ant", "bee", "cat"}
+    with Image.open(out) as image:
+        assert image.size == (900, 340)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--image", "no.png"], "no.png"),
+        (["--image", "x.png", "--method", "rolout"], "did you mean rollout"),
+        (["--image", "x.png", "--output", "a.bread"], "call it .png"),
+        (["--image", "x.png", "--top", "0"], "--top"),
+        ([], "--image is missing"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(words, said, published, capsys):
+    words = [str(published / "x.png") if word == "x.png" else word for word in words]
+    assert main(["explain", str(published), *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and len(error.splitlines()) == 1
+
+
+def test_a_model_without_classes_or_patches_is_refused(vit):
+    config, variables, _ = vit
+    for model in (ViT(replace(config, classes=0)), jf.Bert(jf.BertConfig.tiny())):
+        with pytest.raises(WeightsError, match="needs a ViT with a head"):
+            explain_picture(model, variables, Preprocessing(6), np.zeros((6, 6, 3), np.uint8))
+    with pytest.raises(ConfigError, match="top is 0"):
+        picture = np.zeros((6, 6, 3), np.uint8)
+        explain_picture(ViT(config), variables, Preprocessing(6), picture, top=0)
