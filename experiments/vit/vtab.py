@@ -9,8 +9,9 @@ steps of 512 at 384 pixels, SGD with a rate of 0.01 and a cosine. Some hours on 
 One command runs all 19 one after another; each is a run in a folder within the first's. The sets
 are prepared once: `jaxformers prepare NAME --data-dir DIR` for each name that the run asks for.
     jaxformers train experiments/vit/vtab.py
-(A set that is missing is named with its command, before anything is trained; $TFDS_DATA_DIR says
-where they lie.) The report gives the mean, the three groups' means and a picture of all bars.
+A set that is missing is named with its command; the run goes on from there once it is prepared
+($TFDS_DATA_DIR says where sets lie). At the end `together.md` in the run's folder has the mean, the
+three groups' means and a picture of all bars.
 """
 
 from jaxformers.data.images import Augmentation, Preprocessing, Vtab, WholeImage

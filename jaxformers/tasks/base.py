@@ -6,7 +6,7 @@ frozen dataclass); `open` gives the data it works on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from etils import epath
+from matplotlib.figure import Figure
 
 from jaxformers.layers import Execution
 
@@ -98,6 +99,12 @@ class Task:
     def published(self, found: Mapping[str, Any]) -> list[Comparison]:
         """Tables of published results beside those in `found`: metrics, and costs as reported."""
         return []
+
+    def together(
+        self, results: Sequence[tuple[Task, Mapping[str, float]]]
+    ) -> tuple[Comparison, Figure] | None:
+        """What this run and those that followed it, each (task, metrics), come to together."""
+        return None
 
     def module(self, execution: Execution) -> nn.Module:
         """The model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -27,7 +28,8 @@ from jaxformers.pretrained import load_pretrained
 from jaxformers.pretrained.image_trunk import image_trunk
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks import image_evaluation as evaluation
-from jaxformers.tasks.base import Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.image_comparisons import beside_images, vtab_together
 from jaxformers.tasks.image_data import ImageData, ImageTaskData, ImageTools, resized
 from jaxformers.tasks.image_losses import Objective, image_loss, mixed
 
@@ -96,6 +98,14 @@ class ImageClassification(JudgedByOutputs):
     def best(self) -> str:
         """Top-1 accuracy on the development set, where there is one."""
         return "dev_top1" if self.dev or self.data.other("dev") else ""
+
+    def published(self, found: Mapping[str, Any]) -> list[Comparison]:
+        """Fine-tuned models of the papers on the same test set."""
+        return beside_images(self, found)
+
+    def together(self, results):
+        """VTAB's mean and its three groups', once all 19 tasks have run."""
+        return vtab_together(results)
 
     # ------------------------------------------------------------------ model and loss
 

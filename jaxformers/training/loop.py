@@ -25,7 +25,7 @@ from jaxformers.training.checkpoints import Checkpointer
 from jaxformers.training.closing import closing_lines
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.folder import RunLock
-from jaxformers.training.following import begun_from, summary
+from jaxformers.training.following import begun_from, report_together, summary
 from jaxformers.training.metrics_log import MetricsLog
 from jaxformers.training.report import report_run
 from jaxformers.training.signals import StopSignals
@@ -76,7 +76,9 @@ def train(experiment: Experiment, folder: epath.PathLike | None = None) -> RunRe
         if not result.finished:
             break
     if experiment.after and result.finished and jax.process_index() == 0:
-        print("\n".join(summary([folder, *(each.folder for each in result.after)])), flush=True)
+        folders = [folder, *(each.folder for each in result.after)]
+        lines = [*summary(folders), *report_together(experiment, folders)]
+        print("\n".join(lines), flush=True)
     return result
 
 

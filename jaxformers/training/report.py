@@ -37,7 +37,7 @@ def report_run(folder: epath.Path, experiment: Experiment, result: RunResult) ->
     found = dict(evaluation.metrics) if evaluation else {}
     summary = {**found, "steps": result.step, **_time_and_cost(costs)}
     published = experiment.task.published(found | costs) if found else []
-    tables = [_beside(each, experiment.name) for each in published]
+    tables = [beside(each, experiment.name) for each in published]
     samples = list(evaluation.samples) if evaluation else []
     notes = list(evaluation.notes) if evaluation else []
     command = own_command(experiment.task, folder)
@@ -198,7 +198,7 @@ def _time_and_cost(costs: Mapping[str, Any]) -> dict[str, Any]:
     return {"training_time": text, **cost, "machine": f"{chips:g} x {kind}", **shown}
 
 
-def _beside(each: Comparison, name: str) -> Table:
+def beside(each: Comparison, name: str) -> Table:
     """Published results with this run's row below them."""
     rows = [(system, *values) for system, values in each.rows]
     rows.append((f"**this run** ({escape(name)})", *each.ours))
