@@ -1,0 +1,160 @@
+"""Convolutions, norms and pooling against direct statements in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxformers.layers.convolution import (
+    BatchNorm,
+    Conv,
+    GroupNorm,
+    convolve,
+    max_pool,
+    pads,
+    standardised,
+)
+
+
+def normal(*shape, seed=0):
+    return np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
+
+
+def windows(x, size, stride, padding, fill):
+    """Every window `[B, h, w, size, size, C]` of the padded images."""
+    x = np.pad(
+        x, ((0, 0), *pads(x.shape[1:3], size, stride, padding), (0, 0)), constant_values=fill
+    )
+    view = np.lib.stride_tricks.sliding_window_view(x, (size, size), (1, 2))
+    return view[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"),
+    [(3, 1, 1), (3, 2, 1), (3, 2, "SAME"), (7, 2, 3), (7, 2, "SAME"), (1, 1, 0), (1, 2, 0)],
+)
+@pytest.mark.parametrize("side", [(8, 11)], ids=str)
+def test_a_convolution_is_the_sum_over_its_windows(size, stride, padding, side):
+    x, kernel = normal(2, *side, 3), normal(size, size, 3, 5, seed=1)
+    cut = windows(x, size, stride, padding, 0.0)
+    wanted = np.einsum("bhwijc,ijcd->bhwd", cut, kernel)
+    np.testing.assert_allclose(convolve(x, kernel, stride, padding), wanted, atol=2e-5)
+
+
+def test_same_padding_puts_the_odd_pixel_behind_and_torchs_is_symmetric():
+    assert pads((8, 9), 3, 2, "SAME") == ((0, 1), (1, 1))
+    assert pads((8, 9), 3, 2, 1) == ((1, 1), (1, 1))
+    assert pads((224, 224), 7, 2, "SAME") == ((2, 3), (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("padding", "fill"), [(1, -np.inf), (1, 0.0), ("SAME", -np.inf), (0, -np.inf)]
+)
+def test_max_pooling_and_its_gradient(padding, fill):
+    x = normal(2, 9, 12, 3) - 1.0
+    cut = windows(x, 3, 2, padding, fill)
+    wanted = cut.max((3, 4))
+    np.testing.assert_array_equal(max_pool(x, 3, 2, padding, fill), wanted)
+    weight = normal(*wanted.shape, seed=1)
+    found = jax.grad(lambda x: (max_pool(x, 3, 2, padding, fill) * weight).sum())(jnp.asarray(x))
+    won = np.where(wanted == fill, 0.0, weight)  # what an edge of zeros won goes nowhere
+    assert np.abs(np.sum(found) - won.sum()) < 1e-4
+    at = np.unravel_index(np.abs(found[0, :, :, 0]).argmax(), x.shape[1:3])
+    assert x[0, *at, 0] in wanted[0, ..., 0]
+
+
+def test_weights_are_standardised_as_each_publisher_does():
+    kernel = normal(3, 3, 4, 6) * 1e-3 + 0.5
+    centred = kernel - kernel.mean((0, 1, 2))
+    deviation = kernel.std((0, 1, 2))
+    np.testing.assert_allclose(
+        standardised(kernel, "variance", 1e-6), centred / np.sqrt(deviation**2 + 1e-6), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        standardised(kernel, "deviation", 1e-3), centred / (deviation + 1e-3), rtol=1e-4
+    )
+    assert standardised(kernel, "none", 1.0) is kernel
+
+
+def test_group_norm_normalises_each_image_by_itself():
+    x = 3.0 + 5.0 * normal(3, 4, 5, 6)
+    scale, bias = normal(6, seed=1), normal(6, seed=2)
+    groups = x.reshape(3, 4, 5, 2, 3)
+    mean, variance = groups.mean((1, 2, 4), keepdims=True), groups.var((1, 2, 4), keepdims=True)
+    wanted = ((groups - mean) / np.sqrt(variance + 1e-2)).reshape(x.shape) * scale + bias
+    found = GroupNorm(2, 1e-2).apply({"params": {"scale": scale, "bias": bias}}, x)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def batch_norm(x, train, **fields):
+    scale, bias, mean, var = (np.abs(normal(5, seed=i)) + 0.5 for i in range(1, 5))
+    variables = {
+        "params": {"scale": scale, "bias": bias},
+        "batch_stats": {"mean": mean, "var": var},
+    }
+    norm = BatchNorm(1e-2, **fields)
+    found, new = norm.apply(variables, x, train=train, mutable=["batch_stats"])
+    return found, new["batch_stats"], (scale, bias, mean, var)
+
+
+def test_batch_norm_in_training_takes_the_batch_and_keeps_the_unbiased_variance():
+    x = 2.0 + 3.0 * normal(4, 3, 2, 5)
+    found, new, (scale, bias, mean, var) = batch_norm(x, True, momentum=0.8)
+    rows = x.reshape(-1, 5)
+    wanted = (x - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-2) * scale + bias
+    np.testing.assert_allclose(found, wanted, atol=2e-5)
+    np.testing.assert_allclose(new["mean"], 0.8 * mean + 0.2 * rows.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(new["var"], 0.8 * var + 0.2 * rows.var(0, ddof=1), rtol=1e-5)
+
+
+def test_batch_norm_outside_training_takes_the_running_statistics_and_leaves_them():
+    x = normal(4, 3, 2, 5)
+    found, new, (scale, bias, mean, var) = batch_norm(x, False)
+    wanted = (x - mean) / np.sqrt(var + 1e-2) * scale + bias
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    np.testing.assert_array_equal(new["mean"], mean)
+    np.testing.assert_array_equal(new["var"], var)
+
+
+def test_batch_norm_has_the_gradient_of_its_formula():
+    x, weight = 2.0 + normal(4, 3, 2, 5), normal(4, 3, 2, 5, seed=9)
+    scale, bias = normal(5, seed=1), normal(5, seed=2)
+    statistics = {"mean": np.zeros(5, np.float32), "var": np.ones(5, np.float32)}
+
+    def ours(x, scale, bias):
+        variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": statistics}
+        return (BatchNorm(1e-2).apply(variables, x, train=True) * weight).sum()
+
+    def plain(x, scale, bias):
+        mean, var = x.mean((0, 1, 2), keepdims=True), x.var((0, 1, 2), keepdims=True)
+        y = (x - mean) / jnp.sqrt(var + 1e-2)
+        return ((y * scale[None, None, None] + bias[None, None, None]) * weight).sum()
+
+    arrays = [jnp.asarray(each) for each in (x, scale, bias)]
+    found = jax.grad(ours, (0, 1, 2))(*arrays)
+    for a, b in zip(found, jax.grad(plain, (0, 1, 2))(*arrays), strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-5)
+
+
+@pytest.mark.parametrize(("size", "stride", "side"), [(3, 1, 14), (3, 2, 9), (3, 2, 10), (1, 2, 9)])
+def test_the_gradients_of_a_convolution_are_its_transposes(size, stride, side):
+    x, kernel = normal(2, side, side, 4), normal(size, size, 4, 6, seed=1)
+    cut = windows(x, size, stride, size // 2, 0.0)
+    dy = normal(*cut.shape[:3], 6, seed=2)
+    found = jax.grad(lambda k: (convolve(x, k, stride, size // 2) * dy).sum())(jnp.asarray(kernel))
+    np.testing.assert_allclose(found, np.einsum("bhwijc,bhwd->ijcd", cut, dy), atol=2e-4)
+    back = jax.grad(lambda x: (convolve(x, kernel, stride, size // 2) * dy).sum())(jnp.asarray(x))
+    moved = 1e-2 * normal(*x.shape, seed=3)
+    change = (convolve(moved, kernel, stride, size // 2) * dy).sum()
+    np.testing.assert_allclose(np.vdot(back, moved), change, rtol=1e-3, atol=1e-3)
+
+
+def test_a_layer_computes_in_its_type_and_adds_its_bias():
+    layer = Conv(3, 4, 3, padding=1, use_bias=True, dtype=jnp.dtype("bfloat16"))
+    x = normal(1, 5, 5, 3)
+    variables = layer.init(jax.random.key(0), x)
+    assert variables["params"]["kernel"].dtype == jnp.float32
+    assert layer.apply(variables, x).dtype == jnp.bfloat16
+    more = {"params": {**variables["params"], "bias": jnp.ones(4)}}
+    difference = layer.apply(more, x) - layer.apply(variables, x)
+    np.testing.assert_allclose(np.float32(difference), 1.0, atol=0.05)
