@@ -99,6 +99,7 @@ def read_config(config: dict[str, Any], classes: int, place: str) -> ResNetConfi
         raise fields.refuse("layer_type", "neither 'basic' nor 'bottleneck'")
     try:
         return ResNetConfig(
+            image_size=fields.size("image_size", 224),
             channels=fields.size("num_channels", 3),
             classes=classes,
             class_names=class_names(config, classes),
@@ -193,6 +194,7 @@ def write_config(config: ResNetConfig) -> dict[str, Any]:
         {"model_type": MODEL_TYPE, "architectures": [architecture], "dtype": "float32"}
         | ONLY
         | {
+            "image_size": config.image_size,  # theirs has no such field, and keeps it
             "num_channels": config.channels,
             "embedding_size": config.width,
             "hidden_sizes": list(config.stage_widths),

@@ -62,6 +62,9 @@ def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     config, wanted = json.loads((tmp_path / "ours" / "config.json").read_text()), cases.CASES[name]
     assert {key: config.get(key) for key in wanted[0]} == wanted[0]
     assert load_pretrained(tmp_path / "ours")[0] == model
+    larger = model.clone(config=replace(model.config, image_size=96))
+    save_pretrained(larger, variables, tmp_path / "ours")
+    assert load_pretrained(tmp_path / "ours")[0] == larger
 
 
 def test_googles_files_are_read(tmp_path):
