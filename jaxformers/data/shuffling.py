@@ -16,6 +16,30 @@ def mixed_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
 
 
+WHOLE = 2**22  # items up to which an epoch's order is kept as an array
+
+
+def permuted(start: int, count: int, size: int, *seeds: int) -> np.ndarray:
+    """As `shuffled`, in another order and faster: up to `WHOLE` items, an epoch is sorted at once.
+
+    `shuffled` costs a millisecond an entry where there are few items.
+    """
+    if size > WHOLE:
+        return shuffled(start, count, size, *seeds)
+    epoch, rank = divmod(start, size)
+    parts: list[np.ndarray] = []
+    while count:
+        parts.append(_order(size, *seeds, epoch)[rank : rank + count])
+        count, epoch, rank = count - len(parts[-1]), epoch + 1, 0
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+@lru_cache(maxsize=4)
+def _order(size: int, *seeds: int) -> np.ndarray:
+    words = np.random.Philox(mixed_seed(*seeds)).random_raw(size)
+    return np.argsort(words, kind="stable")
+
+
 def shuffled(start: int, count: int, size: int, *seeds: int) -> np.ndarray:
     """Entries `start` to `start + count` of the endless stream of `size` items, int64 [count].
 

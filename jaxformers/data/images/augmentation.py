@@ -69,7 +69,7 @@ class Augmentation:
         self, picture: Image.Image, u: Float64[np.ndarray, "D"]
     ) -> UInt8[np.ndarray, "H W C"]:
         """One picture with its `draws` numbers from 0 to below 1."""
-        shares = np.split(u, self._ends)
+        shares = self._shares(u)
         picture = self.crop(picture, self._frame, shares[1])
         if shares[0][0] < self.flip:
             picture = ImageOps.mirror(picture)
@@ -85,10 +85,10 @@ class Augmentation:
         simple = isinstance(self.crop, PaddedCrop | AsIs) and self.distortions is None
         if not simple or images.shape[-1] not in (1, self.channels):
             return None
-        shares = np.split(u, self._ends, axis=1)
+        shares = self._shares(u)
         images = self.crop.arrays(images, self._frame, shares[1])
         mirrored = shares[0][:, 0] < self.flip
-        images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        images[mirrored] = images[mirrored, :, ::-1]
         if images.shape[-1] != self.channels:
             images = np.repeat(images, self.channels, axis=-1)
         if self.erasing is not None:
@@ -99,7 +99,8 @@ class Augmentation:
     def _frame(self) -> Frame:
         return Frame(self.size, self.channels, self.interpolation, self.fast)
 
-    @property
-    def _ends(self) -> tuple[int, int, int]:
+    def _shares(self, u: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The draws of flip, crop, distortions and erasing."""
         crop = 1 + self.crop.draws
-        return 1, crop, crop + (self.distortions.draws if self.distortions else 0)
+        end = crop + (self.distortions.draws if self.distortions else 0)
+        return u[..., :1], u[..., 1:crop], u[..., crop:end], u[..., end:]

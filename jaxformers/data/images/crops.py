@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from jaxformers.data.images.decoding import coloured
@@ -176,10 +177,8 @@ class PaddedCrop:
         tops, lefts = self._corners(*images.shape[1:3], frame, u)
         margin = (self.padding, self.padding)
         padded = np.pad(images, ((0, 0), margin, margin, (0, 0)))
-        side = np.arange(frame.size)
-        rows, columns = tops[:, None] + side, lefts[:, None] + side
-        each = np.arange(len(images))[:, None, None]
-        return padded[each, rows[:, :, None], columns[:, None, :]]
+        squares = sliding_window_view(padded, (frame.size, frame.size), (1, 2))
+        return np.moveaxis(squares[np.arange(len(images)), tops, lefts], 1, -1)
 
     def _corners(self, height: int, width: int, frame: Frame, u: np.ndarray) -> list[np.ndarray]:
         room = [side + 2 * self.padding - frame.size + 1 for side in (height, width)]
@@ -216,7 +215,7 @@ class AsIs:
     def arrays(self, images: np.ndarray, frame: Frame, u: Float64[np.ndarray, "B D"]) -> np.ndarray:
         """The pictures [B, H, W, C]."""
         check_size(images.shape[2], images.shape[1], frame)
-        return images
+        return images.copy()
 
 
 def check_size(width: int, height: int, frame: Frame) -> None:

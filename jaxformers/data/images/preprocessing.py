@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -169,7 +170,10 @@ def read_picture(given: Any, where: str = "the picture") -> Image.Image:
 def read_file(path: epath.PathLike) -> bytes:
     """The bytes of a file; raises DataError in one line where it cannot be read."""
     try:
-        return epath.Path(path).expanduser().read_bytes()
+        if "://" not in (name := str(path)):
+            with open(os.path.expanduser(name), "rb") as file:  # twice as fast as epath
+                return file.read()
+        return epath.Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 

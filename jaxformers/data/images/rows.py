@@ -14,7 +14,7 @@ from jaxformers.data.images.augmentation import Augmentation
 from jaxformers.data.images.decoding import decoding
 from jaxformers.data.images.labelled_images import ArrayImages, LabelledImages
 from jaxformers.data.images.preprocessing import Preprocessing
-from jaxformers.data.shuffling import shuffled
+from jaxformers.data.shuffling import permuted
 from jaxformers.errors import ConfigError, DataError
 
 AUGMENT = 4  # what the draws are for; shuffling has the seed alone
@@ -127,7 +127,7 @@ class ImagePlan:
         asked = range(self._rows)[rows]
         pictures = self._rows // self._repeats
         first, last = asked.start // self._repeats, -(-asked.stop // self._repeats)
-        order = shuffled(step * pictures + first, last - first, self._count, seed)
+        order = permuted(step * pictures + first, last - first, self._count, seed)
         places = np.repeat(order, self._repeats)[asked.start - first * self._repeats :][
             : len(asked)
         ]
