@@ -14,7 +14,7 @@ from jaxformers.data.images.preprocessor_files import FILE as PREPROCESSOR
 from jaxformers.data.images.preprocessor_files import google_preprocessing
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
-from jaxformers.pretrained import load_pretrained, save_pretrained
+from jaxformers.pretrained import at_image_size, load_pretrained, save_pretrained
 from jaxformers.pretrained.hub import resolve
 from jaxformers.pretrained.pooling import MODES, Pooling, read_pooling
 from jaxformers.tasks import embedding, image_use, text_use
@@ -47,14 +47,19 @@ __all__ = [
 Texts = str | Sequence[str]
 
 
-def from_pretrained(path: epath.PathLike, execution: Execution | None = None) -> tuple[Any, dict]:
+def from_pretrained(
+    path: epath.PathLike, execution: Execution | None = None, *, image_size: int | None = None
+) -> tuple[Any, dict]:
     """The model and its variables from a published folder, a hub name, or a run of ours.
 
     Args:
-        path: a folder with `config.json` and `model.safetensors` (MarianMT, BERT, or our own
-            format), a run's folder (its final weights, or its newest good checkpoint), or
-            "org/name".
+        path: a folder with `config.json` and `model.safetensors` (MarianMT, BERT, BiT, ResNet,
+            ViT, ViTMAE, or our own format), a single file of image weights (Google's `.npz`,
+            torchvision's or timm's names in `.safetensors`), a run's folder (its final weights, or
+            its newest good checkpoint), or "org/name".
         execution: compute type and the like; the weights stay float32.
+        image_size: side of the square images that an image model is to take, its positions
+            resized as their publisher does; None: that of the weights.
 
     Returns:
         `(model, variables)` for `model.apply(variables, ...)`.
@@ -64,7 +69,10 @@ def from_pretrained(path: epath.PathLike, execution: Execution | None = None) ->
         CheckpointError: a run without a usable checkpoint.
     """
     execution = execution or Execution()
-    return load_run(path, execution) if is_run(path) else load_pretrained(path, execution)
+    if not is_run(path):
+        return load_pretrained(path, execution, image_size=image_size)
+    loaded = load_run(path, execution)
+    return loaded if image_size is None else at_image_size(*loaded, image_size)
 
 
 def load_text(path: epath.PathLike) -> Tokenizer:
