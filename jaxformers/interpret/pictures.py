@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +76,7 @@ def explain_picture(
         )
     if top < 1:
         raise ConfigError(f"top is {top}; it is at least 1")
-    images = preprocessing(picture)
+    images = preprocessing(os.fspath(picture) if isinstance(picture, os.PathLike) else picture)
     found = explain(model, variables, images, None, method, top=top, start_layer=start_layer)
     relevance = found.relevance[0]
     side = math.isqrt(relevance.shape[-1])
