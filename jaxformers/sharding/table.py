@@ -25,7 +25,6 @@ PARAMETER_AXES: dict[str, str] = {
     "heads": "tensor",
     "mlp": "tensor",
     "vocab": "tensor",
-    "classes": "tensor",
 }
 
 
@@ -62,8 +61,8 @@ TABLE: tuple[Row, ...] = (
     Row(r"(.*/)?(patch_embedding|decoder_embedding|decoder_prediction)/bias", (None,)),
     Row(r"(.*/)?(\w+_)?conv/kernel", (None, None, None, "embed"), replicate=("embed",)),
     Row(r"(.*/)?(\w+_)?conv/bias", (None,)),
-    Row(r"(.*/)?head/kernel", ("embed", "classes"), replicate=("embed", "classes")),
-    Row(r"(.*/)?head/bias", ("classes",), replicate=("classes",)),
+    Row(r"(.*/)?head/kernel", ("embed", None), replicate=("embed",)),
+    Row(r"(.*/)?head/bias", (None,)),
 )
 
 

@@ -35,7 +35,7 @@ from jaxformers.tasks.image_losses import Objective, image_loss, mixed
 
 ImageModel = ViTConfig | ResNetConfig | BiTConfig
 MODULES = {ViTConfig: ViT, ResNetConfig: ResNet, BiTConfig: BiT}
-SMALL = 1e-2  # with all parameters this small, every norm sees a variance near its epsilon
+SMALL = 1e-3  # so small that a norm sees a variance near its epsilon
 
 
 @dataclass(frozen=True)
@@ -179,12 +179,16 @@ class ImageClassification(JudgedByOutputs):
         }
 
     def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
-        """Logits, and what the head sees where all parameters are small."""
+        """Logits, and what the head sees where a norm's epsilon shows.
+
+        That is where all parameters are small, or under batch norm the running variances.
+        """
         images = self.prepare(batch)["images"]
-        small = {**variables, "params": jax.tree.map(lambda x: SMALL * x, variables["params"])}
+        shrunk = "batch_stats" if "batch_stats" in variables else "params"
+        small = {**variables, shrunk: jax.tree.map(lambda x: SMALL * x, variables[shrunk])}
         return {
             "logits": model.apply(variables, images),
-            "pooled on small parameters": model.apply(small, images, method="pooled"),
+            f"pooled on small {shrunk}": model.apply(small, images, method="pooled"),
         }
 
     def units(self, batch: Batch) -> int:

@@ -125,6 +125,8 @@ def random_parameters(shapes: Any) -> Any:
         name = path_text(path)
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         draw = 0.3 * rng.standard_normal(leaf.shape)
+        if name.endswith("var"):
+            return (0.5 + np.abs(draw)).astype(leaf.dtype)
         return (draw + name.endswith("scale")).astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(one, shapes)

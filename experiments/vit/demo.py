@@ -1,0 +1,57 @@
+"""A tiny ViT on bundled Fashion-MNIST, with and without positions: minutes on two CPU cores.
+
+9,000 grey pictures of clothes, 28 x 28, in ten classes, cut into 49 patches of 4 x 4. The second
+run has no position embedding: it sees its patches as a bag. Logistic regression on the pixels
+reaches 84.9 % of the test pictures, support vectors 87.4 %.
+
+    jaxformers train experiments/vit/demo.py
+    jaxformers explain runs/vit_demo --image PICTURE
+    jaxformers compare runs/vit_demo runs/vit_demo/without_positions runs/resnet_demo
+"""
+
+from dataclasses import replace
+
+from jaxformers.data.images import Augmentation, BundledFashionMnist, PaddedCrop, Preprocessing
+from jaxformers.models import ViTConfig
+from jaxformers.tasks import ImageClassification
+from jaxformers.training import Adam, Checkpointing, Cosine, Experiment, Logging
+
+MODEL = ViTConfig(
+    image_size=28,
+    patch_size=4,
+    channels=1,
+    width=96,
+    heads=4,
+    feed_forward=384,
+    layers=4,
+    classes=10,
+)
+
+
+def experiment() -> Experiment:
+    """The run, and the one without positions."""
+    without = one("without_positions", replace(MODEL, positions="none"))
+    return replace(one("vit_demo", MODEL), after=(without,))
+
+
+def one(name: str, model: ViTConfig) -> Experiment:
+    """One run."""
+    return Experiment(
+        name=name,
+        task=ImageClassification(
+            model=model,
+            data=BundledFashionMnist(),
+            augmentation=Augmentation(28, channels=1, crop=PaddedCrop(2)),
+            preprocessing=Preprocessing(28, channels=1, mean=(0.286,), std=(0.353,)),
+            rows=64,
+            smoothing=0.1,
+        ),
+        steps=1688,
+        epochs=12,
+        optimizer=Adam(b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.05, decays="kernels"),
+        schedule=Cosine(peak=2e-3, warmup=140),
+        clip_norm=1.0,
+        evaluate_every=141,
+        checkpoint=Checkpointing(every=564, keep_last=1),
+        logging=Logging(every=20),
+    )
