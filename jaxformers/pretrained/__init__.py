@@ -26,9 +26,18 @@ from jaxformers.pretrained import (
 )
 from jaxformers.pretrained.families import PLAIN, Variables
 from jaxformers.pretrained.hub import resolve
+from jaxformers.pretrained.positions import at_image_size, resize_positions
+from jaxformers.pretrained.torch_file import torch_to_safetensors
 from jaxformers.pretrained.trunk import trunk
 
-__all__ = ["load_pretrained", "save_pretrained", "trunk"]
+__all__ = [
+    "at_image_size",
+    "load_pretrained",
+    "resize_positions",
+    "save_pretrained",
+    "torch_to_safetensors",
+    "trunk",
+]
 
 Format = Literal["auto", "marian", "bert", "bit", "resnet", "vit", "vit_mae", "jaxformers"]
 PUBLISHED = {
@@ -42,7 +51,7 @@ PUBLISHED = {
 
 
 def load_pretrained(
-    path_or_name: Any, execution: Execution = PLAIN
+    path_or_name: Any, execution: Execution = PLAIN, *, image_size: int | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The model in a published folder and its variables `{"params": ...}`, float32 `jax.Array`s.
 
@@ -52,14 +61,22 @@ def load_pretrained(
             by the names of Google, torchvision or timm; or a model's name on Hugging Face's hub:
             "org/name" or "org/name@revision".
         execution: how the model computes; its padded vocabulary is put in.
+        image_size: side of the square images that an image model is to take, its positions
+            resized as their publisher does; None: that of the weights.
 
     Raises:
         WeightsError: no such model, one that is not supported, damaged files, tensors that do not
             fit. One line that names them; nothing is loaded in part.
     """
+    model, variables = _load(path_or_name, execution)
+    if image_size is not None:
+        model, variables = at_image_size(model, variables, image_size)
+    return model, jax.tree.map(jnp.asarray, variables)
+
+
+def _load(path_or_name: Any, execution: Execution) -> tuple[nn.Module, dict[str, Any]]:
     if single_file.is_single_file(path_or_name):
-        model, variables = single_file.load(path_or_name, execution)
-        return model, jax.tree.map(jnp.asarray, variables)
+        return single_file.load(path_or_name, execution)
     path = resolve(path_or_name)
     config = folder.read_json(path / folder.CONFIG)
     if config.get("format") == own.FORMAT:
@@ -68,8 +85,7 @@ def load_pretrained(
         load = PUBLISHED[kind].load
     else:
         raise WeightsError(_unsupported(kind, path / folder.CONFIG))
-    model, variables = load(path, execution)
-    return model, jax.tree.map(jnp.asarray, variables)
+    return load(path, execution)
 
 
 def save_pretrained(

@@ -10,6 +10,7 @@ from etils import epath
 from jaxformers.errors import WeightsError
 from jaxformers.pretrained.folder import CONFIG
 
+TORCH = (".pth", ".pt", ".bin")
 PATTERNS = ["*.json", "*.safetensors", "*.spm", "vocab.txt"]
 
 
@@ -21,6 +22,11 @@ def resolve(path_or_name: Any) -> epath.Path:
             return place
     if path.is_dir():
         raise WeightsError(f"{path} holds no {CONFIG}, so it is no model's folder")
+    if path.exists() and path.suffix in TORCH:
+        raise WeightsError(
+            f"{path} is a pickle, which could run any code when opened: jaxformers.pretrained."
+            "torch_to_safetensors takes its tensors alone into a .safetensors file"
+        )
     if path.exists():
         raise WeightsError(f"{path} is a file: give the folder that holds {CONFIG}")
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?", str(path_or_name)):

@@ -5,15 +5,55 @@ Both ways are one small matrix for each side of the grid. `jax.image.resize` giv
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
+import flax.linen as nn
 import numpy as np
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
-from jaxformers.errors import WeightsError
+from jaxformers.errors import ConfigError, WeightsError
+from jaxformers.models import MAE
 
 Method = Literal["zoom", "bicubic"]
+
+
+TABLES = ("position_embedding", "decoder_position_embedding")
+
+
+def at_image_size(
+    model: nn.Module, variables: dict[str, Any], size: int, method: Method | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The model and its variables for square images of `size` pixels.
+
+    Args:
+        model: an image model; learned positions are resized.
+        variables: its variables.
+        size: a multiple of the patches' side.
+        method: as for `resize_positions`; None: the publisher's, which the activation tells
+            (Google's models have GELU's tanh estimate).
+
+    Raises:
+        WeightsError: a model without images, or a size that its patches do not divide.
+    """
+    config = model.config
+    encoder = config.encoder if type(model) is MAE else config
+    if not hasattr(encoder, "image_size"):
+        raise WeightsError(f"a {type(model).__name__} has no image size to change")
+    try:
+        changed = replace(encoder, image_size=size)
+        resized = replace(config, encoder=changed) if type(model) is MAE else changed
+    except ConfigError as error:
+        raise WeightsError(f"image size {size}: {error}") from None
+    activation = getattr(encoder, "activation", None)
+    method = method or ("zoom" if activation == "gelu_tanh" else "bicubic")
+    params = dict(variables["params"])
+    for name in TABLES:
+        if name in params:
+            table = resize_positions(params[name]["table"], encoder.grid, changed.grid, method)
+            params[name] = {"table": table}
+    return model.clone(config=resized), {**variables, "params": params}
 
 
 def resize_positions(

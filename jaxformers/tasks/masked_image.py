@@ -28,6 +28,7 @@ from jaxformers.pretrained import load_pretrained
 from jaxformers.pretrained.image_trunk import whole
 from jaxformers.sharding import batch_multiple, constrain
 from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
+from jaxformers.tasks.image_classification import small_model
 from jaxformers.tasks.image_data import ImageData, ImageTaskData, ImageTools, resized
 
 NOISE = 5  # what the draws of an evaluation are for
@@ -150,15 +151,7 @@ class MaskedImage(Task):
 
     def rehearsal(self) -> MaskedImage:
         """A few thousand parameters and some dozens of bundled pictures."""
-        encoder = replace(
-            self.model.encoder,
-            image_size=24,
-            patch_size=6,
-            width=16,
-            heads=4,
-            feed_forward=32,
-            layers=2,
-        )
+        encoder = small_model(self.model.encoder)
         decoder = dict(decoder_width=8, decoder_layers=1, decoder_heads=2, decoder_feed_forward=16)
         return replace(
             self,

@@ -31,7 +31,8 @@ def rehearsals(experiments: tuple[Any, ...], before: Any) -> tuple[Any, ...]:
     for experiment in experiments:
         shrunk, task = experiment.rehearse(), experiment.task
         kept = {n: PREVIOUS for n in FROM_IT if getattr(task, n, None) == PREVIOUS}
-        if kept:
+        # Another kind of model, such as a ViT after an MAE, shrinks alike by itself.
+        if kept and type(before.model) is type(task.model):
             kept |= {"model": before.model}
         small.append(replace(shrunk, task=replace(shrunk.task, **kept)))
     return tuple(small)
