@@ -1,0 +1,84 @@
+"""PyTorch's `.pth` files give their tensors, and nothing in them is run."""
+
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
+
+import vit_cases as cases
+
+import jaxformers as jf
+from jaxformers.errors import WeightsError
+from jaxformers.pretrained import torch_to_safetensors
+from jaxformers.pretrained.torch_file import TorchFile
+
+
+def rewritten(folder, change):
+    """The golden file with its members changed: name and bytes to bytes, or None to leave out."""
+    path = folder / "changed.pth"
+    with zipfile.ZipFile(cases.PICKLED) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            if (content := change(name, old.read(name))) is not None:
+                new.writestr(name, content)
+    return path
+
+
+def test_its_tensors_become_a_safetensors_file_and_its_calls_are_not_made(tmp_path, capsys):
+    torch_to_safetensors(cases.PICKLED, tmp_path / "weights.safetensors")
+    found, wanted = safetensors.numpy.load_file(tmp_path / "weights.safetensors"), cases.pickled()
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert capsys.readouterr().out == ""
+
+
+def test_nobody_opens_one_without_asking_by_name():
+    with pytest.raises(WeightsError, match=r"is a pickle.*torch_to_safetensors"):
+        jf.from_pretrained(cases.PICKLED)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name, content: None if name.endswith("data.pkl") else content,
+        lambda name, content: content[:-40] if name.endswith("data.pkl") else content,
+        lambda name, content: b"cposix\nsystem\n." if name.endswith("data.pkl") else content,
+    ],
+    ids=["no pickle", "cut short", "no containers"],
+)
+def test_a_damaged_description_is_refused(change, tmp_path):
+    with pytest.raises(WeightsError, match=r"damaged|no tensors") as error:
+        TorchFile(rewritten(tmp_path, change))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("what", ["missing", "short"])
+def test_a_damaged_array_is_refused(what, tmp_path):
+    def change(name, content):
+        if "/data/" not in name:
+            return content
+        return None if what == "missing" else content[:-2]
+
+    file = TorchFile(rewritten(tmp_path, change))
+    with pytest.raises(WeightsError, match="matrix is damaged"):
+        file.read("matrix")
+
+
+def test_a_tensor_that_reaches_beyond_its_array_is_refused():
+    file = TorchFile(cases.PICKLED)
+    lazy = file._tensors["matrix"]
+    for changes in ({"offset": 1}, {"shape": (7, 5)}, {"strides": (0, 0), "shape": (99, 99)}):
+        file._tensors["matrix"] = lazy._replace(**changes)
+        with pytest.raises(WeightsError, match="reaches beyond its array"):
+            file.read("matrix")
+
+
+def test_what_is_no_archive_is_refused(tmp_path):
+    (tmp_path / "old.pth").write_bytes(b"\x80\x02}q\x00.")
+    with pytest.raises(WeightsError, match="written since 2020"):
+        TorchFile(tmp_path / "old.pth")
