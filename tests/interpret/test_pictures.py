@@ -36,7 +36,7 @@ def test_a_picture_is_explained_by_its_likeliest_classes(published):
     assert got.heat.shape == (2, 6, 6) and got.relevance.shape == (2, 9)
     assert got.picture.shape == (6, 6, 3) and 0 <= got.picture.min() <= got.picture.max() <= 1
     model, variables = jf.from_pretrained(published)
-    images = jf.load_images(published)(published / "x.png")
+    images = jf.load_images(published)(str(published / "x.png"))
     likely = np.asarray(jax.nn.softmax(model.apply(variables, images)))[0]
     order = np.argsort(-likely)[:2]
     assert got.classes == tuple(("ant", "bee", "cat")[i] for i in order)
