@@ -1,0 +1,243 @@
+"""ViT-B/16 and ResNet-50, ours beside PyTorch's Hugging Face models, in one run.
+
+    pip install -e .[bench]
+    python benchmarks/vision.py --turns 5
+
+Training steps (cross entropy; AdamW for ViT, SGD with momentum for ResNet) and inference over
+random images of 224 pixels, in float32. The peer runs its fastest settings here: scaled dot-product
+attention, fused optimizers, gradients set to None; ResNet in its plain layout and in channels-last.
+All take turns, so the ratios are of one run. With a GPU, `--gpu` gives images/s and MFU of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from train_step import Run, square_product, take_turns
+
+from jaxformers.costs import model_flops, peak_flops
+from jaxformers.layers import Execution
+from jaxformers.models import ResNet, ResNetConfig, ViT, ViTConfig
+
+CLASSES = 1000
+MODELS: dict[str, Callable[[int], Any]] = {
+    "vit_b16": lambda side: ViTConfig.base(16, activation="gelu", image_size=side),
+    "vit_l16": lambda side: ViTConfig.large(16, activation="gelu", image_size=side),
+    "resnet50": lambda side: ResNetConfig.resnet50(image_size=side),
+}
+Batch = dict[str, np.ndarray]
+FLOAT32 = Execution()
+
+
+def our_model(name: str, batch: Batch, execution: Execution) -> nn.Module:
+    """The model for images of the batch's size."""
+    config = MODELS[name](batch["images"].shape[1])
+    return (ResNet if name == "resnet50" else ViT)(config, execution)
+
+
+def random_batch(rows: int, side: int) -> Batch:
+    """Images and labels."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((rows, side, side, 3), np.float32)
+    return {"images": images, "labels": rng.integers(0, CLASSES, rows, np.int32)}
+
+
+def random_variables(model: nn.Module):
+    """The model's variables, small and random, made without compiling its initialisers."""
+    rng = np.random.default_rng(0)
+    side = model.config.image_size
+    images = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+
+    def draw(leaf):
+        spread = 1.0 if leaf.ndim < 2 else (2.0 / np.prod(leaf.shape[:-1])) ** 0.5
+        draws = rng.standard_normal(leaf.shape, np.float32) * np.float32(spread)
+        return jax.device_put(np.abs(draws) if leaf.ndim < 2 else draws)
+
+    return jax.tree.map(draw, shapes)
+
+
+def transformation(name: str) -> optax.GradientTransformation:
+    """The optimizer that the peer has too."""
+    return optax.sgd(0.01, 0.9) if name.startswith("resnet") else optax.adamw(1e-4)
+
+
+def step_function(name: str, model: nn.Module):
+    """One update as a function of (variables, optimizer state, batch)."""
+    tx = transformation(name)
+
+    def loss(params, others, batch):
+        logits, others = model.apply(
+            {"params": params, **others}, batch["images"], train=True, mutable=["batch_stats"]
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+        return losses.mean(), others
+
+    def step(variables, state, batch):
+        others = {k: v for k, v in variables.items() if k != "params"}
+        params = variables["params"]
+        (value, others), grads = jax.value_and_grad(loss, has_aux=True)(params, others, batch)
+        updates, state = tx.update(grads, state, params)
+        return {"params": optax.apply_updates(params, updates), **others}, state, value
+
+    return step
+
+
+def our_training(name: str, batch: Batch, execution: Execution = FLOAT32) -> tuple[Run, float]:
+    """A call makes one step and waits for it; and the FLOPs of a step's products."""
+    model = our_model(name, batch, execution)
+    variables = random_variables(model)
+    state = transformation(name).init(variables["params"])
+    function = step_function(name, model)
+    flops = model_flops(function, variables, state, batch)
+    step, laid = jax.jit(function, donate_argnums=(0, 1)), jax.device_put(batch)
+
+    def run():
+        nonlocal variables, state
+        variables, state, value = step(variables, state, laid)
+        jax.block_until_ready((variables, value))
+
+    return run, flops
+
+
+def our_inference(name: str, batch: Batch, execution: Execution = FLOAT32) -> Run:
+    """A call gives the logits."""
+    model = our_model(name, batch, execution)
+    variables = random_variables(model)
+    logits, laid = jax.jit(model.apply), jax.device_put(batch["images"])
+    return lambda: jax.block_until_ready(logits(variables, laid))
+
+
+def peer(name: str, batch: Batch, channels_last: bool):
+    """Hugging Face's model, and its images and labels."""
+    import torch
+    from transformers import (
+        ResNetConfig,
+        ResNetForImageClassification,
+        ViTConfig,
+        ViTForImageClassification,
+    )
+
+    torch.manual_seed(0)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    if name == "resnet50":
+        model = ResNetForImageClassification(ResNetConfig(num_labels=CLASSES))
+    else:  # ViT-B/16 is its default, and ViT-L/16 is compared on a GPU alone
+        side = batch["images"].shape[1]
+        config = ViTConfig(num_labels=CLASSES, image_size=side, attn_implementation="sdpa")
+        model = ViTForImageClassification(config)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    images = torch.from_numpy(batch["images"]).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    model = model.to(memory_format=layout)
+    return model, images, torch.from_numpy(batch["labels"]).long()
+
+
+def peer_training(name: str, batch: Batch, channels_last: bool) -> Run:
+    """A call makes one step."""
+    import torch
+
+    model, images, labels = peer(name, batch, channels_last)
+    if name == "resnet50":
+        optimizer = torch.optim.SGD(model.train().parameters(), 0.01, 0.9, fused=True)
+    else:
+        optimizer = torch.optim.AdamW(model.train().parameters(), 1e-4, fused=True)
+
+    def run():
+        optimizer.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(model(images).logits, labels).backward()
+        optimizer.step()
+
+    return run
+
+
+def peer_inference(name: str, batch: Batch, channels_last: bool) -> Run:
+    """A call gives the logits."""
+    import torch
+
+    model, images, _ = peer(name, batch, channels_last)
+    model.eval()
+
+    def run():
+        with torch.inference_mode():
+            model(images)
+
+    return run
+
+
+def compare(name: str, batch: Batch, turns: int, training: bool) -> dict:
+    """Seconds of each side, and theirs over ours: above 1 ours is faster."""
+    rows = len(batch["images"])
+    theirs = peer_training if training else peer_inference
+    runs = {"ours": our_training(name, batch)[0] if training else our_inference(name, batch)}
+    runs["plain"] = theirs(name, batch, False)
+    if name == "resnet50":
+        runs["channels_last"] = theirs(name, batch, True)
+    seconds = take_turns(runs | {"product": square_product()[0]}, turns)
+    result = {"model": name, "rows": rows, "what": "training" if training else "inference"}
+    for side in runs:
+        result[f"{side}_s"] = min(seconds[side])
+        result[f"{side}_median_s"] = statistics.median(seconds[side])
+        if side != "ours":
+            pairs = zip(seconds[side], seconds["ours"], strict=True)
+            result[f"ratio_{side}"] = min(seconds[side]) / min(seconds["ours"])
+            result[f"ratio_{side}_paired"] = statistics.median(a / b for a, b in pairs)
+    return result | {"product_s": min(seconds["product"])}
+
+
+def line(result: dict) -> str:
+    """One result for people."""
+    ratios = ", ".join(
+        f"{side.replace('_', '-')} {result[f'{side}_s']:.2f} s "
+        f"(ratio {result[f'ratio_{side}']:.2f}, paired {result[f'ratio_{side}_paired']:.2f})"
+        for side in ("plain", "channels_last")
+        if f"{side}_s" in result
+    )
+    what = f"{result['model']} {result['what']}, {result['rows']} images"
+    return f"{what}: ours {result['ours_s']:.2f} s; PyTorch {ratios}"
+
+
+def on_gpu(name: str, batch: Batch, turns: int) -> dict:
+    """Images/s and MFU of a training step in bfloat16."""
+    run, flops = our_training(name, batch, Execution(dtype="bfloat16"))
+    rows = len(batch["images"])
+    seconds = min(take_turns({"ours": run}, turns)["ours"])
+    peak = peak_flops(jax.devices())
+    result = {"device": jax.devices()[0].device_kind, "model": name, "rows": rows}
+    result |= {"step_s": seconds, "images_per_s": rows / seconds, "gflop": flops / 1e9}
+    return result | {"mfu": peak and flops / seconds / peak}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="+", default=["vit_b16", "resnet50"], choices=[*MODELS])
+    parser.add_argument("--rows", type=int, default=8, help="images in a batch")
+    parser.add_argument("--side", type=int, default=224, help="pixels, a multiple of 16")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--only", choices=("training", "inference"))
+    parser.add_argument("--gpu", action="store_true", help="images/s and MFU of ours alone")
+    args = parser.parse_args()
+    if args.gpu and jax.default_backend() != "gpu":
+        parser.error("JAX sees no GPU here")
+    if "vit_l16" in args.models and not args.gpu:
+        parser.error("vit_l16 is measured on a GPU alone: --gpu")
+    batch = random_batch(args.rows, args.side)
+    for name in args.models:
+        if args.gpu:
+            print(json.dumps(on_gpu(name, batch, args.turns)), flush=True)
+            continue
+        for training in (True, False):
+            if args.only in (None, "training" if training else "inference"):
+                print(line(compare(name, batch, args.turns, training)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
