@@ -12,6 +12,7 @@ from jaxformers.arrays import Array
 
 Objective = Literal["softmax", "sigmoid"]
 Batch = dict[str, Any]
+PARTNERS = "partners"  # names what moves whole rows between devices, for checks
 
 
 def mixed(batch: Batch, key: jax.Array, mixup: float, cutmix: float) -> Batch:
@@ -29,6 +30,8 @@ def mixed(batch: Batch, key: jax.Array, mixup: float, cutmix: float) -> Batch:
         cutmix: the same for cutmix.
     """
     images, labels = batch["images"], batch["labels"]
+    with jax.named_scope(PARTNERS):
+        others, partners = images[::-1], labels[::-1]
     which, proportion, place = jax.random.split(key, 3)
     pasted = jax.random.bernoulli(which, 0.5 if mixup and cutmix else float(bool(cutmix)))
     alpha = jnp.where(pasted, cutmix or 1.0, mixup or 1.0)
@@ -37,8 +40,8 @@ def mixed(batch: Batch, key: jax.Array, mixup: float, cutmix: float) -> Batch:
     averaged = jnp.full_like(inside, share)
     kept = jnp.where(pasted, 1.0 - inside, averaged)[None, :, :, None]
     rows = jnp.full(labels.shape, kept.mean(), jnp.float32)
-    images = kept * images + (1.0 - kept) * images[::-1]
-    return {**batch, "images": images, "partners": labels[::-1], "shares": rows}
+    images = kept * images + (1.0 - kept) * others
+    return {**batch, "images": images, "partners": partners, "shares": rows}
 
 
 def _rectangle(size: tuple[int, int], area: jax.Array, key: jax.Array) -> Float[Array, "H W"]:

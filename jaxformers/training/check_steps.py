@@ -13,6 +13,7 @@ from jaxformers.costs.collectives import Collective, collectives, totals
 from jaxformers.costs.xla_warnings import warnings_are_seen
 from jaxformers.sharding import path_text, put_batch
 from jaxformers.tasks.base import Batch
+from jaxformers.tasks.image_losses import PARTNERS
 from jaxformers.training import golden
 from jaxformers.training.check_subject import (
     ALL,
@@ -131,8 +132,11 @@ def _sizes(state: TrainState, shape: Shape) -> set[int]:
 def _explained(each: Collective, sizes: set[int]) -> bool:
     """Sums over `tensor` of anything; over `data` and `fsdp` of gradients and losses.
 
-    Parameters are gathered over `fsdp` alone, and their gradients may be scattered over it.
+    Parameters are gathered over `fsdp` alone, and their gradients may be scattered over it. Images
+    that are mixed with others of the batch move between its shards.
     """
+    if f"/{PARTNERS}/" in each.op_name:
+        return set(each.axes) <= {"data", "fsdp"}
     of_parameters = all(math.prod(shape) in sizes for shape in each.shapes)
     if each.kind == "all-reduce":
         return "?" not in each.axes and (each.axes == ("tensor",) or of_parameters)

@@ -96,7 +96,7 @@ class Preprocessing:
 
     def pixels(self, pictures: Picture | Sequence[Picture]) -> UInt8[np.ndarray, "B S S C"]:
         """The same before it is scaled and normalised."""
-        single = isinstance(pictures, str | bytes | Image.Image | epath.Path) or (
+        single = isinstance(pictures, str | bytes | Image.Image | os.PathLike) or (
             isinstance(pictures, np.ndarray) and pictures.ndim < 4
         )
         listed = [pictures] if single else list(pictures)
