@@ -123,3 +123,35 @@ def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ConfigError, match="5 heads do not divide a width of 12"):
         BlockConfig(12, 5, 20)
     assert BlockConfig(12, 5, 20, head_width=4).width_of_head == 4
+
+
+def test_examples_skip_sublayers_more_often_the_deeper_they_are():
+    # With all weights zero, each sub-layer adds its bias, scaled up where it is not skipped.
+    config = BlockConfig(**CONFIG, norm_position="pre", drop_path=0.6)
+    stack, examples = EncoderStack(config, 4), 2000
+    variables = jax.tree.map(jnp.zeros_like, stack.init(jax.random.key(0), X))
+    blocks = variables["params"]["blocks"]
+    blocks["feed_forward"]["down"]["bias"] = jnp.ones((4, 12))
+    blocks["self_attention"]["out"]["bias"] = 100 * jnp.ones((4, 12))
+    x, rngs = jnp.zeros((examples, 2, 12)), {"dropout": jax.random.key(3)}
+    _, found = stack.apply(variables, x, train=True, rngs=rngs, mutable=["blocks"])
+    outputs = np.asarray(found["blocks"]["blocks"]["output"])
+    added = np.diff(np.concatenate([np.zeros((1, *x.shape)), outputs]), axis=0)
+    assert (added == added[:, :, :1, :1]).all()  # an example's tokens share one fate
+    added = added[:, :, 0, 0]
+    for layer, rate in enumerate((0.0, 0.2, 0.4, 0.6)):
+        scale = 1 / (1 - rate)
+        attended = added[layer] >= 99
+        fed = (added[layer] - 100 * scale * attended) > 0.5
+        for kept in (attended, fed):
+            assert kept.mean() == pytest.approx(1 - rate, abs=0.04)
+        assert (attended & fed).mean() == pytest.approx((1 - rate) ** 2, abs=0.04)
+        np.testing.assert_allclose(added[layer], scale * (100.0 * attended + fed), rtol=1e-4)
+
+
+def test_without_drop_path_training_draws_nothing():
+    stack = EncoderStack(BlockConfig(**CONFIG), 2)
+    variables = stack.init(jax.random.key(0), X)
+    rngs = {"dropout": jax.random.key(0)}
+    run = jax.make_jaxpr(lambda x: stack.apply(variables, x, train=True, rngs=rngs))(X)
+    assert "random_bits" not in str(run)
