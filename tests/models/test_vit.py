@@ -1,0 +1,190 @@
+"""ViT: sizes, positions, pooling, meshes, and what it refuses."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxformers as jf
+from jaxformers.errors import ConfigError, DataError
+from jaxformers.layers import Execution, grid_sinusoids
+from jaxformers.models.vit import patchify
+from jaxformers.sharding import MeshConfig, make_mesh, parameter_spec, path_text, shardings
+
+SMALL = jf.ViTConfig(
+    image_size=12, patch_size=4, width=16, heads=4, feed_forward=32, layers=2, classes=6
+)
+IMAGES = np.random.default_rng(0).standard_normal((8, 12, 12, 3)).astype(np.float32)
+
+
+def random_variables(model, images=IMAGES):
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda s: jnp.asarray(0.3 * rng.standard_normal(s.shape), s.dtype), shapes)
+
+
+def shapes_of(config):
+    side = config.image_size
+    images = jax.ShapeDtypeStruct((1, side, side, config.channels), jnp.float32)
+    return jax.eval_shape(jf.ViT(config).init, jax.random.key(0), images)["params"]
+
+
+@pytest.fixture(scope="module")
+def small():
+    model = jf.ViT(SMALL)
+    return model, random_variables(model)
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [
+        (jf.ViTConfig.base(classes=0), 85_798_656),
+        (jf.ViTConfig.base(), 86_567_656),
+        (jf.ViTConfig.base(32, classes=0), 87_455_232),
+        (jf.ViTConfig.large(classes=0), 303_301_632),
+        (jf.ViTConfig.large(32, classes=0), 305_510_400),
+        (jf.ViTConfig.huge(classes=0), 630_764_800),
+        (jf.ViTConfig.hybrid_base(classes=0), 97_890_112),
+        (jf.ViTConfig.hybrid_base(classes=0, image_size=384), 98_181_952),
+        (jf.ViTConfig.tiny(classes=1000), 5_717_416),
+        (jf.ViTConfig.small(classes=1000), 22_050_664),
+    ],
+    ids=["B/16", "B/16 head", "B/32", "L/16", "L/32", "H/14", "R50", "R50 384", "Ti", "S"],
+)
+def test_parameter_counts_to_the_unit(config, count):
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes_of(config))) == count
+
+
+@pytest.mark.parametrize("mesh", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)], ids=str)
+def test_every_parameter_has_one_row_that_divides(mesh):
+    sizes = dict(zip(("data", "fsdp", "tensor"), mesh, strict=True))
+    for config in (jf.ViTConfig.base(), jf.ViTConfig.large(), jf.ViTConfig.hybrid_base()):
+        config = replace(config, pre_logits=config.width)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes_of(config)):
+            spec = parameter_spec(path_text(path), leaf.shape, sizes)
+            # All that is large is divided over fsdp.
+            assert sizes["fsdp"] == 1 or "fsdp" in spec or leaf.size < 200_000, path_text(path)
+
+
+def test_patches_come_row_after_row_with_channels_last():
+    images = np.arange(2 * 4 * 6 * 2, dtype=np.float32).reshape(2, 4, 6, 2)
+    found = np.asarray(patchify(images, 2))
+    assert found.shape == (2, 6, 8)
+    for row in range(2):
+        for column in range(3):
+            wanted = images[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(2, -1)
+            np.testing.assert_array_equal(found[:, 3 * row + column], wanted)
+
+
+@pytest.mark.parametrize("pooling", ["class", "average"])
+def test_without_positions_the_order_of_patches_changes_no_logit(pooling):
+    model = jf.ViT(replace(SMALL, positions="none", pooling=pooling))
+    variables = random_variables(model)
+    order = np.random.default_rng(1).permutation(9)
+    cut = np.asarray(patchify(IMAGES, 4))[:, order].reshape(8, 3, 3, 4, 4, 3)
+    shuffled = cut.swapaxes(2, 3).reshape(8, 12, 12, 3)
+    np.testing.assert_allclose(
+        model.apply(variables, shuffled), model.apply(variables, IMAGES), atol=2e-5
+    )
+
+
+def test_with_positions_the_order_of_patches_counts(small):
+    model, variables = small
+    turned = IMAGES[:, ::-1]
+    assert np.abs(model.apply(variables, turned) - model.apply(variables, IMAGES)).max() > 1e-2
+
+
+def test_pooling_is_of_the_features(small):
+    model, variables = small
+    tokens = model.apply(variables, IMAGES, method="features")
+    assert tokens.shape == (8, 10, 16)
+    pooled = model.apply(variables, IMAGES, method="pooled")
+    np.testing.assert_allclose(pooled, tokens[:, 0], atol=1e-6)
+    average = jf.ViT(replace(SMALL, pooling="average"))
+    found = average.apply(variables, IMAGES, method="pooled")
+    np.testing.assert_allclose(found, tokens[:, 1:].mean(1), atol=1e-6)
+
+
+def test_a_new_head_says_its_bias():
+    model = jf.ViT(replace(SMALL, head_bias=-10.0, layers=1, pre_logits=5))
+    variables = model.init(jax.random.key(0), IMAGES[:1])
+    np.testing.assert_array_equal(model.apply(variables, IMAGES[:1]), np.full((1, 6), -10.0))
+
+
+def test_both_tables_of_sines_are_their_formulas():
+    for kind, step in (("big_vision", 3), ("mae", 4)):
+        table = grid_sinusoids(3, 5, 16, kind)
+        for row, column in ((0, 0), (1, 4), (2, 3)):
+            rates = 10000.0 ** (-np.arange(4) / step)
+            parts = (f(at * rates) for at in (column, row) for f in (np.sin, np.cos))
+            np.testing.assert_allclose(table[row * 5 + column], np.concatenate([*parts]), atol=1e-6)
+
+
+def test_every_block_and_map_is_reachable_by_name(small):
+    model, variables = small
+    _, seen = model.apply(variables, IMAGES, mutable=["probs", "blocks"])
+    (probs,), (blocks,) = jax.tree.leaves(seen["probs"]), jax.tree.leaves(seen["blocks"])
+    assert probs.shape == (2, 8, 4, 10, 10) and blocks.shape == (2, 8, 10, 16)
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 2, 4)], ids=str)
+def test_it_is_the_same_on_a_mesh(small, shape):
+    model, variables = small
+    wanted = model.apply(variables, IMAGES)
+    mesh = make_mesh(MeshConfig(*shape))
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(variables, {"params": shardings(variables["params"], mesh)})
+        found = jax.jit(model.apply)(placed, IMAGES)
+    np.testing.assert_allclose(found, wanted, atol=5e-5)
+
+
+def test_dropout_and_skipped_layers_act_in_training_alone(small):
+    _, variables = small
+    model = jf.ViT(replace(SMALL, dropout=0.3, drop_path=0.3), Execution(remat="full"))
+    still = model.apply(variables, IMAGES)
+    np.testing.assert_allclose(still, small[0].apply(variables, IMAGES), atol=1e-6)
+    run = jax.jit(lambda key: model.apply(variables, IMAGES, train=True, rngs={"dropout": key}))
+    one, same, other = (run(jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 1e-2 and np.abs(one - still).max() > 1e-2
+
+
+@pytest.mark.parametrize("positions", ["none", "sincos2d", "sincos2d_mae"])
+def test_images_of_another_grid_pass_where_no_table_is_learned(positions, small):
+    model = jf.ViT(replace(SMALL, positions=positions))
+    variables = {"params": {k: v for k, v in small[1]["params"].items() if "position" not in k}}
+    assert model.apply(variables, np.zeros((1, 8, 20, 3), np.float32)).shape == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((1, 16, 16, 3), "16 x 16 pixels for a model of 12 x 12"),
+        ((1, 12, 16, 3), "12 x 16 pixels for a model of 12 x 12"),
+        ((1, 12, 13, 3), "12 x 13 pixels do not divide into patches of 4"),
+        ((1, 12, 12, 1), "1 channels for a model of 3"),
+    ],
+)
+def test_images_it_was_not_made_for_are_refused(shape, words, small):
+    model, variables = small
+    with pytest.raises(DataError, match=words):
+        model.apply(variables, np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"image_size": 30}, "30 pixels do not divide into patches of 4: choose a multiple"),
+        ({"heads": 3}, "3 heads do not divide"),
+        ({"class_token": False}, "pooling 'class' needs the class token"),
+        ({"positions": "sincos2d", "width": 18, "heads": 2}, "width divisible by 4"),
+        ({"class_names": ("a",)}, "1 names for 6 classes"),
+        ({"layers": 0}, "layers of 0"),
+    ],
+    ids=str,
+)
+def test_a_config_that_cannot_be_is_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        replace(SMALL, **changes)
