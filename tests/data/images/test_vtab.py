@@ -1,3 +1,7 @@
+from dataclasses import replace
+from pathlib import Path
+
+import jax
 import numpy as np
 import pytest
 from mocked_tfds import prepare
@@ -5,6 +9,14 @@ from mocked_tfds import prepare
 from jaxformers.data.images import Vtab
 from jaxformers.data.images.vtab import TASKS, vtab_split
 from jaxformers.errors import ConfigError
+from jaxformers.layers import Execution
+from jaxformers.sharding import MeshConfig, make_mesh
+from jaxformers.tasks.image_classification import small_model
+from jaxformers.tasks.image_data import resized
+from jaxformers.training.config import load_experiment
+
+FILE = Path(__file__).resolve().parents[3] / "experiments" / "vit" / "vtab.py"
+TASKS_CLASSES = [form.classes for form in TASKS.values()]
 
 PARTS = {
     "validation": {"train": 3, "validation": 2, "test": 2},
@@ -33,6 +45,30 @@ def test_every_task_is_read_from_its_sets_real_features(task, data_dir):
         assert len(images) and images.classes == Vtab(task).classes
         assert images.image(0).dtype == np.uint8 and images.image(0).ndim == 3
         assert images.labels.min() >= 0 and images.labels.max() < images.classes
+
+
+@pytest.mark.parametrize("number", range(19), ids=list(TASKS))
+def test_every_run_of_the_experiment_learns_from_its_task(number, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
+    whole = load_experiment(FILE)
+    task = (whole, *whole.after)[number].task
+    assert task.data.task == list(TASKS)[number]
+    small = small_model(task.model)
+    seen = dict(
+        augmentation=resized(task.augmentation, small.image_size),
+        preprocessing=replace(task.preprocessing, size=small.image_size),
+    )
+    task = replace(task, model=small, rows=4, weights=None, workers=0, **seen)
+    opened = task.open(tmp_path, 0)
+    made = opened.batches(0, 0, 0, 1)
+    batch = next(made)
+    made.close()
+    model = task.module(Execution())
+    with jax.set_mesh(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])):
+        variables = task.init(model, jax.random.key(0))
+        loss = task.loss(model, variables, task.prepare(batch))
+    # A fresh head is zero: all classes are alike.
+    np.testing.assert_allclose(loss.total / loss.weight, np.log(TASKS_CLASSES[number]), rtol=1e-5)
 
 
 def test_dsprites_are_white_on_black(data_dir):
