@@ -20,6 +20,7 @@ from jaxformers.data.images import (
     Preprocessing,
     check_classes,
 )
+from jaxformers.data.images.real_labels import RealLabels
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
 from jaxformers.models import BiT, BiTConfig, ResNet, ResNetConfig, ViT, ViTConfig
@@ -57,6 +58,8 @@ class ImageClassification(JudgedByOutputs):
     """Development pictures; None: the data's own, where it has such a set."""
     test: ImageData | None = None
     """Judged at the end; None: the data's own."""
+    real: RealLabels | None = None
+    """Every right class of the test pictures, ImageNet's; None: their single labels alone."""
     rows: int = 128
     """Pictures in a batch."""
     objective: Objective = "softmax"
@@ -222,7 +225,7 @@ class ImageClassification(JudgedByOutputs):
         return evaluation.outputs(self, model, variables, final=final)
 
     def score(self, outputs: list[np.ndarray], tools: Any, *, final: bool) -> Evaluation:
-        """Accuracies in percent (`dev_top1`, `dev_top5`, `dev_mean_per_class`) and mean losses.
+        """Accuracies in percent (`dev_top1`, `dev_top5`, `test_real` and the like), mean losses.
 
         Raises:
             DataError: outputs of other pictures than those of this task's sets.
@@ -235,6 +238,7 @@ class ImageClassification(JudgedByOutputs):
             "classes": tools.class_names or self.model.classes,
             "development pictures": self.dev or self.data.other("dev"),
             "test pictures": self.test or self.data.other("test"),
+            "further labels": self.real,
         }
 
     # ------------------------------------------------------------------ rehearsal
@@ -252,6 +256,7 @@ class ImageClassification(JudgedByOutputs):
             preprocessing=replace(
                 self.preprocessing, size=model.image_size, resize=None, rule="direct"
             ),
+            real=None,
             rows=16,
             weights=None,
             workers=0,

@@ -83,7 +83,8 @@ def score(
             "were the runs made for the same data?"
         )
     for each, logits in zip(sets, outputs, strict=True):
-        scores = _scores(np.asarray(logits, np.float32), each.images.labels)
+        further = task.real.of(each.images) if task.real and each.name == "test" else None
+        scores = _scores(np.asarray(logits, np.float32), each.images.labels, further)
         found.metrics |= {f"{each.name}_{name}": value for name, value in scores.items()}
         if not np.isfinite(logits).all():
             found.notes.append(f"{each.name}: outputs are not finite; the model diverged")
@@ -93,9 +94,9 @@ def score(
     return found
 
 
-def _scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def _scores(logits: np.ndarray, labels: np.ndarray, further: Any = None) -> dict[str, float]:
     """Accuracies in percent, and the mean cross-entropy."""
-    found = classification_metrics(logits, labels)
+    found = classification_metrics(logits, labels, further)
     shifted = logits - logits.max(-1, keepdims=True)
     loss = np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(labels)), labels]
     return {name: 100 * value for name, value in found.items()} | {"loss": float(loss.mean())}

@@ -251,3 +251,29 @@ def test_what_was_trained_names_what_it_sees(tmp_path, capsys):
     )
     lines = capsys.readouterr().out.splitlines()[-3:]
     assert [line.split("\t")[1].rsplit(" ", 1)[0] for line in lines] == [e[0][0] for e in found]
+
+
+def test_the_test_pictures_are_judged_by_all_their_right_labels_too(tmp_path, monkeypatch):
+    import json
+
+    from jaxformers.data.images.labelled_images import LabelledImages
+    from jaxformers.data.images.real_labels import RealLabels
+
+    monkeypatch.setattr(
+        LabelledImages, "name", lambda self, i: f"ILSVRC2012_val_{i + 1:08d}", raising=False
+    )
+    images = SETS["test"].open()
+    sets = [[int(label), (int(label) + 1) % 10] for label in images.labels]
+    sets[0] = []
+    (tmp_path / "real.json").write_text(json.dumps(sets))
+    task = classification(VIT, real=RealLabels(str(tmp_path / "real.json")))
+    logits = [
+        np.random.default_rng(s).normal(size=(n, 10)).astype(np.float32)
+        for s, n in ((0, 21), (1, 19))
+    ]
+    tools = task.open(tmp_path, 0).tools
+    found = task.score(logits, tools, final=True).metrics
+    said = logits[1].argmax(-1)
+    right = [said[i] in sets[i] for i in range(1, 19)]
+    assert found["test_real"] == pytest.approx(100 * np.mean(right))
+    assert "dev_real" not in found

@@ -126,8 +126,10 @@ class Vtab(ImageSource):
         """Number of the task's classes."""
         return TASKS[self.task].classes
 
-    def other(self, split: Literal["dev", "test"]) -> Vtab:
-        """The task's 200 pictures for development, or its test set."""
+    def other(self, split: Literal["dev", "test"]) -> Vtab | None:
+        """The task's test set, or its 200 pictures for development where `train` lacks them."""
+        if split == "dev" and self.split == "train":
+            return None
         return replace(self, split=split)
 
     def open(self) -> StoredImages:
