@@ -10,6 +10,7 @@ import flax.linen as nn
 import numpy as np
 
 from jaxformers.errors import WeightsError
+from jaxformers.models.vit import fixed_positions
 from jaxformers.pretrained import families
 from jaxformers.pretrained.names import compare
 from jaxformers.pretrained.positions import resize_positions
@@ -43,7 +44,7 @@ def image_trunk(
     """Everything below the head of a loaded model, as nested NumPy variables for `model`.
 
     The head is never taken over ("ViT", section 3.2). A table of positions for another image size
-    is resized.
+    is resized. Fixed sines become the start of a learned table, as in MAE's fine-tuning.
 
     Args:
         loaded: a model and its variables: a ViT, an MAE, a ResNet or a BiT.
@@ -58,6 +59,8 @@ def image_trunk(
     _check_shape(source, model, place)
     found = {p: np.asarray(x) for p, x in families.flatten(variables).items()}
     wanted = families.variable_shapes(model, model.execution)
+    if TABLE in wanted and TABLE not in found:
+        found[TABLE] = _sines(source)
     kept = {}
     for path, shape in wanted.items():
         if re.fullmatch(HEAD, path) or (path not in found and _new(path, model)):
@@ -95,6 +98,21 @@ def _new(path: str, model: nn.Module) -> bool:
     return path.startswith("params/encoder/norm/") and not model.config.head_norm
 
 
+def _become_a_table(theirs: str, ours: str) -> bool:
+    return ours == "learned" and theirs.startswith("sincos2d")
+
+
+def _sines(source: nn.Module) -> np.ndarray:
+    """What a source of fixed positions adds, as a table for its own grid."""
+    c = _encoder(source)
+    return np.asarray(fixed_positions(c.grid, c.grid, c.width, c.positions, c.class_token))
+
+
+def _encoder(source: nn.Module) -> Any:
+    """An MAE's encoder is a ViT."""
+    return getattr(source.config, "encoder", source.config)
+
+
 def _side(patches: int, place: str) -> int:
     side = round(patches**0.5)
     if side * side != patches:
@@ -105,11 +123,12 @@ def _side(patches: int, place: str) -> int:
 def _check_shape(source: nn.Module, model: nn.Module, place: str) -> None:
     """The two networks are the same below the head."""
     names = [f.name for f in fields(model.config) if f.name not in FREE]
-    # An MAE's encoder is a ViT.
-    theirs = getattr(source.config, "encoder", source.config)
+    theirs = _encoder(source)
     if type(theirs) is not type(model.config):
         raise WeightsError(f"{place} holds a {type(source).__name__}, no {type(model).__name__}")
     other = [name for name in names if getattr(theirs, name) != getattr(model.config, name)]
+    if "positions" in other and _become_a_table(theirs.positions, model.config.positions):
+        other.remove("positions")
     if other:
         said = ", ".join(
             f"{n} {getattr(theirs, n)} (not {getattr(model.config, n)})" for n in other

@@ -18,6 +18,7 @@ from jaxformers.data.images import (
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import MAEConfig, ResNetConfig, ViTConfig
+from jaxformers.pretrained.positions import resize_positions
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks.image_classification import ImageClassification
 from jaxformers.tasks.image_evaluation import logits_of
@@ -164,6 +165,27 @@ def test_a_vit_starts_from_what_an_mae_learned(painted, tmp_path):
     )
     assert np.abs(after["params"]["head"]["kernel"]).max() > 0
     assert found.step == 4
+
+
+@pytest.mark.parametrize(("kind", "size"), [("mae", 28), ("mae", 42), ("big_vision", 28)])
+def test_a_learned_table_starts_from_the_sines_of_its_source(kind, size, tmp_path):
+    import jaxformers as jf
+    from jaxformers.layers import grid_sinusoids
+
+    painter = MaskedImage(MAE, DATA, SEEN, EVALUATED)
+    fixed = classification(replace(VIT, positions="sincos2d"))
+    source = (painter if kind == "mae" else fixed).module(Execution())
+    images = np.zeros((1, 28, 28, 1), np.float32)
+    variables = jax.jit(source.init)(jax.random.key(0), images)
+    jf.save_pretrained(source, variables, tmp_path / "weights", "jaxformers")
+    sizes = dict(augmentation=replace(SEEN, size=size), preprocessing=replace(EVALUATED, size=size))
+    model = replace(VIT, image_size=size)
+    how = dict(weights=str(tmp_path / "weights"), resize_positions="bicubic")
+    task = classification(model, **how, **sizes)
+    table = task.pretrained(task.module(Execution()))["params"]["position_embedding"]["table"]
+    sines = np.concatenate([np.zeros((1, 16), np.float32), grid_sinusoids(4, 4, 16, kind)])
+    np.testing.assert_allclose(table, resize_positions(sines, 4, size // 7, "bicubic"), atol=1e-6)
+    assert table[1:].std() > 0.5
 
 
 def test_positions_of_another_size_are_resized(tmp_path):

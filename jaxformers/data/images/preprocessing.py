@@ -25,7 +25,7 @@ from jaxformers.data.images.labelled_images import as_picture
 from jaxformers.errors import ConfigError, DataError
 
 LARGEST = 2**14  # side; what a file asks for beyond it is a mistake or an attack
-Picture = Image.Image | np.ndarray | bytes | str | epath.Path
+Picture = Image.Image | np.ndarray | bytes | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
 import jaxformers as jf
@@ -119,6 +120,8 @@ def test_paths_bytes_images_and_arrays_give_the_same(tmp_path):
     assert several.shape == (4, 8, 8, 3)
     assert all(np.array_equal(each, form(str(tmp_path / "a.png"))[0]) for each in several)
     assert np.array_equal(form(np.stack([array, array])), several[:2])
+    for one in (tmp_path / "a.png", epath.Path(tmp_path / "a.png")):
+        assert np.array_equal(form(one), several[:1])
 
 
 def test_grey_pictures_serve_both_kinds_of_models():
