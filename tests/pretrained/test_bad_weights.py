@@ -134,7 +134,7 @@ def test_an_index_must_match_its_files(tmp_path):
     ("changes", "parts"),
     [
         ({"model_type": "mariam"}, ["'mariam' is not supported", "did you mean 'marian'"]),
-        ({"model_type": "bert"}, ["'bert' is not supported"]),
+        ({"model_type": "gpt2"}, ["'gpt2' is not supported"]),
         ({"model_type": None}, ["no model_type"]),
         ({"d_model": "wide"}, ["d_model is 'wide'"]),
         ({"d_model": True}, ["d_model is True"]),
@@ -172,7 +172,9 @@ def test_a_config_that_is_no_object_is_refused(content, tmp_path):
 def test_a_path_that_is_no_model_says_so(tmp_path):
     complaint(tmp_path, "no config.json")
     complaint(tmp_path / "absent" / "folder", "there is no folder")
-    complaint(small(tmp_path) / WEIGHTS, "is a file")
+    complaint(small(tmp_path) / WEIGHTS, "no known model has its tensors")
+    (tmp_path / "notes.txt").write_text("none")
+    complaint(tmp_path / "notes.txt", "is a file")
 
 
 def test_a_hub_name_without_a_network_is_one_line(monkeypatch):
@@ -198,7 +200,7 @@ def test_a_hub_name_is_fetched_without_pickles(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     load_pretrained("org/name@refs/pr/3")
-    assert calls == [("org/name", "refs/pr/3", ("*.json", "*.safetensors", "*.spm"))]
+    assert calls == [("org/name", "refs/pr/3", ("*.json", "*.safetensors", "*.spm", "vocab.txt"))]
 
 
 def made(config, **changes):
