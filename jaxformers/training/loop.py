@@ -25,12 +25,13 @@ from jaxformers.training.checkpoints import Checkpointer
 from jaxformers.training.closing import closing_lines
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.folder import RunLock
-from jaxformers.training.following import begun_from, report_together, summary
+from jaxformers.training.following import begun_from
 from jaxformers.training.metrics_log import MetricsLog
 from jaxformers.training.report import report_run
 from jaxformers.training.signals import StopSignals
 from jaxformers.training.state import TrainState, init_state, started_from
 from jaxformers.training.step import jit_step, make_step, make_transformation
+from jaxformers.training.together import report_together, summary
 
 IN_FLIGHT = 2  # more unfinished steps than this can deadlock emulated devices, and help nobody
 
