@@ -1,6 +1,6 @@
 """A tiny ViT on bundled Fashion-MNIST, with and without positions: minutes on two CPU cores.
 
-9,000 grey pictures of clothes, 28 x 28, in ten classes, cut into 49 patches of 4 x 4. The second
+9,000 grey pictures of clothes, 28 x 28, in ten classes, cut into 16 patches of 7 x 7. The second
 run has no position embedding: it sees its patches as a bag. Logistic regression on the pixels
 reaches 84.9 % of the test pictures, support vectors 87.4 %.
 
@@ -18,12 +18,14 @@ from jaxformers.training import Adam, Checkpointing, Cosine, Experiment, Logging
 
 MODEL = ViTConfig(
     image_size=28,
-    patch_size=4,
+    patch_size=7,
     channels=1,
     width=96,
-    heads=4,
+    heads=12,  # many narrow heads tell places apart soonest
     feed_forward=384,
     layers=4,
+    positions="sincos2d",
+    drop_path=0.05,
     classes=10,
 )
 
@@ -41,17 +43,16 @@ def one(name: str, model: ViTConfig) -> Experiment:
         task=ImageClassification(
             model=model,
             data=BundledFashionMnist(),
-            augmentation=Augmentation(28, channels=1, crop=PaddedCrop(2)),
+            augmentation=Augmentation(28, channels=1, crop=PaddedCrop(1)),
             preprocessing=Preprocessing(28, channels=1, mean=(0.286,), std=(0.353,)),
             rows=64,
-            smoothing=0.1,
         ),
-        steps=1688,
-        epochs=12,
+        steps=5625,
+        epochs=40,
         optimizer=Adam(b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.05, decays="kernels"),
         schedule=Cosine(peak=2e-3, warmup=140),
         clip_norm=1.0,
-        evaluate_every=141,
-        checkpoint=Checkpointing(every=564, keep_last=1),
+        evaluate_every=281,
+        checkpoint=Checkpointing(every=1406, keep_last=1),
         logging=Logging(every=20),
     )
