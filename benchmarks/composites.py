@@ -70,7 +70,7 @@ def main() -> None:
         ]
         relevance = np.concatenate([each.relevance for each in parts])
         own = 100 * shares(relevance, grid)
-        found[method] = {"mean": own.mean(), "above half": 100 * (own > 50).mean()}
+        found[method] = {"mean": float(own.mean()), "above half": 100 * float((own > 50).mean())}
         print(
             f"{method:12} {own.mean():5.1f} % in the right half (standard error "
             f"{own.std() / np.sqrt(own.size):.1f}); above 50 % in {100 * (own > 50).mean():.0f} % "
