@@ -13,6 +13,9 @@ from jaxtyping import Float
 
 from jaxformers.arrays import Array
 from jaxformers.errors import DataError
+from jaxformers.models import MAEConfig, MAEOutput
+from jaxformers.models.mae import reconstruct, unpatchify
+from jaxformers.models.vit import patchify
 
 
 def patch_filters(kernel: Float[Array, "P P C D"], n: int = 28) -> Float[np.ndarray, "n P P C"]:
@@ -113,50 +116,22 @@ def resnet_receptive_field(depths: Sequence[int], bottleneck: bool) -> list[int]
     return [fields[end - 1] for end in ends]
 
 
-def unpatchify(
-    patches: Float[Array, "B P E"], grid: tuple[int, int], patch_size: int
-) -> Float[np.ndarray, "B H W C"]:
-    """Images from flat patches in the order row, column, channel."""
-    patches = np.asarray(patches)
-    batch, (rows, columns) = patches.shape[0], grid
-    cut = patches.reshape(batch, rows, columns, patch_size, patch_size, -1).swapaxes(2, 3)
-    return cut.reshape(batch, rows * patch_size, columns * patch_size, -1)
-
-
 def reconstructions(
-    images: Float[Array, "B H W C"],
-    prediction: Float[Array, "B P E"],
-    mask: Float[Array, "B P"],
-    *,
-    normalized: bool = True,
+    config: MAEConfig, images: Float[Array, "B H W C"], output: MAEOutput
 ) -> tuple[np.ndarray, np.ndarray]:
     """What an MAE saw, and that completed by what it predicted (He et al. 2022, figure 2).
 
     Args:
-        images: what the MAE was given.
-        prediction: its predicted patches.
-        mask: 1 for patches that were hidden.
-        normalized: whether it was trained on patches of zero mean and unit variance; each
-            prediction then gets its true patch's mean and spread back.
+        config: the MAE's.
+        images: what it was given.
+        output: what it made of them.
 
     Returns images `[B, H, W, C]` each: hidden patches zero, and hidden patches as predicted.
     """
-    images, mask = np.asarray(images, np.float32), np.asarray(mask, np.float32)[..., None]
-    size = round((np.shape(prediction)[2] / images.shape[3]) ** 0.5)
-    grid = (images.shape[1] // size, images.shape[2] // size)
-    true = _patchify(images, grid, size)
-    made = np.asarray(prediction, np.float32)
-    if normalized:
-        spread = np.sqrt(true.var(-1, keepdims=True, ddof=1) + 1e-6)
-        made = made * spread + true.mean(-1, keepdims=True)
-    seen = unpatchify(true * (1 - mask), grid, size)
-    return seen, unpatchify(true * (1 - mask) + made * mask, grid, size)
-
-
-def _patchify(images: np.ndarray, grid: tuple[int, int], size: int) -> np.ndarray:
-    batch, (rows, columns), channels = images.shape[0], grid, images.shape[3]
-    cut = images.reshape(batch, rows, size, columns, size, channels).swapaxes(2, 3)
-    return cut.reshape(batch, rows * columns, -1)
+    size, shown = config.encoder.patch_size, 1.0 - np.asarray(output.mask, np.float32)[..., None]
+    patches = np.asarray(patchify(np.asarray(images, np.float32), size))
+    seen = unpatchify(patches * shown, size, images.shape[1:3])
+    return np.asarray(seen), np.asarray(reconstruct(config, images, output))
 
 
 def _patches(x: np.ndarray, grid: tuple[int, int], axis: int) -> np.ndarray:

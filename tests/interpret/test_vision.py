@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -10,6 +12,7 @@ from PIL import Image
 from jaxformers.errors import DataError
 from jaxformers.interpret import figures, vision
 from jaxformers.interpret.explain import heat_map
+from jaxformers.models import MAEConfig, MAEOutput
 
 DRAWS = np.random.RandomState(0)
 
@@ -65,16 +68,22 @@ def test_receptive_fields_grow_by_each_kernel_at_its_stride():
 
 
 def test_reconstructions_keep_what_was_seen_and_undo_the_norm():
-    images = DRAWS.rand(1, 4, 6, 3)
-    mask = np.array([[1, 0, 0, 1, 1, 0]])
+    images = DRAWS.rand(1, 4, 6, 3).astype(np.float32)
+    mask = np.array([[1, 0, 0, 1, 1, 0]], np.float32)
     flat = images.reshape(1, 2, 2, 3, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(1, 6, 12)
     perfect = (flat - flat.mean(-1, keepdims=True)) / flat.std(-1, keepdims=True, ddof=1)
-    seen, whole = vision.reconstructions(images, perfect, mask)
+    config = MAEConfig.base(2, image_size=8)
+    seen, whole = vision.reconstructions(config, images, MAEOutput(perfect, mask, 0.0))
     assert_allclose(whole, images, atol=1e-3)
     assert (seen[0, :2, :2] == 0).all()
     assert_allclose(seen[0, :2, 2:], images[0, :2, 2:], atol=1e-6)
+    plain = replace(config, norm_pix_loss=False)
+    wrong = MAEOutput(flat + 1, mask, 0.0)
     assert_allclose(
-        vision.reconstructions(images, flat, mask, normalized=False)[1], images, atol=1e-6
+        vision.reconstructions(plain, images, wrong)[1][0, :2, :2], images[0, :2, :2] + 1, atol=1e-6
+    )
+    assert_allclose(
+        vision.reconstructions(plain, images, wrong)[1][0, :2, 2:], images[0, :2, 2:], atol=1e-6
     )
 
 
