@@ -11,7 +11,7 @@ from etils import epath
 
 from jaxformers.data.images import Preprocessing
 from jaxformers.data.images.preprocessor_files import FILE as PREPROCESSOR
-from jaxformers.data.images.preprocessor_files import google_preprocessing
+from jaxformers.data.images.preprocessor_files import google_preprocessing, read_preprocessing
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
 from jaxformers.pretrained import at_image_size, load_pretrained, save_pretrained
@@ -98,7 +98,7 @@ def load_images(path: epath.PathLike) -> Preprocessing:
     folder = epath.Path(path).expanduser()
     # A run that is not finished has no model's folder yet.
     places = [place for place in (folder, folder / "model") if (place / PREPROCESSOR).exists()]
-    return Preprocessing.load(places[0] if places else resolve(path))
+    return read_preprocessing(places[0] if places else resolve(path))
 
 
 def translate(

@@ -11,6 +11,8 @@ cosine to 1e-6, weight decay 0.05; RandAugment 9, mixup 0.8, cutmix 1, erasing 0
 """
 
 from jaxformers.data.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     Augmentation,
     InceptionCrop,
     Preprocessing,
@@ -18,7 +20,6 @@ from jaxformers.data.images import (
     RandomErasing,
     TfdsImages,
 )
-from jaxformers.data.images.erasing import IMAGENET_MEAN, IMAGENET_STD
 from jaxformers.models import ViTConfig
 from jaxformers.tasks import ImageClassification
 from jaxformers.training import Adam, Checkpointing, Cosine, Experiment

@@ -9,8 +9,14 @@ batch norm without parameters stands before the classifier.
         --task.weights runs/mae_pretrain_base
 """
 
-from jaxformers.data.images import Augmentation, InceptionCrop, Preprocessing, TfdsImages
-from jaxformers.data.images.erasing import IMAGENET_MEAN, IMAGENET_STD
+from jaxformers.data.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Augmentation,
+    InceptionCrop,
+    Preprocessing,
+    TfdsImages,
+)
 from jaxformers.models import ViTConfig
 from jaxformers.tasks import ImageClassification
 from jaxformers.training import Checkpointing, Cosine, Experiment, Lars

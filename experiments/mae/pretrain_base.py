@@ -11,8 +11,14 @@ to 100 % of a picture and mirroring. Fine-tuned 83.6 % on ImageNet, linear probe
 then `experiments/mae/finetune.py` and `linear_probe.py`.
 """
 
-from jaxformers.data.images import Augmentation, InceptionCrop, Preprocessing, TfdsImages
-from jaxformers.data.images.erasing import IMAGENET_MEAN, IMAGENET_STD
+from jaxformers.data.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Augmentation,
+    InceptionCrop,
+    Preprocessing,
+    TfdsImages,
+)
 from jaxformers.models import MAEConfig
 from jaxformers.tasks import MaskedImage
 from jaxformers.training import Adam, Checkpointing, Cosine, Experiment

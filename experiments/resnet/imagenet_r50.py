@@ -9,8 +9,14 @@ the three steps. About 29 hours on 8 P100 GPUs in 2017; an hour with 256 of them
     jaxformers train experiments/resnet/imagenet_r50.py --task.data.data-dir gs://BUCKET/tfds
 """
 
-from jaxformers.data.images import Augmentation, InceptionCrop, Preprocessing, TfdsImages
-from jaxformers.data.images.erasing import IMAGENET_MEAN, IMAGENET_STD
+from jaxformers.data.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Augmentation,
+    InceptionCrop,
+    Preprocessing,
+    TfdsImages,
+)
 from jaxformers.models import ResNetConfig
 from jaxformers.tasks import ImageClassification
 from jaxformers.training import Checkpointing, Cosine, Experiment, Sgd

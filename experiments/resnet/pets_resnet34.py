@@ -11,13 +11,14 @@ The weights are fetched from Hugging Face's hub; --task.weights FOLDER takes oth
 """
 
 from jaxformers.data.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     Augmentation,
     InceptionCrop,
     Preprocessing,
     RandAugment,
     TfdsImages,
 )
-from jaxformers.data.images.erasing import IMAGENET_MEAN, IMAGENET_STD
 from jaxformers.models import ResNetConfig
 from jaxformers.tasks import ImageClassification
 from jaxformers.training import Adam, Checkpointing, Cosine, Experiment, Logging

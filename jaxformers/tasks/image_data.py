@@ -23,6 +23,7 @@ from jaxformers.data.images import (
     Vtab,
     WholeImage,
 )
+from jaxformers.data.images.preprocessor_files import write_preprocessing
 
 ImageData = BundledFashionMnist | ImageFolder | TfdsImages | Vtab
 
@@ -36,7 +37,7 @@ class ImageTools:
 
     def save(self, folder: epath.PathLike) -> None:
         """Writes `preprocessor_config.json`; the names are in the model's configuration."""
-        self.preprocessing.save(folder)
+        write_preprocessing(self.preprocessing, folder)
 
 
 def resized(augmentation: Augmentation, size: int) -> Augmentation:

@@ -13,6 +13,7 @@ from PIL import Image
 import jaxformers as jf
 from jaxformers.cli import main
 from jaxformers.data.images import Preprocessing
+from jaxformers.data.images.preprocessor_files import write_preprocessing
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.interpret.pictures import explain_picture, seen
 from jaxformers.models.vit import ViT
@@ -25,7 +26,7 @@ def published(vit, tmp_path_factory):
     config, variables, _ = vit
     config = replace(config, class_names=("ant", "bee", "cat"))
     jf.save_pretrained(ViT(config), variables, folder)
-    Preprocessing(6).save(folder)
+    write_preprocessing(Preprocessing(6), folder)
     pixels = np.random.RandomState(3).randint(0, 256, (20, 30, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "x.png")
     return folder

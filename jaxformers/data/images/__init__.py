@@ -19,13 +19,15 @@ from jaxformers.data.images.labelled_images import (
     LabelledImages,
     check_classes,
 )
-from jaxformers.data.images.preprocessing import Preprocessing
+from jaxformers.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from jaxformers.data.images.randaugment import RandAugment
 from jaxformers.data.images.rows import ImagePlan, ImageRows
 from jaxformers.data.images.tfds_images import TfdsImages
 from jaxformers.data.images.vtab import Vtab
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "ArrayImages",
     "AsIs",
     "Augmentation",

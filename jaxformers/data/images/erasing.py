@@ -12,9 +12,8 @@ from scipy.special import ndtri
 
 from jaxformers.data.draws import uniform
 from jaxformers.data.images.crops import ATTEMPTS, between
+from jaxformers.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from jaxformers.errors import ConfigError
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)

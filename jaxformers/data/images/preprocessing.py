@@ -24,6 +24,7 @@ from jaxformers.data.images.decoding import coloured, decoding, opened, pixels, 
 from jaxformers.data.images.labelled_images import as_picture
 from jaxformers.errors import ConfigError, DataError
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LARGEST = 2**14  # side; what a file asks for beyond it is a mistake or an attack
 Picture = Image.Image | np.ndarray | bytes | str | os.PathLike[str]
 
@@ -68,19 +69,6 @@ class Preprocessing:
     def central(size: int = 224, fraction: float = 0.875, **changes: Any) -> Preprocessing:
         """The shorter side resized to `size` / `fraction`, then the middle: ImageNet's usual."""
         return Preprocessing(size, round(size / fraction), "small", **changes)
-
-    @staticmethod
-    def load(folder: epath.PathLike) -> Preprocessing:
-        """What the `preprocessor_config.json` of a folder says; raises WeightsError."""
-        from jaxformers.data.images.preprocessor_files import read_preprocessing
-
-        return read_preprocessing(folder)
-
-    def save(self, folder: epath.PathLike) -> None:
-        """Write `preprocessor_config.json` into a folder, in Hugging Face's form."""
-        from jaxformers.data.images.preprocessor_files import write_preprocessing
-
-        write_preprocessing(self, folder)
 
     def __call__(self, pictures: Picture | Sequence[Picture]) -> Float32[np.ndarray, "B S S C"]:
         """What the model reads.
