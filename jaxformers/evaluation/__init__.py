@@ -5,9 +5,9 @@ from jaxformers.evaluation.bleu import (
     chrf2,
     compound_split_bleu,
     corpus_bleu,
-    perplexity,
     reference_set,
 )
+from jaxformers.evaluation.likelihood import mean_cross_entropy, perplexity
 from jaxformers.evaluation.published import PUBLISHED, Published
 from jaxformers.evaluation.published_glue import PUBLISHED_GLUE, PublishedGlue, published_table
 from jaxformers.evaluation.published_squad import (
@@ -36,6 +36,7 @@ __all__ = [
     "corpus_bleu",
     "exact_match",
     "f1",
+    "mean_cross_entropy",
     "normalize_answer",
     "perplexity",
     "published_squad",

@@ -1,4 +1,4 @@
-"""Translation quality: sacreBLEU, chrF2, the tokenised BLEU of the paper, perplexity.
+"""Translation quality: sacreBLEU, chrF2, the tokenised BLEU of the paper.
 
 Two BLEUs are told apart. `corpus_bleu` is sacreBLEU on plain text, comparable between papers by
 its signature. `compound_split_bleu` is what "Attention Is All You Need" (section 6.1) and its
@@ -7,7 +7,6 @@ predecessors report: Moses tokens, hyphenated compounds split; 0.5 to 1 higher.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,16 +126,6 @@ def reference_set(pair: str = "en-de", name: str = "wmt14/full") -> tuple[list[s
             "--echo src`, then copy that folder here"
         ) from error
     return _lines(source), _lines(references[0])
-
-
-def perplexity(total_nll: float, tokens: float) -> float:
-    """Perplexity of `tokens` tokens whose negative log-likelihoods (nats) sum to `total_nll`."""
-    if tokens <= 0:
-        raise DataError(f"perplexity over {tokens} tokens; the evaluation data is empty")
-    try:
-        return math.exp(total_nll / tokens)
-    except OverflowError:
-        return math.inf
 
 
 def _bleu(metric: BLEU, result: Any) -> Bleu:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
+from scipy.special import softmax
 
 from jaxformers.data.labelled import LabelledSource, LabelledTexts, Labels
 from jaxformers.data.labelled_rows import LabelledRows
 from jaxformers.data.rows import every_row
 from jaxformers.errors import ConfigError, DataError, did_you_mean
+from jaxformers.evaluation import mean_cross_entropy
 from jaxformers.evaluation.glue import METRICS, metrics_for, scores
 from jaxformers.sharding import batch_multiple, constrain
 from jaxformers.tasks.base import Evaluation
@@ -186,9 +188,7 @@ def _add_scores(
 def _mean_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     if logits.shape[1] == 1:
         return float(np.square(logits[:, 0] - labels).mean())
-    shifted = logits - logits.max(-1, keepdims=True)
-    picked = shifted[np.arange(len(labels)), labels]
-    return float((np.log(np.exp(shifted).sum(-1)) - picked).mean())
+    return mean_cross_entropy(logits, labels)
 
 
 def _samples(each: Judged, labels: Labels, said: np.ndarray) -> list[tuple[str, str, str]]:
@@ -252,6 +252,5 @@ def classify(
     if logits.shape[1] == 1:
         return [(names[0] if names else "score", float(value)) for value in logits[:, 0]]
     labels = Labels(logits.shape[1], names)
-    exps = np.exp(logits - logits.max(-1, keepdims=True))
-    shares = exps / exps.sum(-1, keepdims=True)
+    shares = softmax(logits, axis=-1)
     return [(labels.name(int(row.argmax())), float(row.max())) for row in shares]

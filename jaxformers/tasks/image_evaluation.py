@@ -12,6 +12,7 @@ import numpy as np
 from jaxformers.data.images import ImageRows, LabelledImages, Preprocessing
 from jaxformers.data.rows import every_row
 from jaxformers.errors import DataError
+from jaxformers.evaluation import mean_cross_entropy
 from jaxformers.evaluation.image_metrics import classification_metrics
 from jaxformers.sharding import batch_multiple, constrain
 from jaxformers.tasks.base import Evaluation
@@ -97,9 +98,8 @@ def score(
 def _scores(logits: np.ndarray, labels: np.ndarray, further: Any = None) -> dict[str, float]:
     """Accuracies in percent, and the mean cross-entropy."""
     found = classification_metrics(logits, labels, further)
-    shifted = logits - logits.max(-1, keepdims=True)
-    loss = np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(labels)), labels]
-    return {name: 100 * value for name, value in found.items()} | {"loss": float(loss.mean())}
+    percent = {name: 100 * value for name, value in found.items()}
+    return percent | {"loss": mean_cross_entropy(logits, labels)}
 
 
 def _samples(images: LabelledImages, logits: np.ndarray, names: Sequence[str]):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from etils import epath
 from jaxtyping import Float
 from PIL import Image
+from scipy.special import softmax
 
 from jaxformers.data.images import ArrayImages, ImageRows, Preprocessing
 from jaxformers.errors import DataError, WeightsError
@@ -43,8 +45,7 @@ def classify_images(
     """
     logits = vectors(model, variables, preprocessing, pictures, method="__call__", rows=rows)
     names = model.config.class_names or tuple(map(str, range(logits.shape[1])))
-    exps = np.exp(logits - logits.max(-1, keepdims=True))
-    shares = exps / exps.sum(-1, keepdims=True)
+    shares = softmax(logits, axis=-1)
     order = np.argsort(-shares, axis=-1, kind="stable")[:, :top]
     return [
         [(names[k], float(row[k])) for k in best] for row, best in zip(shares, order, strict=True)
@@ -74,14 +75,7 @@ def vectors(
 
 def _rows(preprocessing: Preprocessing, pictures: Sequence[Any]) -> ImageRows:
     pixels = preprocessing.pixels(list(pictures))
-    done = Preprocessing(
-        size=preprocessing.size,
-        rule="none",
-        scale=preprocessing.scale,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        channels=preprocessing.channels,
-    )
+    done = replace(preprocessing, resize=None, rule="none")
     return ImageRows(ArrayImages(pixels), done)
 
 

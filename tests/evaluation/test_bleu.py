@@ -1,6 +1,4 @@
-"""BLEU in both kinds, chrF2, perplexity, and the published table."""
-
-import math
+"""BLEU in both kinds, chrF2, and the published table."""
 
 import pytest
 import sacrebleu
@@ -11,7 +9,6 @@ from jaxformers.evaluation import (
     chrf2,
     compound_split_bleu,
     corpus_bleu,
-    perplexity,
     reference_set,
 )
 from jaxformers.evaluation.bleu import split_compounds
@@ -127,13 +124,6 @@ def test_a_test_set_out_of_reach_is_one_line_with_the_mend(tmp_path, monkeypatch
 def test_an_unknown_test_set_or_pair_is_named(pair, name):
     with pytest.raises(DataError, match=f"{name} {pair}"):
         reference_set(pair, name)
-
-
-def test_perplexity_is_the_exponential_of_the_mean():
-    assert perplexity(2 * math.log(8), 2) == pytest.approx(8)
-    assert perplexity(1e9, 1) == math.inf
-    with pytest.raises(DataError):
-        perplexity(0.0, 0)
 
 
 def test_published_rows_are_the_papers():
