@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 import numpy as np
 from etils import epath
-from matplotlib.figure import Figure
 
 from jaxformers.layers import Execution
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Batch = dict[str, np.ndarray]
 Variables = dict[str, Any]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-
 from jaxformers.data.images import TfdsImages, Vtab
 from jaxformers.data.images.vtab import TASKS
 from jaxformers.evaluation.published_images import SETS, TRANSFER
@@ -14,6 +12,8 @@ from jaxformers.evaluation.vtab_results import vtab_figure, vtab_rows
 from jaxformers.tasks.base import Comparison
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from jaxformers.tasks.image_classification import ImageClassification
 
 
