@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 
 from jaxformers.errors import ConfigError, did_you_mean
 from jaxformers.pretrained import folder as weights_folder
+from jaxformers.training.report import timed
 from jaxformers.training.run_files import read_metrics
 from jaxformers.training.runs import MODEL, is_run, read_experiment
 from jaxformers.training.tables import markdown
@@ -66,16 +66,12 @@ def _curve(folder: epath.Path, metric: str) -> Curve:
 
 def _clock(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Rows of steps, minutes and FLOPs, each from the run's start: `[3, n]`."""
-    lines = [each for each in records if each.get("steps/s")]
-    steps = [0, *(each["step"] for each in lines)]
-    spans = [
-        (now - before) / each["steps/s"]
-        for (before, now), each in zip(pairwise(steps), lines, strict=True)
-    ]
-    flops = [span * (each.get("flops/s") or 0.0) for span, each in zip(spans, lines, strict=True)]
-    total = (np.concatenate([[0.0], np.cumsum(each)]) for each in (spans, flops))
-    minutes, spent = total
-    return np.stack([np.array(steps, float), minutes / 60, spent])
+    points = [(0.0, 0.0, 0.0)]
+    for record, seconds in timed(records):
+        _, minutes, flops = points[-1]
+        spent = seconds * (record.get("flops/s") or 0.0)
+        points.append((record["step"], minutes + seconds / 60, flops + spent))
+    return np.array(points).T
 
 
 def _parameters(folder: epath.Path) -> int:

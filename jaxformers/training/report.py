@@ -156,28 +156,32 @@ def _accuracies(axes: Axes, series: Sequence[tuple[list[int], list[float]]]) -> 
     axes.set_ylabel("accuracy (%)")
 
 
+def timed(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], float]]:
+    """The records of training, each with the seconds of its steps, compiling left out."""
+    lines = [record for record in metrics if "steps/s" in record or "compile_seconds" in record]
+    steps = [0, *(record["step"] for record in lines)]
+    return [
+        (record, (now - before) / record["steps/s"] if record.get("steps/s") else 0.0)
+        for (before, now), record in zip(pairwise(steps), lines, strict=True)
+    ]
+
+
 def run_costs(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Time and cost of a run from its records, restarts included, pauses and lost work not.
 
     Returns `training_hours`, `compile_minutes`, the mean of each rate over the steps, `data_wait`,
     `mfu`, `training_flops`; what was not logged is left out.
     """
-    lines = [record for record in metrics if "steps/s" in record or "compile_seconds" in record]
-    steps = [0, *(record["step"] for record in lines)]
-    spans = [
-        (now - before) / record["steps/s"] if record.get("steps/s") else 0.0
-        for (before, now), record in zip(pairwise(steps), lines, strict=True)
-    ]
-    compiling = sum(record.get("compile_seconds") or 0.0 for record in lines)
-    total = sum(spans)
+    lines = timed(metrics)
+    compiling = sum(record.get("compile_seconds") or 0.0 for record, _ in lines)
+    total = sum(seconds for _, seconds in lines)
     costs: dict[str, Any] = {"training_hours": (total + compiling) / 3600}
     costs["compile_minutes"] = compiling / 60
-    rates = dict.fromkeys(key for record in lines for key in record if "/s" in key)
+    rates = dict.fromkeys(key for record, _ in lines for key in record if "/s" in key)
     for key in (*rates, "data_wait", "mfu"):
-        each = [(record.get(key), span) for record, span in zip(lines, spans, strict=True)]
-        known = [(value, span) for value, span in each if value is not None and span]
+        known = [(each[key], s) for each, s in lines if s and each.get(key) is not None]
         if known:
-            costs[key] = sum(v * span for v, span in known) / sum(span for _, span in known)
+            costs[key] = sum(value * s for value, s in known) / sum(s for _, s in known)
     if "flops/s" in costs:
         costs["training_flops"] = costs["flops/s"] * total
     return costs
