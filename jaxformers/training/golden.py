@@ -85,7 +85,7 @@ def model_fields(experiment: Experiment) -> dict[str, Any]:
 def training_fields(experiment: Experiment) -> dict[str, Any]:
     """Every field that the losses depend on, beside the model's and the data's."""
     found = {}
-    for name in TRAINING:
+    for name in (*TRAINING, *(("frozen",) if experiment.frozen else ())):
         found |= dict(_flat(to_json(getattr(experiment, name)), name))
     for f in dataclasses.fields(experiment.task):
         value = getattr(experiment.task, f.name)
