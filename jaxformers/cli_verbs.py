@@ -173,12 +173,14 @@ def convert(args: argparse.Namespace, fields: list[str]) -> None:
     """Reads weights in any format we know and writes the published one."""
     load_code(args)
     from jaxformers.api import from_pretrained, save_pretrained
-    from jaxformers.pretrained import resolve
+    from jaxformers.pretrained import bert_google, resolve
     from jaxformers.training.runs import is_run, tokenizer_folder
 
     model, variables = from_pretrained(args.source)
     run = is_run(args.source)
     tokenizer = tokenizer_folder(args.source) if run else resolve(args.source)
+    if bert_google.recognises(tokenizer):
+        tokenizer = bert_google.tokenizer(tokenizer)
     save_pretrained(model, variables, args.target, tokenizer=tokenizer)
     print(f"wrote {args.target}")
 

@@ -14,6 +14,7 @@ from jaxformers.layers import Execution
 from jaxformers.pretrained import (
     bert,
     bert_config,
+    bert_google,
     bit,
     folder,
     marian,
@@ -57,7 +58,8 @@ def load_pretrained(
 
     Args:
         path_or_name: a folder (local or gs://) whose `config.json` says MarianMT, BERT, BiT,
-            ResNet, ViT, ViTMAE or our own format; a `.npz` or `.safetensors` file of image weights
+            ResNet, ViT, ViTMAE or our own format; one of Google's TensorFlow checkpoints of BERT
+            with its `bert_config.json`; a `.npz` or `.safetensors` file of image weights
             by the names of Google, torchvision or timm; or a model's name on Hugging Face's hub:
             "org/name" or "org/name@revision".
         execution: how the model computes; its padded vocabulary is put in.
@@ -78,6 +80,8 @@ def _load(path_or_name: Any, execution: Execution) -> tuple[nn.Module, dict[str,
     if single_file.is_single_file(path_or_name):
         return single_file.load(path_or_name, execution)
     path = resolve(path_or_name)
+    if bert_google.recognises(path):
+        return bert_google.load(path, execution)
     config = folder.read_json(path / folder.CONFIG)
     if config.get("format") == own.FORMAT:
         load = own.load

@@ -24,6 +24,7 @@ from jaxformers.errors import WeightsError
 from jaxformers.pretrained.transforms import Shape
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+GOOGLE_CONFIG = "bert_config.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
 TOKENIZER_FILES = (
     "source.spm",

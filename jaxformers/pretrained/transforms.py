@@ -75,6 +75,25 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """TensorFlow's kernel `[in, out]` and ours `[*inputs, *outputs]`, of `inputs` dimensions."""
+
+    inputs: int = 1
+
+    def their_shape(self, *ours: Shape) -> Shape:
+        """`[in, out]`."""
+        return math.prod(ours[0][: self.inputs]), math.prod(ours[0][self.inputs :])
+
+    def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
+        """Its sides split."""
+        return (theirs.reshape(ours[0]),)
+
+    def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
+        """Its sides joined."""
+        return ours[0].reshape(self.their_shape(ours[0].shape))
+
+
+@dataclass(frozen=True)
 class Flat:
     """Our dimensions in one: the bias `[H, K]` of a projection into heads, theirs `[H * K]`.
 

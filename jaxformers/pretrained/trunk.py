@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from types import ModuleType
 from typing import Any
 
 import flax.linen as nn
 import numpy as np
+from etils import epath
 
 from jaxformers.errors import WeightsError
 from jaxformers.models import Bert, BertConfig
-from jaxformers.pretrained import bert, bert_config, families, folder, own
+from jaxformers.pretrained import bert, bert_config, bert_google, families, folder, own
 from jaxformers.pretrained.hub import resolve
 
 # What a head or a run may choose for itself.
@@ -39,13 +41,7 @@ def trunk(path: Any, model: nn.Module) -> dict[str, Any]:
         WeightsError: no such weights, no BERT, or one of another shape: with the fields to set.
     """
     place = resolve(path)
-    config = folder.read_json(place / folder.CONFIG)
-    if config.get("format") == own.FORMAT:
-        loaded, variables = own.load(place, model.execution)
-    elif config.get("model_type") == bert_config.MODEL_TYPE:
-        loaded, variables = bert.load(place, model.execution)
-    else:
-        raise WeightsError(f"{place} holds no BERT to start from")
+    loaded, variables = _reader(place).load(place, model.execution)
     if type(loaded) not in bert.MODULES:
         raise WeightsError(f"{place} holds a {type(loaded).__name__}, no BERT to start from")
     _check_shape(loaded.config, model.config, path)
@@ -56,6 +52,18 @@ def trunk(path: Any, model: nn.Module) -> dict[str, Any]:
     kept = {p: leaf for p, leaf in families.flatten(params).items() if inner + p in wanted}
     kept = families.unflatten({p: np.asarray(leaf) for p, leaf in kept.items()})
     return kept if type(model) is Bert else {"bert": kept}
+
+
+def _reader(place: epath.Path) -> ModuleType:
+    """The module that reads the folder's format."""
+    if bert_google.recognises(place):
+        return bert_google
+    config = folder.read_json(place / folder.CONFIG)
+    if config.get("format") == own.FORMAT:
+        return own
+    if config.get("model_type") == bert_config.MODEL_TYPE:
+        return bert
+    raise WeightsError(f"{place} holds no BERT to start from")
 
 
 def _check_shape(found: BertConfig, wanted: BertConfig, path: Any) -> None:
