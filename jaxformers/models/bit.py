@@ -9,7 +9,7 @@ Axis letters: B batch, H height, W width, C channels, D width of the last stage,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
@@ -19,58 +19,29 @@ from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution, Linear
 from jaxformers.layers.convolution import Conv, GroupNorm, max_pool, sown
-from jaxformers.models.resnet import check_classes, check_images, mean_pixel, rematerialised
+from jaxformers.models.residual import Classifier, ResidualConfig, check_images, stages
 from jaxformers.sharding import constrain
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 @dataclass(frozen=True)
-class BiTConfig:
+class BiTConfig(ResidualConfig):
     """Shape and choices of a BiT; the defaults are R50x1."""
 
-    image_size: int = 224
-    """Side of the squares that the model is made for; others are taken too."""
-    channels: int = 3
-    classes: int = 1000
-    """0: no head."""
-    class_names: tuple[str, ...] = ()
-    """What the classes are called, in order; empty: numbers."""
-    depths: tuple[int, ...] = DEPTHS[50]
-    """Blocks of each stage."""
-    width: int = 64
-    """Channels of the stem: 64 times the width factor."""
-    widths: tuple[int, ...] = ()
-    """Channels that each stage gives; empty: four times `width`, doubled from stage to stage."""
     groups: int = 32
-    norm_epsilon: float = 1e-5
     standardisation_epsilon: float = 1e-10
     """Added to the variance of weights; 1e-8 in Hugging Face's port."""
 
     def __post_init__(self):
-        for name in ("image_size", "channels", "width", "groups"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"a BiT's {name} of {getattr(self, name)} is not above 0")
-        check_classes(self.classes, self.class_names)
-        if not self.depths or min(self.depths) < 1:
-            raise ConfigError(f"a BiT's depths {self.depths} need a block in every stage")
-        if self.widths and len(self.widths) != len(self.depths):
-            raise ConfigError(f"widths {self.widths} do not fit {len(self.depths)} stages")
+        super().__post_init__()
+        if self.groups < 1:
+            raise ConfigError(f"a BiT's groups of {self.groups} is not above 0")
         for width in (4 * self.width, *self.stage_widths):
             if width < 1 or width % (4 * self.groups):
                 raise ConfigError(
                     f"a stage's width of {width} does not divide by 4 x {self.groups} groups"
                 )
-
-    @property
-    def stage_widths(self) -> tuple[int, ...]:
-        """Channels that each stage gives."""
-        return self.widths or tuple(4 * self.width * 2**i for i in range(len(self.depths)))
-
-    def without_plain_widths(self) -> BiTConfig:
-        """The same, with no `widths` where `width` alone says them."""
-        plain = replace(self, widths=())
-        return plain if plain.stage_widths == self.stage_widths else self
 
     @staticmethod
     def sized(layers: int, factor: int, **changes) -> BiTConfig:
@@ -153,11 +124,11 @@ class Unit(nn.Module):
 class Block(nn.Module):
     """A bottleneck with its norms before the convolutions; the first of a stage projects."""
 
-    config: BiTConfig
     inputs: int
     outputs: int
-    stride: int = 1
-    projects: bool = False
+    stride: int
+    projects: bool
+    config: BiTConfig
     execution: Execution = Execution()
 
     def setup(self):
@@ -180,30 +151,6 @@ class Block(nn.Module):
         return sown(self, constrain(shortcut + y, "batch", None, None, None))
 
 
-class Stage(nn.Module):
-    """Blocks of one width, the first with the stride."""
-
-    config: BiTConfig
-    inputs: int
-    outputs: int
-    depth: int
-    stride: int
-    execution: Execution = Execution()
-
-    def setup(self):
-        block, c = rematerialised(Block, self.execution), self.config
-        first = block(c, self.inputs, self.outputs, self.stride, True, self.execution)
-        rest = range(self.depth - 1)
-        same = (self.outputs, self.outputs, 1, False, self.execution)
-        self.blocks = [first, *(block(c, *same) for _ in rest)]
-
-    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
-        """All blocks in turn."""
-        for block in self.blocks:
-            x = block(x, train)
-        return x
-
-
 class Stem(nn.Module):
     """A 7x7 convolution and max pooling over an edge of zeros, with neither norm nor ReLU."""
 
@@ -219,39 +166,23 @@ class Stem(nn.Module):
         return max_pool(self.conv(images), 3, 2, padding=1, fill=0.0)
 
 
-class BiT(nn.Module):
-    """The network: `model.apply(variables, images)`."""
+class BiT(Classifier):
+    """The network: `model.apply(variables, images)`.
+
+    `train` changes nothing: it has neither dropout nor batch statistics.
+    """
 
     config: BiTConfig
-    execution: Execution = Execution()
 
     def setup(self):
         c, execution = self.config, self.execution
         self.stem = Stem(c, execution)
-        widths = (c.width, *c.stage_widths)
-        self.stages = [
-            Stage(c, widths[i], widths[i + 1], depth, 1 if i == 0 else 2, execution)
-            for i, depth in enumerate(c.depths)
-        ]
+        fields = dict(config=c, execution=execution)
+        self.stages = stages(c, execution, Block, fields, projects=True)
         self.norm = GroupNorm(c.groups, c.norm_epsilon)
         if c.classes:
-            self.head = Linear((widths[-1],), (c.classes,), kernel_init="zeros", gathered=True)
-
-    def __call__(
-        self, images: Float[Array, "B H W C"], *, train: bool = False
-    ) -> Float[Array, "B N"]:
-        """Float32 logits of the classes; without a head, what `pooled` gives.
-
-        `train` changes nothing: the network has neither dropout nor batch statistics.
-        """
-        pooled = self.pooled(images, train=train)
-        return self.head(pooled) if self.config.classes else pooled
-
-    def pooled(
-        self, images: Float[Array, "B H W C"], *, train: bool = False
-    ) -> Float[Array, "B D"]:
-        """The float32 mean of the last feature map's pixels: what the head sees."""
-        return mean_pixel(self.features(images, train=train))
+            shape = (c.stage_widths[-1],), (c.classes,)
+            self.head = Linear(*shape, kernel_init="zeros", gathered=True)
 
     def features(
         self, images: Float[Array, "B H W C"], *, train: bool = False

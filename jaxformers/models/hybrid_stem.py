@@ -8,6 +8,7 @@ which stands in the same paper's tables, has another order, padding and epsilons
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -16,9 +17,8 @@ from jaxtyping import Float
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
-from jaxformers.layers.convolution import Conv, GroupNorm, max_pool, sown
-from jaxformers.models.resnet import rematerialised
-from jaxformers.sharding import constrain
+from jaxformers.layers.convolution import Conv, GroupNorm, max_pool
+from jaxformers.models.residual import Block, stages
 
 GROUPS = 32
 
@@ -71,62 +71,10 @@ class Unit(nn.Module):
         )
         self.norm = GroupNorm(GROUPS, 1e-6, self.zero_init)
 
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
+    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
         """All of them."""
         x = self.norm(self.conv(x))
         return jax.nn.relu(x) if self.relu else x
-
-
-class Block(nn.Module):
-    """A bottleneck, its stride on the 3x3 convolution; it starts as the identity."""
-
-    inputs: int
-    outputs: int
-    stride: int = 1
-    execution: Execution = Execution()
-
-    def setup(self):
-        inner, execution = self.outputs // 4, self.execution
-        self.units = [
-            Unit(self.inputs, inner, 1, execution=execution),
-            Unit(inner, inner, 3, self.stride, execution=execution),
-            Unit(inner, self.outputs, 1, relu=False, zero_init=True, execution=execution),
-        ]
-        self.projects = self.inputs != self.outputs or self.stride != 1
-        if self.projects:
-            shape = (self.inputs, self.outputs, 1, self.stride)
-            self.shortcut = Unit(*shape, relu=False, execution=execution)
-
-    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
-        """The ReLU of branch and shortcut; sown as `blocks` when that collection is mutable."""
-        y = x
-        for unit in self.units:
-            y = unit(y)
-        x = self.shortcut(x) if self.projects else x
-        return sown(self, constrain(jax.nn.relu(x + y), "batch", None, None, None))
-
-
-class Stage(nn.Module):
-    """Blocks of one width, the first with the stride."""
-
-    inputs: int
-    outputs: int
-    depth: int
-    stride: int
-    execution: Execution = Execution()
-
-    def setup(self):
-        block = rematerialised(Block, self.execution)
-        shapes = [(self.inputs, self.stride)] + [(self.outputs, 1)] * (self.depth - 1)
-        self.blocks = [
-            block(inputs, self.outputs, stride, self.execution) for inputs, stride in shapes
-        ]
-
-    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
-        """All blocks in turn."""
-        for block in self.blocks:
-            x = block(x, train)
-        return x
 
 
 class HybridStem(nn.Module):
@@ -137,19 +85,15 @@ class HybridStem(nn.Module):
     execution: Execution = Execution()
 
     def setup(self):
-        c, execution = self.config, self.execution
-        self.root = Unit(self.channels, c.width, 7, 2, execution=execution)
-        widths = (c.width, *c.stage_widths)
-        self.stages = [
-            Stage(widths[i], widths[i + 1], depth, 1 if i == 0 else 2, execution)
-            for i, depth in enumerate(c.depths)
-        ]
+        c, unit = self.config, partial(Unit, execution=self.execution)
+        self.root = unit(self.channels, c.width, 7, 2)
+        self.stages = stages(c, self.execution, Block, dict(unit=unit, zero_init=True))
 
     def __call__(
         self, images: Float[Array, "B H W C"], *, train: bool = False
     ) -> Float[Array, "B h w D"]:
         """The last stage's map."""
-        x = max_pool(self.root(images), 3, 2, "SAME")
+        x = max_pool(self.root(images, train), 3, 2, "SAME")
         for stage in self.stages:
             x = stage(x, train)
         return x
