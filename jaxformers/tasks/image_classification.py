@@ -31,7 +31,14 @@ from jaxformers.sharding import batch_multiple
 from jaxformers.tasks import image_evaluation as evaluation
 from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
 from jaxformers.tasks.image_comparisons import beside_images, vtab_together
-from jaxformers.tasks.image_data import ImageData, ImageTaskData, ImageTools, resized
+from jaxformers.tasks.image_data import (
+    ImageData,
+    ImageTaskData,
+    ImageTools,
+    check_sizes,
+    picture_shape,
+    rehearsed,
+)
 from jaxformers.tasks.image_losses import Objective, image_loss, mixed
 
 ImageModel = ViTConfig | ResNetConfig | BiTConfig
@@ -70,8 +77,6 @@ class ImageClassification(JudgedByOutputs):
     """Parameter of mixup's proportions; 0: none."""
     cutmix: float = 0.0
     """Parameter of cutmix's; a batch takes either where both are asked for."""
-    repeats: int = 1
-    """Views of a picture side by side in a batch."""
     weights: str | None = None
     """Weights to start from, all but the head: a published folder or file, a run, or a hub's name;
     None: none."""
@@ -81,17 +86,7 @@ class ImageClassification(JudgedByOutputs):
     """Processes that prepare batches; 0: threads."""
 
     def __post_init__(self):
-        size, channels = self.model.image_size, self.model.channels
-        for name, part in (
-            ("augmentation", self.augmentation),
-            ("preprocessing", self.preprocessing),
-        ):
-            if (part.size, part.channels) != (size, channels):
-                raise ConfigError(
-                    f"{name} makes pictures of {part.size} pixels and {part.channels} channels, "
-                    f"the model takes {size} and {channels}: set --task.{name}.size {size} "
-                    f"--task.{name}.channels {channels}"
-                )
+        check_sizes(self)
         if self.model.classes < 1:
             raise ConfigError("a model without classes cannot be taught any: set its classes")
         if not 0.0 <= self.smoothing < 1.0 or min(self.mixup, self.cutmix) < 0.0:
@@ -118,19 +113,16 @@ class ImageClassification(JudgedByOutputs):
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
         """One."""
-        c = self.model
-        shape = (self.rows, c.image_size, c.image_size, c.channels)
         return (
             {
-                "images": jax.ShapeDtypeStruct(shape, jnp.uint8),
+                "images": jax.ShapeDtypeStruct(picture_shape(self.model, self.rows), jnp.uint8),
                 "labels": jax.ShapeDtypeStruct((self.rows,), jnp.int32),
             },
         )
 
     def init(self, model, key: jax.Array) -> Variables:
         """Fresh variables."""
-        c = self.model
-        return model.init(key, jnp.ones((batch_multiple(), c.image_size, c.image_size, c.channels)))
+        return model.init(key, jnp.ones(picture_shape(self.model, batch_multiple())))
 
     def pretrained(self, model) -> Variables:
         """What `weights` have below the head."""
@@ -214,9 +206,8 @@ class ImageClassification(JudgedByOutputs):
         for each in evaluation.judged(self, final=True):
             check_classes(each.images, self.model.classes)
         store = ImageRows(images, self.augmentation)
-        plan = ImagePlan(store, self.rows, self.repeats)
         tools = ImageTools(self.preprocessing, self.model.class_names or images.class_names)
-        return ImageTaskData(store, plan, tools, images, self.workers)
+        return ImageTaskData(store, ImagePlan(store, self.rows), tools, self.workers)
 
     # ------------------------------------------------------------------ evaluation
 
@@ -249,17 +240,9 @@ class ImageClassification(JudgedByOutputs):
         return replace(
             self,
             model=model,
-            data=BundledFashionMnist(limit=64),
-            dev=BundledFashionMnist("dev", limit=24),
             test=BundledFashionMnist("test", limit=24),
-            augmentation=resized(self.augmentation, model.image_size),
-            preprocessing=replace(
-                self.preprocessing, size=model.image_size, resize=None, rule="direct"
-            ),
             real=None,
-            rows=16,
-            weights=None,
-            workers=0,
+            **rehearsed(self, model.image_size),
         )
 
 

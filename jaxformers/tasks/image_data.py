@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from etils import epath
 
-from jaxformers.data import Batch, batches
+from jaxformers.data import Batch
 from jaxformers.data.images import (
     Augmentation,
     BundledFashionMnist,
     ImageFolder,
-    ImagePlan,
-    ImageRows,
     InceptionCrop,
     LabelledImages,
     Preprocessing,
@@ -24,6 +23,8 @@ from jaxformers.data.images import (
     WholeImage,
 )
 from jaxformers.data.images.preprocessor_files import write_preprocessing
+from jaxformers.errors import ConfigError
+from jaxformers.tasks.planned_data import PlannedData
 
 ImageData = BundledFashionMnist | ImageFolder | TfdsImages | Vtab
 
@@ -40,6 +41,43 @@ class ImageTools:
         write_preprocessing(self.preprocessing, folder)
 
 
+def picture_shape(model: Any, rows: int) -> tuple[int, int, int, int]:
+    """Of so many pictures, as the configuration `model` takes them."""
+    return rows, model.image_size, model.image_size, model.channels
+
+
+def check_sizes(task: Any) -> None:
+    """Raises ConfigError where a task's pictures are made otherwise than its model takes them."""
+    size, channels = task.model.image_size, task.model.channels
+    for name in ("augmentation", "preprocessing"):
+        part = getattr(task, name)
+        if (part.size, part.channels) != (size, channels):
+            raise ConfigError(
+                f"{name} makes pictures of {part.size} pixels and {part.channels} channels, "
+                f"the model takes {size} and {channels}: set --task.{name}.size {size} "
+                f"--task.{name}.channels {channels}"
+            )
+
+
+@lru_cache(maxsize=4)
+def opened(source: ImageData) -> LabelledImages:
+    """The pictures of a set that is judged, read once."""
+    return source.open()
+
+
+def rehearsed(task: Any, size: int) -> dict[str, Any]:
+    """The fields of `task` that a rehearsal changes: some dozens of bundled pictures of `size`."""
+    return dict(
+        data=BundledFashionMnist(limit=64),
+        dev=BundledFashionMnist("dev", limit=24),
+        augmentation=resized(task.augmentation, size),
+        preprocessing=replace(task.preprocessing, size=size, resize=None, rule="direct"),
+        rows=16,
+        weights=None,
+        workers=0,
+    )
+
+
 def resized(augmentation: Augmentation, size: int) -> Augmentation:
     """The same augmentation for a smaller size; crops that fix a number of pixels give way."""
     crop = augmentation.crop
@@ -48,38 +86,23 @@ def resized(augmentation: Augmentation, size: int) -> Augmentation:
 
 
 @dataclass
-class ImageTaskData:
+class ImageTaskData(PlannedData):
     """Training pictures, their plan, and what belongs to the model."""
 
-    store: ImageRows
-    plan: ImagePlan
-    tools: ImageTools
-    images: LabelledImages
-    workers: int = 0
     labels: bool = True
     """Whether batches have them."""
 
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """The pictures, how they are augmented, and the plan."""
-        return {**self.store.fingerprint, "plan": self.plan.fingerprint}
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Batches that show every picture once."""
-        return self.plan.steps_per_epoch
-
     def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
         """This host's rows of batch `start` and all after it."""
-        place = {"start": start, "host": host, "hosts": hosts}
-        made = batches(self.store, self.plan, seed=seed, workers=self.workers, **place)
+        made = super().batches(seed, start, host, hosts)
         return made if self.labels else _unlabelled(made)
 
     def describe(self) -> str:
         """Pictures, classes, steps an epoch, what was left out."""
-        left = f", {self.images.skipped:,} damaged left out" * bool(self.images.skipped)
+        images = self.store.source
+        left = f", {images.skipped:,} damaged left out" * bool(images.skipped)
         return (
-            f"{len(self.store):,} pictures of {self.images.classes} classes{left}; "
+            f"{len(images):,} pictures of {images.classes} classes{left}; "
             f"{self.steps_per_epoch:,.1f} steps an epoch"
         )
 

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 
 from jaxformers.data.images import ImageRows, LabelledImages, Preprocessing
-from jaxformers.data.rows import every_row
-from jaxformers.errors import DataError
 from jaxformers.evaluation import mean_cross_entropy
 from jaxformers.evaluation.image_metrics import classification_metrics
-from jaxformers.sharding import batch_multiple, constrain
+from jaxformers.sharding import constrain
 from jaxformers.tasks.base import Evaluation
+from jaxformers.tasks.image_data import opened
+from jaxformers.tasks.judging import check_outputs, every_output
 
 if TYPE_CHECKING:
     from jaxformers.tasks.image_classification import ImageClassification
@@ -34,13 +34,8 @@ def judged(task: ImageClassification, *, final: bool) -> list[Judged]:
     sources = [("dev", task.dev or task.data.other("dev"))]
     if final:
         sources.append(("test", task.test or task.data.other("test")))
-    found = [Judged(name, _opened(source)) for name, source in sources if source is not None]
+    found = [Judged(name, opened(source)) for name, source in sources if source is not None]
     return [each for each in found if each.images.labelled]
-
-
-@lru_cache(maxsize=4)
-def _opened(source: Any) -> LabelledImages:
-    return source.open()
 
 
 def outputs(task: ImageClassification, model, variables, *, final: bool) -> list[np.ndarray]:
@@ -52,13 +47,9 @@ def outputs(task: ImageClassification, model, variables, *, final: bool) -> list
 
 
 def logits_of(model, variables, store: ImageRows, rows: int, method: str = "__call__"):
-    """Float32 `[n, N]` of every picture, `rows` at once; the last batch is filled, not dropped."""
+    """Float32 `[n, N]` of every picture, `rows` at once."""
     run = _program(model, store.transform, method)
-    rows = -(-min(rows, len(store)) // batch_multiple()) * batch_multiple()
-    parts = [
-        np.asarray(run(variables, batch["images"]))[:real] for batch, real in every_row(store, rows)
-    ]
-    return np.concatenate(parts)
+    return every_output(lambda b: run(variables, b["images"]), store, min(rows, len(store)))
 
 
 @lru_cache(maxsize=4)
@@ -66,7 +57,6 @@ def _program(model, preprocessing: Preprocessing, method: str):
     @jax.jit
     def run(variables, images):
         found = model.apply(variables, preprocessing.normalised(images), method=method)
-        # Whole on every host, which then all judge the same.
         return constrain(found, None, None)
 
     return run
@@ -77,12 +67,7 @@ def score(
 ) -> Evaluation:
     """What the outputs come to; see `ImageClassification.score`."""
     sets, found = judged(task, final=final), Evaluation({})
-    wanted = [(len(each.images), task.model.classes) for each in sets]
-    if [each.shape for each in outputs] != wanted:
-        raise DataError(
-            f"outputs of shapes {[each.shape for each in outputs]} for sets of shapes {wanted}: "
-            "were the runs made for the same data?"
-        )
+    check_outputs(outputs, [(len(each.images), task.model.classes) for each in sets])
     for each, logits in zip(sets, outputs, strict=True):
         further = task.real.of(each.images) if task.real and each.name == "test" else None
         scores = _scores(np.asarray(logits, np.float32), each.images.labels, further)

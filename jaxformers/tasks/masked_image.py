@@ -15,13 +15,11 @@ from jaxformers.data import Batch
 from jaxformers.data.draws import Draws, uniform
 from jaxformers.data.images import (
     Augmentation,
-    BundledFashionMnist,
     ImagePlan,
     ImageRows,
     Preprocessing,
 )
 from jaxformers.data.rows import every_row
-from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
 from jaxformers.models import MAE, MAEConfig
 from jaxformers.pretrained import load_pretrained
@@ -29,7 +27,16 @@ from jaxformers.pretrained.image_trunk import whole
 from jaxformers.sharding import batch_multiple, constrain
 from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
 from jaxformers.tasks.image_classification import small_model
-from jaxformers.tasks.image_data import ImageData, ImageTaskData, ImageTools, resized
+from jaxformers.tasks.image_data import (
+    ImageData,
+    ImageTaskData,
+    ImageTools,
+    check_sizes,
+    opened,
+    picture_shape,
+    rehearsed,
+)
+from jaxformers.tasks.judging import shared_rows
 
 NOISE = 5  # what the draws of an evaluation are for
 
@@ -52,27 +59,22 @@ class MaskedImage(Task):
     """Development pictures; None: the data's own, where it has such a set."""
     rows: int = 128
     """Pictures in a batch."""
-    repeats: int = 1
-    """Views of a picture side by side in a batch."""
     weights: str | None = None
     """MAE to go on from: a published folder, a run, or a hub's name; None: none."""
     workers: int = 0
     """Processes that prepare batches; 0: threads."""
 
     def __post_init__(self):
-        size, channels = self.model.image_size, self.model.channels
-        for part in (self.augmentation, self.preprocessing):
-            if (part.size, part.channels) != (size, channels):
-                raise ConfigError(
-                    f"pictures of {part.size} pixels and {part.channels} channels for a model of "
-                    f"{size} and {channels}: set size and channels of --task.augmentation and "
-                    "--task.preprocessing"
-                )
+        check_sizes(self)
 
     @property
     def best(self) -> str:
         """The loss on the development set, where there is one."""
-        return "dev_loss" if self.dev or self.data.other("dev") else ""
+        return "dev_loss" if self._judged else ""
+
+    @property
+    def _judged(self) -> ImageData | None:
+        return self.dev or self.data.other("dev")
 
     def module(self, execution: Execution) -> MAE:
         """The network."""
@@ -80,15 +82,13 @@ class MaskedImage(Task):
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
         """One."""
-        c = self.model
-        shape = (self.rows, c.image_size, c.image_size, c.channels)
+        shape = picture_shape(self.model, self.rows)
         return ({"images": jax.ShapeDtypeStruct(shape, jnp.uint8)},)
 
     def init(self, model: MAE, key: jax.Array) -> Variables:
         """Fresh variables."""
-        c = self.model
-        images = jnp.ones((batch_multiple(), c.image_size, c.image_size, c.channels))
-        return model.init(key, images, jnp.zeros((len(images), c.encoder.grid**2)))
+        images = jnp.ones(picture_shape(self.model, batch_multiple()))
+        return model.init(key, images, jnp.zeros((len(images), self.model.encoder.grid**2)))
 
     def pretrained(self, model: MAE) -> Variables:
         """All of `weights`."""
@@ -126,23 +126,19 @@ class MaskedImage(Task):
 
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> ImageTaskData:
         """Opens both sets, for their mistakes to show before training."""
-        images = self.data.open()
-        if (dev := self.dev or self.data.other("dev")) is not None:
-            _opened(dev)
-        store = ImageRows(images, self.augmentation)
-        plan = ImagePlan(store, self.rows, self.repeats)
-        return ImageTaskData(
-            store, plan, ImageTools(self.preprocessing), images, self.workers, labels=False
-        )
+        store = ImageRows(self.data.open(), self.augmentation)
+        if self._judged is not None:
+            opened(self._judged)
+        plan, tools = ImagePlan(store, self.rows), ImageTools(self.preprocessing)
+        return ImageTaskData(store, plan, tools, self.workers, labels=False)
 
     def evaluate(self, model: MAE, variables: Variables, tools: Any, *, final: bool) -> Evaluation:
         """`dev_loss` over all development pictures, each under the same mask every time."""
-        source = self.dev or self.data.other("dev")
-        if source is None:
+        if self._judged is None:
             return Evaluation({})
-        store = ImageRows(_opened(source), self.preprocessing)
+        store = ImageRows(opened(self._judged), self.preprocessing)
         run = _program(model, self.preprocessing)
-        rows = -(-min(self.rows, len(store)) // batch_multiple()) * batch_multiple()
+        rows = shared_rows(min(self.rows, len(store)))
         losses = []
         for number, (batch, real) in enumerate(every_row(store, rows)):
             noise = _noise(number, rows, self.model.encoder.grid**2)
@@ -156,19 +152,8 @@ class MaskedImage(Task):
         return replace(
             self,
             model=replace(self.model, encoder=encoder, **decoder),
-            data=BundledFashionMnist(limit=64),
-            dev=BundledFashionMnist("dev", limit=24),
-            augmentation=resized(self.augmentation, 24),
-            preprocessing=replace(self.preprocessing, size=24, resize=None, rule="direct"),
-            rows=16,
-            weights=None,
-            workers=0,
+            **rehearsed(self, encoder.image_size),
         )
-
-
-@lru_cache(maxsize=2)
-def _opened(source: Any):
-    return source.open()
 
 
 def _noise(number: int, rows: int, patches: int) -> np.ndarray:
