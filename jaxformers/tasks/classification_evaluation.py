@@ -12,17 +12,17 @@ from scipy.special import softmax
 
 from jaxformers.data.labelled import LabelledSource, LabelledTexts, Labels
 from jaxformers.data.labelled_rows import LabelledRows
-from jaxformers.data.rows import every_row
 from jaxformers.errors import ConfigError, DataError, did_you_mean
 from jaxformers.evaluation import mean_cross_entropy
 from jaxformers.evaluation.glue import METRICS, metrics_for, scores
-from jaxformers.sharding import batch_multiple, constrain
+from jaxformers.sharding import constrain
 from jaxformers.tasks.base import Evaluation
+from jaxformers.tasks.bert_inputs import INPUTS
+from jaxformers.tasks.judging import check_outputs, every_output
 
 if TYPE_CHECKING:
     from jaxformers.tasks.sequence_classification import SequenceClassification
 
-INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 STEP = 16  # lengths of texts that are classified are multiples of it, so that few are compiled
 
 
@@ -92,18 +92,14 @@ def outputs(
 
 def logits_of(model, variables, store: LabelledRows, rows: int) -> np.ndarray:
     """Float32 logits `[n, N]` of every row, `rows` at once."""
-    run, rows = _program(model), -(-rows // batch_multiple()) * batch_multiple()
-    parts = []
-    for batch, real in every_row(store, rows):
-        parts.append(np.asarray(run(variables, *(batch[name] for name in INPUTS)))[:real])
-    return np.concatenate(parts)
+    run = _program(model)
+    return every_output(lambda b: run(variables, *(b[n] for n in INPUTS)), store, rows)
 
 
 @lru_cache(maxsize=4)
 def _program(model):
     @jax.jit
     def run(variables, *inputs):
-        # Whole on every host, which then all judge the same.
         return constrain(model.apply(variables, *inputs), None, None)
 
     return run
@@ -114,12 +110,7 @@ def score(
 ) -> Evaluation:
     """What the outputs come to; see `SequenceClassification.score`."""
     sets, found = judged(task, final=final), Evaluation({})
-    wanted = [(len(each.texts), task.labels.count) for each in sets]
-    if [each.shape for each in outputs] != wanted:
-        raise DataError(
-            f"outputs of shapes {[each.shape for each in outputs]} for sets of shapes {wanted}: "
-            "were the runs made for the same data?"
-        )
+    check_outputs(outputs, [(len(each.texts), task.labels.count) for each in sets])
     dev = []
     for each, logits in zip(sets, outputs, strict=True):
         if each.texts.labels is not None:

@@ -13,8 +13,8 @@ from jaxtyping import Float
 
 from jaxformers.data.labelled_rows import tokenized
 from jaxformers.decoding.batching import batches
-from jaxformers.models import Bert
 from jaxformers.pretrained.pooling import Mode, Pooling
+from jaxformers.tasks.bert_inputs import states
 
 LOWEST = -1e9  # stands for padding where the greatest is looked for
 SMALLEST = 1e-12  # least length that a vector is divided by
@@ -63,12 +63,6 @@ def _program(model: Any, pooling: Pooling):
         return vector / jnp.maximum(norm, SMALLEST)
 
     return run
-
-
-def states(model: Any, *inputs) -> jax.Array:
-    """Hidden states `[B, L, D]` of a BERT's encoder, under whatever head."""
-    encoder = model if isinstance(model, Bert) else model.bert
-    return encoder(*inputs).hidden
 
 
 def pooled(hidden: Float[jax.Array, "B L D"], mask: Any, mode: Mode) -> Float[jax.Array, "B D"]:

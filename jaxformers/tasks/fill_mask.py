@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxformers.decoding.batching import batches, row_step
-from jaxformers.tasks.embedding import states
+from jaxformers.tasks.bert_inputs import states
 from jaxformers.tasks.text_use import check_lengths
 
 PLACES = 64  # masked places whose words are computed at once

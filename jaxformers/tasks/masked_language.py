@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -17,12 +16,10 @@ from jaxformers.data import (
     BundledDocuments,
     JoinedDocuments,
     Phase,
-    Plan,
     Pretraining,
     TextFolder,
     TfdsDocuments,
     TokenizedDocuments,
-    batches,
     document_sentences,
 )
 from jaxformers.errors import ConfigError
@@ -31,9 +28,11 @@ from jaxformers.models import BertConfig, BertForPreTraining
 from jaxformers.pretrained import trunk
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
+from jaxformers.tasks.bert_inputs import small_bert, states_on_small
 from jaxformers.tasks.losses import label_smoothed_loss
-from jaxformers.tasks.vocabulary import run_tokenizer
-from jaxformers.text import Tokenizer, WordPiece, load_tokenizer
+from jaxformers.tasks.planned_data import PlannedData
+from jaxformers.tasks.vocabulary import run_tokenizer, word_pieces
+from jaxformers.text import Tokenizer, WordPiece
 
 DocumentsConfig = BundledDocuments | TextFolder | TfdsDocuments | JoinedDocuments
 SLACK = 1e-5  # the released code adds it to the number of masked words
@@ -189,9 +188,8 @@ class MaskedLanguage(Task):
     def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
         """Both heads' logits, and the encoder on small weights, which shows a norm's epsilon."""
         words, sentences = self._logits(model, variables, batch, train=False, rngs=None)
-        small = jax.tree.map(lambda x: 1e-6 * x, variables)
-        ids, mask = batch["input_ids"], batch["attention_mask"]
-        encoded = model.apply(small, ids, None, mask, method=_hidden)
+        inputs = (batch["input_ids"], None, batch["attention_mask"])
+        encoded = states_on_small(model, variables, *inputs, scale=1e-6)
         found = {
             "masked words": words[..., : self.model.vocab_size],
             "hidden on small weights": encoded,
@@ -205,21 +203,15 @@ class MaskedLanguage(Task):
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> MaskedLanguageData:
         """Opens the documents, trains the vocabulary or takes the run's own, and plans."""
         documents = self.data.open()
-        place = epath.Path(folder) / "tokenizer"
-        tokenizer = run_tokenizer(place, host, lambda: self._new_tokenizer(documents))
-        if tokenizer.vocab_size != self.model.vocab_size:
-            raise ConfigError(
-                f"the vocabulary has {tokenizer.vocab_size} tokens but the model "
-                f"{self.model.vocab_size}; set --task.model.vocab-size {tokenizer.vocab_size}"
-            )
+        size = self.model.vocab_size
+        tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(documents))
         store = TokenizedDocuments.build(documents, tokenizer)
         return MaskedLanguageData(store, self.pretraining.plan(store), tokenizer, self.workers)
 
-    def _new_tokenizer(self, documents: Any) -> Tokenizer:
-        if (path := self.vocabulary.path or self.weights) is not None:
-            return load_tokenizer(path)
-        texts = document_sentences(documents, self.vocabulary.sentences)
-        return WordPiece.train(texts, self.model.vocab_size, self.vocabulary.lowercase)
+    def _new_tokenizer(self, documents: Any) -> WordPiece:
+        asked, size = self.vocabulary, self.model.vocab_size
+        texts = document_sentences(documents, asked.sentences)
+        return word_pieces(asked.path, self.weights, texts, size, asked.lowercase)
 
     def evaluate(self, model, variables: Variables, tools: Tokenizer, *, final: bool) -> Evaluation:
         """Losses and accuracies of both tasks on the development documents, in the last phase.
@@ -245,15 +237,7 @@ class MaskedLanguage(Task):
 
     def rehearsal(self) -> MaskedLanguage:
         """Some thousand parameters on a few bundled addresses."""
-        model = replace(
-            self.model,
-            vocab_size=401,
-            width=16,
-            heads=4,
-            feed_forward=32,
-            layers=2,
-            max_length=48,
-        )
+        model = small_bert(self.model, vocab_size=401, max_length=48)
         phases = (Phase(24, 8, 4, steps=2), Phase(48, 8, 7, steps=None))
         phases = phases if len(self.pretraining.phases) > 1 else phases[1:]
         return replace(
@@ -269,10 +253,6 @@ class MaskedLanguage(Task):
         )
 
 
-def _hidden(model: BertForPreTraining, ids, types, mask) -> jax.Array:
-    return model.bert(ids, types, mask).hidden
-
-
 @lru_cache(maxsize=4)
 def _loss_program(task: MaskedLanguage, model):
     @jax.jit
@@ -284,33 +264,8 @@ def _loss_program(task: MaskedLanguage, model):
 
 
 @dataclass
-class MaskedLanguageData:
+class MaskedLanguageData(PlannedData):
     """Documents as ids, the plan of examples, and the tokenizer."""
-
-    store: TokenizedDocuments
-    plan: Plan
-    tokenizer: Tokenizer
-    workers: int = 0
-
-    @property
-    def fingerprint(self) -> dict[str, str | int]:
-        """The documents, the tokenizer and the plan."""
-        return {**self.store.fingerprint, "plan": self.plan.fingerprint}
-
-    def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
-        """This host's rows of batch `start` and all after it."""
-        place = {"start": start, "host": host, "hosts": hosts}
-        return batches(self.store, self.plan, seed=seed, workers=self.workers, **place)
-
-    @property
-    def tools(self) -> Tokenizer:
-        """What the model needs beside its weights."""
-        return self.tokenizer
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Of the plan."""
-        return self.plan.steps_per_epoch
 
     def describe(self) -> str:
         """Documents, sentences, steps an epoch, how full the rows are."""

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from jaxformers.data import Batch, batches
+from jaxformers.data import Batch
 from jaxformers.data.glue import Glue
 from jaxformers.data.labelled import LabelledTexts, Labels
 from jaxformers.data.labelled_rows import SHORTEST, LabelledRows
@@ -26,18 +26,17 @@ from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForSequenceClassification
 from jaxformers.pretrained import trunk
-from jaxformers.pretrained.hub import resolve
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks import classification_evaluation as evaluation
 from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.bert_inputs import INPUTS, random_inputs, small_bert, states_on_small
 from jaxformers.tasks.comparisons import beside_glue
 from jaxformers.tasks.losses import negative_log_likelihood
-from jaxformers.tasks.vocabulary import run_tokenizer
+from jaxformers.tasks.planned_data import PlannedData
+from jaxformers.tasks.vocabulary import run_tokenizer, word_pieces
 from jaxformers.text import WordPiece
 
 TextsConfig = Glue | BundledMovies | TsvTexts | JsonlTexts
-INPUTS = evaluation.INPUTS
-SMALL = 1e-3  # with all parameters this small, every norm sees a variance near its epsilon
 
 
 @dataclass(frozen=True)
@@ -132,24 +131,18 @@ class SequenceClassification(JudgedByOutputs):
 
     def example(self, seed: int) -> Batch:
         """Random pairs and labels, padding at the end of most rows."""
-        rng, shape = np.random.default_rng(seed), (self.rows, self.length)
-        at, ends = np.arange(self.length)[None], rng.integers(3, self.length + 1, (self.rows, 1))
-        mask, count = at < ends, self.labels.count
-        ids = rng.integers(0, self.model.vocab_size, shape) * mask
-        values = (np.asarray(v, np.int32) for v in (ids, mask & (at > ends // 3), mask))
+        rng, count = np.random.default_rng(seed), self.labels.count
+        inputs = random_inputs(rng, self.rows, self.length, self.model.vocab_size)
         numbers = rng.standard_normal(self.rows).astype(np.float32)
         classes = rng.integers(0, count, self.rows).astype(np.int32)
-        return dict(zip(INPUTS, values, strict=True)) | {
-            "labels": numbers if count == 1 else classes
-        }
+        return inputs | {"labels": numbers if count == 1 else classes}
 
     def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
         """Logits, and the encoder's states where all parameters are small."""
         inputs = [batch[name] for name in INPUTS]
-        small = jax.tree.map(lambda x: SMALL * x, variables)
         return {
             "logits": model.apply(variables, *inputs),
-            "states on small parameters": model.apply(small, *inputs, method=_states),
+            "states on small parameters": states_on_small(model, variables, *inputs),
         }
 
     def units(self, batch: Batch) -> int:
@@ -169,23 +162,15 @@ class SequenceClassification(JudgedByOutputs):
         if texts.pairs is not None and self.model.type_vocab_size < 2:
             raise ConfigError("pairs have two segments: set --task.model.type-vocab-size 2")
         evaluation.judged(self, final=True)
-        place = epath.Path(folder) / "tokenizer"
-        tokenizer = run_tokenizer(place, host, lambda: self._new_tokenizer(texts))
-        if tokenizer.vocab_size != self.model.vocab_size:
-            raise ConfigError(
-                f"the vocabulary has {tokenizer.vocab_size} tokens but the model "
-                f"{self.model.vocab_size}; set --task.model.vocab-size {tokenizer.vocab_size}"
-            )
+        size = self.model.vocab_size
+        tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(texts))
         store = LabelledRows.build(texts, tokenizer, self.length)
         plan = RowPlan(store, self.rows)
-        return ClassificationData(store, plan, tokenizer, texts.skipped, self.workers)
+        return ClassificationData(store, plan, tokenizer, self.workers, texts.skipped)
 
     def _new_tokenizer(self, texts: LabelledTexts) -> WordPiece:
-        if self.vocabulary is not None:
-            return WordPiece.load(self.vocabulary)
-        if self.weights is not None:
-            return WordPiece.load(resolve(self.weights))
-        return WordPiece.train([*texts.texts, *(texts.pairs or ())], self.model.vocab_size)
+        shown = [*texts.texts, *(texts.pairs or ())]
+        return word_pieces(self.vocabulary, self.weights, shown, self.model.vocab_size)
 
     # ------------------------------------------------------------------ evaluation
 
@@ -225,15 +210,7 @@ class SequenceClassification(JudgedByOutputs):
 
     def rehearsal(self) -> SequenceClassification:
         """A few thousand parameters and some dozens of bundled sentences."""
-        model = replace(
-            self.model,
-            vocab_size=201,
-            width=16,
-            heads=4,
-            feed_forward=32,
-            layers=2,
-            max_length=24,
-        )
+        model = small_bert(self.model, vocab_size=201, max_length=24)
         kind = "rating" if self.labels.count == 1 else "sign"
         changes = dict(data=BundledMovies(kind=kind, limit=96), dev=None, test=None, metrics=())
         small = dict(length=24, rows=8, weights=None, vocabulary=None, workers=0)
@@ -241,35 +218,11 @@ class SequenceClassification(JudgedByOutputs):
 
 
 @dataclass
-class ClassificationData:
+class ClassificationData(PlannedData):
     """Training examples as ids, their plan, and the tokenizer."""
 
-    store: LabelledRows
-    plan: RowPlan
-    tokenizer: WordPiece
     skipped: int = 0
     """Damaged lines that were left out."""
-    workers: int = 0
-
-    @property
-    def fingerprint(self) -> dict[str, str | int]:
-        """The examples, the tokenizer, the length and the plan."""
-        return {**self.store.fingerprint, "plan": self.plan.fingerprint}
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Batches that show every example once."""
-        return self.plan.steps_per_epoch
-
-    @property
-    def tools(self) -> WordPiece:
-        """What the model needs beside its weights."""
-        return self.tokenizer
-
-    def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
-        """This host's rows of batch `start` and all after it."""
-        place = {"start": start, "host": host, "hosts": hosts}
-        return batches(self.store, self.plan, seed=seed, workers=self.workers, **place)
 
     def describe(self) -> str:
         """Examples, steps an epoch, what was cut or left out."""
@@ -278,7 +231,3 @@ class ClassificationData:
         return (
             f"{len(self.store):,} examples{cut}{left}; {self.steps_per_epoch:,.1f} steps an epoch"
         )
-
-
-def _states(model: BertForSequenceClassification, *inputs) -> jax.Array:
-    return model.bert(*inputs).hidden

@@ -18,11 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxformers.data.questions import Question, Questions
-from jaxformers.data.rows import every_row
 from jaxformers.data.windows import Windows, WindowSize
 from jaxformers.decoding.batching import length_step
 from jaxformers.errors import DataError
-from jaxformers.sharding import batch_multiple, constrain
+from jaxformers.sharding import constrain
+from jaxformers.tasks.bert_inputs import INPUTS
+from jaxformers.tasks.judging import every_output
 
 CHUNK = 128  # windows whose spans are ranked together: 6 MB at length 384 and 30 pieces
 
@@ -109,27 +110,20 @@ def window_logits(model: Any, variables: Any, windows: Windows, rows: int) -> np
     What all windows leave empty is not read, and has logits of 0.
     """
     run, full = _program(model), windows.size.length
-    rows = -(-rows // batch_multiple()) * batch_multiple()
     used = length_step(int((windows.begin + windows.count).max()) + 1, full)
-    found = [
-        np.asarray(jax.device_get(run(variables, _inputs(batch, used))))[:real]
-        for batch, real in every_row(windows, rows)
-    ]
-    return np.pad(np.concatenate(found), ((0, 0), (0, 0), (0, full - used)))
-
-
-def _inputs(batch: dict[str, np.ndarray], length: int) -> tuple[np.ndarray, ...]:
-    names = ("input_ids", "token_type_ids", "attention_mask")
-    return tuple(batch[name][:, :length] for name in names)
+    found = every_output(
+        lambda batch: run(variables, *(batch[name][:, :used] for name in INPUTS)), windows, rows
+    )
+    return np.pad(found, ((0, 0), (0, 0), (0, full - used)))
 
 
 @lru_cache(maxsize=4)
 def _program(model: Any) -> Any:
     @jax.jit
-    def run(variables, inputs):
+    def run(variables, *inputs):
         out = model.apply(variables, *inputs)
         both = jnp.stack([out.start_logits, out.end_logits], axis=1).astype(jnp.float32)
-        return constrain(both, None, None, None)  # whole on every host
+        return constrain(both, None, None, None)
 
     return run
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxformers.data.windows import Windows, WindowSize
-from jaxformers.errors import DataError
 from jaxformers.evaluation.squad import squad2_scores, squad_scores
 from jaxformers.tasks.base import Evaluation
+from jaxformers.tasks.judging import check_outputs
 from jaxformers.tasks.span_answers import Answer, best_answers, null_scores, window_logits
 from jaxformers.text import WordPiece
 
@@ -38,11 +38,7 @@ def score(
     """
     sets, found = judged(task, tokenizer, final), Evaluation({})
     wanted = [(len(windows), 2, task.length) for _, windows in sets]
-    if [each.shape for each in outputs] != wanted:
-        raise DataError(
-            f"logits of shape {', '.join(str(each.shape) for each in outputs)}, but the questions "
-            f"make {', '.join(map(str, wanted))}: the runs differ in vocabulary, length or stride"
-        )
+    check_outputs(outputs, wanted, same="questions, vocabulary, length and stride")
     for (prefix, windows), logits in zip(sets, outputs, strict=True):
         answers = best_answers(windows, logits, task.n_best, task.longest_answer)
         best = [each[0] for each in answers]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from jaxformers.data import Batch, batches
+from jaxformers.data import Batch
 from jaxformers.data.questions import Questions
 from jaxformers.data.rows import RowPlan
 from jaxformers.data.squad import BundledQuestions, SquadJson, TfdsSquad
@@ -20,18 +20,17 @@ from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForSpanExtraction
 from jaxformers.pretrained import trunk
-from jaxformers.pretrained.hub import resolve
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks import span_evaluation
 from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.bert_inputs import INPUTS, random_inputs, small_bert, states_on_small
 from jaxformers.tasks.comparisons import beside_squad, says_v2
 from jaxformers.tasks.losses import negative_log_likelihood
-from jaxformers.tasks.vocabulary import run_tokenizer
+from jaxformers.tasks.planned_data import PlannedData
+from jaxformers.tasks.vocabulary import run_tokenizer, word_pieces
 from jaxformers.text import WordPiece
 
 QuestionsConfig = SquadJson | TfdsSquad | BundledQuestions
-INPUTS = ("input_ids", "token_type_ids", "attention_mask")
-SMALL = 1e-3  # with all parameters this small, every norm sees a variance near its epsilon
 
 
 @dataclass(frozen=True)
@@ -127,25 +126,20 @@ class SpanExtraction(JudgedByOutputs):
 
     def example(self, seed: int) -> Batch:
         """Random tokens of two segments, padding at the end of most rows."""
-        rng, shape = np.random.default_rng(seed), (self.rows, self.length)
-        at, ends = np.arange(self.length)[None], rng.integers(3, self.length + 1, (self.rows, 1))
-        mask = at < ends
-        ids = rng.integers(0, self.model.vocab_size, shape) * mask
-        places = np.sort(rng.integers(0, ends, (self.rows, 2)), axis=1)
-        values = (ids, mask & (at > ends // 3), mask, *places.T, np.arange(self.rows))
-        names = (*INPUTS, "starts", "ends", "window")
-        return {n: np.asarray(v, np.int32) for n, v in zip(names, values, strict=True)}
+        rng = np.random.default_rng(seed)
+        inputs = random_inputs(rng, self.rows, self.length, self.model.vocab_size)
+        real = inputs["attention_mask"].sum(1, keepdims=True)
+        starts, ends = np.sort(rng.integers(0, real, (self.rows, 2)), axis=1).astype(np.int32).T
+        return inputs | dict(starts=starts, ends=ends, window=np.arange(self.rows, dtype=np.int32))
 
     def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
         """Logits, and the encoder's states where all parameters are small."""
         inputs = [batch[name] for name in INPUTS]
         out = model.apply(variables, *inputs)
-        small = jax.tree.map(lambda x: SMALL * x, variables)
-        hidden = model.apply(small, *inputs, method=_states)
         return {
             "start logits": out.start_logits,
             "end logits": out.end_logits,
-            "states on small parameters": hidden,
+            "states on small parameters": states_on_small(model, variables, *inputs),
         }
 
     def units(self, batch: Batch) -> int:
@@ -157,24 +151,15 @@ class SpanExtraction(JudgedByOutputs):
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> SpanData:
         """Opens the questions, takes or trains the vocabulary, and cuts the windows."""
         questions = self.data.open()
-        place = epath.Path(folder) / "tokenizer"
-        tokenizer = run_tokenizer(place, host, lambda: self._new_tokenizer(questions))
-        if tokenizer.vocab_size != self.model.vocab_size:
-            raise ConfigError(
-                f"the vocabulary has {tokenizer.vocab_size} tokens but the model "
-                f"{self.model.vocab_size}; set --task.model.vocab-size {tokenizer.vocab_size}"
-            )
+        size = self.model.vocab_size
+        tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(questions))
         windows = Windows(questions, tokenizer, self.size, training=True)
         left_out = windows.skipped + questions.mismatched
-        return SpanData(windows, RowPlan(windows, self.rows), tokenizer, left_out, self.workers)
+        return SpanData(windows, RowPlan(windows, self.rows), tokenizer, self.workers, left_out)
 
     def _new_tokenizer(self, questions: Questions) -> WordPiece:
-        if self.vocabulary is not None:
-            return WordPiece.load(self.vocabulary)
-        if self.weights is not None:
-            return WordPiece.load(resolve(self.weights))
         texts = dict.fromkeys(text for q in questions for text in (q.context, q.question))
-        return WordPiece.train(texts, self.model.vocab_size)
+        return word_pieces(self.vocabulary, self.weights, texts, self.model.vocab_size)
 
     # ------------------------------------------------------------------ evaluation
 
@@ -216,15 +201,8 @@ class SpanExtraction(JudgedByOutputs):
 
     def rehearsal(self) -> SpanExtraction:
         """Four thousand parameters and a few dozen bundled questions."""
-        model = replace(
-            self.model,
-            vocab_size=151,
-            width=16,
-            heads=4,
-            feed_forward=32,
-            layers=2,
-            max_length=48,  # all are used, for the table's gradient to be summed whole
-        )
+        # All positions are used, for the table's gradient to be summed whole.
+        model = small_bert(self.model, vocab_size=151, max_length=48)
         impossible = says_v2(self.data)
         return replace(
             self,
@@ -243,46 +221,19 @@ class SpanExtraction(JudgedByOutputs):
 
 
 @dataclass
-class SpanData:
+class SpanData(PlannedData):
     """Training windows, their plan, and the tokenizer."""
 
-    windows: Windows
-    plan: RowPlan
-    tokenizer: WordPiece
     left_out: int = 0
     """Questions that are not learned: their answer stands nowhere, or no piece stands for it."""
-    workers: int = 0
-
-    @property
-    def fingerprint(self) -> dict[str, str | int]:
-        """The questions, the tokenizer, the windows and the plan."""
-        return {**self.windows.fingerprint, "plan": self.plan.fingerprint}
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Batches that show every window once."""
-        return self.plan.steps_per_epoch
-
-    @property
-    def tools(self) -> WordPiece:
-        """What the model needs beside its weights."""
-        return self.tokenizer
-
-    def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
-        """This host's rows of batch `start` and all after it."""
-        place = {"start": start, "host": host, "hosts": hosts}
-        return batches(self.windows, self.plan, seed=seed, workers=self.workers, **place)
 
     def describe(self) -> str:
         """Questions, windows, steps an epoch, what was left out or is not learned to the letter."""
         left = f", {self.left_out:,} without an answer in the text left out" * bool(self.left_out)
-        near = int(((self.windows.spans[:, 0] >= 0) & ~self.windows.exact).sum())
+        windows = self.store
+        near = int(((windows.spans[:, 0] >= 0) & ~windows.exact).sum())
         near = f", {near:,} with an answer that ends inside a piece" * bool(near)
         return (
-            f"{len(self.windows.asked):,} questions{left}{near}; {len(self.windows):,} windows, "
+            f"{len(windows.asked):,} questions{left}{near}; {len(windows):,} windows, "
             f"{self.steps_per_epoch:,.1f} steps an epoch"
         )
-
-
-def _states(model: BertForSpanExtraction, *inputs) -> jax.Array:
-    return model.bert(*inputs).hidden

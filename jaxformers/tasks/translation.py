@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -17,11 +17,9 @@ from jaxformers.data import (
     BundledPairs,
     Packing,
     Pairs,
-    Plan,
     TfdsPairs,
     TokenizedPairs,
     TsvPairs,
-    batches,
     sentences,
 )
 from jaxformers.data.assembly import batch_shapes
@@ -33,6 +31,7 @@ from jaxformers.tasks import translation_evaluation, translation_probe
 from jaxformers.tasks.base import Comparison, Evaluation, Loss, Task, Variables
 from jaxformers.tasks.comparisons import beside_translations
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
+from jaxformers.tasks.planned_data import PlannedData
 from jaxformers.tasks.vocabulary import run_tokenizer
 from jaxformers.text import SentencePiece, Tokenizer, load_tokenizer
 
@@ -165,13 +164,8 @@ class Translation(Task):
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> TranslationData:
         """Opens the pairs, trains the vocabulary or takes the run's own, and plans the batches."""
         pairs = self.data.open()
-        place = epath.Path(folder) / "tokenizer"
-        tokenizer = run_tokenizer(place, host, lambda: self._new_tokenizer(pairs))
-        if tokenizer.vocab_size != self.model.vocab_size:
-            raise ConfigError(
-                f"the vocabulary has {tokenizer.vocab_size} tokens but the model "
-                f"{self.model.vocab_size}; set --task.model.vocab-size {tokenizer.vocab_size}"
-            )
+        size = self.model.vocab_size
+        tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(pairs))
         store = TokenizedPairs.build(pairs, tokenizer)
         return TranslationData(store, self.batching.plan(store), tokenizer, self.workers)
 
@@ -214,33 +208,8 @@ class Translation(Task):
 
 
 @dataclass
-class TranslationData:
+class TranslationData(PlannedData):
     """Training pairs as ids, their plan, and the tokenizer."""
-
-    store: TokenizedPairs
-    plan: Plan
-    tokenizer: Tokenizer
-    workers: int = 0
-
-    @property
-    def fingerprint(self) -> dict[str, str | int]:
-        """The pairs, the tokenizer and the plan."""
-        return {**self.store.fingerprint, "plan": self.plan.fingerprint}
-
-    def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
-        """This host's rows of batch `start` and all after it."""
-        place = {"start": start, "host": host, "hosts": hosts}
-        return batches(self.store, self.plan, seed=seed, workers=self.workers, **place)
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Of the plan."""
-        return self.plan.steps_per_epoch
-
-    @property
-    def tools(self) -> Tokenizer:
-        """What the model needs beside its weights."""
-        return self.tokenizer
 
     def describe(self) -> str:
         """Pairs, steps an epoch, how full the rows are, what was left out."""

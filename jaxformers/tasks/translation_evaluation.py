@@ -15,8 +15,8 @@ from jaxformers.data.assembly import Batch, Chosen, assemble
 from jaxformers.decoding import decode_texts
 from jaxformers.errors import DataError
 from jaxformers.evaluation import chrf2, compound_split_bleu, corpus_bleu, perplexity
-from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Evaluation
+from jaxformers.tasks.judging import shared_rows
 from jaxformers.text import Tokenizer
 
 if TYPE_CHECKING:
@@ -87,11 +87,6 @@ def dev_perplexity(task: Translation, model, variables, store: TokenizedPairs) -
         sums = jax.device_get(run(variables, batch))
         nll, weight = nll + float(sums[0]), weight + float(sums[1])
     return perplexity(nll, weight) if weight else math.nan
-
-
-def shared_rows(rows: int) -> int:
-    """`rows` rounded up to what the mesh in force divides."""
-    return -(-rows // batch_multiple()) * batch_multiple()
 
 
 @lru_cache(maxsize=4)

@@ -348,6 +348,6 @@ def test_mistakes_are_named_before_any_training(own, vocabulary, tmp_path):
 def test_the_rehearsal_needs_nothing_but_the_bundled_sentences(data, tmp_path):
     each = SequenceClassification(BertConfig.base(), data, weights="org/name").rehearsal()
     opened = each.open(tmp_path, 0)
-    assert opened.tokenizer.vocab_size == each.model.vocab_size
+    assert opened.tools.vocab_size == each.model.vocab_size
     assert len(opened.store) == 96 and each.labels.count == (1 if data.task == "stsb" else 2)
     assert 0 < opened.store.cut < 96

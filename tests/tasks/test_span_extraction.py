@@ -106,7 +106,7 @@ def test_two_hosts_share_the_batch_of_one_and_a_late_start_skips_nothing(opened)
 
 
 def test_the_data_tells_its_size_and_what_it_depends_on(opened):
-    assert opened.steps_per_epoch == len(opened.windows) / SMALL.rows
+    assert opened.steps_per_epoch == len(opened.store) / SMALL.rows
     assert opened.describe().startswith("48 questions; ")
     assert {"content", "tokenizer", "windows", "plan", "questions"} <= set(opened.fingerprint)
     json.dumps(opened.fingerprint)
@@ -170,7 +170,7 @@ def test_outputs_of_several_models_can_be_averaged(opened, model):
     own = SMALL.evaluate(module, variables, opened.tools, final=True)
     assert isinstance(own, Evaluation)
     assert own.metrics == SMALL.score(once, opened.tools, final=True).metrics
-    with pytest.raises(DataError, match="differ in vocabulary, length or stride"):
+    with pytest.raises(DataError, match="same questions, vocabulary, length and stride"):
         SMALL.score([once[0][1:], once[1]], opened.tools, final=True)
 
 
