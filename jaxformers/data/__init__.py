@@ -13,7 +13,7 @@ from jaxformers.data.documents import (
     TfdsDocuments,
     document_sentences,
 )
-from jaxformers.data.fingerprint import differences, fingerprint
+from jaxformers.data.fingerprint import differences
 from jaxformers.data.glue import Glue
 from jaxformers.data.images import (
     ArrayImages,
@@ -118,7 +118,6 @@ __all__ = [
     "describe_example",
     "differences",
     "document_sentences",
-    "fingerprint",
     "prepare",
     "sentences",
     "split_sentences",

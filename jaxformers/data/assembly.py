@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxformers.data.tokenized import Side, TokenizedPairs
+from jaxformers.errors import DataError
 
 Batch = dict[str, np.ndarray]
 Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]
@@ -48,6 +49,16 @@ def batch_shapes(rows: int, source_length: int, target_length: int) -> Shapes:
     lengths = {"source": source_length, "target": target_length}
     int32 = np.dtype(np.int32)
     return {n: ((rows, lengths[side]), int32) for side in names for n in names[side]}
+
+
+def nothing_fits(examples: int, place: str, limits: tuple[int, int]) -> DataError:
+    """What a plan raises where no example is left by the `limits` of the largest `place`."""
+    if not examples:
+        return DataError("there is no example to make batches of")
+    return DataError(
+        f"none of the {examples:,} examples fits {place} of {limits[0]} source and "
+        f"{limits[1]} target tokens: raise the lengths"
+    )
 
 
 def assemble(store: TokenizedPairs, chosen: Chosen, shape: tuple[int, int, int]) -> Batch:

@@ -9,10 +9,10 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int
 
-from jaxformers.data.assembly import Batch, Chosen, assemble, batch_shapes
+from jaxformers.data.assembly import Batch, Chosen, assemble, batch_shapes, nothing_fits
 from jaxformers.data.shuffling import mixed_seed, shuffled
 from jaxformers.data.tokenized import TokenizedPairs
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,9 @@ class BucketingPlan:
         self.left_out = int((bucket_of < 0).sum())
         filled = [b for b in range(len(sizes)) if len(members[b])]
         if not filled:
-            raise DataError(_nothing_fits(len(source_lengths), sizes[-1]))
+            raise nothing_fits(len(source_lengths), "the largest bucket", sizes[-1][1:])
         self._sizes = [sizes[b] for b in filled]
         self._members = [members[b] for b in filled]
-        self._cycle = lru_cache(maxsize=4)(self._make_cycle)
         self.shapes = [batch_shapes(*size) for size in self._sizes]
         self.steps_per_epoch = self._steps_before(1)
         self.fill = self._fill(target_lengths)
@@ -73,18 +72,14 @@ class BucketingPlan:
         chosen = Chosen(members[places], np.arange(stop - start))
         return assemble(store, chosen, (stop - start, source_length, target_length))
 
-    def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "_cycle"}
-
-    def __setstate__(self, state: dict) -> None:
-        vars(self).update(state)
-        self._cycle = lru_cache(maxsize=4)(self._make_cycle)
-
     def _slot(self, seed: int, step: int) -> tuple[int, int]:
         """Bucket of `step`, and how many batches that bucket has given before."""
         cycles = range((step + 2) * max(size[0] for size in self._sizes))
         cycle = bisect.bisect_right(cycles, step, key=self._steps_before) - 1
-        buckets, numbers = self._cycle(seed, cycle)
+        spans = [
+            (self._given(b, cycle), self._given(b, cycle + 1)) for b in range(len(self._sizes))
+        ]
+        buckets, numbers = _cycle(tuple(spans), seed, cycle)
         slot = step - self._steps_before(cycle)
         return int(buckets[slot]), int(numbers[slot])
 
@@ -95,26 +90,30 @@ class BucketingPlan:
     def _steps_before(self, cycles: int) -> int:
         return sum(self._given(bucket, cycles) for bucket in range(len(self._sizes)))
 
-    def _make_cycle(self, seed: int, cycle: int) -> tuple[np.ndarray, np.ndarray]:
-        """Bucket and batch number of each slot of a cycle [slots], in shuffled order."""
-        spans = [
-            (self._given(b, cycle), self._given(b, cycle + 1)) for b in range(len(self._sizes))
-        ]
-        counts = [after - before for before, after in spans]
-        # Bit generators are stable between versions of NumPy; `Generator.permutation` is not.
-        draws = np.random.Philox(mixed_seed(seed, cycle, 1)).random_raw(sum(counts))
-        buckets = np.repeat(np.arange(len(counts)), counts)[np.argsort(draws, kind="stable")]
-        numbers = np.empty_like(buckets)
-        for bucket, span in enumerate(spans):
-            numbers[buckets == bucket] = np.arange(*span)
-        return buckets, numbers
-
     def _fill(self, target_lengths: np.ndarray) -> float:
         """Share of the target places that hold a token."""
         places = sum(
             len(members) * size[2] for members, size in zip(self._members, self._sizes, strict=True)
         )
         return float(sum(target_lengths[members].sum() for members in self._members) / places)
+
+
+@lru_cache(maxsize=4)
+def _cycle(
+    spans: tuple[tuple[int, int], ...], seed: int, cycle: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bucket and batch number of each slot of a cycle [slots], in shuffled order.
+
+    `spans` are the batches that each bucket gives: from its first to behind its last.
+    """
+    counts = [after - before for before, after in spans]
+    # Bit generators are stable between versions of NumPy; `Generator.permutation` is not.
+    draws = np.random.Philox(mixed_seed(seed, cycle, 1)).random_raw(sum(counts))
+    buckets = np.repeat(np.arange(len(counts)), counts)[np.argsort(draws, kind="stable")]
+    numbers = np.empty_like(buckets)
+    for bucket, span in enumerate(spans):
+        numbers[buckets == bucket] = np.arange(*span)
+    return buckets, numbers
 
 
 def _bucket_of(sizes: list, source_lengths: np.ndarray, target_lengths: np.ndarray) -> np.ndarray:
@@ -134,12 +133,3 @@ def _check(config: Bucketing) -> None:
             raise ConfigError(
                 f"bucket {shape} must be (rows, source length, target length), each at least 1"
             )
-
-
-def _nothing_fits(examples: int, largest: tuple[int, int, int]) -> str:
-    if not examples:
-        return "there is no example to make batches of"
-    return (
-        f"none of the {examples:,} examples fits the largest bucket, "
-        f"{largest[1]} source and {largest[2]} target tokens: raise the lengths"
-    )

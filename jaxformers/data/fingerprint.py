@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxformers.data.assembly import Plan
-from jaxformers.data.tokenized import TokenizedPairs
-
 WORDS = {
     "source": "training data",
     "pairs": "training pairs",
@@ -18,11 +15,6 @@ WORDS = {
 HASHES = ("content", "tokenizer")
 # A kept name says where the data lay: the same content elsewhere gives the same batches.
 HARMLESS = ("source",)
-
-
-def fingerprint(store: TokenizedPairs, plan: Plan, seed: int) -> dict[str, str | int]:
-    """Everything that the batches are a function of, the step apart, as a flat dict for JSON."""
-    return {**store.fingerprint, "plan": plan.fingerprint, "seed": seed}
 
 
 def differences(saved: Mapping[str, str | int], now: Mapping[str, str | int]) -> list[str]:

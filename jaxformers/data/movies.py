@@ -17,6 +17,7 @@ from jaxformers.data.labelled import (
     gathered,
     in_order_of,
 )
+from jaxformers.data.spacing import evenly_spaced
 
 FILE = Path(__file__).parent / "bundled" / "movie_sentences.tsv.gz"
 
@@ -48,8 +49,7 @@ class BundledMovies(LabelledSource):
     def open(self, labels: Labels) -> LabelledTexts:
         """The chosen sentences."""
         rows = list(self._examples())
-        count = len(rows) if self.limit is None else min(self.limit, len(rows))
-        rows = [rows[k * len(rows) // count] for k in range(count)]
+        rows = [rows[place] for place in evenly_spaced(len(rows), self.limit)]
         texts = gathered(rows, self.own, f"movie {self.kind}s, {self.split}")
         return in_order_of(labels, self.own, texts)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from jaxformers.data.assembly import Batch, Chosen, assemble, batch_shapes
+from jaxformers.data.assembly import Batch, Chosen, assemble, batch_shapes, nothing_fits
 from jaxformers.data.shuffling import mixed_seed, shuffled
 from jaxformers.data.tokenized import TokenizedPairs
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.errors import ConfigError
 
 # More rows in a set pack denser and cost more time: 64 waste about one row in fifty.
 ROWS_OF_A_SET = 64
@@ -54,7 +54,7 @@ class PackingPlan:
         fits = (source_lengths <= limits[0]) & (target_lengths <= limits[1])
         examples = np.flatnonzero(fits)
         if not len(examples):
-            raise DataError(_nothing_fits(len(source_lengths), limits))
+            raise nothing_fits(len(source_lengths), "a row", limits)
         row_of = pack(source_lengths[examples], target_lengths[examples], limits)
         self._examples = examples[np.argsort(row_of, kind="stable")]
         self._offsets = np.concatenate([[0], np.cumsum(np.bincount(row_of))])
@@ -125,12 +125,3 @@ def _fullest_that_fits(
     left = source / np.float32(limits[0]) + target / np.float32(limits[1])
     left[(source < 0) | (target < 0)] = np.inf
     return left.argmin(axis=1)
-
-
-def _nothing_fits(examples: int, limits: tuple[int, int]) -> str:
-    if not examples:
-        return "there is no example to make batches of"
-    return (
-        f"none of the {examples:,} examples fits a row of {limits[0]} source and "
-        f"{limits[1]} target tokens: raise the lengths"
-    )

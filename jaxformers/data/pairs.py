@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, overload, runtime_checkable
 
+from jaxformers.data.spacing import evenly_spaced
+
 Pair = tuple[str, str]
 
 
@@ -71,8 +73,7 @@ def sentences(pairs: Pairs, limit: int | None = 10_000_000) -> Iterator[str]:
 
     Of more than `limit` sentences, evenly spaced pairs are taken: the same ones every time.
     """
-    count = len(pairs) if limit is None else min(len(pairs), max(1, limit // 2))
-    for start in range(0, count, 1024):
-        chosen = range(start, min(start + 1024, count))
-        for pair in pairs.read([k * len(pairs) // count for k in chosen]):
+    chosen = evenly_spaced(len(pairs), None if limit is None else max(1, limit // 2))
+    for start in range(0, len(chosen), 1024):
+        for pair in pairs.read(chosen[start : start + 1024].tolist()):
             yield from pair

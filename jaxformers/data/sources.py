@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,22 +20,13 @@ __all__ = ["AlignedFiles", "BundledPairs", "TfdsPairs", "TsvPairs", "held_out"]
 BUNDLED = Path(__file__).parent / "bundled"
 
 
-class _Source:
-    """What the sources share: the fingerprint is that of the opened pairs."""
-
-    @property
-    def fingerprint(self) -> Mapping[str, str | int]:
-        """Name, number and content hash of the pairs; opens them."""
-        return self.open().fingerprint
-
-
 def held_out(document: str) -> bool:
     """Whether the pairs of `document` are kept from training: about one document in twenty."""
     return int(hashlib.md5(document.encode()).hexdigest(), 16) % 20 == 0
 
 
 @dataclass(frozen=True)
-class BundledPairs(_Source):
+class BundledPairs:
     """The pairs inside the package: LibreOffice's help and interface (bundled/NOTICE.md).
 
     Split by document, never by line: the text is formulaic, and a split by line inflates BLEU.
@@ -80,7 +71,7 @@ def _bundled(pair: str) -> list[tuple[str, str, str]]:
 
 
 @dataclass(frozen=True)
-class TsvPairs(_Source):
+class TsvPairs:
     """One's own pairs: a text file, plain or .gz, of tab-separated columns, one pair a line."""
 
     path: str
@@ -116,7 +107,7 @@ class _TsvPairs(Pairs):
 
 
 @dataclass(frozen=True)
-class AlignedFiles(_Source):
+class AlignedFiles:
     """One's own pairs: two text files, plain or .gz; line n of one translates line n of the other.
 
     Raises DataError on `open` where their numbers of lines differ.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from etils import epath
 
 from jaxformers.data.questions import Mismatched, Question, Questions
 from jaxformers.data.sources import BundledPairs
+from jaxformers.data.spacing import evenly_spaced
 from jaxformers.data.tfds_rows import TfdsRows
 from jaxformers.errors import DataError
 
@@ -20,21 +21,8 @@ LARGEST = 4 << 30  # bytes, unpacked: well above TriviaQA, far below what a gzip
 CHUNK = 1024
 
 
-class _Source:
-    """What the sources share: the fingerprint is that of the opened questions."""
-
-    def open(self) -> Questions:
-        """The questions, read and checked."""
-        raise NotImplementedError
-
-    @property
-    def fingerprint(self) -> Mapping[str, str | int]:
-        """Name, number and content hash of the questions; opens them."""
-        return self.open().fingerprint
-
-
 @dataclass(frozen=True)
-class SquadJson(_Source):
+class SquadJson:
     """A file in SQuAD's JSON, 1.1 or 2.0, `.json` or `.json.gz`; TriviaQA in that form too.
 
     `open` raises DataError where the file is missing, damaged, too large or malformed (the place is
@@ -54,7 +42,7 @@ class SquadJson(_Source):
 
 
 @dataclass(frozen=True)
-class TfdsSquad(_Source):
+class TfdsSquad:
     """SQuAD as TFDS keeps it, prepared in `data_dir` as array_record."""
 
     name: str = "squad/v1.1"
@@ -76,7 +64,7 @@ class TfdsSquad(_Source):
 
 
 @dataclass(frozen=True)
-class BundledQuestions(_Source):
+class BundledQuestions:
     """Small questions made from sentences inside the package: "Which word follows X?".
 
     For rehearsals and tests, which must work offline: the answer can be read off the context, but
@@ -177,7 +165,8 @@ def _tfds_questions(rows: TfdsRows) -> Iterator[Question]:
 def _made_questions(config: BundledQuestions) -> Iterator[Question]:
     pairs = BundledPairs("en-de", config.split, min_source_words=7, max_source_words=14).open()
     wanted = -(-config.count // 2)
-    contexts = [" ".join(pairs[k * len(pairs) // wanted][0].split()) for k in range(wanted)]
+    chosen = pairs.read(evenly_spaced(len(pairs), wanted).tolist())
+    contexts = [" ".join(source.split()) for source, _ in chosen]
     for number in range(config.count):
         context, other = contexts[number // 2], contexts[number // 2 - 1]
         word, answer, start = _word_after(context, number)

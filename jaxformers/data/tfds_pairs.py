@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxformers.data.pairs import Pair, Pairs
@@ -32,11 +32,6 @@ class TfdsPairs:
                 array_record, or it lacks the split or a feature.
         """
         return _TfdsPairs(self)
-
-    @property
-    def fingerprint(self) -> Mapping[str, str | int]:
-        """Name, number and a hash of the sizes of all shards and of sampled pairs."""
-        return self.open().fingerprint
 
 
 class _TfdsPairs(Pairs):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from jaxformers.data.spacing import evenly_spaced
 from jaxformers.errors import DataError
 
 INFO_FILE = "dataset_info.json"
@@ -47,8 +48,7 @@ class TfdsRows:
         self._features, self._encoded = tuple(features), tuple(encoded)
         said = json.loads((folder / INFO_FILE).read_text())
         self.version = said.get("version")
-        count = min(SAMPLED, len(self))
-        sample = self.read([k * len(self) // SAMPLED for k in range(count)])
+        sample = self.read(evenly_spaced(len(self), SAMPLED).tolist())
         kept = [said.get("splits"), split, [list(map(_plain, row.values())) for row in sample]]
         self.content = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
         """A hash of the sizes of all shards and of sampled rows."""

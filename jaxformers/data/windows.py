@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxformers.data.labelled_rows import tokenized
 from jaxformers.data.questions import Question, Questions
 from jaxformers.data.rows import Batch
 from jaxformers.errors import ConfigError, DataError
@@ -101,7 +102,8 @@ class Windows:
         self.context = np.array([places.setdefault(q.context, len(places)) for q in questions])
         self.contexts = list(places)
         self.pieces = _pieces(self.contexts, tokenizer)
-        rows = _encoded([q.question for q in questions], tokenizer, self.size.query_length)
+        asked = tokenized([q.question for q in questions], tokenizer)
+        rows = [row[: self.size.query_length] for row in asked]
         self.query_bounds = np.cumsum([0, *map(len, rows)])
         self.query_ids = np.concatenate([[0], *rows]).astype(np.int32)[1:]
 
@@ -227,10 +229,3 @@ def _pieces(texts: Sequence[str], tokenizer: Any) -> Pieces:
     none = np.zeros(0, np.int32)
     flat = (np.concatenate([none, *each]) for each in (ids, starts, ends))
     return Pieces(*flat, np.cumsum(counts))
-
-
-def _encoded(texts: Sequence[str], tokenizer: Any, limit: int) -> list[list[int]]:
-    rows: list[list[int]] = []
-    for start in range(0, len(texts), CHUNK):
-        rows += [row[:limit] for row in tokenizer.encode(texts[start : start + CHUNK])]
-    return rows

@@ -34,9 +34,8 @@ def test_tsv_columns_can_be_chosen(write):
     path = write("pairs.tsv", b"\xef\xbb\xbfdoc\ten\tde\ndoc\ten2\tde2\textra\n")
     assert list(TsvPairs(path, 2, 1).open()) == [("de", "en"), ("de2", "en2")]
     assert TsvPairs(path).open()[0] == ("doc", "en")
-    assert (
-        TsvPairs(path, 2, 1).fingerprint["content"] != TsvPairs(path, 1, 2).fingerprint["content"]
-    )
+    turned = TsvPairs(path, 2, 1).open()
+    assert turned.fingerprint["content"] != TsvPairs(path, 1, 2).open().fingerprint["content"]
 
 
 def test_aligned_files_are_read_line_by_line(write):
@@ -92,7 +91,7 @@ def test_damaged_gzip_is_refused(tmp_path):
 
 def test_the_fingerprint_follows_the_content_not_the_path(write):
     contents = [
-        TsvPairs(write(name, text)).fingerprint["content"]
+        TsvPairs(write(name, text)).open().fingerprint["content"]
         for name, text in [("1.tsv", "a\tb\n"), ("2.tsv", "a\tb\n"), ("3.tsv", "a\tc\n")]
     ]
     assert contents[0] == contents[1] != contents[2]

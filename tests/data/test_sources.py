@@ -53,9 +53,9 @@ def test_fingerprints_tell_splits_and_languages_apart():
         BundledPairs("en-fr", "train"),
         BundledPairs("en-de", "train", max_source_words=10),
     ]
-    contents = {config.fingerprint["content"] for config in configs}
+    contents = {config.open().fingerprint["content"] for config in configs}
     assert len(contents) == len(configs)
-    assert configs[0].fingerprint == BundledPairs("en-de", "train").fingerprint
+    assert configs[0].open().fingerprint == BundledPairs("en-de", "train").open().fingerprint
 
 
 @pytest.mark.parametrize("wrong", [{"pair": "en-xx"}, {"split": "test"}, {"min_source_words": 99}])

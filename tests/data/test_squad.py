@@ -135,7 +135,7 @@ def test_a_missing_damaged_or_huge_file_is_refused(tmp_path, monkeypatch):
 def test_the_fingerprint_tells_contents_apart_and_not_places(tmp_path):
     contents = [squad(asked(0)), squad(asked(0, "Normandy")), squad(asked(0, question="Who?"))]
     paths = [written(tmp_path / f"{k}.json", c) for k, c in enumerate((*contents, contents[0]))]
-    found = [SquadJson(path).fingerprint["content"] for path in paths]
+    found = [SquadJson(path).open().fingerprint["content"] for path in paths]
     assert len(set(found)) == 3
     assert found[0] == found[3]
 

@@ -13,6 +13,8 @@ ROWS = [(f"sentence {k}", f"Satz {k} mit ü") for k in range(57)]
 class Wmt14Translate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A small stand-in for the public set, under its name."""
 
+    rows = ROWS
+
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = (tfds.core.BuilderConfig(name="de-en", version=VERSION),)
     name = "wmt14_translate"
@@ -22,19 +24,24 @@ class Wmt14Translate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, manager):
-        return {"train": self._generate_examples(ROWS), "test": self._generate_examples(ROWS[:5])}
+        parts = {"train": self.rows, "test": self.rows[:5]}
+        return {split: self._generate_examples(rows) for split, rows in parts.items()}
 
     def _generate_examples(self, rows):
         for index, (english, german) in enumerate(rows):
             yield index, {"en": english, "de": german}
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tfds")
+def prepared(folder, rows=ROWS):
     builder = Wmt14Translate(data_dir=folder, config="de-en", file_format="array_record")
+    builder.rows = rows
     builder.download_and_prepare()
     return str(folder)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return prepared(tmp_path_factory.mktemp("tfds"))
 
 
 def message(config):
@@ -56,13 +63,25 @@ def test_a_prepared_set_is_read_in_any_order(data_dir):
 def test_source_and_target_can_be_turned(data_dir):
     turned = TfdsPairs(source="de", target="en", data_dir=data_dir).open()
     assert sorted(turned) == sorted((german, english) for english, german in ROWS)
-    assert turned.fingerprint["content"] != TfdsPairs(data_dir=data_dir).fingerprint["content"]
+    straight = TfdsPairs(data_dir=data_dir).open()
+    assert turned.fingerprint["content"] != straight.fingerprint["content"]
 
 
 def test_the_prepared_folder_itself_may_be_named(data_dir):
     folder = f"{data_dir}/wmt14_translate/de-en/1.0.0"
     inside = TfdsPairs(data_dir=folder).open()
     assert inside.fingerprint == TfdsPairs(data_dir=data_dir).open().fingerprint
+
+
+def test_the_content_of_a_small_set_is_that_of_all_its_rows(data_dir, tmp_path):
+    pairs = TfdsPairs(data_dir=data_dir).open()
+    rows = [
+        (english.upper(), german) if (english, german) == pairs[-1] else (english, german)
+        for english, german in ROWS
+    ]
+    changed = TfdsPairs(data_dir=prepared(tmp_path, rows)).open()
+    assert changed[:-1] == pairs[:-1]
+    assert changed.fingerprint["content"] != pairs.fingerprint["content"]
 
 
 def test_a_missing_set_is_answered_with_the_command_that_prepares_it(tmp_path, data_dir):

@@ -15,7 +15,8 @@ from PIL import Image
 
 from jaxformers.data.images.labelled_images import LabelledImages
 from jaxformers.data.mapped_files import cache_folder, mapped, write_once
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.data.spacing import evenly_spaced
+from jaxformers.errors import DataError
 
 SOUND = "sound.npy"
 BLOCK = 4096
@@ -67,11 +68,8 @@ def limited(images: LabelledImages, limit: int | None) -> LabelledImages:
     Raises:
         ConfigError: `limit` is below 1.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit is {limit}; it is at least 1")
-    if limit is None or limit >= len(images):
-        return images
-    return ChosenImages(images, np.arange(limit) * len(images) // limit)
+    chosen = evenly_spaced(len(images), limit)
+    return ChosenImages(images, chosen) if len(chosen) < len(images) else images
 
 
 def without_damaged(images: LabelledImages, state: str, cache: Any = None) -> LabelledImages:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from jaxformers.data.images.labelled_images import ArrayImages, ImageSource
+from jaxformers.data.spacing import evenly_spaced
 from jaxformers.errors import ConfigError
 
 FILE = Path(__file__).parents[1] / "bundled" / "fashion_mnist_10k.npz"
@@ -44,8 +45,6 @@ class BundledFashionMnist(ImageSource):
     def __post_init__(self):
         if len(set(self.classes)) < len(self.classes) or not set(self.classes) <= set(range(10)):
             raise ConfigError(f"classes {self.classes} must be different numbers from 0 to 9")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit is {self.limit}; it is at least 1")
 
     def other(self, split: Literal["dev", "test"]) -> BundledFashionMnist:
         """All development or test pictures of the same classes."""
@@ -58,8 +57,7 @@ class BundledFashionMnist(ImageSource):
         chosen = {"train": ~number, "dev": number}.get(self.split, np.ones(len(labels), bool))
         kept = self.classes or tuple(range(10))
         places = np.flatnonzero(chosen & np.isin(labels, kept))
-        count = len(places) if self.limit is None else min(self.limit, len(places))
-        places = places[np.arange(count) * len(places) // count]
+        places = places[evenly_spaced(len(places), self.limit)]
         renumbered = np.array([kept.index(each) for each in labels[places].tolist()], np.int32)
         names = tuple(CLASSES[each] for each in kept)
         return ArrayImages(images[places], renumbered, names, f"Fashion-MNIST, {self.split}")

@@ -17,6 +17,7 @@ from jaxformers.data.images.chosen import limited, without_damaged
 from jaxformers.data.images.decoding import opened, turned
 from jaxformers.data.images.labelled_images import ImageSource, LabelledImages
 from jaxformers.data.images.preprocessing import read_file
+from jaxformers.data.spacing import evenly_spaced
 from jaxformers.errors import ConfigError, DataError
 
 ENDINGS = [
@@ -132,9 +133,8 @@ class FolderImages(LabelledImages):
     def content(self) -> str:
         """A hash of all names, and of the bytes of some files."""
         digest = self._digest()
-        count = min(SAMPLED, len(self))
-        for k in range(count):
-            digest.update(read_file(self.where(k * len(self) // count)))
+        for index in evenly_spaced(len(self), SAMPLED):
+            digest.update(read_file(self.where(index)))
         return digest.hexdigest()
 
     @property
