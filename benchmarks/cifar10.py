@@ -86,7 +86,8 @@ def main() -> None:
     runs = [args.folder / family for family in MODELS]
     for family, folder in zip(MODELS, runs, strict=True):
         run = experiment(family, args.folder / "pictures", args.epochs, args.evaluate_every)
-        train(run, folder)
+        if not train(run, folder).finished:
+            return
     curves = compare(runs, METRIC)
     print(table(curves, METRIC))
     if args.picture:
