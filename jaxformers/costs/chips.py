@@ -5,7 +5,10 @@ TensorCores as a device, so two devices share the chip's figures (`Chip.devices`
 
 Sources. TPUs: cloud.google.com/tpu/docs/{v2,v3,v4,v5e,v5p,v6e,tpu7x}, "key specifications". Link
 rates, one way: the published two-way rate of a chip / (2 x links); for v3 and v4, where no such
-rate is published, the pod's bisection bandwidth over the links cut (v3: 6.4 TB/s over 2 x 32).
+rate is published, the pod's bisection bandwidth over the links cut (v3: 6.4 TB/s over 2 x 32); v2:
+496 Gbit/s (Jouppi et al. 2020, "A domain-specific supercomputer for training deep neural
+networks"). Rates between slices: the published rate of a chip (v5p: 50 Gbit/s) or of a
+pod over its 256 chips.
 GPUs: NVIDIA's data sheets of A100, H100 and H200, dense (half of the printed "with sparsity").
 What no source settles is None, or absent from the table.
 """
@@ -34,6 +37,7 @@ class Chip:
         link: bytes/s of one link in one direction, None where not published.
         cores: TensorCores a chip (TPU); 1 for a GPU.
         devices: JAX devices a chip.
+        between: bytes/s of a chip to other slices (data-centre network), None where not published.
     """
 
     name: str
@@ -45,19 +49,20 @@ class Chip:
     link: float | None
     cores: int = 1
     devices: int = 1
+    between: float | None = None
 
 
 CHIPS: dict[str, Chip] = {
     chip.name: chip
     for chip in (
         # v2: memory bandwidth as JAX states it (its pallas `tpu_info`).
-        Chip("v2", 46e12, None, 16e9, 716e9, 4, None, cores=2, devices=2),
+        Chip("v2", 46e12, None, 16e9, 716e9, 4, 62e9, cores=2, devices=2),
         Chip("v3", 123e12, None, 32 * GIB, 900e9, 4, 100e9, cores=2, devices=2),
         # v4 and v5p run their two cores as one device ("megacore") unless told otherwise.
         Chip("v4", 275e12, None, 32 * GIB, 1200e9, 6, 50e9, cores=2),
-        Chip("v5e", 197e12, None, 16e9, 819e9, 4, 50e9),
-        Chip("v5p", 459e12, None, 95e9, 2765e9, 6, 100e9, cores=2),
-        Chip("v6e", 918e12, None, 32e9, 1638e9, 4, 100e9),
+        Chip("v5e", 197e12, None, 16e9, 819e9, 4, 50e9, between=3.125e9),
+        Chip("v5p", 459e12, None, 95e9, 2765e9, 6, 100e9, cores=2, between=6.25e9),
+        Chip("v6e", 918e12, None, 32e9, 1638e9, 4, 100e9, between=12.5e9),
         Chip("tpu7x", 2307e12, None, 192 * GIB, 7380e9, 6, 100e9, cores=2, devices=2),
         Chip("A100 SXM 40GB", 312e12, 19.5e12, 40e9, 1555e9, 12, 25e9),
         Chip("A100 SXM 80GB", 312e12, 19.5e12, 80e9, 2039e9, 12, 25e9),

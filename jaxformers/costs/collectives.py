@@ -1,4 +1,4 @@
-"""Which collectives a compiled program holds: kind, bytes, mesh axes, and where they come from.
+"""Which collectives a compiled program holds: kind, bytes, mesh axes, how often, and their origin.
 
 Read from the optimised HLO text. XLA writes the devices of a collective in three ways: lists
 (`{{0,1},{2,3}}`), a transposed iota (`[4,2]<=[2,4]T(1,0)`), and axes of a mesh of its own
@@ -12,9 +12,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from jaxformers.costs.hlo import Operation, Program, called_by, numbers
 
 KINDS = (
     "all-reduce",
@@ -27,13 +29,7 @@ KINDS = (
     "send",
     "recv",
 )
-_BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16}
-_OP = re.compile(
-    rf"^\s*(?:ROOT )?%(?P<name>[\w.-]+) = (?P<type>.*?) (?P<kind>{'|'.join(KINDS)})"
-    r"(?P<start>-start)?\((?P<rest>.*)$"
-)
-_SHAPE = re.compile(r"([a-z]+\d*\w*)\[([\d,]*)\]")
-
+BETWEEN_SLICES = "xla_megascale_runtime"
 Groups = frozenset[frozenset[int]]
 
 
@@ -48,7 +44,11 @@ class Collective:
         bytes: of those results.
         axes: the mesh axes that it runs over; `("?",)` where they are no axes of the mesh.
         op_name: the path of the JAX operation that it stems from.
-        looped: whether it stands in the body of a loop, so that it runs several times.
+        times: how often it runs in a step; one in a loop of unknown length counts as one.
+        looped: whether it stands in the body of a loop.
+        types: element types of the results.
+        group: devices that take part together.
+        slices: slices of a pod that it joins; 1 within a slice.
     """
 
     name: str
@@ -57,7 +57,11 @@ class Collective:
     bytes: int
     axes: tuple[str, ...]
     op_name: str
+    times: int = 1
     looped: bool = False
+    types: tuple[str, ...] = ()
+    group: int = 1
+    slices: int = 1
 
     def __str__(self) -> str:
         """Its kind, axes, bytes and origin, in a line."""
@@ -67,20 +71,43 @@ class Collective:
             f"{self.kind} over {over} of {self.bytes:,} bytes{loop} (%{self.name}, {self.op_name})"
         )
 
+    @property
+    def wire(self) -> float:
+        """Bytes that a device sends each time, by the ring algorithm (a lower bound of any)."""
+        share = (self.group - 1) / self.group
+        if self.kind == "all-reduce":
+            return 2 * share * self.bytes
+        if self.kind == "reduce-scatter":
+            return (self.group - 1) * self.bytes
+        if self.kind in ("all-gather", "all-to-all", "ragged-all-to-all"):
+            return share * self.bytes
+        return 0.0 if self.kind == "recv" else float(self.bytes)
 
-def collectives(hlo: str, sizes: Mapping[str, int]) -> list[Collective]:
-    """The collectives in the text of a compiled program.
+
+def collectives(hlo: str | Program, sizes: Mapping[str, int], slices: int = 1) -> list[Collective]:
+    """The collectives in a compiled program.
 
     Args:
-        hlo: `jit(f).lower(...).compile().as_text()`.
+        hlo: `jit(f).lower(...).compile().as_text()`, or that parsed.
         sizes: the mesh's axes and their sizes, outermost first (`dict(mesh.shape)`).
+        slices: of the pod, on the outermost axis.
     """
-    found, computation, loops = [], "", _loop_bodies(hlo)
-    for line in hlo.splitlines():
-        if header := re.match(r"(?:ENTRY )?%([\w.-]+) \(.*\{$", line):
-            computation = header[1]
-        elif op := _OP.match(line):
-            found.append(_collective(op, sizes, computation in loops))
+    program = Program.parse(hlo) if isinstance(hlo, str) else hlo
+    loops = _loop_bodies(program)
+    found = []
+    for computation, operation in program:
+        if operation.kind.removesuffix("-start") not in KINDS:
+            continue
+        if BETWEEN_SLICES not in operation.rest:
+            each = _collective(operation, sizes, slices)
+        elif operation.kind == "send":
+            each = _between_slices(operation, next(iter(sizes)), slices)
+        else:  # a `recv` is the end of a `send`
+            continue
+        if "all-reduce-scatter" in computation:  # a TPU's reduce-scatter, in a fusion
+            each = replace(each, kind="reduce-scatter", bytes=each.bytes // each.group)
+        times, looped = program.times[computation], computation in loops
+        found.append(replace(each, times=times, looped=looped))
     return found
 
 
@@ -95,64 +122,68 @@ def totals(found: Iterable[Collective]) -> dict[str, tuple[int, int]]:
     return {key: (count[key], size[key]) for key in sorted(count)}
 
 
-def _collective(op: re.Match, sizes: Mapping[str, int], looped: bool) -> Collective:
-    results = _SHAPE.findall(op["type"])
-    if op["start"] and len(results) > 1:  # an asynchronous one gives its operands too
+def _collective(op: Operation, sizes: Mapping[str, int], slices: int) -> Collective:
+    results, kind = op.results, op.kind.removesuffix("-start")
+    if kind != op.kind and len(results) > 1:  # an asynchronous one gives its operands too
         results = results[len(results) // 2 :]
-    shapes = tuple(tuple(int(n) for n in dims.split(",") if n) for _, dims in results)
-    bits = sum(math.prod(s) * _bits(kind) for s, (kind, _) in zip(shapes, results, strict=True))
-    origin = re.search(r'op_name="([^"]*)"', op["rest"])
+    axes, group = _extent(op.rest, sizes, slices)
     return Collective(
-        op["name"],
-        op["kind"],
-        shapes,
-        bits // 8,
-        _axes(op["rest"], sizes),
-        origin[1] if origin else "no op_name",
-        looped,
+        op.name,
+        kind,
+        tuple(each.shape for each in results),
+        sum(each.bytes for each in results),
+        axes,
+        op.op_name or "no op_name",
+        types=tuple(each.kind for each in results),
+        group=group,
     )
 
 
-def _bits(kind: str) -> int:
-    if kind in _BITS:
-        return _BITS[kind]
-    width = re.search(r"\d+", kind)
-    return int(width[0]) if width else 0
+def _between_slices(op: Operation, axis: str, slices: int) -> Collective:
+    """What is handed to the network between slices, which reduces or gathers it by itself."""
+    kind = re.search(r'megascale_transfer_type="(\w+)"', op.rest)
+    name = kind[1].lower().replace("_", "-") if kind else "send"
+    data = op.results[0]  # (data, context, token)
+    return Collective(
+        op.name,
+        name if name in KINDS else "send",
+        (data.shape,),
+        data.bytes,
+        (axis,),
+        op.op_name or "no op_name",
+        types=(data.kind,),
+        group=slices,
+        slices=slices,
+    )
 
 
-def _loop_bodies(hlo: str) -> set[str]:
+def _loop_bodies(program: Program) -> set[str]:
     """Computations that run inside a `while`, those that its body calls included."""
-    calls: dict[str, set[str]] = {}
-    bodies: set[str] = set()
-    computation = ""
-    for line in hlo.splitlines():
-        if header := re.match(r"(?:ENTRY )?%([\w.-]+) \(.*\{$", line):
-            computation = header[1]
-        elif " while(" in line:
-            bodies |= set(re.findall(r"body=%([\w.-]+)", line))
-        called = re.findall(r"(?:to_apply|calls|body|condition)=%([\w.-]+)", line)
-        calls.setdefault(computation, set()).update(called)
-    reached, ahead = set(), list(bodies)
+    reached: set[str] = set()
+    ahead = [op.attribute("body") for _, op in program if op.kind == "while"]
     while ahead:
         body = ahead.pop()
         if body not in reached:
             reached.add(body)
-            ahead += calls.get(body, ())
+            ahead += [c for op in program.computations.get(body, ()) for c in called_by(op)]
     return reached
 
 
-def _axes(rest: str, sizes: Mapping[str, int]) -> tuple[str, ...]:
-    """The mesh axes whose groups are those of the operation."""
+def _extent(rest: str, sizes: Mapping[str, int], slices: int) -> tuple[tuple[str, ...], int]:
+    """The mesh axes whose groups are those of the operation, and the devices of a group."""
     if pairs := re.search(r"source_target_pairs=\{(.*?\})\}", rest):
-        return _axes_between(_lists(pairs[1]), sizes)
+        return _axes_between(_lists(pairs[1]), sizes), 2
     found = re.search(r"replica_groups=(.*)", rest)
-    groups = _groups(found[1], math.prod(sizes.values())) if found else None
-    for count in range(len(sizes) + 1):
-        for axes in itertools.combinations(sizes, count):
-            # An axis of size 1 explains nothing, so it is never named.
-            if all(sizes[a] > 1 for a in axes) and groups == _groups_along(axes, sizes):
-                return axes
-    return ("?",)
+    outer = next(iter(sizes))
+    inside = {**sizes, outer: sizes[outer] // slices}  # a slice numbers its own devices
+    for mesh in (sizes, inside) if slices > 1 else (sizes,):
+        groups = _groups(found[1], math.prod(mesh.values())) if found else frozenset()
+        for count in range(len(mesh) + 1):
+            for axes in itertools.combinations(mesh, count):
+                # An axis of size 1 explains nothing, so it is never named.
+                if all(mesh[a] > 1 for a in axes) and groups == _groups_along(axes, mesh):
+                    return axes, math.prod(mesh[a] for a in axes)
+    return ("?",), max(map(len, groups), default=1)
 
 
 def _axes_between(pairs: list[list[int]], sizes: Mapping[str, int]) -> tuple[str, ...]:
@@ -180,7 +211,7 @@ def _groups(text: str, devices: int) -> Groups:
     if text.startswith("mesh["):
         return _mesh_groups(text, devices)
     if iota := re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
-        flat = _iota(iota[2], iota[3]).reshape(_numbers(iota[1]))
+        flat = _iota(iota[2], iota[3]).reshape(numbers(iota[1]))
         return frozenset(frozenset(row.tolist()) for row in flat)
     lists = re.match(r"\{(.*?\}|)\}", text)
     groups = _lists(lists[1]) if lists else []
@@ -194,7 +225,7 @@ def _mesh_groups(text: str, devices: int) -> Groups:
     if mesh[2] and (order := re.match(r"\[([\d,]+)\](?:T\(([\d,]+)\))?", mesh[2])):
         ids = _iota(order[1], order[2])
     elif mesh[2]:
-        ids = np.array(_numbers(mesh[2]))
+        ids = np.array(numbers(mesh[2]))
     shape, along = [], []
     wanted = dict(re.findall(r"'(\w+)'(?::(\(\d+\)\d+))?", mesh[3]))
     for name, size in sizes.items():
@@ -210,14 +241,10 @@ def _mesh_groups(text: str, devices: int) -> Groups:
 
 
 def _iota(shape: str, order: str | None) -> np.ndarray:
-    dims = _numbers(shape)
+    dims = numbers(shape)
     grid = np.arange(math.prod(dims)).reshape(dims)
-    return (grid.transpose(_numbers(order)) if order else grid).reshape(-1)
+    return (grid.transpose(numbers(order)) if order else grid).reshape(-1)
 
 
 def _lists(text: str) -> list[list[int]]:
-    return [list(_numbers(inside)) for inside in re.findall(r"\{([\d,]+)\}", text)]
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in text.split(",") if n)
+    return [list(numbers(inside)) for inside in re.findall(r"\{([\d,]+)\}", text)]

@@ -68,7 +68,11 @@ def measure_flops(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> FlopCoun
     counted. Of a `cond` the dearest branch counts; a `shard_map` counts on all its devices; a
     Pallas kernel counts once per point of its grid.
     """
-    closed = jax.make_jaxpr(fn)(*args, **kwargs)
+    return flops_of(jax.make_jaxpr(fn)(*args, **kwargs))
+
+
+def flops_of(closed: ClosedJaxpr) -> FlopCount:
+    """`measure_flops` of a function that was traced before."""
     jaxpr, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
     return _count(jaxpr)
 

@@ -1,0 +1,154 @@
+"""What a compiled program moves through a chip's memory, and what it keeps for its backward pass.
+
+Both are read from the optimised HLO text, loops counted as often as they run. A fusion reads its
+operands and writes its results once; what lies in the chip's own small memory costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jaxformers.costs.hlo import Buffer, Operation, Program
+
+BACKWARD = "transpose("  # in the path of every operation of a backward pass
+_FREE = {
+    "after-all",
+    "bitcast",
+    "call",
+    "conditional",
+    "constant",
+    "get-tuple-element",
+    "iota",
+    "opt-barrier",
+    "parameter",
+    "partition-id",
+    "tuple",
+    "while",
+}
+_SAME = {"bitcast", "copy", "copy-start", "copy-done", "get-tuple-element", "opt-barrier"}
+_NEW = {"parameter", "constant", "iota", "partition-id"}
+
+
+def moved_bytes(program: Program) -> int:
+    """Bytes that one device reads from and writes to its main memory in a call.
+
+    An array that a loop takes a slice of in each turn (a stack of layers) counts by the slice.
+    """
+    turns = _turns(program)
+    total = 0
+    for computation, operations in program.computations.items():
+        if computation in program.fused or not program.times[computation]:
+            continue
+        made = {op.name: op for op in operations}
+        moved = sum(_moved(op, made, turns.get(computation, 1)) for op in operations)
+        total += moved * program.times[computation]
+    return total
+
+
+def _turns(program: Program) -> dict[str, int]:
+    """The number of turns of each loop's body."""
+    loops = (op for _, op in program if op.kind == "while")
+    return {op.attribute("body"): program.turns(op) or 1 for op in loops}
+
+
+def _moved(op: Operation, made: dict[str, Operation], turns: int) -> int:
+    if op.kind in _FREE or op.kind.endswith("-done") or "AllocateBuffer" in op.rest:
+        return 0
+    if op.kind.endswith("-start"):  # (destination, source, ...)
+        return _size(op.results[:1], turns, on_chip=True)
+    read = [made[name].results for name in op.operands if name in made]
+    single = [each for each in read if len(each) == 1]
+    return _size(op.results, turns) + sum(_size(each, turns) for each in single)
+
+
+def _size(buffers: tuple[Buffer, ...], turns: int, on_chip: bool = False) -> int:
+    return sum(
+        each.bytes // (turns if turns > 1 and each.shape[:1] == (turns,) else 1)
+        for each in buffers
+        if on_chip or not each.on_chip
+    )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An array that the forward pass leaves for the backward pass."""
+
+    buffer: Buffer
+    op_name: str
+
+
+def kept_for_backward(program: Program) -> list[Kept]:
+    """What an operation of the forward pass makes and one of the backward pass takes.
+
+    Parameters and other arguments are not among them, their copies in the compute type are.
+    """
+    found = {}
+    for computation, operations in program.computations.items():
+        if computation not in program.fused:
+            for op, place, buffer in _crossing(program, operations):
+                found[computation, op.name, place] = Kept(buffer, op.op_name)
+    return list(found.values())
+
+
+def _crossing(program: Program, operations: list[Operation]) -> Iterator:
+    """(operation, place in its result, buffer) of what goes from forward to backward here."""
+    made = {op.name: op for op in operations}
+    for op in operations:
+        if BACKWARD not in op.op_name or op.kind in _SAME:
+            continue
+        for name in op.operands:
+            taken = made.get(name)
+            names = taken.operands if taken and taken.kind == "tuple" else (name,)
+            for origin, place in (_origin(made, program, each) for each in names):
+                forward = origin and origin.kind not in _NEW and BACKWARD not in origin.op_name
+                if forward and "AllocateBuffer" not in origin.rest and origin.op_name:
+                    yield origin, place, origin.results[place]
+
+
+def _origin(
+    made: dict[str, Operation], program: Program, name: str
+) -> tuple[Operation | None, int]:
+    """The operation that made a value, copies and tuples seen through, and the place in it."""
+    place = 0
+    while (op := made.get(name)) is not None:
+        if op.kind == "get-tuple-element":
+            place = int(op.attribute("index"))
+        elif op.kind == "tuple" or (op.kind == "while" and _unchanged(program, op, place)):
+            source = op if op.kind == "tuple" else made.get(op.operands[0])
+            if source is None or source.kind != "tuple":
+                return None, 0
+            name, place = source.operands[place], 0
+            continue
+        elif op.kind not in _SAME:
+            return op, place
+        name = op.operands[0]
+    return None, 0
+
+
+def _unchanged(program: Program, loop: Operation, place: int) -> bool:
+    """Whether a loop hands on the value at `place` as it was given."""
+    body = {op.name: op for op in program.computations.get(loop.attribute("body"), ())}
+    root = next((op for op in body.values() if op.root), None)
+    if root is None or root.kind != "tuple":
+        return False
+    op = body.get(root.operands[place])
+    while op is not None and op.kind in _SAME - {"get-tuple-element"}:
+        op = body.get(op.operands[0])
+    if op is None or op.kind != "get-tuple-element" or int(op.attribute("index")) != place:
+        return False
+    return body[op.operands[0]].kind == "parameter"
+
+
+def kept_bytes(program: Program) -> int:
+    """Bytes of `kept_for_backward`, with the padding of tiles."""
+    return sum(each.buffer.padded for each in kept_for_backward(program))
+
+
+def padding(buffers: list[Buffer]) -> Counter[str]:
+    """Bytes lost to padding, by what is padded, the most first."""
+    lost: Counter[str] = Counter()
+    for each in buffers:
+        lost[str(each)] += each.padded - each.bytes
+    return lost
