@@ -27,9 +27,7 @@ class Plan(Protocol):
 
     shapes: list[Shapes]
     fingerprint: str
-    steps_per_epoch: int
-    fill: float
-    left_out: int
+    steps_per_epoch: float
 
     def rows(self, seed: int, step: int) -> int:
         """Number of rows of the (global) batch of `step`."""

@@ -14,8 +14,8 @@ from jaxformers.data.images.augmentation import Augmentation
 from jaxformers.data.images.decoding import decoding
 from jaxformers.data.images.labelled_images import ArrayImages, LabelledImages
 from jaxformers.data.images.preprocessing import Preprocessing
+from jaxformers.data.rows import RowPlan
 from jaxformers.data.shuffling import permuted
-from jaxformers.errors import ConfigError, DataError
 
 AUGMENT = 4  # what the draws are for; shuffling has the seed alone
 MOST_THREADS = 16
@@ -86,50 +86,16 @@ class ImageRows:
         return vars(self) | {"_pool": None}
 
 
-class ImagePlan:
+class ImagePlan(RowPlan):
     """The next `rows` pictures of an endless shuffled stream, each augmented anew.
 
     Both the order and the draws are a function of (seed, step), whatever hosts, workers, threads
     and restarts.
-
-    Args:
-        store: the rows.
-        rows: of a batch, over all hosts.
-        repeats: how many views of each picture stand side by side (Hoffer et al. 2020).
-
-    Attributes:
-        shapes: name to (shape, type) of the arrays of a batch.
-        steps_per_epoch: batches in which every picture comes up `repeats` times.
     """
-
-    fill, left_out = 1.0, 0
-
-    def __init__(self, store: ImageRows, rows: int, repeats: int = 1):
-        if not len(store):
-            raise DataError("there is no picture to make batches of")
-        if repeats < 1 or rows % repeats:
-            raise ConfigError(f"{rows} rows a batch do not divide by {repeats} views of a picture")
-        self._count, self._rows, self._repeats = len(store), rows, repeats
-        form = store.transform
-        shapes = {"images": ((rows, form.size, form.size, form.channels), np.dtype(np.uint8))}
-        if store.source.labelled:
-            shapes["labels"] = ((rows,), np.dtype(np.int32))
-        self.shapes = [shapes]
-        self.steps_per_epoch = self._count * repeats / rows
-        self.fingerprint = f"{rows} rows of {self._count}, {repeats} view(s) of each"
-
-    def rows(self, seed: int, step: int) -> int:
-        """Number of rows of the batch of `step`."""
-        return self._rows
 
     def batch(self, store: ImageRows, seed: int, step: int, rows: slice = slice(None)) -> Batch:
         """Those `rows` of the batch of `step`."""
         asked = range(self._rows)[rows]
-        pictures = self._rows // self._repeats
-        first, last = asked.start // self._repeats, -(-asked.stop // self._repeats)
-        order = permuted(step * pictures + first, last - first, self._count, seed)
-        places = np.repeat(order, self._repeats)[asked.start - first * self._repeats :][
-            : len(asked)
-        ]
+        places = permuted(step * self._rows + asked.start, len(asked), self._count, seed)
         draws = RowDraws((AUGMENT, seed, step), asked, store.transform.draws)
         return store.gather(places, draws.words)

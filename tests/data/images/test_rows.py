@@ -17,7 +17,7 @@ from jaxformers.data.images import (
     RandomErasing,
 )
 from jaxformers.data.rows import Rows, every_row
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.errors import DataError
 
 SIMPLE = Augmentation(12, 1, PaddedCrop(2))
 HEAVY = Augmentation(9, 3, InceptionCrop(), 0.5, RandAugment(), RandomErasing(1.0))
@@ -91,21 +91,6 @@ def test_all_at_once_equals_one_by_one(transform):
     together = transform.arrays(store.images, u)
     alone = [transform.picture(store.example(k)[0], u[k]) for k in range(21)]
     assert np.array_equal(together, np.stack(alone))
-
-
-def test_repeated_views_of_a_picture_stand_side_by_side_on_any_hosts():
-    rows = ImageRows(images(), SIMPLE)
-    plan = ImagePlan(rows, 12, repeats=3)
-    whole = plan.batch(rows, 0, 0)
-    views = whole["labels"].reshape(4, 3)
-    assert (views == views[:, :1]).all() and len(set(views[:, 0])) == 4
-    assert not np.array_equal(whole["images"][0], whole["images"][1])
-    for start, stop in itertools.pairwise([0, 2, 3, 7, 12]):
-        part = plan.batch(rows, 0, 0, slice(start, stop))
-        assert same(part, {name: each[start:stop] for name, each in whole.items()})
-    assert plan.steps_per_epoch == 21 * 3 / 12
-    with pytest.raises(ConfigError, match="do not divide by 3 views"):
-        ImagePlan(rows, 8, repeats=3)
 
 
 def test_judging_takes_every_picture_once_whatever_the_batch():
