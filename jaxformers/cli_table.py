@@ -43,6 +43,10 @@ PROCESSES = (
     "--processes",
     dict(metavar="N", type=_int, default=1, help="as a pod of N processes on this machine"),
 )
+RESTARTS = (
+    "--restarts",
+    dict(metavar="N", type=_int, default=0, help="go on by itself up to N times when interrupted"),
+)
 CODE = ("--file", dict(metavar="FILE", help="the experiment file, if the run uses its classes"))
 LINES: tuple[Option, ...] = (
     ("--batch", dict(metavar="N", type=_int, default=32, help="lines computed at once")),
@@ -57,14 +61,18 @@ VERBS: dict[str, Verb] = {
 it; the same command again resumes from its newest good checkpoint. Ctrl-C or SIGTERM
 saves and stops; a second one stops at once.
 
+Exit status: 0 finished; 75 stopped with a checkpoint, or hosts of the pod did not come; 134
+another host was lost; 2 a mistake. The same command goes on after 75, 134 and 137 (killed), and
+with --restarts it does so by itself, on every host of a pod.
+
 Any field of the experiment may be given by its path: train FILE --help lists them.
 
 examples:
   jaxformers train experiments/translation/demo.py
   jaxformers train experiments/translation/demo.py --steps 200 --task.model.width 64
-  jaxformers train experiments/translation/wmt14_en_de_base.py --rehearse --processes 2
+  jaxformers train experiments/translation/wmt14_en_de_base.py --rehearse --processes 4
   jaxformers train my.py --folder gs://bucket/runs/my --mesh.fsdp 4 --schedule cosine""",
-        (FOLDER, REHEARSE, PROCESSES),
+        (FOLDER, REHEARSE, PROCESSES, RESTARTS),
         fields=True,
     ),
     "evaluate": Verb(

@@ -9,7 +9,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,51 +26,86 @@ REHEARSAL_DEVICES = 8
 
 
 def train(args: argparse.Namespace, fields: list[str]) -> int:
-    """Trains; as several processes when asked."""
+    """Trains; as several processes, or again and again, when asked."""
     if args.processes < 1:
         raise ConfigError(f"--processes: {args.processes} is not at least 1")
-    from jaxformers.training.processes import join
+    if args.restarts < 0:
+        raise ConfigError(f"--restarts: {args.restarts} is not at least 0")
+    from jaxformers.pod import processes, supervisor
+    from jaxformers.pod.link import Ended
 
-    devices, joined = _devices_each(args.processes) if args.rehearse else 1, join()
-    if args.rehearse and args.processes == 1 and not joined:
-        _emulate(devices)
+    in_pod = processes.PROCESSES in os.environ
+    with _folder(args) as folder:
+        place = ["--folder", folder] if folder else []
+        again = ["train", args.file, *place, *["--rehearse"] * args.rehearse]
+        if args.processes > 1 and not in_pod:
+            restarts = ["--restarts", str(args.restarts)] if args.restarts else []
+            devices = _devices_each(args.processes) if args.rehearse else 1
+            return processes.launch(args.processes, [*again, *restarts, *fields], devices)
+        if args.restarts:
+            command = [sys.executable, "-m", "jaxformers", *again, *fields]
+            return supervisor.supervise(command, args.restarts)
+        supervisor.end_with_parent()
+        alone = args.rehearse and not in_pod
+        try:
+            with _stoppable():
+                return _train_here(args, fields, folder, alone=alone)
+        except Ended as ended:
+            print(f"jaxformers: {ended}", file=sys.stderr)
+            return ended.status
+
+
+def _train_here(
+    args: argparse.Namespace, fields: list[str], folder: str | None, *, alone: bool
+) -> int:
+    """One start of a run, on this host of its pod."""
+    if alone:
+        _emulate(REHEARSAL_DEVICES)
     experiment = _experiment(args, args.file, fields)
-    with _folder(args, experiment) as folder:
-        if args.processes > 1 and not joined:
-            return _launch(args, fields, folder, devices)
-        return _train_here(experiment, folder)
-
-
-def _train_here(experiment: Experiment, folder: str) -> int:
+    folder = folder or os.path.join("runs", experiment.name)
+    from jaxformers.pod.link import STOPPED, Link
+    from jaxformers.pod.processes import join
+    from jaxformers.training import runs
     from jaxformers.training.loop import train as run
 
-    result = run(experiment, folder)
-    if not result.finished:
-        print(f"Stopped at step {result.step}; the same command goes on from there.")
-    elif not result.losses:
-        print(
-            f"{folder} was finished before, at step {result.step}; to start anew, remove it or "
-            "give another --folder."
-        )
-    return 0
+    if runs.was_finished(folder, experiment):
+        print(f"{folder} was finished before; to start anew, remove it or give another --folder.")
+        return 0
+    with Link() if alone else join(runs.facts(experiment, folder)) as link:
+        result = run(experiment, folder, link)
+        link.leave()
+    if result.finished:
+        return 0
+    print(f"Stopped at step {result.step}; the same command goes on from there.")
+    return STOPPED
 
 
 @contextlib.contextmanager
-def _folder(args: argparse.Namespace, experiment: Experiment) -> Iterator[str]:
-    """The run's folder; a rehearsal has one of its own that is gone afterwards."""
+def _stoppable() -> Iterator[None]:
+    """SIGTERM before there is anything to save ends the run with the status of a stopped one."""
+    from jaxformers.pod.link import STOPPED, Ended
+
+    def stop(*_: object) -> None:
+        raise Ended(STOPPED, "SIGTERM before the first step; the same command starts again")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _folder(args: argparse.Namespace) -> Iterator[str | None]:
+    """The folder that was named; a rehearsal has one of its own that is gone afterwards."""
     if args.folder or not args.rehearse:
-        yield args.folder or os.path.join("runs", experiment.name)
+        yield args.folder
         return
     with tempfile.TemporaryDirectory(prefix="jaxformers-") as folder:
         yield folder
-
-
-def _launch(args: argparse.Namespace, fields: list[str], folder: str, devices: int) -> int:
-    from jaxformers.training.processes import launch
-
-    rehearse = ["--rehearse"] if args.rehearse else []
-    command = ["train", args.file, "--folder", folder, *rehearse, *fields]
-    return launch(args.processes, command, devices)
 
 
 def _devices_each(processes: int) -> int:

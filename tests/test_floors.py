@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxformers"
 # line is ordered (floor 3).
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "arrays"),
-    ("sharding", "costs"),
+    ("sharding", "costs", "pod"),
     ("layers",),
     ("models", "decoding", "text", "pretrained", "data", "evaluation", "interpret"),
     ("tasks",),

@@ -17,7 +17,7 @@ from etils import epath
 from jaxformers.errors import CheckpointError
 
 _LOCK = "run.lock"
-_REFRESH, _STALE = 20.0, 60.0
+_REFRESH, _STALE, _LOOK = 20.0, 60.0, 1.0
 _TELLING = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ENOENT")
 _held: set[int] = set()
 
@@ -41,13 +41,14 @@ def reason(error: BaseException) -> str:
 
 
 class RunLock:
-    """`with RunLock(folder):` lets one run at a time use `folder`; never blocks.
+    """`with RunLock(folder):` lets one run at a time use `folder`.
 
     On a local disk the operating system holds the lock and frees it when the process ends in any
     way. In a bucket there is no such thing: the owner writes its name into a file and renews it
     every 20 seconds, and a file that was not renewed for 60 seconds, or whose process on this
-    host is gone, is taken over. That is best effort: two runs that start in the same second may
-    both get in. Of a run's processes only the first one locks.
+    host is gone, is taken over. Which of the two it is may take a minute to see. That is best
+    effort: two runs that start in the same second may both get in. Of a run's processes only the
+    first one locks.
 
     Raises `CheckpointError` where another run has the folder, or it cannot be written.
     """
@@ -99,8 +100,12 @@ class RunLock:
 
     def _lock_object(self) -> None:
         owner = self._owner()
-        if owner and _alive(owner):
-            raise self._in_use(owner)
+        # The owner may have been killed just now, as when a pod's host starts again: wait and see.
+        while owner and _alive(owner):
+            time.sleep(_LOOK)
+            before, owner = owner, self._owner()
+            if owner and owner["time"] != before["time"]:
+                raise self._in_use(owner)
         self.path.write_bytes(_own_name())
         self._thread = threading.Thread(target=self._renew, daemon=True, name="run lock")
         self._thread.start()

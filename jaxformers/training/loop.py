@@ -1,8 +1,8 @@
 """The training loop: mesh -> data -> state -> step, step, step -> checkpoint, metrics, report.
 
 It reads top to bottom. What a run leaves in its folder: `experiment.json`, `tokenizer/`,
-`checkpoints/`, `metrics.jsonl`, `log.txt`, event files, `model/` (the final weights, for
-`from_pretrained`) and `report.md`.
+`checkpoints/`, `metrics.jsonl`, `log.txt`, `status.json` (where it stands), event files, `model/`
+(the final weights, for `from_pretrained`) and `report.md`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from etils import epath
 
 from jaxformers.costs import chips_in, model_flops, peak_flops
 from jaxformers.errors import UserError
+from jaxformers.pod.link import Link
 from jaxformers.sharding import make_mesh, path_text, put_batch
 from jaxformers.tasks.base import Evaluation
 from jaxformers.training import runs
@@ -26,6 +27,8 @@ from jaxformers.training.closing import closing_lines
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.folder import RunLock
 from jaxformers.training.following import begun_from
+from jaxformers.training.goodput import Goodput
+from jaxformers.training.heartbeat import Heartbeat, spent_before
 from jaxformers.training.metrics_log import MetricsLog
 from jaxformers.training.report import report_run
 from jaxformers.training.signals import StopSignals
@@ -52,27 +55,32 @@ class RunResult:
     """Loss of each step made in this start."""
     variables: Any = None
     """The final weights, where they lie on the mesh; None when stopped early."""
+    wall_time: str = ""
+    """Since the run was first started, and the share of each kind of work."""
     after: list[RunResult] = field(default_factory=list)
     """Results of the runs that followed."""
 
 
-def train(experiment: Experiment, folder: epath.PathLike | None = None) -> RunResult:
+def train(
+    experiment: Experiment, folder: epath.PathLike | None = None, link: Link | None = None
+) -> RunResult:
     """Trains from the newest checkpoint in `folder`, or from the start, to the last step.
 
     Args:
         experiment: what to run.
         folder: where; by default `runs/<name>`.
+        link: to the other hosts, in a pod.
 
     Raises:
         UserError: what a person can mend, in one line; `Diverged` when a number is not finite.
     """
-    folder = epath.Path(folder or epath.Path("runs") / experiment.name)
+    folder, link = epath.Path(folder or epath.Path("runs") / experiment.name), link or Link()
     mesh = make_mesh(experiment.mesh)
     with RunLock(folder), jax.set_mesh(mesh):
         runs.check_experiment(folder, experiment)
-        result = _Run(experiment, folder, mesh).train()
+        result = _Run(experiment, folder, mesh, link).train()
     for following in experiment.after if result.finished else ():
-        result.after.append(train(begun_from(following, folder), folder / following.name))
+        result.after.append(train(begun_from(following, folder), folder / following.name, link))
         result.finished = result.after[-1].finished
         if not result.finished:
             break
@@ -86,8 +94,8 @@ def train(experiment: Experiment, folder: epath.PathLike | None = None) -> RunRe
 class _Run:
     """One start of a run."""
 
-    def __init__(self, experiment: Experiment, folder: epath.Path, mesh):
-        self.experiment, self.folder, self.mesh = experiment, folder, mesh
+    def __init__(self, experiment: Experiment, folder: epath.Path, mesh, link: Link):
+        self.experiment, self.folder, self.mesh, self.link = experiment, folder, mesh, link
         self.host, self.hosts = jax.process_index(), jax.process_count()
         self.model = experiment.task.module(experiment.execution(mesh))
         # What can be wrong with the mesh is said before any data is read.
@@ -99,25 +107,32 @@ class _Run:
             self.experiment = replace(experiment, steps=steps)
             self.step_fn, self.abstract = jit_step(self.experiment, self.model, mesh)
             runs.write_experiment(folder, self.experiment, main=self.host == 0)
+        link.agree(runs.data_facts(self.fingerprint()))
         self.result = RunResult(folder, 0, finished=False)
         self.notes: list[str] = []
 
     def train(self) -> RunResult:
         """Restores, steps to the end or to a signal, then judges and reports."""
-        with Checkpointer(
-            self.folder / "checkpoints", self.experiment.checkpoint, report=self.tell
-        ) as self.checkpoints:
+        checkpoints, config = self.folder / "checkpoints", self.experiment.checkpoint
+        # The link is inside: an error ends all hosts, before a half-written checkpoint is waited
+        # for, which may want the others.
+        with Checkpointer(checkpoints, config, report=self.tell) as self.checkpoints, self.link:
             state = self.restore() or self.fresh()
             self.start = self.result.step = int(state.step)
             if self.start == self.experiment.steps and runs.is_finished(self.folder, self.start):
                 self.result.finished = True
                 return self.result
+            self.heartbeat = Heartbeat(
+                self.folder, self.link, self.goodput, self.experiment.steps, self.host == 0
+            )
             with self.open_log() as self.log, StopSignals(self.tell) as self.stop:
                 for note in (*self.notes, self.data.describe()):
                     self.log.message(note)
                 state = self.steps(state)
                 if self.result.step == self.experiment.steps:
                     self.finish(state)
+                self.heartbeat.close("finished" if self.result.finished else "stopped")
+                self.log.message(f"wall time {self.goodput.words()}")
         return self.result
 
     def tell(self, text: str) -> None:
@@ -133,11 +148,13 @@ class _Run:
         if restored is None:
             return None
         runs.check_fingerprint(restored.metadata["data"], self.fingerprint(), self.folder)
+        self.goodput = Goodput(restored.metadata.get("goodput"))
         self.tell(f"resumed from step {restored.step}")
         return restored.state
 
     def fresh(self) -> TrainState:
         """A new state, made where it lies."""
+        self.goodput = Goodput(spent_before(self.folder), self.link.pod.began)
         tx = make_transformation(self.experiment)
         where = jax.tree.map(lambda leaf: leaf.sharding, self.abstract)
 
@@ -154,7 +171,12 @@ class _Run:
 
     def save(self, step: int, state: TrainState, *, wait: bool = False) -> None:
         """Writes a checkpoint, once all steps up to it are known to be finite."""
-        metadata = {"data": self.fingerprint(), "experiment": runs.record(self.experiment)}
+        metadata = {
+            "data": self.fingerprint(),
+            "experiment": runs.record(self.experiment),
+            "goodput": self.goodput.record(),
+        }
+        self.log.upload()
         self.checkpoints.save(step, state, metadata, wait=wait)
 
     # ------------------------------------------------------------------ steps
@@ -163,27 +185,37 @@ class _Run:
         """Steps until the end or a signal; saves and evaluates when they are due."""
         e, self.flying, self.flops = self.experiment, deque(), step_flops(self.experiment)
         batches = self.data.batches(e.seed, self.start, self.host, self.hosts)
+        seen, spent = set(), self.goodput.spent
+        spent("restart")
         try:
             for step in range(self.start + 1, e.steps + 1):
                 began = time.perf_counter()
                 batch = next(batches)
-                waited = time.perf_counter() - began
+                waited, shape = time.perf_counter() - began, _shape(batch, self.hosts)
+                spent("data wait")
                 state, metrics = self.step_fn(state, put_batch(batch, self.mesh, self.hosts))
-                known = self.flops.get(_shape(batch, self.hosts))
-                self.flying.append((step, metrics, e.task.units(batch) * self.hosts, waited, known))
+                units = e.task.units(batch) * self.hosts
+                self.flying.append((step, metrics, units, waited, self.flops.get(shape)))
                 self.land(IN_FLIGHT)
+                spent("steps" if shape in seen else "compile")
+                seen.add(shape)
                 last, stopping = step == e.steps, self.stop.reached(step)
                 if last or stopping or step % e.checkpoint.every == 0:
                     self.land(0)
+                    spent("steps")
                     self.save(step, state)
+                    spent("checkpoint")
                 if e.evaluate_every and step % e.evaluate_every == 0 and not last:
                     self.evaluate(step, state)
+                    spent("evaluation")
                 if stopping:
                     break
         finally:
             batches.close()
         self.land(0)
+        spent("steps")
         self.checkpoints.wait()
+        spent("checkpoint")
         return state
 
     def land(self, left: int) -> None:
@@ -196,7 +228,9 @@ class _Run:
             if not np.isfinite([values["loss"], values["grad_norm"]]).all():
                 raise Diverged(self.diverged(step, values, squares))
             self.result.step, self.result.losses[step] = step, values["loss"]
-            self.log.step(step, values, *costs)
+            self.log.step(step, values | {"goodput": self.goodput.share}, *costs)
+            if line := self.heartbeat.step(step, values["loss"]):
+                self.log.message(line)
 
     def diverged(self, step: int, values: dict[str, float], squares: np.ndarray) -> str:
         """What broke, where, and what is left."""
@@ -243,6 +277,8 @@ class _Run:
         self.log.scalars(self.result.step, found.metrics)
         self.checkpoints.set_metrics(self.result.step, found.metrics)
         self.result.evaluation = found
+        self.goodput.spent("evaluation")
+        self.result.wall_time = self.goodput.words()
         if self.host == 0:
             runs.write_predictions(self.folder, found)
             report_run(self.folder, e, self.result)

@@ -40,7 +40,8 @@ class MetricsLog:
     Make it just before the loop: what passes until the first step is ready is logged as
     `compile_seconds` and kept out of the rates, as is any later step that compiles a program.
     A line is written after the first step of a start, after each `config.every` steps and after
-    the last step. Its keys: `step`, `time` (Unix seconds), the step's own metrics, `steps/s`,
+    the last step. Its keys: `step`, `time` (Unix seconds), the step's own metrics and `goodput`
+    (the steps' share of the wall time, restarts included), `steps/s`,
     `<unit>/s`, `<unit>/s/chip`, `flops/s` and `mfu` where known, `data_wait` (share of the time),
     `memory_bytes` and `peak_memory_bytes` (of the fullest local device, where it tells),
     `compile_seconds`. A value that is not finite is null.
@@ -136,6 +137,11 @@ class MetricsLog:
             return
         self._display.line(text)
         self._files.text(text)
+
+    def upload(self) -> None:
+        """Begin to copy what was logged to a remote folder: a run goes on from its checkpoints."""
+        if self._open:
+            self._files.upload()
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -14,15 +14,15 @@ import tempfile
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from jaxformers.errors import CheckpointError
 from jaxformers.training.folder import reason
+
+if TYPE_CHECKING:
+    from tensorboardX.event_file_writer import EventsWriter
 
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
@@ -68,6 +68,9 @@ class RunFiles:
         """Append the values to the TensorBoard event file under their tags."""
         if self._events is None:
             return
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
         with writing(self.stage / EVENTS):
             points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
             event = Event(wall_time=time.time(), step=step, summary=Summary(value=points))
@@ -75,6 +78,11 @@ class RunFiles:
             if time.monotonic() - self._flushed > FLUSH_SECONDS:
                 self._events.flush()
                 self._flushed = time.monotonic()
+
+    def upload(self) -> None:
+        """Begin to copy everything to a remote folder, that a checkpoint's lines be there too."""
+        if self._upload is not None:
+            self._upload.begin()
 
     def close(self) -> None:
         """Finish the event file and, for a remote folder, copy everything there."""
@@ -131,8 +139,12 @@ class _Upload:
         """Start a copy when one is due and none is under way; a failed one is tried again."""
         idle = self._job is None or self._job.done()
         if idle and time.monotonic() - self._last >= UPLOAD_SECONDS:
-            self._last = time.monotonic()
-            self._job = self._pool.submit(self._copy)
+            self.begin()
+
+    def begin(self) -> None:
+        """Start a copy, after the one that is under way."""
+        self._last = time.monotonic()
+        self._job = self._pool.submit(self._copy)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True)
@@ -207,6 +219,10 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 def _open_events(folder: epath.Path, start_step: int) -> EventsWriter:
     """A fresh event file; its start mark makes TensorBoard hide what lies past `start_step`."""
+    # Where PyTorch is installed tensorboardX imports it, which takes seconds.
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
     folder.mkdir(parents=True, exist_ok=True)
     suffix = f".{os.getpid()}.{threading.get_ident()}.{time.time_ns()}"
     writer = EventsWriter(os.fspath(folder / "events"), suffix)

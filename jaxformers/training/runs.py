@@ -10,16 +10,19 @@ import jax
 from etils import epath
 from jax.experimental import multihost_utils
 
-from jaxformers.data.fingerprint import differences
+from jaxformers.data.fingerprint import HARMLESS, WORDS, differences
 from jaxformers.errors import CheckpointError, DataError
 from jaxformers.layers import Execution
+from jaxformers.pod.facts import Facts, flat
 from jaxformers.pretrained import own
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks.base import Evaluation, Variables
 from jaxformers.training.checkpoints import Checkpointer
 from jaxformers.training.config import from_json, to_json
 from jaxformers.training.experiment import Experiment
+from jaxformers.training.following import begun_from
 from jaxformers.training.report import REPORT
+from jaxformers.training.run_files import replace_file
 from jaxformers.training.step import jit_step
 
 EXPERIMENT, MODEL, CHECKPOINTS = "experiment.json", "model", "checkpoints"
@@ -65,7 +68,7 @@ def write_experiment(folder: epath.Path, experiment: Experiment, *, main: bool) 
     """Keeps the experiment in the run's folder."""
     if main:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / EXPERIMENT).write_text(json.dumps(record(experiment), indent=1))
+        replace_file(folder / EXPERIMENT, json.dumps(record(experiment), indent=1).encode())
 
 
 def check_experiment(folder: epath.Path, experiment: Experiment) -> None:
@@ -103,6 +106,19 @@ def check_fingerprint(saved: dict[str, Any], now: dict[str, Any], folder: epath.
         )
 
 
+def facts(experiment: Experiment, folder: epath.PathLike) -> Facts:
+    """What all hosts of a run must have in common: every field, and the folder."""
+    return {**flat(record(experiment), "config:"), "config: folder": str(folder)}
+
+
+def data_facts(fingerprint: dict[str, Any]) -> Facts:
+    """What all hosts' data must have in common; where it lies may differ."""
+    told = {
+        k: v for k, v in fingerprint.items() if k not in HARMLESS or "content" not in fingerprint
+    }
+    return flat({WORDS.get(name, name): value for name, value in told.items()}, "data:")
+
+
 def tokenizer_folder(folder: epath.PathLike) -> epath.Path:
     """Where a run keeps its tokenizer."""
     return epath.Path(folder) / "tokenizer"
@@ -114,7 +130,7 @@ def export(folder: epath.Path, model: Any, variables: Variables, tools: Any, ste
         variables = multihost_utils.process_allgather(variables, tiled=True)
     if jax.process_index() == 0:
         own.save(model, jax.device_get(variables), folder / MODEL, tools)
-        (folder / MODEL / STEP).write_text(json.dumps({"step": step}))
+        replace_file(folder / MODEL / STEP, json.dumps({"step": step}).encode())
 
 
 def write_predictions(folder: epath.Path, found: Evaluation) -> list[epath.Path]:
@@ -134,6 +150,17 @@ def exported_step(folder: epath.PathLike) -> int | None:
 def is_finished(folder: epath.PathLike, steps: int) -> bool:
     """Whether a run of so many steps has left its weights and its report."""
     return exported_step(folder) == steps and (epath.Path(folder) / REPORT).exists()
+
+
+def was_finished(folder: epath.PathLike, experiment: Experiment) -> bool:
+    """Whether this very experiment, and those after it, have been run to their ends."""
+    folder = epath.Path(folder)
+    if not is_run(folder) or changed_fields(kept := read_experiment(folder), experiment):
+        return False
+    steps = experiment.steps if experiment.epochs is None else kept.steps
+    return is_finished(folder, steps) and all(
+        was_finished(folder / each.name, begun_from(each, folder)) for each in experiment.after
+    )
 
 
 def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tuple[Any, Variables]:

@@ -55,8 +55,8 @@ def start(folder, *more):
     )
 
 
-def finish(process, status=0):
-    output, _ = process.communicate(timeout=300)
+def finish(process, status=0, timeout=300):
+    output, _ = process.communicate(timeout=timeout)
     assert process.returncode == status, output
     return output
 
@@ -114,7 +114,7 @@ def test_sigterm_saves_stops_and_the_run_goes_on_from_there(undisturbed, tmp_pat
     process = start(tmp_path / "run")
     wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists(), process)
     process.send_signal(signal.SIGTERM)
-    output = finish(process)
+    output = finish(process, status=75)
     assert "SIGTERM" in output and "goes on from there" in output
     stopped = max(records(tmp_path / "run"))
     assert (tmp_path / "run" / "checkpoints" / str(stopped) / "manifest.json").exists()
@@ -197,7 +197,7 @@ def test_the_learning_rate_metric_is_the_schedules(undisturbed):
 
 @pytest.mark.slow
 def test_two_processes_of_4_devices_give_the_losses_of_one_of_8(undisturbed, tmp_path):
-    finish(start(tmp_path / "run", "--processes", "2"))
+    finish(start(tmp_path / "run", "--processes", "2"), timeout=900)
     two, one = records(tmp_path / "run"), records(undisturbed)
     assert two.keys() == one.keys()
     for step, loss in one.items():

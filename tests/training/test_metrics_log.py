@@ -286,6 +286,18 @@ class Bucket(type(epath.Path("/"))):
         os.makedirs(super().__fspath__(), exist_ok=True)
 
 
+def test_a_remote_folder_has_the_lines_of_a_checkpoint_soon_after_it(tmp_path):
+    console = Console(file=io.StringIO())
+    folder = Bucket(tmp_path / "bucket")
+    log = MetricsLog(folder, Logging(every=1, tensorboard=False), total_steps=5, console=console)
+    log.step(1, {"loss": 1.0}, units=1)
+    assert not (tmp_path / "bucket" / "metrics.jsonl").exists()
+    log.upload()
+    log._files._upload._job.result(10)
+    assert [each["step"] for each in read_metrics(tmp_path / "bucket")] == [1]
+    log.close()
+
+
 def test_a_remote_folder_gets_the_files_by_copies(tmp_path, monkeypatch):
     monkeypatch.setattr(run_files, "UPLOAD_SECONDS", 0.0)
     for first, last in ((1, 3), (3, 5)):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -89,29 +90,36 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
         RunLock(tmp_path).__enter__()
 
 
-@pytest.mark.parametrize(
-    ("owner", "refused"),
-    [
-        ({"pid": 1, "host": "elsewhere", "time": 0}, True),
-        ({"pid": 1, "host": "elsewhere", "time": -1000}, False),
-        ({"pid": 2**22 + 1, "host": socket.gethostname(), "time": 0}, False),
-        ("not json", False),
-    ],
-)
-def test_a_bucket_is_locked_by_an_owner_file_that_goes_stale(tmp_path, monkeypatch, owner, refused):
-    # A folder on the disk stands in for the bucket: only the address tells them apart.
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """A folder on the disk in its place: only the address tells them apart."""
     monkeypatch.setattr(folder_module, "_is_object_store", lambda path: True)
-    path = epath.Path(tmp_path) / "run.lock"
-    if isinstance(owner, dict):
-        owner = json.dumps(owner | {"time": time.time() + owner["time"]})
-    path.write_text(owner)
-    if refused:
-        with pytest.raises(CheckpointError, match="in use by process 1 on host elsewhere"):
-            RunLock(tmp_path).__enter__()
-        return
-    with RunLock(tmp_path):
-        assert json.loads(path.read_text())["pid"] == os.getpid()
-    assert not path.exists()
+    monkeypatch.setattr(folder_module, "_LOOK", 0.05)
+    return epath.Path(tmp_path)
+
+
+def owned(bucket, age=0.0, pid=1, host="elsewhere"):
+    owner = {"pid": pid, "host": host, "time": time.time() - age}
+    (bucket / "run.lock").write_text(json.dumps(owner))
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [{"age": 1000}, {"age": 59.5}, {"pid": 2**22 + 1, "host": socket.gethostname()}, None],
+)
+def test_in_a_bucket_an_owner_that_is_gone_is_waited_out_and_replaced(bucket, owner):
+    owned(bucket, **owner) if owner else (bucket / "run.lock").write_text("not json")
+    with RunLock(bucket):
+        assert json.loads((bucket / "run.lock").read_text())["pid"] == os.getpid()
+    assert not (bucket / "run.lock").exists()
+
+
+def test_in_a_bucket_an_owner_that_renews_its_name_is_left_alone(bucket):
+    owned(bucket)
+    renewal = threading.Timer(0.2, owned, [bucket])
+    renewal.start()
+    with pytest.raises(CheckpointError, match="in use by process 1 on host elsewhere"):
+        RunLock(bucket).__enter__()
 
 
 @pytest.mark.parametrize(

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from jaxformers.errors import ConfigError
-from jaxformers.training import processes
-from jaxformers.training.processes import join, launch
+from jaxformers.pod import processes
+from jaxformers.pod.processes import join, launch
 
 ROOT = Path(__file__).resolve().parents[2]
 
 SUM = """
 import jax, jax.numpy as jnp, os, sys
-from jaxformers.training.processes import join
-assert join()
-from jax.experimental import multihost_utils
-found = multihost_utils.process_allgather(jnp.full((), jax.process_index() + 1))
-print("sum", int(found.sum()), "of", jax.device_count(), "devices")
+from jaxformers.pod.processes import join
+with join() as link:
+    from jax.experimental import multihost_utils
+    found = multihost_utils.process_allgather(jnp.full((), jax.process_index() + 1))
+    print("sum", int(found.sum()), "of", jax.device_count(), "devices")
+    link.leave()
 """
 
 PLACE = "import os, sys, time; i = int(os.environ['JAXFORMERS_PROCESS'])\n"
@@ -76,7 +76,7 @@ def test_a_signal_reaches_every_process_once(tmp_path):
     )
     python, path = script(tmp_path, count)
     code = (
-        "import sys; from jaxformers.training.processes import launch;"
+        "import sys; from jaxformers.pod.processes import launch;"
         f"sys.exit(launch(2, [{str(tmp_path)!r}], program=({python!r}, {path!r})))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
@@ -88,30 +88,20 @@ def test_a_signal_reaches_every_process_once(tmp_path):
     assert [(tmp_path / f"got{i}").read_text() for i in range(2)] == ["1", "1"]
 
 
-def test_alone_there_is_nothing_to_join(monkeypatch):
+def test_alone_there_is_nobody_to_join(monkeypatch):
     monkeypatch.delenv(processes.PROCESSES, raising=False)
-    assert join() is False
-
-
-def test_variables_that_do_not_fit_are_told(monkeypatch):
-    monkeypatch.setenv(processes.PROCESSES, "2")
-    with pytest.raises(ConfigError, match="JAXFORMERS_COORDINATOR"):
-        join()
-    monkeypatch.setenv(processes.COORDINATOR, "127.0.0.1:1")
-    monkeypatch.setenv(processes.PROCESS, "2")
-    with pytest.raises(ConfigError, match="is not below"):
-        join()
+    assert join().pod.processes == 1
 
 
 def test_no_process_outlives_its_launcher(tmp_path):
     program = (
-        "import os, sys, time\nfrom jaxformers.training.processes import _end_with_parent\n"
-        "_end_with_parent(); open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)"
+        "import os, sys, time\nfrom jaxformers.pod.supervisor import end_with_parent\n"
+        "end_with_parent(); open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)"
     )
     python, path = script(tmp_path, program)
     note = tmp_path / "pid"
     code = (
-        "from jaxformers.training.processes import launch;"
+        "from jaxformers.pod.processes import launch;"
         f"launch(1, [{str(note)!r}], program=({python!r}, {path!r}))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)

@@ -1,32 +1,40 @@
 """A pod of processes on this machine: the same program as on a real one, over gloo.
 
 `launch` starts the processes, each told its place by environment variables; `join`, called by
-each before JAX is used, connects them. The same variables start a pod by hand, one process on
-each of several hosts.
+each before JAX is used, finds that place, or that of a host of a real pod, and connects them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO
 
 from jaxformers.errors import ConfigError
+from jaxformers.pod.facts import Facts, code_facts
+from jaxformers.pod.link import Link
+from jaxformers.pod.place import (
+    COORDINATOR,
+    PROCESS,
+    PROCESSES,
+    find_pod,
+    on_tpu_machine,
+    read_metadata,
+)
+from jaxformers.pod.roll_call import roll_call
+from jaxformers.pod.supervisor import PARENT, forwarding
+from jaxformers.pod.tpu_lock import clear_stale_lock
 
-PROCESS = "JAXFORMERS_PROCESS"
-PROCESSES = "JAXFORMERS_PROCESSES"
-COORDINATOR = "JAXFORMERS_COORDINATOR"
 DEVICES = "JAXFORMERS_DEVICES"
-PARENT = "JAXFORMERS_PARENT"
-GRACE = 5.0
+HEARTBEAT = 30
+"""Seconds without a sign of a host after which JAX ends the others."""
+GRACE = 30.0
 """Seconds that the others may take to end by themselves once one has died."""
 
 
@@ -53,7 +61,7 @@ def launch(count: int, argv: Sequence[str], devices: int = 1, program: Sequence[
         for process in range(count):
             environment = _environment(process, count, port, devices)
             children.append(_start(command, environment, errors[process] if process else None))
-        stack.enter_context(_forwarding(children))
+        stack.enter_context(forwarding(children))
         first = _wait(children)
         status = children[first].returncode
         if first and status:
@@ -61,41 +69,46 @@ def launch(count: int, argv: Sequence[str], devices: int = 1, program: Sequence[
     return 128 - status if status < 0 else status
 
 
-def join() -> bool:
-    """Connects this process to the others that its environment names; False when it is alone.
+def join(facts: Facts | None = None, say: Callable[[str], None] = print) -> Link:
+    """Finds this process's pod, calls its roll and connects JAX; a link to nobody when alone.
 
     Call it before JAX looks for devices.
 
+    Args:
+        facts: what all hosts must have in common, the code apart.
+        say: takes the lines that a person should see while the hosts gather.
+
     Raises:
-        ConfigError: variables that do not fit together, or processes that do not come.
+        ConfigError: a place that cannot be, or hosts that differ.
+        Ended: hosts that did not come.
     """
-    if PROCESSES not in os.environ:
-        return False
+    pod = find_pod(os.environ, read_metadata)
+    if on_tpu_machine() and (found := clear_stale_lock()):
+        say(found)
+    if pod is None:
+        return Link()
+    link = roll_call(pod, {**code_facts(), **(facts or {})}, say)
+    with link:
+        _connect(link)
+    return link
+
+
+def _connect(link: Link) -> None:
     import jax
 
-    _end_with_parent()
-    process, count, coordinator = _place()
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         jax.config.update("jax_num_cpu_devices", int(os.environ.get(DEVICES, "1")))
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         _hide_gloo()
-    jax.distributed.initialize(coordinator, count, process, heartbeat_timeout_seconds=10)
-    return True
-
-
-def _place() -> tuple[int, int, str]:
-    """(process, processes, coordinator) from the environment."""
-    try:
-        process, count = int(os.environ[PROCESS]), int(os.environ[PROCESSES])
-        coordinator = os.environ[COORDINATOR]
-    except (KeyError, ValueError) as error:
-        raise ConfigError(
-            f"{PROCESSES} is set, so {PROCESS} (a number) and {COORDINATOR} (host:port of process "
-            f"0) must be too: {error}"
-        ) from error
-    if not 0 <= process < count:
-        raise ConfigError(f"{PROCESS}={process} is not below {PROCESSES}={count}")
-    return process, count, coordinator
+    jax.distributed.initialize(
+        link.coordinator,
+        link.pod.processes,
+        link.pod.process,
+        cluster_detection_method="deactivate",  # our own has found it, and the roll-call agreed
+        initialization_timeout=int(link.pod.deadline),
+        heartbeat_timeout_seconds=HEARTBEAT,
+        shutdown_timeout_seconds=HEARTBEAT,
+    )
 
 
 def _environment(process: int, count: int, port: int, devices: int) -> dict[str, str]:
@@ -148,26 +161,6 @@ def _end(children: list[subprocess.Popen]) -> None:
         child.wait()
 
 
-@contextlib.contextmanager
-def _forwarding(children: list[subprocess.Popen]) -> Iterator[None]:
-    """Hands SIGINT and SIGTERM on to every process, which save and stop by themselves."""
-
-    def forward(number, _frame):
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                child.send_signal(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _show(process: int, status: int, errors: IO) -> None:
     errors.seek(0)
     lines = errors.read().decode(errors="replace").splitlines()
@@ -184,20 +177,6 @@ def _hide_gloo() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that launched it is gone, so that none is left over."""
-    parent = os.environ.get(PARENT)
-    if parent is None:
-        return
-
-    def watch():
-        while os.getppid() == int(parent):
-            time.sleep(1.0)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True, name="launcher watch").start()
 
 
 def _free_port() -> int:

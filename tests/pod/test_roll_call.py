@@ -1,0 +1,243 @@
+"""The roll-call and the ties it leaves, over TCP on this machine, without JAX."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from jaxformers.errors import ConfigError
+from jaxformers.pod.link import Ended
+from jaxformers.pod.place import Pod
+from jaxformers.pod.roll_call import roll_call
+from jaxformers.pod.wire import LONGEST
+
+ROOT = Path(__file__).resolve().parents[2]
+FACTS = {"code: jaxformers": "abc", "config: steps": "3"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def pods(count: int, deadline: float = 20.0) -> list[Pod]:
+    coordinator = f"127.0.0.1:{free_port()}"
+    names = tuple(f"name-{i}" for i in range(count))
+    return [Pod(i, count, coordinator, names, deadline) for i in range(count)]
+
+
+def call(hosts, facts=lambda process: FACTS):
+    """Each host's link, or what it raised."""
+
+    def one(pod):
+        try:
+            return roll_call(pod, facts(pod.process), lambda line: None)
+        except (Ended, ConfigError) as error:
+            return error
+
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        return list(pool.map(one, hosts))
+
+
+def on_all(links, method):
+    with ThreadPoolExecutor(len(links)) as pool:
+        return list(pool.map(method, links))
+
+
+def test_all_who_come_agree_on_the_names_and_on_a_port_for_jax():
+    links = call(pods(3))
+    assert len({link.coordinator for link in links}) == 1
+    assert {tuple(link.names) for link in links} == {(socket.gethostname(),) * 3}
+    for link in links:
+        link.note(7 + link.pod.process)
+    deadline = time.monotonic() + 10
+    while [host["step"] for host in links[0].hosts()] != [7, 8, 9]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    on_all(links, lambda link: link.leave())
+
+
+def test_a_missing_host_is_named_on_every_host_that_came():
+    hosts = pods(4, deadline=1.5)
+    began = time.monotonic()
+    errors = call([hosts[0], hosts[2]])
+    assert time.monotonic() - began < 10
+    for error in errors:
+        assert error.status == 75
+        missing = "2 of 4 hosts: host 1 (name-1), host 3 (name-3) did not come within 1.5 s"
+        assert str(error) == missing
+
+
+def test_a_missing_host_0_is_named_by_the_others():
+    hosts = pods(2, deadline=1.0)
+    (error,) = call(hosts[1:])
+    assert (error.status, str(error)) == (
+        75,
+        f"host 0 (name-0) did not answer at {hosts[0].coordinator} within 1 s",
+    )
+
+
+@pytest.mark.parametrize("what", ["code: jaxformers", "config: steps"])
+def test_differing_code_or_configuration_is_refused_on_every_host(what):
+    errors = call(pods(3), lambda process: {**FACTS, what: "9"} if process == 2 else FACTS)
+    name = socket.gethostname()
+    for error in errors:
+        assert isinstance(error, ConfigError)
+        said = f"the hosts disagree: {what} is 9 on host 2 ({name}), {FACTS[what]} on the others"
+        assert str(error) == said
+
+
+def test_other_data_are_refused_before_the_first_step():
+    links = call(pods(3))
+
+    def agree(link):
+        link.agree({"data: seed": "0"})
+        with pytest.raises(ConfigError, match=r"data: tokenizer is b on host 1 \(.*\), a on the"):
+            link.agree({"data: tokenizer": "b" if link.pod.process == 1 else "a"})
+
+    on_all(links, agree)
+    on_all(links, lambda link: link.leave())
+
+
+def test_strangers_at_the_port_are_ignored():
+    hosts = pods(2)
+    noise = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x80" * 100,
+        b"[" * 100_000 + b"\n",
+        b"x" * (2 * LONGEST),
+        json.dumps({"jaxformers": 1, "process": 5, "name": "x", "facts": {}}).encode() + b"\n",
+        json.dumps({"jaxformers": 1, "process": "1", "facts": {}}).encode() + b"\n",
+        json.dumps({"jaxformers": 0, "process": 1, "facts": {}}).encode() + b"\n",
+        b"",
+    ]
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(roll_call, hosts[0], FACTS, lambda line: None)
+        for words in noise:
+            stranger = connected(hosts[0])
+            with stranger, contextlib.suppress(OSError):  # cut off already
+                stranger.sendall(words)
+        second = roll_call(hosts[1], FACTS)
+        on_all([first.result(), second], lambda link: link.leave())
+
+
+def connected(pod) -> socket.socket:
+    while True:
+        try:
+            return socket.create_connection(pod.address)
+        except OSError:
+            time.sleep(0.02)
+
+
+def test_a_host_that_starts_again_during_the_roll_call_takes_its_place():
+    hosts = pods(3)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(roll_call, hosts[0], FACTS)
+        with connected(hosts[0]) as early:
+            hello = {"jaxformers": 1, "process": 1, "name": "early", "facts": {}}
+            early.sendall(json.dumps(hello).encode() + b"\n")
+            time.sleep(0.3)
+            second = pool.submit(roll_call, hosts[1], FACTS)
+            early.settimeout(10)
+            assert early.recv(1) == b""  # cut off: its place is taken
+            links = [roll_call(hosts[2], FACTS), first.result(), second.result()]
+    on_all(links, lambda link: link.leave())
+
+
+HOST = """
+import os, sys, threading, time
+from jaxformers.pod.place import Pod
+from jaxformers.pod.roll_call import roll_call
+process, how = int(sys.argv[1]), sys.argv[3]
+pod = Pod(process, 3, sys.argv[2], deadline=30)
+with roll_call(pod, {}) as link:
+    print("ready", flush=True)
+    link.note(5)
+    if how == "mistake":
+        from jaxformers.errors import DataError
+        raise DataError("no such file")
+    if how == "error":
+        raise RuntimeError("a bug")
+    if how == "gone":
+        time.sleep(600)
+    try:
+        time.sleep(2.0 if how == "late" else 600)
+    finally:
+        pass
+    raise RuntimeError("connection closed by peer")
+"""
+
+
+def trio(*ways):
+    """Three processes; process i does what ways[i] says."""
+    coordinator = f"127.0.0.1:{free_port()}"
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOST, str(i), coordinator, how],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i, how in enumerate(ways)
+    ]
+    for child in children:
+        assert child.stdout.readline() == "ready\n", child.stderr.read()
+    return children
+
+
+def ends(children):
+    """Exit statuses and what was said."""
+    said = [child.communicate(timeout=30)[1] for child in children]
+    return [child.returncode for child in children], said
+
+
+@pytest.mark.parametrize("victim", [0, 2])
+def test_a_killed_host_ends_the_others_at_once_with_134(victim):
+    children = trio("wait", "wait", "wait")
+    began = time.monotonic()
+    children[victim].kill()
+    statuses, said = ends(children)
+    assert time.monotonic() - began < 5
+    assert [statuses[i] for i in range(3) if i != victim] == [134, 134]
+    assert f"host {victim} ({socket.gethostname()}) was lost after step" in said[1]
+
+
+def test_an_error_that_a_lost_host_brought_about_counts_as_the_loss():
+    children = trio("wait", "late", "gone")
+    time.sleep(2.5)  # host 1 has failed, and is asked why
+    children[2].kill()
+    assert ends(children)[0] == [134, 134, -9]
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "line"), [("mistake", 2, "no such file"), ("error", 1, "RuntimeError: a bug")]
+)
+def test_an_error_on_one_host_ends_all_with_its_status(how, status, line):
+    statuses, said = ends(trio("wait", how, "wait"))
+    assert statuses == [status] * 3
+    assert said[0] == said[2] == f"jaxformers: host 1 ({socket.gethostname()}) ended: {line}\n"
+    assert said[1].splitlines()[-1] == (f"jaxformers: {line}" if status == 2 else line)
+
+
+def test_alone_nothing_is_waited_for():
+    from jaxformers.pod.link import Link
+
+    before = threading.active_count()
+    with Link() as link:
+        link.agree({"data": "x"})
+        link.note(3)
+        link.leave()
+    assert [host["step"] for host in link.hosts()] == [3]
+    assert threading.active_count() == before
