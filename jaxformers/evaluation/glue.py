@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
-from sklearn import metrics as sklearn_metrics
 
 from jaxformers.errors import DataError, did_you_mean
 
@@ -26,6 +24,7 @@ GLUE_METRICS: dict[str, tuple[str, ...]] = {
 }
 """What each task is judged by; its GLUE score is their mean."""
 
+METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
 CORRELATIONS = ("pearson", "spearman")
 
 
@@ -65,9 +64,9 @@ def scores(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) ->
     values, notes = {}, []
     for name in names:
         if name not in METRICS:
-            known = did_you_mean(name, list(METRICS)) or f"; there are {', '.join(METRICS)}"
+            known = did_you_mean(name, METRICS) or f"; there are {', '.join(METRICS)}"
             raise DataError(f"there is no metric {name!r}{known}")
-        value = 100.0 * _quietly(METRICS[name], labels, predictions)
+        value = 100.0 * _quietly(name, labels, predictions)
         problem = _undefined(name, labels, predictions)
         if problem or not np.isfinite(value):
             notes.append(f"{name} is not defined ({problem or 'not finite'}): 0 stands for it")
@@ -90,20 +89,29 @@ def _undefined(name: str, labels: np.ndarray, predictions: np.ndarray) -> str:
     return ""
 
 
-def _quietly(metric: Callable, labels: np.ndarray, predictions: np.ndarray) -> float:
+def _quietly(name: str, labels: np.ndarray, predictions: np.ndarray) -> float:
     """The metric without the libraries' warnings; NaN where they refuse."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return float(metric(labels, predictions))
+            return float(_metric(name, labels, predictions))
         except ValueError:
             return float("nan")
 
 
-METRICS: dict[str, Callable] = {
-    "accuracy": sklearn_metrics.accuracy_score,
-    "f1": lambda y, p: sklearn_metrics.f1_score(y == 1, p == 1, zero_division=0.0),
-    "matthews": sklearn_metrics.matthews_corrcoef,
-    "pearson": lambda y, p: stats.pearsonr(p, y)[0],
-    "spearman": lambda y, p: stats.spearmanr(p, y)[0],
-}
+def _metric(name: str, labels: np.ndarray, predictions: np.ndarray) -> float:
+    # Imported where they are needed: they take every command half a second.
+    from scipy import stats
+    from sklearn import metrics
+
+    match name:
+        case "accuracy":
+            return metrics.accuracy_score(labels, predictions)
+        case "f1":
+            return metrics.f1_score(labels == 1, predictions == 1, zero_division=0.0)
+        case "matthews":
+            return metrics.matthews_corrcoef(labels, predictions)
+        case "pearson":
+            return stats.pearsonr(predictions, labels)[0]
+        case _:
+            return stats.spearmanr(predictions, labels)[0]
