@@ -16,6 +16,7 @@ import numpy as np
 from etils import epath
 
 from jaxformers.layers import Execution
+from jaxformers.text import load_tokenizer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -172,6 +173,14 @@ class Task:
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> TaskData:
         """Opens the data; what is computed once is kept in the run's `folder`."""
         raise NotImplementedError
+
+    def tools(self, folder: epath.PathLike) -> Any:
+        """What the model of the run in `folder` needs beside its weights; None: nothing.
+
+        As `open` gives it, without the training data. Here the tokenizer, where the run has one.
+        """
+        place = epath.Path(folder) / "tokenizer"
+        return load_tokenizer(place) if place.exists() else None
 
     def evaluate(
         self, model: nn.Module, variables: Variables, tools: Any, *, final: bool

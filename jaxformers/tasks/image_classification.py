@@ -209,6 +209,12 @@ class ImageClassification(JudgedByOutputs):
         tools = ImageTools(self.preprocessing, self.model.class_names or images.class_names)
         return ImageTaskData(store, ImagePlan(store, self.rows), tools, self.workers)
 
+    def tools(self, folder: epath.PathLike) -> ImageTools:
+        """The preprocessing, and the names of the classes in the sets that are judged."""
+        sets = evaluation.judged(self, final=True)
+        names = [self.model.class_names, *(each.images.class_names for each in sets)]
+        return ImageTools(self.preprocessing, next(filter(None, names), ()))
+
     # ------------------------------------------------------------------ evaluation
 
     def outputs(self, model, variables: Variables, tools: Any, *, final: bool):

@@ -132,6 +132,10 @@ class MaskedImage(Task):
         plan, tools = ImagePlan(store, self.rows), ImageTools(self.preprocessing)
         return ImageTaskData(store, plan, tools, self.workers, labels=False)
 
+    def tools(self, folder: epath.PathLike) -> ImageTools:
+        """The preprocessing."""
+        return ImageTools(self.preprocessing)
+
     def evaluate(self, model: MAE, variables: Variables, tools: Any, *, final: bool) -> Evaluation:
         """`dev_loss` over all development pictures, each under the same mask every time."""
         if self._judged is None:

@@ -15,7 +15,6 @@ from jax.sharding import Mesh
 from jaxformers.errors import ShardingError
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks.base import Evaluation, JudgedByOutputs
-from jaxformers.text import load_tokenizer
 from jaxformers.training import runs
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.overrides import override
@@ -89,12 +88,12 @@ class _Run:
 
     folder: epath.Path
     experiment: Experiment
-    tokenizer: Any
+    tools: Any
 
     @classmethod
     def open(cls, folder: epath.Path, fields: Sequence[str]) -> _Run:
         experiment = override(runs.read_experiment(folder), list(fields), f"evaluate {folder}")
-        return cls(folder, experiment, load_tokenizer(runs.tokenizer_folder(folder)))
+        return cls(folder, experiment, experiment.task.tools(folder))
 
     @property
     def task(self) -> Any:
@@ -106,25 +105,25 @@ class _Run:
         with jax.set_mesh(mesh):
             model, variables = runs.load_run(self.folder, self.experiment.execution(mesh))
             if together is None:
-                return self.task.evaluate(model, variables, self.tokenizer, final=True)
-            outputs = self.task.outputs(model, variables, self.tokenizer, final=True)
+                return self.task.evaluate(model, variables, self.tools, final=True)
+            outputs = self.task.outputs(model, variables, self.tools, final=True)
         together.add(outputs)
         return self.score(outputs)
 
     def score(self, outputs: list[np.ndarray]) -> Evaluation:
         """What outputs come to by this run's task."""
-        return self.task.score(outputs, self.tokenizer, final=True)
+        return self.task.score(outputs, self.tools, final=True)
 
 
 def _difference(opened: Sequence[_Run]) -> str:
     """Why the outputs of these runs have no common mean; empty if they have."""
     first = opened[0]
-    shared = first.task.judged_on(first.tokenizer)
+    shared = first.task.judged_on(first.tools)
     for run in opened[1:]:
         both = f"{first.folder} and {run.folder}"
         if type(run.task) is not type(first.task):
             return f"{both} learned different tasks"
-        theirs = run.task.judged_on(run.tokenizer)
+        theirs = run.task.judged_on(run.tools)
         if differ := [name for name, value in shared.items() if theirs[name] != value]:
             return f"{both} have different {', '.join(differ)}"
     return ""

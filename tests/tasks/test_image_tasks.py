@@ -24,6 +24,7 @@ from jaxformers.tasks.image_classification import ImageClassification
 from jaxformers.tasks.image_evaluation import logits_of
 from jaxformers.tasks.masked_image import MaskedImage
 from jaxformers.training import Adam, Checkpointing, Cosine, Experiment
+from jaxformers.training.evaluate import evaluate
 from jaxformers.training.loop import train
 
 GREY = dict(size=28, channels=1)
@@ -234,6 +235,7 @@ def test_an_evaluation_hides_the_same_patches_every_time(painted):
     model, variables = jf.from_pretrained(folder)
     with jax.set_mesh(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])):
         again = task.evaluate(model, variables, None, final=False)
+    assert evaluate([folder])["dev_loss"] == pytest.approx(again.metrics["dev_loss"])
     assert again.metrics["dev_loss"] == pytest.approx(result.evaluation.metrics["dev_loss"])
 
 
@@ -254,7 +256,8 @@ def test_what_was_trained_names_what_it_sees(tmp_path, capsys):
     import jaxformers as jf
     from jaxformers.cli import main
 
-    train(run(classification(VIT)), tmp_path / "run")
+    result = train(run(classification(VIT)), tmp_path / "run")
+    assert evaluate([tmp_path / "run"]) == pytest.approx(result.evaluation.metrics)
     images = SETS["test"].open()
     (tmp_path / "pictures").mkdir()
     for i in range(3):
