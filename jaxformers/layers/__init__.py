@@ -1,6 +1,7 @@
 """Blocks to build Transformers from; they work in a notebook without a mesh or an experiment."""
 
-from jaxformers.layers.attention import Mask, MultiHeadAttention, choose_backend
+from jaxformers.layers.attention import MultiHeadAttention
+from jaxformers.layers.backends import choose_backend, told_backends
 from jaxformers.layers.basic import (
     Activation,
     Dropout,
@@ -19,6 +20,7 @@ from jaxformers.layers.embeddings import (
     sinusoids,
 )
 from jaxformers.layers.execution import Execution
+from jaxformers.layers.masks import Mask
 from jaxformers.layers.stacks import DecoderStack, EncoderStack
 
 __all__ = [
@@ -44,4 +46,5 @@ __all__ = [
     "dropout",
     "grid_sinusoids",
     "sinusoids",
+    "told_backends",
 ]

@@ -1,77 +1,26 @@
-"""Scaled dot-product attention ("Attention Is All You Need", section 3.2), and who computes it.
+"""Scaled dot-product attention ("Attention Is All You Need", section 3.2).
 
 Axis letters: B batch, T queries, S keys, D model width, H heads, K width of a head.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from jaxformers.arrays import Array
+from jaxformers.layers.backends import choose_backend, report_backend
 from jaxformers.layers.basic import Dropout, Init, Linear
 from jaxformers.layers.execution import Execution
+from jaxformers.layers.masks import Mask
+from jaxformers.layers.splash import splash_attention
 from jaxformers.sharding import constrain
 
 MASKED = -1e9  # finite, so that a row with nothing to attend to stays a number
-
-
-@flax.struct.dataclass
-class Mask:
-    """Which keys a query may attend to, said by structure so that every back-end can use it.
-
-    A key is allowed when it passes every part that is given.
-    """
-
-    # A pytree is rebuilt with whatever its leaves become, so the fields' types are not checked.
-    keys: Any = None
-    """`[B, S]`, true or 1 for tokens, false or 0 for padding."""
-    query_segments: Any = None
-    """Integers `[B, T]`: a query attends to keys of its own segment."""
-    key_segments: Any = None
-    """Integers `[B, S]`."""
-    dense: Any = None
-    """Booleans `[B, 1 or H, T, S]`."""
-    causal: bool = flax.struct.field(pytree_node=False, default=False)
-
-    def array(self, queries: int, keys: int) -> Bool[Array, "#B #H T S"] | None:
-        """The mask written out, True where allowed; None when everything is."""
-        parts = []
-        if self.keys is not None:
-            parts.append(self.keys[:, None, None, :].astype(bool))
-        if self.query_segments is not None:
-            same = self.query_segments[:, None, :, None] == self.key_segments[:, None, None, :]
-            parts.append(same)
-        if self.dense is not None:
-            parts.append(self.dense)
-        if self.causal:
-            parts.append(jnp.tril(jnp.ones((1, 1, queries, keys), bool), keys - queries))
-        out = None
-        for part in parts:
-            out = part if out is None else out & part
-        return out
-
-
-class Backend(NamedTuple):
-    """What computes attention, and why it is not the one that was wished for."""
-
-    name: str
-    reason: str = ""
-
-
-def choose_backend(target: str, length: int, *, dropout: bool, probabilities: bool) -> Backend:
-    """The attention back-end for this case; a pure function, so a plan can ask it too.
-
-    Only plain attention stands here today. TPU splash attention and cuDNN, which apply no
-    dropout of their own and give no probabilities, have their place before the last line.
-    """
-    del target, length, dropout, probabilities
-    return Backend("plain")
 
 
 def attention_probabilities(
@@ -149,13 +98,8 @@ class MultiHeadAttention(nn.Module):
         """`__call__` for keys and values at hand, such as a decoder's cache."""
         q = self.queries(x)
         wanted = self.is_mutable_collection("probs") or self.has_variable("perturb", "probs")
-        if not self.is_initializing():
-            choose_backend(
-                self.execution.platform,
-                max(q.shape[2], k.shape[2]),
-                dropout=train and self.dropout > 0,
-                probabilities=wanted,
-            )
+        if self._backend(q, k, mask, train=train, wanted=wanted) == "splash":
+            return self.merge(splash_attention(q, k, v, mask))
         probs = attention_probabilities(q, k, mask)
         if wanted and not self.is_initializing():
             if self.has_variable("perturb", "probs"):
@@ -163,6 +107,21 @@ class MultiHeadAttention(nn.Module):
             self.sow("probs", "probs", probs, reduce_fn=_latest, init_fn=lambda: None)
         probs = self.drop(probs.astype(v.dtype), train=train)
         return self.merge(jnp.einsum("BHTS,BHSK->BHTK", probs, v))
+
+    def _backend(self, q, k, mask, *, train: bool, wanted: bool) -> str:
+        if self.is_initializing():  # only parameters are wanted
+            return "plain"
+        lengths, mesh = (q.shape[2], k.shape[2]), jax.sharding.get_abstract_mesh()
+        backend = choose_backend(
+            self.execution,
+            *lengths,
+            mask,
+            dropout=train and self.dropout > 0,
+            probabilities=wanted,
+            chip=None if mesh.empty else getattr(mesh.abstract_device, "device_kind", ""),
+        )
+        report_backend(backend, self.execution, *lengths)
+        return backend.name
 
 
 def _latest(_: Any, new: Array) -> Array:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
-from jaxformers.layers.attention import Mask, MultiHeadAttention
+from jaxformers.layers.attention import MultiHeadAttention
 from jaxformers.layers.basic import (
     Activation,
     Dropout,
@@ -26,6 +26,7 @@ from jaxformers.layers.basic import (
     drop_path,
 )
 from jaxformers.layers.execution import Execution
+from jaxformers.layers.masks import Mask
 from jaxformers.sharding import constrain
 
 KeysValues = tuple[Float[Array, "B H _ K"], Float[Array, "B H _ K"]]  # what a cache keeps

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 Remat = Literal["none", "full", "dots"]
+Attention = Literal["auto", "plain", "splash"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class Execution:
     """Platform compiled for; None: JAX's default backend."""
     remat: Remat = "none"
     """What the backward pass computes again: nothing, whole blocks, or all but matrix products."""
+    attention: Attention = "auto"
+    """Back-end of attention; `auto`: splash attention on TPU where it saves memory. What it cannot
+    do (attention dropout, showing its probabilities) is computed plainly."""
     vocab_multiple: int = 1
     """The vocabulary is stored padded to a multiple of this; the added logits are masked."""
 

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
-from jaxformers.layers.attention import Mask
 from jaxformers.layers.basic import Norm
 from jaxformers.layers.blocks import BlockConfig, DecoderBlock, EncoderBlock
 from jaxformers.layers.execution import Execution, remat_policy
+from jaxformers.layers.masks import Mask
 
 SCANNED = {"params": 0, "probs": 0, "perturb": 0, "blocks": 0}
 

@@ -1,6 +1,6 @@
 """The mesh, the one table of parameter axes, and `constrain` for activations."""
 
-from jaxformers.sharding.activations import batch_multiple, constrain
+from jaxformers.sharding.activations import activation_spec, batch_multiple, constrain
 from jaxformers.sharding.mesh import AXES, MeshConfig, make_mesh, platform_of
 from jaxformers.sharding.state import batch_sharding, batch_shards, like_parameters, put_batch
 from jaxformers.sharding.table import (
@@ -19,6 +19,7 @@ __all__ = [
     "TABLE",
     "MeshConfig",
     "Row",
+    "activation_spec",
     "axes_of",
     "batch_multiple",
     "batch_sharding",

@@ -37,11 +37,12 @@ def constrain(x: Array, *axes: str | None) -> Array:
         return x
     if len(axes) != x.ndim:
         raise ShardingError(f"constrain: {len(axes)} axis names {axes} for a shape {x.shape}")
-    return jax.lax.with_sharding_constraint(x, _spec(x.shape, axes, dict(mesh.shape)))
+    return jax.lax.with_sharding_constraint(x, activation_spec(x.shape, *axes))
 
 
-def _spec(shape: tuple[int, ...], axes: tuple, sizes: dict[str, int]) -> PartitionSpec:
-    entries = []
+def activation_spec(shape: tuple[int, ...], *axes: str | None) -> PartitionSpec:
+    """How `constrain` lays an activation of that shape on the mesh in force."""
+    sizes, entries = dict(jax.sharding.get_abstract_mesh().shape), []
     for size, name in zip(shape, axes, strict=True):
         mesh_axes = tuple(a for a in ACTIVATION_AXES.get(name, ()) if a in sizes) if name else ()
         if name is not None and name not in ACTIVATION_AXES:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
-from jaxformers.layers.execution import Remat
+from jaxformers.layers.execution import Attention, Remat
 from jaxformers.sharding import TABLE, MeshConfig, Row, platform_of
 from jaxformers.tasks.base import Task
 from jaxformers.training.checkpoints import Checkpointing
@@ -56,6 +56,9 @@ class Experiment:
     """Compute type; `auto`: bfloat16 on TPU and GPU, float32 on CPU. Parameters stay float32."""
     remat: Remat = "none"
     """What the backward pass computes again to save memory."""
+    attention: Attention = "auto"
+    """Back-end of attention; `auto`: splash attention on TPU where it saves memory. What it cannot
+    do (attention dropout, showing its probabilities) is computed plainly, and the log says so."""
     vocab_multiple: int = 128
     """The vocabulary is stored padded to a multiple of this, so that any mesh divides it."""
     checkpoint: Checkpointing = Checkpointing()
@@ -90,6 +93,7 @@ class Experiment:
             dtype=auto if self.precision == "auto" else self.precision,
             target=platform,
             remat=self.remat,
+            attention=self.attention,
             vocab_multiple=self.vocab_multiple,
         )
 
