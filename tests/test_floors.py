@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "jaxformers"
 
-# Each room may import those on an earlier line, and on its own line those before it where the
-# line is ordered (floor 3).
+# Each room may import those on an earlier line, and on its own line those before it.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "arrays"),
     ("sharding", "costs", "pod"),
@@ -19,11 +19,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("models", "decoding", "text", "pretrained", "data", "evaluation", "interpret"),
     ("tasks",),
     ("training", "planning"),
-    ("cli", "cli_table", "cli_text", "cli_verbs", "api", "__init__", "__main__"),
+    ("cli", "cli_table", "cli_text", "cli_verbs", "cli_plan", "api", "__init__", "__main__"),
 )
-ORDERED = FLOORS[3]
 HEAVY = {"torch", "tensorflow", "transformers"}
-# Where a heavy package may be named: preparing data, never reading it.
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -61,7 +59,8 @@ def test_imports_never_run_up_the_floors(path):
     for other in rooms_imported(path) - {room}:
         below = floor_of(other) < floor_of(room)
         top = floor_of(room) == floor_of(other) == len(FLOORS) - 1
-        before = room in ORDERED and other in ORDERED[: ORDERED.index(room)]
+        floor = FLOORS[floor_of(room)]
+        before = other in floor[: floor.index(room)]
         assert below or before or top, f"{path.relative_to(PACKAGE)} ({room}) imports {other}"
 
 
@@ -87,3 +86,10 @@ def test_files_and_functions_stay_short():
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 length = node.end_lineno - node.lineno + 1
                 assert length <= 60, f"{path}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_no_two_test_files_share_a_name():
+    # pytest imports them by their bare names, helpers included.
+    files = [f for f in Path(__file__).parent.rglob("*.py") if f.name != "conftest.py"]
+    names = Counter(f.name for f in files)
+    assert [f for f in files if names[f.name] > 1] == []
