@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 Format = Literal["auto", "marian", "bert", "bit", "resnet", "vit", "vit_mae", "jaxformers"]
+# Modules with `load`, `why_not` (the reason, or None), `write` and a title for messages.
 PUBLISHED = {
     marian_config.MODEL_TYPE: marian,
     bert_config.MODEL_TYPE: bert,
@@ -121,7 +122,14 @@ def save_pretrained(
     if format == "auto":
         exact = (name for name, each in PUBLISHED.items() if not each.why_not(model, variables))
         format = next(exact, own.FORMAT)
-    (own if format == own.FORMAT else PUBLISHED[format]).save(model, variables, path, tokenizer)
+    if format == own.FORMAT:
+        return own.save(model, variables, path, tokenizer)
+    kind = PUBLISHED[format]
+    if reason := kind.why_not(model, variables):
+        raise WeightsError(
+            f"cannot save as {kind.TITLE}: {reason}; the format {own.FORMAT!r} keeps everything"
+        )
+    folder.write_folder(path, *kind.write(model, variables), tokenizer)
 
 
 def _unsupported(kind: Any, place: epath.Path) -> str:

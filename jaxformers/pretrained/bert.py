@@ -11,9 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
-from etils import epath
+import numpy as np
 
-from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import (
     Bert,
@@ -23,16 +22,14 @@ from jaxformers.models import (
     BertForSpanExtraction,
 )
 from jaxformers.pretrained import families, folder
-from jaxformers.pretrained.bert_config import (
-    inexpressible,
-    label_names,
-    read_config,
-    write_config,
-)
+from jaxformers.pretrained.bert_config import inexpressible, read_config, write_config
+from jaxformers.pretrained.config_fields import class_names
 from jaxformers.pretrained.names import Entry, NameMap
+from jaxformers.pretrained.published import open_folder
 from jaxformers.pretrained.torch_names import linear
 from jaxformers.pretrained.transforms import Same, Transform
 
+TITLE = "BERT"
 PREFIX = "bert."
 MODULES = (Bert, BertForPreTraining, BertForSequenceClassification, BertForSpanExtraction)
 # Heads whose tensors have the names of another head's.
@@ -94,18 +91,11 @@ def load(path: Any, execution: Execution = families.PLAIN) -> tuple[nn.Module, d
     Raises:
         WeightsError: a damaged file, what is not supported, or tensors that do not fit; one line.
     """
-    path = epath.Path(path)
-    place = str(path / folder.CONFIG)
-    config = folder.read_json(path / folder.CONFIG)
-    architecture = (config.get("architectures") or [None])[0]
-    if architecture in OTHERS:
-        raise WeightsError(f"{place}: the head of {architecture} is not supported")
-    tensors = folder.Tensors(path)
-    prefix = PREFIX if any(name.startswith(PREFIX) for name in tensors.shapes) else ""
-    module, made = _module(tensors.shapes, prefix, config, read_config(config, place))
-    model = module(made, execution)
-    leaves = name_map(module, prefix).read(tensors, families.variable_shapes(model))
-    return model, families.loaded(model, leaves)
+    fields, tensors, prefix = open_folder(path, PREFIX)
+    fields.architecture(OTHERS)
+    made = read_config(fields.content, fields.place)
+    module, made = _module(tensors.shapes, prefix, fields.content, made)
+    return families.read(module(made, execution), name_map(module, prefix), tensors)
 
 
 def _module(
@@ -118,7 +108,7 @@ def _module(
         return BertForSpanExtraction, made
     if "classifier.weight" in shapes:
         labels = shapes["classifier.weight"][0]
-        names = label_names(config, labels)
+        names = class_names(config, labels)
         return BertForSequenceClassification, replace(made, labels=labels, label_names=names)
     if any(name.startswith("cls.predictions.") for name in shapes):
         return BertForPreTraining, made
@@ -132,23 +122,17 @@ def why_not(model: nn.Module, variables: families.Variables) -> str | None:
     return inexpressible(model.config)
 
 
-def save(model: nn.Module, variables: families.Variables, path: Any, tokenizer: Any = None) -> None:
-    """Writes a folder that transformers' class of the same head loads.
+def write(
+    model: nn.Module, variables: families.Variables
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and JSON files for transformers' class of the same head; the model has no `why_not`.
 
     Raises:
-        WeightsError: a model that has no form there, or variables that do not fit it.
+        WeightsError: variables that do not fit the model.
     """
-    if reason := why_not(model, variables):
-        raise WeightsError(
-            f"cannot save as BERT: {reason}; the format 'jaxformers' keeps everything"
-        )
-    leaves = families.published(model, variables)
     prefix = "" if type(model) is Bert else PREFIX
-    files = {
-        folder.WEIGHTS: folder.to_bytes(name_map(type(model), prefix).write(leaves)),
-        folder.CONFIG: folder.json_bytes(write_config(model.config, _architecture(model))),
-    }
-    folder.write_folder(path, files, tokenizer)
+    tensors = name_map(type(model), prefix).write(families.published(model, variables))
+    return tensors, {folder.CONFIG: write_config(model.config, _architecture(model))}
 
 
 def _architecture(model: nn.Module) -> str:

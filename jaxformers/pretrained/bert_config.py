@@ -5,12 +5,10 @@ Fields that a file lacks take the defaults of transformers' `BertConfig`, as the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.models import BertConfig
-from jaxformers.pretrained.config_fields import ACTIVATIONS, Fields, activation_name
+from jaxformers.pretrained.config_fields import ACTIVATIONS, Fields, activation_name, class_fields
 
 MODEL_TYPE = "bert"
 
@@ -58,26 +56,11 @@ def read_config(config: dict[str, Any], place: str) -> BertConfig:
         if type(pad) is not int or not 0 <= pad < values["vocab_size"]:
             raise fields.refuse("pad_token_id", "not one token's id")
         values["pad_id"] = pad
-    epsilon = config.get("layer_norm_eps", 1e-12)
-    if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
-        raise fields.refuse("layer_norm_eps", "not a small number above 0")
     values |= {
-        "norm_epsilon": float(epsilon),
+        "norm_epsilon": fields.epsilon("layer_norm_eps", 1e-12),
         "activation": fields.activation("hidden_act", "gelu"),
     }
-    try:
-        return BertConfig(**values)
-    except ConfigError as error:
-        raise WeightsError(f"{place}: {error}") from None
-
-
-def label_names(config: Mapping[str, Any], labels: int) -> tuple[str, ...]:
-    """The classes' names from `id2label`; empty where it is missing or says nothing."""
-    named = config.get("id2label")
-    if not isinstance(named, dict) or set(named) != {str(i) for i in range(labels)}:
-        return ()
-    names = tuple(str(named[str(i)]) for i in range(labels))
-    return () if names == tuple(f"LABEL_{i}" for i in range(labels)) else names
+    return fields.make(BertConfig, **values)
 
 
 def inexpressible(config: BertConfig) -> str | None:
@@ -90,11 +73,7 @@ def inexpressible(config: BertConfig) -> str | None:
 def write_config(config: BertConfig, architecture: str) -> dict[str, Any]:
     """`config.json` of a configuration that is not `inexpressible`."""
     numbers = {theirs: getattr(config, ours) for ours, (theirs, _) in (SIZES | RATES).items()}
-    names = config.label_names or tuple(f"LABEL_{i}" for i in range(config.labels))
-    named = {
-        "id2label": {str(i): name for i, name in enumerate(names)},
-        "label2id": {name: i for i, name in enumerate(names)},
-    }
+    named = class_fields(config.label_names, config.labels)
     if config.labels == 1:
         named["problem_type"] = "regression"
     return (

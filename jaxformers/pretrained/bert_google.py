@@ -112,8 +112,7 @@ def load(path: Any, execution: Execution = families.PLAIN) -> tuple[nn.Module, d
     tensors = TensorBundle(_index(path))
     module, config = _module(tensors.shapes, config)
     model = module(config, execution)
-    leaves = name_map(module).read(tensors, families.variable_shapes(model))
-    return model, families.loaded(model, leaves)
+    return families.read(model, name_map(module), tensors)
 
 
 def tokenizer(path: epath.Path) -> WordPiece | None:

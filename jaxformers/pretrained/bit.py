@@ -7,24 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-from etils import epath
+import numpy as np
 
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import BiT, BiTConfig
 from jaxformers.pretrained import families, folder
 from jaxformers.pretrained.config_fields import Fields
-from jaxformers.pretrained.image_config import (
-    class_fields,
-    class_names,
-    head_classes,
-    whole_numbers,
-)
+from jaxformers.pretrained.image_config import head_classes, read_residual, write_residual
 from jaxformers.pretrained.names import Entry, NameMap, TensorSource
+from jaxformers.pretrained.published import open_folder
 from jaxformers.pretrained.torch_names import convolution, linear, norm
 from jaxformers.pretrained.transforms import Lead, Shape
 
-MODEL_TYPE = "bit"
+MODEL_TYPE, TITLE = "bit", "BiT"
 PREFIX, HEAD = "bit.", "classifier.1"
 HUGGING_FACE_EPSILON = 1e-8
 # What the network would be with another value, we do not have.
@@ -89,44 +85,28 @@ def load(path: Any, execution: Execution = families.PLAIN) -> tuple[BiT, dict[st
     Raises:
         WeightsError: a damaged file, what is not supported, or tensors that do not fit; one line.
     """
-    path = epath.Path(path)
-    config, place = folder.read_json(path / folder.CONFIG), str(path / folder.CONFIG)
-    tensors = folder.Tensors(path)
-    prefix = PREFIX if any(name.startswith(PREFIX) for name in tensors.shapes) else ""
-    classes = head_classes(tensors.shapes, f"{HEAD}.weight", tensors.place)
-    model = BiT(read_config(config, classes, place), execution)
-    leaves = name_map(model.config, prefix).read(tensors, families.variable_shapes(model))
-    return model, families.loaded(model, leaves)
+    fields, tensors, prefix = open_folder(path, PREFIX)
+    classes = head_classes(tensors, f"{HEAD}.weight")
+    model = BiT(read_config(fields, classes), execution)
+    return families.read(model, name_map(model.config, prefix), tensors)
 
 
-def read_config(config: dict[str, Any], classes: int, place: str) -> BiTConfig:
+def read_config(fields: Fields, classes: int) -> BiTConfig:
     """The configuration of a published folder, whose head has that many classes.
 
     Raises:
         WeightsError: a field that is malformed, or that asks for what is not supported.
     """
-    fields = Fields(config, place)
     for name, wanted in ONLY.items():
         fields.require(name, wanted)
     if fields.rate("drop_path_rate", 0.0):
         raise fields.refuse("drop_path_rate", "and only 0 is supported")
-    widths = whole_numbers(fields, "hidden_sizes", (256, 512, 1024, 2048))
-    if any(width % 32 for width in widths):
+    shared = read_residual(fields, classes)
+    if any(width % 32 for width in shared["widths"]):
         raise fields.refuse("hidden_sizes", "and only multiples of 32 are supported")
-    try:
-        return BiTConfig(
-            image_size=fields.size("image_size", 224),
-            channels=fields.size("num_channels", 3),
-            classes=classes,
-            class_names=class_names(config, classes),
-            depths=whole_numbers(fields, "depths", (3, 4, 6, 3)),
-            width=fields.size("embedding_size", 64),
-            widths=widths,
-            groups=fields.size("num_groups", 32),
-            standardisation_epsilon=HUGGING_FACE_EPSILON,
-        ).without_plain_widths()
-    except ConfigError as error:
-        raise WeightsError(f"{place}: {error}") from None
+    groups, epsilon = fields.size("num_groups", 32), HUGGING_FACE_EPSILON
+    made = fields.make(BiTConfig, groups=groups, standardisation_epsilon=epsilon, **shared)
+    return made.without_plain_widths()
 
 
 def recognises(shapes: Mapping[str, Shape]) -> bool:
@@ -148,8 +128,7 @@ def load_file(
     except (ConfigError, KeyError, IndexError, ValueError):
         raise WeightsError(f"{source.place}: its tensors make no BiT") from None
     model = BiT(config, execution)
-    leaves = google_map(config).read(source, families.variable_shapes(model))
-    return model, families.loaded(model, leaves)
+    return families.read(model, google_map(config), source)
 
 
 class _Renamed:
@@ -200,40 +179,25 @@ def why_not(model: nn.Module, variables: families.Variables) -> str | None:
     return None
 
 
-def save(model: nn.Module, variables: families.Variables, path: Any, tokenizer: Any = None) -> None:
-    """Writes a folder that transformers' Bit classes load.
+def write(
+    model: nn.Module, variables: families.Variables
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and JSON files for transformers' Bit classes; the model has no `why_not`.
 
     Raises:
-        WeightsError: a model that has no form there, or variables that do not fit it.
+        WeightsError: variables that do not fit the model.
     """
-    if reason := why_not(model, variables):
-        raise WeightsError(
-            f"cannot save as BiT: {reason}; the format 'jaxformers' keeps everything"
-        )
     prefix = PREFIX if model.config.classes else ""
     tensors = name_map(model.config, prefix).write(families.published(model, variables))
-    files = {
-        folder.WEIGHTS: folder.to_bytes(tensors),
-        folder.CONFIG: folder.json_bytes(write_config(model.config)),
-    }
-    folder.write_folder(path, files, tokenizer)
+    return tensors, {folder.CONFIG: write_config(model.config)}
 
 
 def write_config(config: BiTConfig) -> dict[str, Any]:
     """`config.json` of a configuration that Hugging Face's form can express."""
     architecture = "BitForImageClassification" if config.classes else "BitModel"
-    names = class_fields(config.class_names, config.classes) if config.classes else {}
     return (
         {"model_type": MODEL_TYPE, "architectures": [architecture], "dtype": "float32"}
         | ONLY
-        | {
-            "image_size": config.image_size,  # theirs has no such field, and keeps it
-            "num_channels": config.channels,
-            "embedding_size": config.width,
-            "hidden_sizes": list(config.stage_widths),
-            "depths": list(config.depths),
-            "num_groups": config.groups,
-            "drop_path_rate": 0.0,
-        }
-        | names
+        | write_residual(config)
+        | {"num_groups": config.groups, "drop_path_rate": 0.0}
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from jaxformers.errors import WeightsError
+from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Activation
 
 LAYERS, LARGEST = 1 << 10, 1 << 24  # beyond these a damaged file would only fill the memory
 
+Config = TypeVar("Config")
 # Names of activations there -> ours; the first of each is the one that we write.
 ACTIVATIONS: dict[str, Activation] = {
     "relu": "relu",
@@ -27,6 +29,24 @@ ACTIVATIONS: dict[str, Activation] = {
 def activation_name(activation: Activation) -> str:
     """How Hugging Face's files call one of our activations."""
     return next(name for name, ours in ACTIVATIONS.items() if ours == activation)
+
+
+def class_names(config: Mapping[str, Any], classes: int) -> tuple[str, ...]:
+    """The classes' names from `id2label`; empty where it is missing or says nothing."""
+    named = config.get("id2label")
+    if not classes or not isinstance(named, dict) or set(named) != set(map(str, range(classes))):
+        return ()
+    names = tuple(str(named[str(i)]) for i in range(classes))
+    return () if names == tuple(f"LABEL_{i}" for i in range(classes)) else names
+
+
+def class_fields(names: tuple[str, ...], classes: int) -> dict[str, Any]:
+    """`id2label` and `label2id` of a head of that many classes."""
+    names = names or tuple(f"LABEL_{i}" for i in range(classes))
+    return {
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+    }
 
 
 class Fields:
@@ -74,3 +94,24 @@ class Fields:
         if not isinstance(found, str) or found not in ACTIVATIONS:
             raise self.refuse(name, f"which is none of {', '.join(ACTIVATIONS)}")
         return ACTIVATIONS[found]
+
+    def epsilon(self, name: str, default: float) -> float:
+        """A small number above 0."""
+        found = self.content.get(name, default)
+        if type(found) not in (int, float) or not 0 < found < 1:
+            raise self.refuse(name, "not a small number above 0")
+        return float(found)
+
+    def architecture(self, refused: tuple[str, ...]) -> str | None:
+        """The first of `architectures`, none of the refused ones."""
+        found = (self.content.get("architectures") or [None])[0]
+        if found in refused:
+            raise WeightsError(f"{self.place}: the head of {found} is not supported")
+        return found
+
+    def make(self, cls: Callable[..., Config], **values: Any) -> Config:
+        """A configuration of these values, if it can be."""
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise WeightsError(f"{self.place}: {error}") from None

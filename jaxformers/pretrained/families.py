@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -31,7 +31,7 @@ from jaxformers.models import (
     ViT,
     ViTConfig,
 )
-from jaxformers.pretrained.names import compare
+from jaxformers.pretrained.names import NameMap, TensorSource, compare
 from jaxformers.pretrained.transforms import Shape
 
 Variables = Mapping[str, Any]
@@ -123,10 +123,30 @@ def published(model: nn.Module, variables: Variables) -> dict[str, np.ndarray]:
     return {path: _refit(leaf, kept[path]) for path, leaf in leaves.items()}
 
 
+def read(
+    model: nn.Module, names: NameMap, source: TensorSource
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The model, and its variables from a source of tensors with these names.
+
+    Raises:
+        WeightsError: tensors that do not fit it; one line.
+    """
+    return model, loaded(model, names.read(source, variable_shapes(model)))
+
+
 def loaded(model: nn.Module, leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Nested variables as the model's execution stores them: the vocabulary padded with zeros."""
     shapes = variable_shapes(model, model.execution)
     return unflatten({path: _refit(leaf, shapes[path]) for path, leaf in leaves.items()})
+
+
+def require_same(found: Any, wanted: Any, names: Iterable[str], place: Any) -> None:
+    """Raises WeightsError, with the options to set, where two configurations differ in `names`."""
+    other = {n: getattr(found, n) for n in names if getattr(found, n) != getattr(wanted, n)}
+    if other:
+        said = ", ".join(f"{n} {value} (not {getattr(wanted, n)})" for n, value in other.items())
+        options = (f"--task.model.{n.replace('_', '-')} {value}" for n, value in other.items())
+        raise WeightsError(f"the weights in {place} have {said}; set {' '.join(options)}")
 
 
 def _collection(path: str, kept: Mapping[str, Shape]) -> bool:

@@ -164,12 +164,18 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
-def write_folder(folder: epath.Path, files: Mapping[str, bytes], tokenizer: Any = None) -> None:
-    """Writes the files, and the tokenizer's, into `folder`; a failure leaves it as it was.
+def write_folder(
+    folder: epath.Path,
+    tensors: Mapping[str, np.ndarray],
+    files: Mapping[str, Mapping[str, Any]],
+    tokenizer: Any = None,
+) -> None:
+    """Writes tensors, JSON files and a tokenizer's into `folder`; a failure leaves it as it was.
 
     Args:
         folder: made if it is not there; files in it of other names stay.
-        files: contents by name.
+        tensors: by name, for one safetensors file.
+        files: contents of JSON files by name.
         tokenizer: a folder whose tokenizer files are copied, a `text.Tokenizer`, or None.
 
     Raises:
@@ -179,8 +185,9 @@ def write_folder(folder: epath.Path, files: Mapping[str, bytes], tokenizer: Any 
     folder = folder if _remote(folder) else folder.resolve()
     if folder.exists() and not folder.is_dir():
         raise WeightsError(f"cannot write {folder}: it is a file, not a folder")
+    contents = {WEIGHTS: to_bytes(tensors)} | {n: json_bytes(each) for n, each in files.items()}
     with _one_line(folder), _staging(folder) as stage:
-        for name, content in files.items():
+        for name, content in contents.items():
             (stage / name).write_bytes(content)
         _write_tokenizer(stage, tokenizer)
         _publish(stage, folder)

@@ -1,32 +1,15 @@
-"""Fields that the `config.json` of every image model has: channels, classes and their names."""
+"""Fields of `config.json` that the image models share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from jaxformers.errors import WeightsError
-from jaxformers.pretrained.config_fields import LAYERS, Fields
+from jaxformers.models.residual import ResidualConfig
+from jaxformers.pretrained.config_fields import LAYERS, Fields, class_fields, class_names
+from jaxformers.pretrained.names import TensorSource
 
 LARGEST = 1 << 16
-
-
-def class_names(config: Mapping[str, Any], classes: int) -> tuple[str, ...]:
-    """The classes' names from `id2label`; empty where it is missing or says nothing."""
-    named = config.get("id2label")
-    if not classes or not isinstance(named, dict) or set(named) != set(map(str, range(classes))):
-        return ()
-    names = tuple(str(named[str(i)]) for i in range(classes))
-    return () if names == tuple(f"LABEL_{i}" for i in range(classes)) else names
-
-
-def class_fields(names: tuple[str, ...], classes: int) -> dict[str, Any]:
-    """`id2label` and `label2id` of a head of that many classes."""
-    names = names or tuple(f"LABEL_{i}" for i in range(classes))
-    return {
-        "id2label": {str(i): name for i, name in enumerate(names)},
-        "label2id": {name: i for i, name in enumerate(names)},
-    }
 
 
 def whole_numbers(fields: Fields, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -44,15 +27,44 @@ def whole_numbers(fields: Fields, name: str, default: tuple[int, ...]) -> tuple[
     return tuple(found)
 
 
-def head_classes(shapes: Mapping[str, tuple[int, ...]], name: str, place: str) -> int:
+def head_classes(tensors: TensorSource, name: str) -> int:
     """Classes of the head whose kernel has that name; 0 where there is none.
 
     Raises:
         WeightsError: it is no matrix.
     """
-    shape = shapes.get(name)
+    shape = tensors.shapes.get(name)
     if shape is None:
         return 0
     if len(shape) < 2 or shape[0] < 1:
-        raise WeightsError(f"{place}: {name} {list(shape)} is no head over classes")
+        raise WeightsError(f"{tensors.place}: {name} {list(shape)} is no head over classes")
     return shape[0]
+
+
+def read_residual(fields: Fields, classes: int) -> dict[str, Any]:
+    """The `ResidualConfig` of a ResNet's or a BiT's folder.
+
+    Raises:
+        WeightsError: a field that is malformed.
+    """
+    return {
+        "image_size": fields.size("image_size", 224),
+        "channels": fields.size("num_channels", 3),
+        "classes": classes,
+        "class_names": class_names(fields.content, classes),
+        "depths": whole_numbers(fields, "depths", (3, 4, 6, 3)),
+        "width": fields.size("embedding_size", 64),
+        "widths": whole_numbers(fields, "hidden_sizes", (256, 512, 1024, 2048)),
+    }
+
+
+def write_residual(config: ResidualConfig) -> dict[str, Any]:
+    """The fields of `read_residual`."""
+    return {
+        "image_size": config.image_size,  # theirs has no such field, and keeps it
+        "num_channels": config.channels,
+        "embedding_size": config.width,
+        "hidden_sizes": list(config.stage_widths),
+        "depths": list(config.depths),
+        **(class_fields(config.class_names, config.classes) if config.classes else {}),
+    }

@@ -10,6 +10,7 @@ import flax.linen as nn
 import numpy as np
 
 from jaxformers.errors import WeightsError
+from jaxformers.models import ViTConfig
 from jaxformers.models.vit import fixed_positions
 from jaxformers.pretrained import families
 from jaxformers.pretrained.names import compare
@@ -122,18 +123,11 @@ def _side(patches: int, place: str) -> int:
 
 def _check_shape(source: nn.Module, model: nn.Module, place: str) -> None:
     """The two networks are the same below the head."""
-    names = [f.name for f in fields(model.config) if f.name not in FREE]
-    theirs = _encoder(source)
-    if type(theirs) is not type(model.config):
+    theirs, ours = _encoder(source), model.config
+    if type(theirs) is not type(ours):
         raise WeightsError(f"{place} holds a {type(source).__name__}, no {type(model).__name__}")
-    other = [name for name in names if getattr(theirs, name) != getattr(model.config, name)]
-    if "positions" in other and _become_a_table(theirs.positions, model.config.positions):
-        other.remove("positions")
-    if other:
-        said = ", ".join(
-            f"{n} {getattr(theirs, n)} (not {getattr(model.config, n)})" for n in other
-        )
-        options = " ".join(
-            f"--task.model.{n.replace('_', '-')} {getattr(theirs, n)}" for n in other
-        )
-        raise WeightsError(f"the weights in {place} have {said}; set {options}")
+    free = set(FREE)
+    if isinstance(ours, ViTConfig) and _become_a_table(theirs.positions, ours.positions):
+        free.add("positions")
+    names = (field.name for field in fields(ours) if field.name not in free)
+    families.require_same(theirs, ours, names, place)

@@ -21,7 +21,7 @@ from jaxformers.pretrained.names import Entry, NameMap, each
 from jaxformers.pretrained.torch_names import attention, linear, norm
 from jaxformers.pretrained.transforms import Flat
 
-GENERATION = "generation_config.json"
+TITLE, GENERATION = "MarianMT", "generation_config.json"
 TABLE = "params/token_embedding/table"
 POSITIONS = tuple(f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder"))
 ROUNDED = 2e-3  # of a sinusoid kept in bfloat16 or float16
@@ -103,28 +103,19 @@ def why_not(model: Transformer, variables: families.Variables) -> str | None:
     return None
 
 
-def save(
-    model: Transformer, variables: families.Variables, path: Any, tokenizer: Any = None
-) -> None:
-    """Writes a folder that `MarianMTModel.from_pretrained` loads; what was not there is zeros.
+def write(
+    model: Transformer, variables: families.Variables
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and JSON files for `MarianMTModel`, zeros for what ours lacks; it has no `why_not`.
 
     Raises:
-        WeightsError: a model that MarianMT cannot express exactly, naming the field.
+        WeightsError: variables that do not fit the model.
     """
     leaves = families.published(model, variables)
-    if reason := why_not(model, variables):
-        raise WeightsError(
-            f"cannot save as MarianMT: {reason}; the format 'jaxformers' keeps everything"
-        )
     full = Transformer(replace(model.config, attention_bias=True, logits_bias=True))
     shapes = families.variable_shapes(full)
     leaves = {
         p: leaves[p] if p in leaves else np.zeros(shape, np.float32) for p, shape in shapes.items()
     }
     config, generation = write_config(model.config)
-    files = {
-        folder.WEIGHTS: folder.to_bytes(MARIAN.write(leaves)),
-        GENERATION: folder.json_bytes(generation),
-        folder.CONFIG: folder.json_bytes(config),
-    }
-    folder.write_folder(path, files, tokenizer)
+    return MARIAN.write(leaves), {GENERATION: generation, folder.CONFIG: config}

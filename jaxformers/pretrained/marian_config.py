@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from jaxformers.errors import ConfigError, WeightsError
+from jaxformers.errors import WeightsError
 from jaxformers.models import TransformerConfig
 from jaxformers.pretrained.config_fields import ACTIVATIONS, Fields, activation_name
 
@@ -84,10 +84,7 @@ def read_config(
         "scale_embedding": fields.flag("scale_embedding"),
     }
     values |= FIXED | {"attention_bias": True, "logits_bias": True, "zero_pad": False}
-    try:
-        made = TransformerConfig(**values)
-    except ConfigError as error:
-        raise WeightsError(f"{place}: {error}") from None
+    made = fields.make(TransformerConfig, **values)
     _check_tokens(made, place)
     return made
 

@@ -38,9 +38,8 @@ def load(path: Any, execution: Execution = families.PLAIN) -> tuple[nn.Module, d
             f"{', '.join(families.FAMILIES)}"
         )
     model = family.module(from_fields(family.config, content.get("config"), str(place)), execution)
-    shapes = families.variable_shapes(model)
-    leaves = names.identity(tuple(shapes)).read(folder.Tensors(path), shapes)
-    return model, families.loaded(model, leaves)
+    paths = tuple(families.variable_shapes(model))
+    return families.read(model, names.identity(paths), folder.Tensors(path))
 
 
 def save(model: nn.Module, variables: families.Variables, path: Any, tokenizer: Any = None) -> None:
@@ -56,11 +55,7 @@ def save(model: nn.Module, variables: families.Variables, path: Any, tokenizer: 
         "config": dataclasses.asdict(model.config),
     }
     tensors = names.identity(tuple(leaves)).write(leaves)
-    files = {
-        folder.WEIGHTS: folder.to_bytes(tensors),
-        folder.CONFIG: folder.json_bytes(config),
-    }
-    folder.write_folder(path, files, tokenizer)
+    folder.write_folder(path, tensors, {folder.CONFIG: config}, tokenizer)
 
 
 def from_fields(cls: type, fields: Any, place: str) -> Any:

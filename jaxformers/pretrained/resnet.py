@@ -8,24 +8,19 @@ from typing import Any
 
 import flax.linen as nn
 import numpy as np
-from etils import epath
 
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import ResNet, ResNetConfig
 from jaxformers.pretrained import families, folder
 from jaxformers.pretrained.config_fields import Fields
-from jaxformers.pretrained.image_config import (
-    class_fields,
-    class_names,
-    head_classes,
-    whole_numbers,
-)
+from jaxformers.pretrained.image_config import head_classes, read_residual, write_residual
 from jaxformers.pretrained.names import Entry, NameMap, TensorSource
+from jaxformers.pretrained.published import open_folder
 from jaxformers.pretrained.torch_names import batch_norm, convolution, linear
 from jaxformers.pretrained.transforms import Shape
 
-MODEL_TYPE = "resnet"
+MODEL_TYPE, TITLE = "resnet", "ResNet"
 PREFIX, HEAD = "resnet.", "classifier.1"
 TRACKED = "num_batches_tracked"
 # What the network would be with another value, we do not have.
@@ -76,40 +71,24 @@ def load(path: Any, execution: Execution = families.PLAIN) -> tuple[ResNet, dict
     Raises:
         WeightsError: a damaged file, what is not supported, or tensors that do not fit; one line.
     """
-    path = epath.Path(path)
-    config, place = folder.read_json(path / folder.CONFIG), str(path / folder.CONFIG)
-    tensors = folder.Tensors(path)
-    prefix = PREFIX if any(name.startswith(PREFIX) for name in tensors.shapes) else ""
-    classes = head_classes(tensors.shapes, f"{HEAD}.weight", tensors.place)
-    model = ResNet(read_config(config, classes, place), execution)
-    leaves = name_map(model.config, prefix).read(tensors, families.variable_shapes(model))
-    return model, families.loaded(model, leaves)
+    fields, tensors, prefix = open_folder(path, PREFIX)
+    classes = head_classes(tensors, f"{HEAD}.weight")
+    model = ResNet(read_config(fields, classes), execution)
+    return families.read(model, name_map(model.config, prefix), tensors)
 
 
-def read_config(config: dict[str, Any], classes: int, place: str) -> ResNetConfig:
+def read_config(fields: Fields, classes: int) -> ResNetConfig:
     """The configuration of a published folder, whose head has that many classes.
 
     Raises:
         WeightsError: a field that is malformed, or that asks for what is not supported.
     """
-    fields = Fields(config, place)
     for name, wanted in ONLY.items():
         fields.require(name, wanted)
-    if (block := config.get("layer_type", "bottleneck")) not in ("basic", "bottleneck"):
+    if (block := fields.content.get("layer_type", "bottleneck")) not in ("basic", "bottleneck"):
         raise fields.refuse("layer_type", "neither 'basic' nor 'bottleneck'")
-    try:
-        return ResNetConfig(
-            image_size=fields.size("image_size", 224),
-            channels=fields.size("num_channels", 3),
-            classes=classes,
-            class_names=class_names(config, classes),
-            block=block,
-            depths=whole_numbers(fields, "depths", (3, 4, 6, 3)),
-            width=fields.size("embedding_size", 64),
-            widths=whole_numbers(fields, "hidden_sizes", (256, 512, 1024, 2048)),
-        ).without_plain_widths()
-    except ConfigError as error:
-        raise WeightsError(f"{place}: {error}") from None
+    made = fields.make(ResNetConfig, block=block, **read_residual(fields, classes))
+    return made.without_plain_widths()
 
 
 def recognises(shapes: Mapping[str, Shape]) -> bool:
@@ -130,8 +109,7 @@ def load_file(
     except (ConfigError, KeyError, IndexError, ValueError):
         raise WeightsError(f"{source.place}: its tensors make no ResNet") from None
     model = ResNet(config, execution)
-    leaves = torchvision_map(config).read(source, families.variable_shapes(model))
-    return model, families.loaded(model, leaves)
+    return families.read(model, torchvision_map(config), source)
 
 
 def _from_shapes(shapes: Mapping[str, Shape]) -> ResNetConfig:
@@ -165,41 +143,27 @@ def why_not(model: nn.Module, variables: families.Variables) -> str | None:
     return None
 
 
-def save(model: nn.Module, variables: families.Variables, path: Any, tokenizer: Any = None) -> None:
-    """Writes a folder that transformers' ResNet classes load.
+def write(
+    model: nn.Module, variables: families.Variables
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and JSON files for transformers' ResNet classes; the model has no `why_not`.
 
     Raises:
-        WeightsError: a model that has no form there, or variables that do not fit it.
+        WeightsError: variables that do not fit the model.
     """
-    if reason := why_not(model, variables):
-        raise WeightsError(
-            f"cannot save as ResNet: {reason}; the format 'jaxformers' keeps everything"
-        )
     prefix = PREFIX if model.config.classes else ""
     tensors = name_map(model.config, prefix).write(families.published(model, variables))
     means = [name for name in tensors if name.endswith(".running_mean")]
     counts = {name.replace("running_mean", TRACKED): np.zeros((), np.int64) for name in means}
-    files = {
-        folder.WEIGHTS: folder.to_bytes(tensors | counts),
-        folder.CONFIG: folder.json_bytes(write_config(model.config)),
-    }
-    folder.write_folder(path, files, tokenizer)
+    return tensors | counts, {folder.CONFIG: write_config(model.config)}
 
 
 def write_config(config: ResNetConfig) -> dict[str, Any]:
     """`config.json` of a configuration that Hugging Face's form can express."""
     architecture = "ResNetForImageClassification" if config.classes else "ResNetModel"
-    names = class_fields(config.class_names, config.classes) if config.classes else {}
     return (
         {"model_type": MODEL_TYPE, "architectures": [architecture], "dtype": "float32"}
         | ONLY
-        | {
-            "image_size": config.image_size,  # theirs has no such field, and keeps it
-            "num_channels": config.channels,
-            "embedding_size": config.width,
-            "hidden_sizes": list(config.stage_widths),
-            "depths": list(config.depths),
-            "layer_type": config.block,
-        }
-        | names
+        | write_residual(config)
+        | {"layer_type": config.block}
     )

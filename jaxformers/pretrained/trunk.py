@@ -44,7 +44,8 @@ def trunk(path: Any, model: nn.Module) -> dict[str, Any]:
     loaded, variables = _reader(place).load(place, model.execution)
     if type(loaded) not in bert.MODULES:
         raise WeightsError(f"{place} holds a {type(loaded).__name__}, no BERT to start from")
-    _check_shape(loaded.config, model.config, path)
+    names = (field.name for field in fields(BertConfig) if field.name not in FREE)
+    families.require_same(loaded.config, model.config, names, path)
     params = variables["params"]
     params = params if type(loaded) is Bert else params["bert"]
     wanted = families.variable_shapes(model, model.execution)
@@ -64,15 +65,3 @@ def _reader(place: epath.Path) -> ModuleType:
     if config.get("model_type") == bert_config.MODEL_TYPE:
         return bert
     raise WeightsError(f"{place} holds no BERT to start from")
-
-
-def _check_shape(found: BertConfig, wanted: BertConfig, path: Any) -> None:
-    """The two encoders are the same network."""
-    names = [field.name for field in fields(BertConfig) if field.name not in FREE]
-    other = [name for name in names if getattr(found, name) != getattr(wanted, name)]
-    if other:
-        said = ", ".join(f"{n} {getattr(found, n)} (not {getattr(wanted, n)})" for n in other)
-        options = " ".join(
-            f"--task.model.{name.replace('_', '-')} {getattr(found, name)}" for name in other
-        )
-        raise WeightsError(f"the weights in {path} have {said}; set {options}")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from etils import epath
+import flax.linen as nn
+import numpy as np
 
-from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import ViT
 from jaxformers.pretrained import families, folder, vit_config
-from jaxformers.pretrained.config_fields import Fields
-from jaxformers.pretrained.image_config import class_names, head_classes
+from jaxformers.pretrained.config_fields import class_names
+from jaxformers.pretrained.image_config import head_classes
 from jaxformers.pretrained.names import NameMap
+from jaxformers.pretrained.published import open_folder
 from jaxformers.pretrained.vit_names import ENCODER, HEAD
 
-MODEL_TYPE = vit_config.VIT
+MODEL_TYPE, TITLE = vit_config.VIT, "ViT"
 PREFIX = "vit."
 # Heads that are not supported.
 OTHERS = ("ViTForMaskedImageModeling",)
@@ -38,24 +39,17 @@ def load(path: Any, execution: Execution = families.PLAIN) -> tuple[ViT, dict[st
     Raises:
         WeightsError: a damaged file, what is not supported, or tensors that do not fit; one line.
     """
-    path = epath.Path(path)
-    config, place = folder.read_json(path / folder.CONFIG), str(path / folder.CONFIG)
-    architecture = (config.get("architectures") or [None])[0]
-    if architecture in OTHERS:
-        raise WeightsError(f"{place}: the head of {architecture} is not supported")
-    tensors = folder.Tensors(path)
-    prefix = PREFIX if any(name.startswith(PREFIX) for name in tensors.shapes) else ""
-    classes = head_classes(tensors.shapes, "classifier.weight", tensors.place)
+    fields, tensors, prefix = open_folder(path, PREFIX)
+    fields.architecture(OTHERS)
+    classes = head_classes(tensors, "classifier.weight")
     pooler = None if prefix else tensors.shapes.get("pooler.dense.weight")
-    made = vit_config.read_encoder(
-        Fields(config, place),
+    config = vit_config.read_encoder(
+        fields,
         classes=classes,
-        class_names=class_names(config, classes),
+        class_names=class_names(fields.content, classes),
         pre_logits=pooler[0] if pooler else None,
     )
-    model = ViT(made, execution)
-    leaves = name_map(prefix).read(tensors, families.variable_shapes(model))
-    return model, families.loaded(model, leaves)
+    return families.read(ViT(config, execution), name_map(prefix), tensors)
 
 
 def why_not(model: Any, variables: families.Variables) -> str | None:
@@ -67,22 +61,15 @@ def why_not(model: Any, variables: families.Variables) -> str | None:
     return vit_config.inexpressible(model.config)
 
 
-def save(model: ViT, variables: families.Variables, path: Any, tokenizer: Any = None) -> None:
-    """Writes a folder that transformers' ViT classes load.
+def write(
+    model: nn.Module, variables: families.Variables
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and JSON files for transformers' ViT classes; the model has no `why_not`.
 
     Raises:
-        WeightsError: a model that has no form there, or variables that do not fit it.
+        WeightsError: variables that do not fit the model.
     """
-    if reason := why_not(model, variables):
-        raise WeightsError(
-            f"cannot save as ViT: {reason}; the format 'jaxformers' keeps everything"
-        )
-    prefix, kind = (
-        (PREFIX, "ViTForImageClassification") if model.config.classes else ("", "ViTModel")
-    )
-    tensors = name_map(prefix).write(families.published(model, variables))
-    files = {
-        folder.WEIGHTS: folder.to_bytes(tensors),
-        folder.CONFIG: folder.json_bytes(vit_config.write_encoder(model.config, MODEL_TYPE, kind)),
-    }
-    folder.write_folder(path, files, tokenizer)
+    headed = bool(model.config.classes)
+    tensors = name_map(PREFIX if headed else "").write(families.published(model, variables))
+    kind = "ViTForImageClassification" if headed else "ViTModel"
+    return tensors, {folder.CONFIG: vit_config.write_encoder(model.config, MODEL_TYPE, kind)}

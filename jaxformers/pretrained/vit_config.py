@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.models import MAEConfig, ViTConfig
-from jaxformers.pretrained.config_fields import ACTIVATIONS, Fields, activation_name
-from jaxformers.pretrained.image_config import class_fields
+from jaxformers.pretrained.config_fields import (
+    ACTIVATIONS,
+    Fields,
+    activation_name,
+    class_fields,
+)
 
 VIT, MAE = "vit", "vit_mae"
 LARGEST_SIDE = 1 << 13  # in pixels; beyond it a damaged file would only fill the memory
@@ -48,19 +51,13 @@ def read_encoder(fields: Fields, **known: Any) -> ViTConfig:
     fields.require("pooler_act", "tanh")
     values: dict[str, Any] = {ours: fields.size(*theirs) for ours, theirs in SIZES.items()}
     values |= {ours: fields.rate(*theirs) for ours, theirs in RATES.items()}
-    epsilon = fields.content.get("layer_norm_eps", 1e-12)
-    if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
-        raise fields.refuse("layer_norm_eps", "not a small number above 0")
     values |= {
         "image_size": _side(fields, "image_size", 224),
         "patch_size": _side(fields, "patch_size", 16),
-        "norm_epsilon": float(epsilon),
+        "norm_epsilon": fields.epsilon("layer_norm_eps", 1e-12),
         "activation": fields.activation("hidden_act", "gelu"),
     }
-    try:
-        return ViTConfig(**values | known)
-    except ConfigError as error:
-        raise WeightsError(f"{fields.place}: {error}") from None
+    return fields.make(ViTConfig, **values | known)
 
 
 def _side(fields: Fields, name: str, default: int) -> int:
@@ -81,14 +78,12 @@ def read_mae(fields: Fields, encoder: ViTConfig) -> MAEConfig:
     Raises:
         WeightsError: as for `read_encoder`.
     """
-    values = {ours: fields.size(*theirs) for ours, theirs in DECODER.items()}
-    ratio = fields.rate("mask_ratio", 0.75)
-    try:
-        return MAEConfig(
-            encoder, **values, mask_ratio=ratio, norm_pix_loss=fields.flag("norm_pix_loss")
-        )
-    except ConfigError as error:
-        raise WeightsError(f"{fields.place}: {error}") from None
+    values: dict[str, Any] = {ours: fields.size(*theirs) for ours, theirs in DECODER.items()}
+    values |= {
+        "mask_ratio": fields.rate("mask_ratio", 0.75),
+        "norm_pix_loss": fields.flag("norm_pix_loss"),
+    }
+    return fields.make(MAEConfig, encoder=encoder, **values)
 
 
 def inexpressible(config: ViTConfig) -> str | None:

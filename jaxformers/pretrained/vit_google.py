@@ -189,8 +189,7 @@ def load_file(
     except (KeyError, IndexError, ValueError):
         raise WeightsError(f"{source.place}: its arrays make no ViT") from None
     model = ViT(config, execution)
-    leaves = name_map(config).read(found, families.variable_shapes(model))
-    return model, families.loaded(model, leaves)
+    return families.read(model, name_map(config), found)
 
 
 def _from_shapes(shapes: Mapping[str, Shape]) -> ViTConfig:

@@ -11,17 +11,15 @@ from typing import Any
 
 import flax.linen as nn
 import numpy as np
-from etils import epath
 
-from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution, grid_sinusoids
 from jaxformers.models import MAE, ViT, ViTConfig
 from jaxformers.pretrained import families, folder, vit_config
-from jaxformers.pretrained.config_fields import Fields
 from jaxformers.pretrained.names import NameMap, TensorSource
+from jaxformers.pretrained.published import open_folder
 from jaxformers.pretrained.vit_names import DECODER, ENCODER
 
-MODEL_TYPE = vit_config.MAE
+MODEL_TYPE, TITLE = vit_config.MAE, "ViTMAE"
 PREFIX = "vit."
 FIXED = vit_config.MAE_TABLE
 CLOSE = 1e-4  # what float32 arithmetic elsewhere may make of the sines
@@ -56,10 +54,7 @@ def load(path: Any, execution: Execution = families.PLAIN) -> tuple[nn.Module, d
     Raises:
         WeightsError: a damaged file, what is not supported, or tensors that do not fit; one line.
     """
-    path = epath.Path(path)
-    fields = Fields(folder.read_json(path / folder.CONFIG), str(path / folder.CONFIG))
-    tensors = folder.Tensors(path)
-    prefix = PREFIX if any(name.startswith(PREFIX) for name in tensors.shapes) else ""
+    fields, tensors, prefix = open_folder(path, PREFIX)
     encoder = vit_config.read_encoder(fields, classes=0)
     whole = "decoder.mask_token" in tensors.shapes
     fixed = is_fixed(tensors, f"{prefix}embeddings.position_embeddings", encoder, encoder.width)
@@ -71,8 +66,7 @@ def load(path: Any, execution: Execution = families.PLAIN) -> tuple[nn.Module, d
     model = (
         MAE(vit_config.read_mae(fields, encoder), execution) if whole else ViT(encoder, execution)
     )
-    leaves = name_map(prefix, fixed).read(tensors, families.variable_shapes(model))
-    return model, families.loaded(model, leaves)
+    return families.read(model, name_map(prefix, fixed), tensors)
 
 
 def why_not(model: nn.Module, variables: families.Variables) -> str | None:
@@ -86,16 +80,14 @@ def why_not(model: nn.Module, variables: families.Variables) -> str | None:
     return vit_config.inexpressible(model.config)
 
 
-def save(model: nn.Module, variables: families.Variables, path: Any, tokenizer: Any = None) -> None:
-    """Writes a folder that transformers' ViTMAE classes load.
+def write(
+    model: nn.Module, variables: families.Variables
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and JSON files for transformers' ViTMAE classes; the model has no `why_not`.
 
     Raises:
-        WeightsError: a model that has no form there, or variables that do not fit it.
+        WeightsError: variables that do not fit the model.
     """
-    if reason := why_not(model, variables):
-        raise WeightsError(
-            f"cannot save as ViTMAE: {reason}; the format 'jaxformers' keeps everything"
-        )
     whole = type(model) is MAE
     encoder = model.config.encoder if whole else model.config
     prefix, fixed = PREFIX if whole else "", encoder.positions == FIXED
@@ -109,8 +101,4 @@ def save(model: nn.Module, variables: families.Variables, path: Any, tokenizer: 
         if whole
         else vit_config.write_encoder(encoder, MODEL_TYPE, "ViTMAEModel")
     )
-    files = {
-        folder.WEIGHTS: folder.to_bytes(tensors),
-        folder.CONFIG: folder.json_bytes(config),
-    }
-    folder.write_folder(path, files, tokenizer)
+    return tensors, {folder.CONFIG: config}

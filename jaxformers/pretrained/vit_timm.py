@@ -57,8 +57,7 @@ def load_file(
     except (KeyError, IndexError, ValueError):
         raise WeightsError(f"{source.place}: its tensors make no ViT") from None
     model = MAE(config, execution) if whole else ViT(config, execution)
-    leaves = name_map(fixed).read(source, families.variable_shapes(model))
-    return model, families.loaded(model, leaves)
+    return families.read(model, name_map(fixed), source)
 
 
 def _encoder(source: TensorSource) -> ViTConfig:
