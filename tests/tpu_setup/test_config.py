@@ -1,0 +1,111 @@
+"""A pod's configuration is read, never executed; a mistake is one line and exit status 2."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pods import GKE, SCRIPTS, VM
+
+
+def read(tmp_path, text: str) -> subprocess.CompletedProcess:
+    file = tmp_path / "pod.conf"
+    file.write_text(text)
+    return subprocess.run(
+        [sys.executable, SCRIPTS / "config.py", file], capture_output=True, text=True
+    )
+
+
+def values(tmp_path, text: str) -> dict[str, str]:
+    done = read(tmp_path, text)
+    assert done.returncode == 0, done.stderr
+    return dict(line.split("\t") for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("topology", "accelerator", "hosts", "chips"),
+    [
+        ("v2:4x4", "v2-32", 4, 4),
+        ("v3:8x8", "v3-128", 16, 4),
+        ("v4:2x2x2", "v4-16", 2, 4),
+        ("v5e:2x4", "v5litepod-8", 1, 8),
+        ("v5e:16x16", "v5litepod-256", 64, 4),
+        ("v5p:2x2x4", "v5p-32", 4, 4),
+        ("v6e:1x1", "v6e-1", 1, 1),
+        ("v6e:4x8", "v6e-32", 8, 4),
+    ],
+)
+def test_a_topology_says_its_accelerator_type_and_hosts(
+    topology, accelerator, hosts, chips, tmp_path
+):
+    found = values(tmp_path, VM.replace("v5e:4x4", topology))
+    assert found["accelerator"] == accelerator
+    assert (found["hosts"], found["chips_per_host"]) == (str(hosts), str(chips))
+
+
+def test_gke_gets_machine_type_and_selector(tmp_path):
+    found = values(tmp_path, GKE.replace("v6e:4x4", "v5e:4x8"))
+    assert found["machine"] == "ct5lp-hightpu-4t"
+    assert found["label"] == "tpu-v5-lite-podslice"
+    assert (found["location"], found["cluster"]) == ("us-east5", "training")
+
+
+def test_arguments_are_split_as_a_shell_would_but_nothing_is_expanded(tmp_path):
+    done = read(tmp_path, VM)
+    words = [line.split("\t")[1] for line in done.stdout.splitlines() if "argument\t" in line]
+    assert words == ["--steps", "100", "--note", "it's $HOME; rm -rf *"]
+
+
+MISTAKES = {
+    "an unknown key": (VM + "zones = a\n", "line 11: unknown key 'zones'; nearest: zone"),
+    "no equals sign": (VM + "spot\n", "line 11 is not `key = value`"),
+    "given twice": (VM + "spot = no\n", "line 11: spot is given twice"),
+    "missing": ("name = bert\n", "missing: project, zone, topology, experiment, folder"),
+    "an unknown topology": (
+        VM.replace("v5e:4x4", "v5e:4x5"),
+        "topology 'v5e:4x5' is not one that can be asked for; nearest: v5e:4x8, v5e:4x4",
+    ),
+    "an unknown chip": (VM.replace("v5e:4x4", "v5x:4x4"), "nearest: v5e:4x4"),
+    "a name with a command": (VM.replace("bert ", "$(rm -rf .) ", 1), "name = '$(rm -rf .)'"),
+    "a name that could be a slice's": (VM.replace("bert ", "bert-2 ", 1), "not ending in -NUMBER"),
+    "a name that could be an option": (VM.replace("bert ", "--quiet ", 1), "name = '--quiet'"),
+    "a zone that is a region": (VM.replace("us-east5-b", "us-east5"), "a zone such as"),
+    "a folder that climbs": (VM.replace("runs/bert", "../other"), "a folder in a bucket"),
+    "a bucket's root": (VM.replace("/runs/bert", ""), "a folder in a bucket"),
+    "an experiment elsewhere": (VM.replace("experiments/x.py", "../x.py"), "in the repository"),
+    "slices that are no number": (VM + "slices = two\n", "a number from 1 to 999"),
+    "spot that is not yes or no": (VM.replace("= yes", "= true"), "write yes or no"),
+    "an open quote": (VM.replace('*"', "*"), "No closing quotation"),
+    "a control character": (VM.replace("--steps", "\x1b[2J"), "quoted as in a shell"),
+    "a cluster without an image": (GKE.replace("image ", "# image"), "go together"),
+    "a wait on GKE": (GKE + "wait = 6h\n", "GKE has no queue"),
+    "v3 on GKE": (GKE.replace("v6e:4x4", "v3:4x4"), "on GKE take v4, v5e, v5p or v6e"),
+    "slices of one host on GKE": (GKE.replace("v6e:4x4", "v6e:2x4"), "v6e:2x4 has one host"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_that_says_where_and_what(mistake, tmp_path):
+    text, said = MISTAKES[mistake]
+    done = read(tmp_path, text)
+    assert done.returncode == 2 and not done.stdout
+    assert said in done.stderr and done.stderr.count("\n") == 1
+    assert "\x1b" not in done.stderr
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "config.py", tmp_path / "no.conf"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "cannot be read: No such file" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_example_in_the_manual_is_valid_and_a_dozen_lines(tmp_path):
+    manual = (SCRIPTS / "README.md").read_text()
+    example = manual.split("```ini\n")[1].split("```")[0]
+    assert len(example.splitlines()) <= 12
+    assert values(tmp_path, example)["accelerator"] == "v5litepod-16"

@@ -1,0 +1,204 @@
+"""Reads a pod's configuration: `key = value` lines, checked and never executed.
+
+`python3 config.py FILE` prints `key<TAB>value` lines for the scripts beside it, with what follows
+from the topology (hosts, accelerator type, machine). A mistake is one line and exit status 2.
+It uses the standard library only: it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import shlex
+import sys
+from typing import NamedTuple
+
+
+class ConfigError(Exception):
+    """A mistake in the file; its text is one line."""
+
+
+class Key(NamedTuple):
+    """What a value has to look like, in a pattern and in words."""
+
+    pattern: str
+    words: str
+    default: str = ""
+    required: bool = False
+
+
+NAME = r"[a-z](?!.*-\d+$)(?!.*--)[-a-z0-9]{0,34}[a-z0-9]"
+KEYS = {
+    "name": Key(NAME, "2 to 36 of a-z, 0-9 and -, not ending in -NUMBER", required=True),
+    "project": Key(r"[a-z][-a-z0-9]{4,28}[a-z0-9]", "a Google Cloud project id", required=True),
+    "zone": Key(r"[a-z]+-[a-z]+\d+-[a-z]", "a zone such as us-east5-b", required=True),
+    "topology": Key(r".+", "as in `jaxformers plan --topology`: v5e:4x4", required=True),
+    "slices": Key(r"[1-9]\d{0,2}", "a number from 1 to 999", default="1"),
+    "spot": Key(r"yes|no", "yes or no", default="no"),
+    "wait": Key(r"[1-9]\d{0,3}[smhd]", "a time such as 90m, 6h or 2d"),
+    "experiment": Key(
+        r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*\.py",
+        "a Python file in the repository, from its root",
+        required=True,
+    ),
+    "arguments": Key(r"[^\x00-\x1f\x7f]*", "words for `jaxformers train`, quoted as in a shell"),
+    "folder": Key(
+        r"gs://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/(?!\.\.?(/|$))[A-Za-z0-9._=-]+)+",
+        "a folder in a bucket such as gs://bucket/runs/bert",
+        required=True,
+    ),
+    "service_account": Key(
+        r"[a-z0-9][a-z0-9@.-]*", "an address (TPU VM) or a Kubernetes service account (GKE)"
+    ),
+    "cluster": Key(
+        r"[a-z]+-[a-z]+\d+(-[a-z])?/[a-z][-a-z0-9]{0,38}[a-z0-9]",
+        "LOCATION/CLUSTER such as us-east5/training",
+    ),
+    "image": Key(
+        r"[a-z0-9][a-z0-9.-]*(/[a-z0-9][a-z0-9._-]*)+", "a registry's path, without a tag"
+    ),
+}
+
+
+class Chip(NamedTuple):
+    """How a kind of TPU is asked for, as Google's pages on TPU versions and on GKE have it."""
+
+    accelerator: str  # prefix of the accelerator type
+    counted: int  # what its number counts: chips (1) or cores, two a chip (2)
+    runtime: str  # software of the TPU VM
+    machine: str  # machine type on GKE, without its chips; "" where these scripts do not go
+    label: str  # gke-tpu-accelerator
+    sizes: str
+
+
+FLAT = "1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16"
+CUBES = "2x2x1 2x2x2 2x2x4 2x4x4 4x4x4 4x4x8 4x8x8 8x8x8 8x8x16 8x16x16"
+UBUNTU = "tpu-ubuntu2204-base"
+CHIPS = {
+    "v2": Chip("v2", 2, UBUNTU, "", "", "2x2 4x4 8x8 8x16 16x16"),
+    "v3": Chip("v3", 2, UBUNTU, "", "", "2x2 4x4 4x8 8x8 8x16 16x16 16x32 32x32"),
+    "v4": Chip("v4", 2, UBUNTU, "ct4p-hightpu", "tpu-v4-podslice", CUBES),
+    "v5e": Chip(
+        "v5litepod", 1, "v2-alpha-tpuv5-lite", "ct5lp-hightpu", "tpu-v5-lite-podslice", FLAT
+    ),
+    "v5p": Chip("v5p", 2, "v2-alpha-tpuv5", "ct5p-hightpu", "tpu-v5p-slice", CUBES),
+    "v6e": Chip("v6e", 1, "v2-alpha-tpuv6e", "ct6e-standard", "tpu-v6e-slice", FLAT),
+}
+TOPOLOGIES = [f"{kind}:{size}" for kind, chip in CHIPS.items() for size in chip.sizes.split()]
+
+
+def near(word: str, known: list[str]) -> str:
+    """`; nearest: a, b` of the known words, or nothing."""
+    found = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"; nearest: {', '.join(found)}" if found else ""
+
+
+def parse(text: str) -> dict[str, str]:
+    """The keys and values that a file gives; `#` starts a comment."""
+    values: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = re.sub(r"(^|\s)#.*", "", line).strip()
+        if not line:
+            continue
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals:
+            raise ConfigError(f"line {number} is not `key = value`: {line!r}")
+        if key not in KEYS:
+            raise ConfigError(f"line {number}: unknown key {key!r}{near(key, list(KEYS))}")
+        if key in values:
+            raise ConfigError(f"line {number}: {key} is given twice")
+        check(key, value, f"line {number}: ")
+        values[key] = value
+    return values
+
+
+def check(key: str, value: str, where: str = "") -> None:
+    """Raise ConfigError unless the value has the form that its key asks for."""
+    if not re.fullmatch(KEYS[key].pattern, value):
+        raise ConfigError(f"{where}{key} = {value!r}: write {KEYS[key].words}")
+    if key == "topology" and value not in TOPOLOGIES:
+        kind = value.partition(":")[0] + ":"
+        nearest = near(value, [name for name in TOPOLOGIES if name.startswith(kind)] or TOPOLOGIES)
+        raise ConfigError(f"{where}topology {value!r} is not one that can be asked for{nearest}")
+
+
+def complete(values: dict[str, str]) -> dict[str, str]:
+    """The values with defaults; raises ConfigError for what is missing or does not go together."""
+    missing = [key for key, rule in KEYS.items() if rule.required and not values.get(key)]
+    if missing:
+        raise ConfigError(f"missing: {', '.join(missing)}")
+    full = {key: values.get(key, rule.default) for key, rule in KEYS.items()}
+    if bool(full["cluster"]) != bool(full["image"]):
+        raise ConfigError("cluster and image go together: both for GKE, neither for TPU VMs")
+    if full["cluster"] and full["wait"]:
+        raise ConfigError("wait is for TPU VMs: GKE has no queue; leave it out")
+    return full
+
+
+def geometry(full: dict[str, str]) -> dict[str, str]:
+    """What follows from the topology: hosts of a slice, chips of a host, and the names of both."""
+    kind, _, size = full["topology"].partition(":")
+    chip = CHIPS[kind]
+    chips = math.prod(int(side) for side in size.split("x"))
+    # A v5e or v6e slice of up to eight chips is one host; larger ones, and all others, have
+    # four chips a host.
+    per_host = chips if chip.counted == 1 and chips <= 8 else 4
+    hosts = chips // per_host
+    if full["cluster"]:
+        if not chip.machine:
+            raise ConfigError(f"{kind} is for TPU VMs here; on GKE take v4, v5e, v5p or v6e")
+        if full["slices"] != "1" and hosts == 1:
+            raise ConfigError(
+                f"GKE joins slices of several hosts only; {full['topology']} has one host"
+            )
+    return {
+        "accelerator": f"{chip.accelerator}-{chips * chip.counted}",
+        "runtime": chip.runtime,
+        "hosts": str(hosts),
+        "chips_per_host": str(per_host),
+        "size": size,
+        "machine": f"{chip.machine}-{per_host}t",
+        "label": chip.label,
+    }
+
+
+def words(full: dict[str, str]) -> list[str]:
+    """The words of `arguments`."""
+    try:
+        return shlex.split(full["arguments"])
+    except ValueError as error:
+        raise ConfigError(f"arguments = {full['arguments']!r}: {error}") from None
+
+
+def read(path: str) -> list[tuple[str, str]]:
+    """The pairs that the scripts get; raises ConfigError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(100_000)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(
+            f"cannot be read: {reason}; tpu_setup/README.md has one to copy"
+        ) from None
+    full = complete(parse(text))
+    pairs = {**full, **geometry(full)}
+    pairs["location"], _, pairs["cluster"] = full["cluster"].partition("/")
+    del pairs["arguments"], pairs["topology"]
+    return [*pairs.items(), *(("argument", word) for word in words(full))]
+
+
+def main() -> int:
+    """Print the pairs of the file that is named; the exit status."""
+    try:
+        pairs = read(sys.argv[1])
+    except ConfigError as error:
+        print(f"{sys.argv[1]}: {error}", file=sys.stderr)
+        return 2
+    for key, value in pairs:
+        print(f"{key}\t{value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+# shellcheck shell=bash disable=SC2154 # `pod` sets what is shared
+# The same steps on a GKE cluster: a node pool for each slice, and one JobSet.
+
+# With --dry-run: what the cloud is assumed to answer.
+assumed_pools="" assumed_jobset=""
+gke_rehearse() {
+    local slice
+    case $1 in run | create) return ;; esac
+    for ((slice = 0; slice < conf[slices]; slice++)); do
+        assumed_pools+="${conf[name]}-$slice"$'\tRUNNING\n'
+    done
+    [[ $1 != resume ]] || assumed_jobset="$(gke_run_id) Failed/ReachedMaxRestarts "
+}
+
+gke_place() {
+    place=("--project=${conf[project]}" "--location=${conf[location]}")
+    pools=("--cluster=${conf[cluster]}" "${place[@]}")
+}
+
+# kubectl gets credentials of its own, so that a person's current context stays.
+gke_connect() {
+    export KUBECONFIG=$scratch/kubeconfig
+    gke_place
+    run gcloud container clusters get-credentials "${conf[cluster]}" "${place[@]}" --quiet ||
+        die "the cluster ${conf[location]}/${conf[cluster]} does not answer; what exists may cost money"
+}
+
+# Every node pool of the cluster: NAME<TAB>STATUS.
+gke_pools() {
+    gke_place
+    ask "$assumed_pools" gcloud container node-pools list "${pools[@]}" \
+        "--format=value(name,status)" ||
+        die "the node pools could not be listed; what exists may cost money"
+}
+
+# gke_pool POOL: its status, or none.
+gke_pool() {
+    local all name status
+    all=$(gke_pools) || exit
+    while IFS=$'\t' read -r name status; do
+        if [[ $name == "$1" ]]; then echo "$status" && return; fi
+    done <<<"$all"
+    echo none
+}
+
+gke_create() {
+    local slice pool status tried
+    for ((slice = 0; slice < conf[slices]; slice++)); do
+        pool=${conf[name]}-$slice tried=""
+        while status=$(gke_pool "$pool") || exit; [[ $status != RUNNING ]]; do
+            case $status in
+                none)
+                    [[ ! $tried ]] || die "the node pool $pool could not be made; $again"
+                    tried=yes
+                    gke_make_pool "$pool" || say "the call failed: looking whether $pool was made"
+                    ;;
+                ERROR)
+                    [[ ! $tried ]] || die "the node pool $pool failed and may cost money; $again"
+                    gke_drop_pool "$pool"
+                    ;;
+                *) say "waiting: $pool is $status" && pause ;;
+            esac
+        done
+        say "$pool is there and costs money"
+    done
+}
+
+gke_make_pool() {
+    local extra=()
+    [[ ${conf[spot]} == no ]] || extra+=(--spot)
+    ((conf[hosts] == 1)) || extra+=("--tpu-topology=${conf[size]}")
+    assumed_pools+="$1"$'\tRUNNING\n'
+    gke_place
+    run gcloud container node-pools create "$1" "${pools[@]}" "--node-locations=${conf[zone]}" \
+        "--machine-type=${conf[machine]}" "--num-nodes=${conf[hosts]}" "${extra[@]}" \
+        "--node-labels=jaxformers-pod=${conf[name]}" --scopes=cloud-platform --quiet
+}
+
+gke_drop_pool() {
+    gke_place
+    run gcloud container node-pools delete "$1" "${pools[@]}" --quiet ||
+        die "the node pool $1 could not be deleted and may cost money; $again"
+}
+
+gke_drop_jobset() {
+    run kubectl delete jobset "${conf[name]}" --ignore-not-found ||
+        die "the JobSet ${conf[name]} could not be deleted and holds its nodes; $again"
+}
+
+gke_delete() {
+    local all name status
+    gke_drop_jobset
+    all=$(gke_pools) || exit
+    while IFS=$'\t' read -r name status; do
+        [[ ! $name =~ ^${conf[name]}-[0-9]+$ || $status == STOPPING ]] || gke_drop_pool "$name"
+    done <<<"$all"
+}
+
+gke_status() {
+    local all jobsets name status count=0
+    all=$(gke_pools) || exit
+    jobsets=$(ask "" kubectl get jobsets \
+        '--output=jsonpath={range .items[*]}{.metadata.name}{"\t"}{.status.terminalState}{"\n"}{end}') ||
+        die "the JobSets could not be listed; what exists may cost money"
+    while IFS=$'\t' read -r name status; do
+        [[ $name == "${conf[name]}"* ]] || continue
+        printf 'node pool        %-24s %-22s costs money\n' "$name" "$status"
+        count=$((count + 1))
+    done <<<"$all"
+    while IFS=$'\t' read -r name status; do
+        [[ $name == "${conf[name]}"* ]] || continue
+        printf 'JobSet           %-24s %-22s holds its nodes\n' "$name" "${status:-running}"
+        count=$((count + 1))
+    done <<<"$jobsets"
+    ((count)) || [[ $dry_run ]] || echo "nothing is left in ${conf[cluster]}: nothing costs money"
+}
+
+# The image holds one commit: one that is there already is not built again.
+gke_bootstrap() {
+    local image=${conf[image]}:${conf[version]}
+    local seek=(gcloud artifacts docker images describe "$image" "--project=${conf[project]}")
+    if [[ $dry_run ]]; then
+        run "${seek[@]}"
+    elif "${seek[@]}" &>/dev/null; then
+        say "$image is there already"
+        return
+    fi
+    run git -C "$root" archive --format=tar "--output=$scratch/code.tar" "$commit"
+    run mkdir -p "$scratch/code"
+    run tar -xf "$scratch/code.tar" -C "$scratch/code"
+    run cp "$scratch/code/tpu_setup/Dockerfile" "$scratch/code" || die "there is no code to send"
+    run gcloud builds submit "$scratch/code" "--tag=$image" "--project=${conf[project]}" --quiet ||
+        die "the image could not be built, the words are above"
+}
+
+gke_run_id() {
+    printf '%s\0' "${conf[version]:-}" "${conf[folder]}" "${conf[experiment]}" "${arguments[@]}" |
+        cksum | cut -d' ' -f1
+}
+
+# How the run stands, in one word.
+gke_look() {
+    local answer
+    answer=$(ask "$assumed_jobset" kubectl get jobset "${conf[name]}" --ignore-not-found \
+        '--output=jsonpath={.metadata.labels.jaxformers-run} {range .status.conditions[?(@.status=="True")]}{.type}/{.reason} {end}') ||
+        die "the cluster did not say how the JobSet stands; is JobSet installed in it?"
+    case $answer in
+        "") echo none ;;
+        *" Completed/"* | *" Failed/"*)
+            if [[ ${answer%% *} != "$(gke_run_id)" ]]; then
+                echo idle
+            elif [[ $answer == *" Completed/"* ]]; then
+                echo finished
+            elif [[ $answer == *" Failed/ReachedMaxRestarts"* ]]; then
+                echo resume
+            else
+                echo stop
+            fi
+            ;;
+        *) echo running ;;
+    esac
+}
+
+gke_launch() {
+    local stands key pairs=() word
+    stands=$(gke_look) || exit
+    case $stands in running | finished) say "the run is $stands" && return ;; esac
+    for key in "${!conf[@]}"; do pairs+=("$key=${conf[$key]}"); done
+    for word in "${arguments[@]}"; do pairs+=("argument=$word"); done
+    python3 "$here/jobset.py" "run=$(gke_run_id)" "${pairs[@]}" >"$scratch/jobset.json" ||
+        die "the JobSet could not be written"
+    [[ ! $dry_run ]] || cat "$scratch/jobset.json" >&3
+    [[ $stands == none ]] || gke_drop_jobset
+    run kubectl apply "--filename=$scratch/jobset.json" || die "the JobSet was not taken; the nodes cost money; $again"
+    assumed_jobset="$(gke_run_id) Completed/AllJobsCompleted "
+}
+
+gke_logs() {
+    run kubectl logs "--selector=jobset.sigs.k8s.io/jobset-name=${conf[name]}" --container=train \
+        --prefix --follow --tail=50 "--max-log-requests=$((conf[hosts] * conf[slices]))"
+}

@@ -1,0 +1,90 @@
+# shellcheck shell=bash disable=SC2154 # `pod` sets what is shared
+# Saying, asking and running: every command of a verb goes through here.
+
+say() { printf '%s\n' "$*" >&2; }
+
+# die TEXT [STATUS]: the last line, and the end.
+die() {
+    say "tpu_setup: $1"
+    exit "${2:-1}"
+}
+
+# fail TEXT: a step did not succeed; who called it decides what that means.
+fail() {
+    say "tpu_setup: $1"
+    return 1
+}
+
+# The words as a person would type them.
+quoted() {
+    local word out=()
+    for word in "$@"; do
+        [[ $word =~ ^[A-Za-z0-9_@%+=:,./-]+$ ]] || word=${word@Q}
+        out+=("$word")
+    done
+    printf '%s' "${out[*]}"
+}
+
+# run COMMAND...: does it, having said so; with --dry-run it only says so (on standard output).
+run() {
+    if [[ $dry_run ]]; then
+        printf '%s\n' "$(quoted "$@")" >&3
+    else
+        say "+ $(quoted "$@")"
+        "$@"
+    fi
+}
+
+# ask ASSUMED COMMAND...: what a command that changes nothing prints; three tries, as networks
+# fail. With --dry-run the command is said and ASSUMED is the answer.
+ask() {
+    local assumed=$1 try
+    shift
+    if [[ $dry_run ]]; then
+        run "$@"
+        printf '%s\n' "$assumed"
+        return
+    fi
+    for try in 1 2 3; do
+        if "$@" </dev/null; then return 0; fi
+        ((try == 3)) || pause
+    done
+    return 1
+}
+
+# Between two looks at something that takes minutes.
+pause() { [[ $dry_run ]] || sleep "$interval"; }
+
+# read_config FILE: fills the array `conf` and the list `arguments`.
+declare -A conf=()
+arguments=()
+read_config() {
+    local pairs key value
+    pairs=$(python3 "$here/config.py" "$1") || exit
+    while IFS=$'\t' read -r key value; do
+        if [[ $key == argument ]]; then arguments+=("$value"); else conf[$key]=$value; fi
+    done <<<"$pairs"
+}
+
+# The commit that is sent to the hosts, as `commit`, and the name of what it holds, as
+# conf[version]. With --dirty: the working tree as it stands, without files that git does not know.
+choose_commit() {
+    local changed
+    commit=$(git -C "$root" rev-parse HEAD) || die "this is not a git repository: nothing to send"
+    conf[version]=${commit:0:12}
+    changed=$(git -C "$root" status --porcelain --untracked-files=no) || die "git status failed"
+    if [[ $changed ]]; then
+        [[ $dirty ]] || die "uncommitted changes: commit them, or send them as they are: --dirty" 2
+        commit=$(git -C "$root" stash create) || die "git stash create failed"
+        conf[version]=dirty-$(git -C "$root" rev-parse --short=12 "$commit^{tree}")
+    fi
+    git -C "$root" cat-file -e "$commit:${conf[experiment]}" 2>/dev/null ||
+        die "${conf[experiment]} is not in the commit that is sent: git add it, and commit" 2
+}
+
+# How far the run is, from its status.json in the bucket: a line for people, or `progress step`.
+progress() {
+    local read=(gcloud storage cat "${conf[folder]}/status.json")
+    if [[ $dry_run ]]; then run "${read[@]}" && return; fi
+    "${read[@]}" 2>/dev/null </dev/null | python3 "$here/progress.py" "$@" || true
+}
