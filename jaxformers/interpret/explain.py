@@ -178,8 +178,9 @@ def heat_map(
 
 
 def in_float32(model: nn.Module) -> nn.Module:
-    """The model computed in float32: propagated relevance divides by small numbers."""
-    return model.clone(execution=replace(model.execution, dtype="float32", remat="none"))
+    """The model computed plainly and in float32: propagated relevance divides by small numbers."""
+    execution = replace(model.execution, dtype="float32", remat="none", attention="plain")
+    return model.clone(execution=execution)
 
 
 def _classified(

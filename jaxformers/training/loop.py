@@ -18,6 +18,7 @@ from etils import epath
 
 from jaxformers.costs import chips_in, model_flops, peak_flops
 from jaxformers.errors import UserError
+from jaxformers.layers import told_backends
 from jaxformers.pod.link import Link
 from jaxformers.sharding import make_mesh, path_text, put_batch
 from jaxformers.tasks.base import Evaluation
@@ -125,7 +126,8 @@ class _Run:
             self.heartbeat = Heartbeat(
                 self.folder, self.link, self.goodput, self.experiment.steps, self.host == 0
             )
-            with self.open_log() as self.log, StopSignals(self.tell) as self.stop:
+            told = told_backends(self.tell)
+            with self.open_log() as self.log, told, StopSignals(self.tell) as self.stop:
                 for note in (*self.notes, self.data.describe()):
                     self.log.message(note)
                 state = self.steps(state)
@@ -303,8 +305,11 @@ class _Run:
 
 
 def step_flops(experiment: Experiment) -> dict[tuple[int, ...], float]:
-    """Model FLOPs of a step by the shape of its batch: matrix products, no rematerialization."""
-    plain = replace(experiment, remat="none")
+    """Model FLOPs of a step by the shape of its batch: matrix products, no rematerialization.
+
+    Those of plain attention: kernels compute some products twice.
+    """
+    plain = replace(experiment, remat="none", attention="plain")
     model = plain.task.module(plain.execution(make_mesh(plain.mesh)))
     tx = make_transformation(plain)
     state = jax.eval_shape(lambda: init_state(plain.task, model, tx, plain))

@@ -152,6 +152,12 @@ def test_other_data_is_refused_with_what_changed(tmp_path):
         )
 
 
+def test_the_log_says_which_attention_was_passed_up_and_why(tmp_path):
+    train(demo(steps=2, attention="splash"), tmp_path / "run")
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert log.count("keys: plain (splash attention is for TPU, not CPU)") >= 1
+
+
 def test_own_text_that_changed_on_disk_is_refused_with_what_changed(tmp_path):
     from jaxformers.data import TsvPairs
 
