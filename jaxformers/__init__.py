@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from jaxformers.models import TransformerConfig as TransformerConfig
     from jaxformers.models import ViT as ViT
     from jaxformers.models import ViTConfig as ViTConfig
+    from jaxformers.planning import plan as plan
     from jaxformers.training import Experiment as Experiment
     from jaxformers.training.loop import train as train
     from jaxformers.training.tune import tune as tune
@@ -74,6 +75,7 @@ _NAMES = {
     "greedy": "decoding",
     "load_images": "api",
     "load_text": "api",
+    "plan": "planning",
     "save_pretrained": "api",
     "train": "training.loop",
     "translate": "api",
@@ -88,6 +90,7 @@ _ROOMS = (
     "interpret",
     "layers",
     "models",
+    "planning",
     "pretrained",
     "sharding",
     "tasks",

@@ -1,8 +1,8 @@
 """The `jaxformers` command: parse, call, print.
 
-Each verb is a row of `cli_table.VERBS` and a function in `cli_verbs` or `cli_text`. Nothing heavy
-is imported before a verb is known to be right, so that `--help` and a mistyped verb are answered at
-once. A user's mistake is one line on standard error and exit status 2.
+Each verb is a row of `cli_table.VERBS` and a function in `cli_verbs`, `cli_plan` or `cli_text`.
+Nothing heavy is imported before a verb is known to be right, so that `--help` and a mistyped verb
+are answered at once. A user's mistake is one line on standard error and exit status 2.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jaxformers import __version__, cli_text, cli_verbs
+from jaxformers import __version__, cli_plan, cli_text, cli_verbs
 from jaxformers.cli_table import VERBS
 from jaxformers.errors import ConfigError, UserError, did_you_mean
 
@@ -100,7 +100,7 @@ def _run_verb(name: str, rest: list[str]) -> int:
             return 0
     args, fields = _parse(name, rest)
     function = name.replace("-", "_")
-    room = cli_text if hasattr(cli_text, function) else cli_verbs
+    room = next(r for r in (cli_text, cli_plan, cli_verbs) if hasattr(r, function))
     return getattr(room, function)(args, fields) or 0
 
 

@@ -315,6 +315,32 @@ examples:
         ),
         fields=True,
     ),
+    "plan": Verb(
+        "what a run needs on a TPU pod: memory, time, money, without a TPU",
+        ("FILE",),
+        """Compiles the step that `train` runs for a TPU pod, with the real TPU compiler, on this
+machine; needs no TPU and no data. Prints whether it fits, a range for the time of a step and of
+the run, what chips send each other, and known wastes. Any field of the experiment may be given.
+The exit status is 1 when it does not fit.
+
+A topology is a generation and a shape, v2 to v6e or tpu7x: v5e:16x16, v5p:4x4x4, or 2xv5e:16x16
+for two slices. Without one the plan is for the devices here, such as a GPU. --search tries
+meshes and ways to save memory, and prints the command that runs the best.
+
+examples:
+  jaxformers plan experiments/bert/pretrain_large.py --topology v5e:4x4 --price 1.2
+  jaxformers plan experiments/vit/jft_h14.py --topology v5p:4x4x4 --mesh.fsdp 8 --picture h14.png
+  jaxformers plan my.py --topology v6e:2x4 --search""",
+        (
+            ("--topology", dict(metavar="NAME", help="such as v5e:16x16 (default: these devices)")),
+            ("--slices", dict(metavar="N", type=_int, help="of that topology (default: 1)")),
+            ("--price", dict(metavar="X", type=_float, help="of a chip for an hour")),
+            ("--search", dict(action="store_true", help="try meshes and ways to save memory")),
+            ("--json", dict(action="store_true", help="print one JSON object instead")),
+            ("--picture", dict(metavar="FILE", help="draw the memory by kind there")),
+        ),
+        fields=True,
+    ),
     "check": Verb(
         "after changing a model: does it still shard, train and match?",
         ("FILE",),

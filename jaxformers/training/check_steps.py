@@ -105,7 +105,7 @@ def explained_collectives(subject: Subject) -> str:
     shapes = (DATA, FSDP, ALL)
     for shape, (program, state, mesh) in zip(shapes, subject.steps(*shapes), strict=True):
         found = collectives(program.as_text(), dict(mesh.shape))
-        odd = [each for each in found if not _explained(each, _sizes(state, shape))]
+        odd = [each for each in found if not _explained(each, parameter_sizes(state, shape))]
         if odd:
             raise Fault(some(f"on {shape} an unexplained {each}" for each in odd))
         now[str(shape)] = totals(found)
@@ -116,7 +116,7 @@ def explained_collectives(subject: Subject) -> str:
     return "; ".join(f"{shape} {_kinds(found)}" for shape, found in now.items())
 
 
-def _sizes(state: TrainState, shape: Shape) -> set[int]:
+def parameter_sizes(state: TrainState, shape: Shape) -> set[int]:
     """Numbers of elements that a parameter, or a layer of one, has on a device of the mesh."""
     _, fsdp, tensor = shape
     sizes = {1}

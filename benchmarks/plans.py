@@ -1,0 +1,187 @@
+"""Plans all experiments on the paper's own pod and on one of today; prints the README's tables.
+
+    python benchmarks/plans.py                      # all of them; what was planned before is kept
+    python benchmarks/plans.py --only bert vit      # those whose file's path has one of these words
+    python benchmarks/plans.py --seconds 200        # as many as begin within so many seconds
+
+It needs libtpu (`pip install 'jaxformers[tpu]'`), no TPU and no data; each plan takes one or two
+minutes on two cores the first time, seconds from then on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from jaxformers import planning
+from jaxformers.errors import UserError
+from jaxformers.training.config import load_experiment
+
+ROOT = Path(__file__).resolve().parents[1]
+GPU = "its GPUs' nearest in peak"
+
+
+class Row(NamedTuple):
+    """A plan that is shown: the experiment's file, the pod, and why this pod."""
+
+    file: str
+    topology: str
+    why: str
+
+
+ROWS = (
+    Row("translation/wmt14_en_de_base", "v2:2x2", GPU),
+    Row("translation/wmt14_en_de_base", "v6e:2x2", "today"),
+    Row("translation/wmt14_en_de_big", "v2:2x2", GPU),
+    Row("translation/wmt14_en_de_big", "v6e:2x2", "today"),
+    Row("translation/wmt14_en_fr_base", "v2:2x2", GPU),
+    Row("translation/wmt14_en_fr_base", "v6e:2x2", "today"),
+    Row("translation/wmt14_en_fr_big", "v2:2x2", GPU),
+    Row("translation/wmt14_en_fr_big", "v6e:2x2", "today"),
+    Row("translation/demo", "v2:2x2", "two CPU cores"),
+    Row("translation/demo", "v6e:1x1", "today"),
+    Row("bert/pretrain_base", "v2:4x4", "the paper's"),
+    Row("bert/pretrain_base", "v6e:2x4", "today"),
+    Row("bert/pretrain_large", "v2:8x8", "the paper's"),
+    Row("bert/pretrain_large", "v6e:4x4", "today"),
+    Row("bert/pretrain_large_lamb", "v3:32x32", "LAMB's"),
+    Row("bert/pretrain_large_lamb", "v6e:16x16", "today"),
+    Row("bert/glue", "v2:2x2", "the paper's"),
+    Row("bert/glue", "v6e:1x1", "today"),
+    Row("bert/squad", "v2:2x2", "the paper's"),
+    Row("bert/squad", "v6e:1x1", "today"),
+    Row("bert/demo", "v2:2x2", "two CPU cores"),
+    Row("bert/demo", "v6e:1x1", "today"),
+    Row("vit/imagenet_b16", "v3:8x8", "the paper's kind"),
+    Row("vit/imagenet_b16", "v6e:4x4", "today"),
+    Row("vit/imagenet21k_b16", "v3:8x8", "the paper's kind"),
+    Row("vit/imagenet21k_b16", "v6e:4x4", "today"),
+    Row("vit/imagenet21k_l16", "v3:16x16", "the paper's kind"),
+    Row("vit/imagenet21k_l16", "v6e:8x8", "today"),
+    Row("vit/jft_h14", "v3:16x16", "the paper's kind"),
+    Row("vit/jft_h14", "v6e:8x8", "today"),
+    Row("vit/hybrid_r50_b16", "v3:8x8", "the paper's kind"),
+    Row("vit/hybrid_r50_b16", "v6e:4x4", "today"),
+    Row("vit/transfer", "v3:4x4", "the paper's kind"),
+    Row("vit/transfer", "v6e:2x4", "today"),
+    Row("vit/vtab", "v3:4x4", "the paper's kind"),
+    Row("vit/vtab", "v6e:2x4", "today"),
+    Row("vit/demo", "v2:2x2", "two CPU cores"),
+    Row("vit/demo", "v6e:1x1", "today"),
+    Row("mae/pretrain_base", "v3:8x8", GPU),
+    Row("mae/pretrain_base", "v6e:4x4", "today"),
+    Row("mae/pretrain_large", "v3:8x8", GPU),
+    Row("mae/pretrain_large", "v6e:4x4", "today"),
+    Row("mae/finetune", "v3:8x8", GPU),
+    Row("mae/finetune", "v6e:4x4", "today"),
+    Row("mae/linear_probe", "v3:8x8", GPU),
+    Row("mae/linear_probe", "v6e:4x4", "today"),
+    Row("mae/demo", "v2:2x2", "two CPU cores"),
+    Row("mae/demo", "v6e:1x1", "today"),
+    Row("resnet/imagenet_r50", "v2:4x4", GPU),
+    Row("resnet/imagenet_r50", "v6e:2x4", "today"),
+    Row("resnet/bit_i21k_r152x4", "v3:16x16", "the paper's kind"),
+    Row("resnet/bit_i21k_r152x4", "v6e:8x8", "today"),
+    Row("resnet/pets_resnet34", "v2:2x2", GPU),
+    Row("resnet/pets_resnet34", "v6e:1x1", "today"),
+    Row("resnet/demo", "v2:2x2", "two CPU cores"),
+    Row("resnet/demo", "v6e:1x1", "today"),
+)
+# Three models on every generation, from 8 to 256 chips.
+GENERATIONS = tuple(
+    Row(file, topology, "")
+    for file, topologies in (
+        ("translation/wmt14_en_de_big", ("v3:2x2", "v4:2x2x2", "v5e:2x4", "v5p:2x2x2", "v6e:2x4")),
+        ("bert/pretrain_large", ("v3:4x8", "v4:2x4x4", "v5e:8x8", "v5p:2x2x4", "v6e:4x4")),
+        ("vit/jft_h14", ("v3:16x16", "v4:4x4x4", "v5e:16x16", "v5p:4x4x4", "v6e:8x8")),
+    )
+    for topology in topologies
+)
+
+
+def main() -> None:
+    args = _arguments()
+    jax.config.update("jax_platforms", "cpu")
+    args.results.parent.mkdir(parents=True, exist_ok=True)
+    done = json.loads(args.results.read_text()) if args.results.exists() else {}
+    began = time.monotonic()
+    for row in (*ROWS, *GENERATIONS):
+        wanted = not args.only or any(word in row.file for word in args.only)
+        if key(row) in done or not wanted or time.monotonic() - began > args.seconds:
+            continue
+        done[key(row)] = planned(row)
+        args.results.write_text(json.dumps(done, indent=1))
+    print(table(ROWS, done))
+    print(table(GENERATIONS, done))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", nargs="+", help="words of a file's path")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin none later")
+    place = ROOT / "runs" / "plans.json"
+    parser.add_argument("--results", type=Path, default=place, help="where results are kept")
+    return parser.parse_args()
+
+
+def key(row: Row) -> str:
+    return f"{row.file} {row.topology}"
+
+
+def planned(row: Row) -> dict:
+    """The plan's JSON and the seconds it took."""
+    began = time.monotonic()
+    experiment = load_experiment(ROOT / "experiments" / f"{row.file}.py")
+    print(key(row), end=" ", flush=True)
+    try:
+        found = planning.to_json(planning.plan(experiment, row.topology))
+    except UserError as error:
+        found = {"error": str(error)}
+    found["took"] = time.monotonic() - began
+    print(f"{found['took']:.0f} s", flush=True)
+    return found
+
+
+def table(rows: tuple[Row, ...], done: dict[str, dict]) -> str:
+    lines = [
+        "| experiment | pod | memory of a chip | a step | MFU | the run | chip-hours | published |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join([*lines, *(_line(r, done[key(r)]) for r in rows if key(r) in done)]) + "\n"
+
+
+def _line(row: Row, found: dict) -> str:
+    why = f" ({row.why})" if row.why not in ("", "today") else ""
+    if "error" in found:
+        return f"| {row.file} | {row.topology}{why} | {found['error']} | | | | | |"
+    memory = found["memory"]
+    needed = memory["needed"] and f"{memory['needed'] / 1e9:.1f} of {memory['chip'] / 1e9:.0f} GB"
+    if not found["fits"]:
+        return f"| {row.file} | {row.topology}{why} | does not fit: {needed or '?'} | | | | | |"
+    cost = found["published"]
+    published = cost and cost["chip_hours"] and f"{cost['chip_hours']:,.0f} of {cost['hardware']}"
+    cells = (
+        row.file,
+        f"{row.topology}{why}",
+        needed,
+        _range(found["seconds"], 1e3, " ms"),
+        _range(found["mfu"], 100, " %"),
+        _range(found["hours"], 1, " h"),
+        _range(found["chip_hours"], 1, ""),
+        published or "",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _range(ends: list[float], scale: float, unit: str) -> str:
+    low, high = (f"{end * scale:,.{0 if end * scale >= 10 else 1}f}" for end in ends)
+    return f"{low}-{high}{unit}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The verb `plan` of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from jaxformers.cli_verbs import _experiment
+from jaxformers.errors import ConfigError
+
+
+def plan(args: argparse.Namespace, fields: list[str]) -> int:
+    """Plans an experiment on a pod; status 1 when it does not fit."""
+    if args.search and (args.json or args.picture):
+        raise ConfigError("--search prints a table; plan what it finds for --json or --picture")
+    if args.price is not None and args.price < 0:
+        raise ConfigError(f"--price: {args.price} is below 0")
+    import jax
+
+    if args.topology is not None:  # so that libtpu, where it is installed, looks for no TPU
+        jax.config.update("jax_platforms", "cpu")
+    experiment = _experiment(args, args.file, fields)
+    from jaxformers import planning
+    from jaxformers.interpret import check_picture_path, save
+
+    if args.picture:
+        check_picture_path(args.picture)
+    if args.search:
+        found = planning.search(experiment, args.topology, slices=args.slices)
+        print(found.text(["jaxformers", "train", args.file, *fields]))
+        return 0 if found.best else 1
+    mesh = experiment.mesh if any(word.startswith("--mesh") for word in fields) else None
+    choices = dict(mesh=mesh, slices=args.slices, price=args.price)
+    made = planning.plan(experiment, args.topology, report=_tell, **choices)
+    print(json.dumps(planning.to_json(made), indent=1) if args.json else planning.text(made))
+    if args.picture:
+        print(f"wrote {save(planning.figure(made), args.picture)}", file=sys.stderr)
+    return 0 if made.fits else 1
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

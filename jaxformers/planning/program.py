@@ -1,0 +1,209 @@
+"""The train step, compiled for a pod that is not there, and what its program says of itself.
+
+What is read from a program is kept: the next plan of the same step compiles nothing. The key is
+the lowered step itself, so it holds the experiment, the mesh and the code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import re
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from jaxformers import costs
+from jaxformers.costs import flops_of
+from jaxformers.costs.collectives import Collective, collectives
+from jaxformers.costs.hlo import Program
+from jaxformers.costs.traffic import kept_for_backward, moved_bytes
+from jaxformers.planning.topologies import Pod
+from jaxformers.sharding import batch_sharding
+from jaxformers.training.experiment import Experiment
+from jaxformers.training.step import jit_step
+
+# Without windowed products and fused asynchronous ones each collective stands by itself.
+READABLE = {
+    "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
+    "xla_tpu_enable_async_collective_fusion": "false",
+}
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclass
+class Compiled:
+    """What one compiled step needs on one device, in bytes; `None` where it could not be compiled.
+
+    Attributes:
+        flops: of the whole step on all devices: matrix products, what is computed again included.
+        arguments: state and batch, padded to the hardware's tiles.
+        outputs: that are no longer the arguments' own memory.
+        temporaries: everything else while it runs.
+        code: of the program itself.
+        kept: of the temporaries, what the forward pass leaves for the backward pass.
+        padding: of `kept`, what only pads tiles; and the array that loses most by it.
+        moved: read and written in main memory.
+        collectives: each one, from the readable program.
+        readable: whether they come from a second compile that leaves them apart.
+        wanted: what the compiler says that the program would need, where it does not fit.
+        seconds: that compiling took.
+    """
+
+    flops: int = 0
+    arguments: int | None = None
+    outputs: int = 0
+    temporaries: int = 0
+    code: int = 0
+    kept: int = 0
+    padding: int = 0
+    padded: str = ""
+    moved: int = 0
+    collectives: list[Collective] = field(default_factory=list)
+    readable: bool = False
+    wanted: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def compiles(self) -> bool:
+        """Whether the compiler found room for it."""
+        return self.arguments is not None
+
+    @property
+    def needed(self) -> int | None:
+        """Bytes on one device while it runs."""
+        if self.arguments is None:
+            return self.wanted
+        return self.arguments + self.outputs + self.temporaries + self.code
+
+
+def compile_step(
+    experiment: Experiment, pod: Pod, mesh: Mesh, shapes: dict[str, jax.ShapeDtypeStruct]
+) -> Compiled:
+    """The step that `train` runs, compiled for the devices of `mesh` and a batch of these shapes.
+
+    Raises:
+        ShardingError: a mesh that the model does not divide over.
+    """
+    where = batch_sharding(mesh)
+    batch = {
+        name: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=where)
+        for name, spec in shapes.items()
+    }
+    with jax.set_mesh(mesh):
+        model = experiment.task.module(experiment.execution(mesh))
+        step, state = jit_step(experiment, model, mesh)
+        traced = step.trace(state, batch)
+        lowered = traced.lower()
+        path = _place(lowered, pod, mesh)
+        if path.exists():
+            return _read(path)
+        compiled = _compile(lowered, pod, mesh, device_bytes((state, batch)))
+    compiled.flops = flops_of(traced.jaxpr).matmul
+    _write(path, compiled)
+    return compiled
+
+
+def device_bytes(tree: Any) -> int:
+    """Bytes on one device of a tree of shapes with their shardings, without padding to tiles."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def _compile(lowered: Any, pod: Pod, mesh: Mesh, arguments: int) -> Compiled:
+    began, divided = time.perf_counter(), mesh.devices.size > mesh.shape["data"] or pod.slices > 1
+    twice = divided and mesh.devices.flat[0].platform == "tpu"
+    with ThreadPoolExecutor() as pool:
+        real = pool.submit(lowered.compile)
+        readable = pool.submit(lowered.compile, READABLE) if twice else real
+    try:
+        program = real.result()
+    except jax.errors.JaxRuntimeError as error:
+        return _too_large(error, arguments)
+    second = readable if readable.exception() is None else real
+    memory, text = program.memory_analysis(), Program.parse(program.as_text())
+    apart = text if second is real else Program.parse(second.result().as_text())
+    kept = [each.buffer for each in kept_for_backward(text)]
+    worst = max(kept, key=lambda b: b.padded - b.bytes, default=None)
+    return Compiled(
+        arguments=memory.argument_size_in_bytes,
+        outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        code=memory.generated_code_size_in_bytes,
+        kept=min(memory.temp_size_in_bytes, sum(b.padded for b in kept)),
+        padding=sum(b.padded - b.bytes for b in kept),
+        padded=str(worst or ""),
+        moved=moved_bytes(text),
+        collectives=collectives(apart, dict(mesh.shape), pod.slices),
+        readable=second is not real,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _too_large(error: Exception, arguments: int) -> Compiled:
+    """What the compiler says of a program that has no room; any other failure is raised again."""
+    text = str(error)
+    if "RESOURCE_EXHAUSTED" not in text:
+        raise error
+    size = re.search(r"\b(\d+(?:\.\d+)?)([KMGT])\b", text)  # the first is what is wanted
+    if size is None:
+        return Compiled()
+    wanted = int(float(size[1]) * _UNITS[size[2]])
+    return Compiled(wanted=wanted + arguments * ("temporaries" in text))
+
+
+def _place(lowered: Any, pod: Pod, mesh: Mesh) -> Path:
+    """Where the result is kept: by the lowered step, the pod, the compiler, and who reads it."""
+    cache = os.environ.get("JAXFORMERS_CACHE") or Path.home() / ".cache" / "jaxformers"
+    key = hashlib.sha256(lowered.as_text().encode())
+    for part in (pod.name, str(dict(mesh.shape)), jax.__version__, _version("libtpu"), _readers()):
+        key.update(part.encode())
+    return Path(cache) / "plans" / f"{key.hexdigest()[:32]}.json"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _readers() -> str:
+    """The code that reads programs."""
+    files = [*sorted(Path(costs.__file__).parent.glob("*.py")), Path(__file__)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _read(path: Path) -> Compiled:
+    kept = json.loads(path.read_text())
+    found = [
+        Collective(**{n: _tuples(v) if isinstance(v, list) else v for n, v in each.items()})
+        for each in kept.pop("collectives")
+    ]
+    return Compiled(collectives=found, **kept)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
+
+
+def _write(path: Path, compiled: Compiled) -> None:
+    """Kept for the next time; a cache that cannot be written is none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(asdict(compiled), file)
+        os.replace(file.name, path)
+    except OSError:
+        return

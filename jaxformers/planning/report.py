@@ -1,0 +1,237 @@
+"""A plan for people: a page of text, and a picture of its memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from matplotlib.figure import Figure
+
+from jaxformers.costs.hlo import bits
+from jaxformers.planning.planner import Plan, ShapePlan
+from jaxformers.planning.roofline import FAST, SLOW
+
+KINDS = {
+    "parameters": "parameters (float32)",
+    "optimizer": "optimizer",
+    "other": "averages and other state",
+    "batch": "batch",
+    "alignment": "padding of these to tiles",
+    "activations": "kept for the backward pass",
+    "temporaries": "gradients and working memory",
+    "program": "the program",
+}
+GB = 1e9
+
+
+def text(plan: Plan) -> str:
+    """The whole report."""
+    sizes = " x ".join(f"{axis} {size}" for axis, size in plan.mesh.shape.items())
+    lines = [f"{plan.experiment.name} on {plan.pod.name}: {plan.pod.text}, mesh {sizes}"]
+    lines += [f"  note: {note}" for note in plan.notes]
+    lines += ["", *_memory(plan), "", *_step(plan), "", *_collectives(plan), *_run(plan)]
+    if plan.warnings:
+        lines += ["", "Wastes", *(f"  - {warning}" for warning in plan.warnings)]
+    return "\n".join([*lines, "", "What this rests on", *(f"  - {each}" for each in basis(plan))])
+
+
+def verdict(plan: Plan) -> str:
+    """Whether it fits, in a line."""
+    needed, room = plan.worst.compiled.needed, plan.memory
+    cores = plan.pod.cores
+    if plan.fits:
+        if room is None:
+            return f"needs {needed * cores / GB:.2f} GB"
+        return f"fits with {1 - needed / room:.0%} to spare".replace("%", " %")
+    of = "" if room is None else f" of {room * cores / GB:.1f} GB"
+    size = "" if needed is None else f": {needed * cores / GB:.1f} GB{of}"
+    return f"does not fit{size}; try {' or '.join(remedies(plan))}"
+
+
+def remedies(plan: Plan) -> list[str]:
+    """What may bring a plan down to the memory that there is, the gentlest first."""
+    e, sizes = plan.experiment, dict(plan.mesh.shape)
+    found = []
+    if plan.memory and sum(plan.state.values()) > plan.memory / 4 and sizes["data"] > 1:
+        fsdp = sizes["data"] * sizes["fsdp"] // plan.pod.slices
+        found.append(f"--mesh.data {plan.pod.slices} --mesh.fsdp {fsdp}")
+    if e.remat != "full":
+        found.append("--remat full")
+    found.append(f"--accumulate {2 * e.accumulate}")
+    return [*found, "--search"]
+
+
+def _memory(plan: Plan) -> Iterator[str]:
+    cores, room = plan.pod.cores, plan.memory
+    has = "" if room is None else f" (it has {room * cores / GB:.1f} GB)"
+    yield f"Memory of a chip{has}" + f", batch {_batch(plan.worst)}" * (len(plan.shapes) > 1)
+    for kind, size in plan.kinds(plan.worst).items():
+        if size:
+            yield f"  {KINDS[kind]:32} {_size(size * cores):>10}"
+    needed = plan.worst.compiled.needed
+    if needed:
+        yield f"  {'together':32} {_size(needed * cores):>10}   {verdict(plan)}"
+    else:
+        yield f"  {verdict(plan)}"
+
+
+def _step(plan: Plan) -> Iterator[str]:
+    yield f"A step ({plan.parameters:,} parameters)"
+    for shape in plan.shapes:
+        compiled, line = shape.compiled, shape.roofline
+        if len(plan.shapes) > 1:
+            yield f"  batch {_batch(shape)}, {shape.share:.0%} of the steps".replace("%", " %")
+        yield f"  {'model FLOPs':32} {shape.model_flops:10.3g}"
+        yield f"  {'FLOPs with what is done again':32} {compiled.flops:10.3g}"
+        if not compiled.compiles:
+            continue
+        yield f"  {'memory moved by a chip':32} {_size(compiled.moved * plan.pod.cores):>10}"
+        if line is not None:
+            parts = f"products {_ms(line.compute)}, memory {_ms(line.memory)}, network "
+            parts += _ms(line.network)
+            parts += f", between slices {_ms(line.between)}" * (plan.pod.slices > 1)
+            low, high = line.range
+            yield f"  {'time':32} {_ms(low)} to {_ms(high)}; at the peak rates: {parts}"
+            yield f"  {'':32} bound by {line.bound}"
+    if plan.seconds:
+        model, hardware = (
+            plan.utilisation(flops) for flops in (plan.model_flops, plan.hardware_flops)
+        )
+        yield f"  {'MFU (model FLOPs)':32} {_percent(model)}; hardware FLOPs {_percent(hardware)}"
+
+
+def _collectives(plan: Plan) -> Iterator[str]:
+    for shape in plan.shapes:
+        rows = traffic(shape)
+        if not rows:
+            continue
+        read = "from a second, readable program" if shape.compiled.readable else "from the program"
+        yield f"Collectives of a step, {read}" + (
+            f", batch {_batch(shape)}" if len(plan.shapes) > 1 else ""
+        )
+        for row in rows:
+            slices = f", across {row['slices']} slices" if row["slices"] > 1 else ""
+            yield (
+                f"  {row['count']:5} {row['kind']:18} over {' x '.join(row['axes']) or 'nothing'}"
+                f"{slices}: {_size(row['bytes'])}, {_size(row['wire'])} sent by each device"
+            )
+        if reduced := reduction_types(shape):
+            total = sum(reduced.values())
+            parts = ", ".join(f"{kind} {size / total:.0%}" for kind, size in reduced.most_common())
+            yield f"  gradients are reduced in {parts}".replace("%", " %")
+        yield ""
+
+
+def traffic(shape: ShapePlan) -> list[dict]:
+    """Collectives summed by kind, axes and slices: count, bytes of results, bytes sent."""
+    rows: dict[tuple, dict] = {}
+    for each in shape.compiled.collectives:
+        key = (each.kind, each.axes, each.slices)
+        row = rows.setdefault(key, dict(zip(("kind", "axes", "slices"), key, strict=True)))
+        for name, size in (("count", 1), ("bytes", each.bytes), ("wire", each.wire)):
+            row[name] = row.get(name, 0) + int(size * each.times)
+    return sorted(rows.values(), key=lambda row: -row["wire"])
+
+
+def reduction_types(shape: ShapePlan) -> Counter[str]:
+    """Bytes of sums over `data` and `fsdp`, gradients but for a few numbers, by element type."""
+    found: Counter[str] = Counter()
+    for each in shape.compiled.collectives:
+        if each.kind in ("all-reduce", "reduce-scatter") and set(each.axes) <= {"data", "fsdp"}:
+            for dims, kind in zip(each.shapes, each.types, strict=True):
+                count = 1
+                for size in dims:
+                    count *= size
+                found[kind] += count * bits(kind) // 8 * each.times
+    return found
+
+
+def _run(plan: Plan) -> Iterator[str]:
+    yield "The run"
+    if plan.hours:
+        low, high = plan.hours
+        chips = plan.pod.chips
+        line = f"  {plan.experiment.steps:,} steps: {_hours(low)} to {_hours(high)}, "
+        line += f"{low * chips:,.0f} to {high * chips:,.0f} chip-hours"
+        if plan.price is not None:
+            costs = (hours * chips * plan.price for hours in (low, high))
+            line += ", {:,.0f} to {:,.0f} at {:g} a chip-hour".format(*costs, plan.price)
+        yield line
+    yield f"  model FLOPs in all: {plan.model_flops * plan.experiment.steps:.2g}"
+    if (cost := plan.published) is not None:
+        hours = f", {_hours(cost.hours)}" if cost.hours else ""
+        chip_hours = f", {cost.chip_hours:,.0f} chip-hours" if cost.chip_hours else ""
+        flops = f", {cost.flops:.2g} FLOPs" if cost.flops else ""
+        yield f"  the paper's own: {cost.hardware}{hours}{chip_hours}{flops} ({cost.source})"
+
+
+def basis(plan: Plan) -> list[str]:
+    """What each number rests on."""
+    tpu = plan.pod.devices[0].platform == "tpu"
+    compiler = "the TPU compiler's own assignment" if tpu else "XLA's assignment"
+    found = [
+        f"memory: {compiler} for this step and mesh; what is kept for the backward pass is read "
+        "from its program",
+        "FLOPs: counted in the step's jaxpr, loops as often as they run; matrix products only",
+        "memory moved: each operation of the program reads its operands and writes its results",
+    ]
+    if plan.seconds:
+        found += [
+            f"time: the slowest of products, memory and network at {FAST:.0%} of the data sheet's "
+            f"peaks, wholly overlapped, to all three half overlapped at {SLOW:.0%}; nothing was "
+            "measured".replace("%", " %"),
+            "network: bytes sent by the ring algorithm over the torus's links in the dimensions "
+            "that a group spans",
+            "hours: steps alone; start-up, evaluation, checkpoints and restarts come on top",
+        ]
+    if plan.pod.slices > 1 and plan.pod.chip and plan.pod.chip.between is None:
+        found.append("between slices: no rate is published; the least of those that are is taken")
+    return found
+
+
+def figure(plan: Plan) -> Figure:
+    """Bars of a chip's memory by kind, one for each shape of batches, and what the chip has."""
+    drawn = Figure(figsize=(8, 1.9 + 0.6 * len(plan.shapes)), layout="constrained")
+    axes, cores = drawn.add_subplot(), plan.pod.cores
+    names = [f"batch {_batch(shape)}" for shape in plan.shapes]
+    left, least = [0.0] * len(names), plan.worst.compiled.needed or sum(plan.state.values())
+    for number, (kind, name) in enumerate(KINDS.items()):
+        sizes = [plan.kinds(shape).get(kind, 0) * cores / GB for shape in plan.shapes]
+        if max(sizes) * GB > least * cores / 200:
+            axes.barh(names, sizes, left=left, label=name, color=f"C{number}", height=0.6)
+        left = [a + b for a, b in zip(left, sizes, strict=True)]
+    if plan.memory is not None:
+        room = plan.memory * cores / GB
+        axes.axvline(room, color="black", linestyle="--", label=f"a chip's {room:.1f} GB")
+    axes.set_xlabel("GB on a chip")
+    axes.set_title(f"{plan.experiment.name} on {plan.pod.name}: {verdict(plan)}", fontsize=10)
+    drawn.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return drawn
+
+
+def _batch(shape: ShapePlan) -> str:
+    """The largest array of a batch, such as `256 x 128`."""
+    widest = max((spec.shape for spec in shape.shape.values()), key=lambda s: (len(s), s))
+    return " x ".join(map(str, widest))
+
+
+def _size(size: float) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.2f} {unit}"
+    return f"{size:.0f} B"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def _hours(hours: float) -> str:
+    for unit, scale in (("days", 24.0), ("hours", 1.0), ("minutes", 1 / 60)):
+        if hours >= (3 if unit == "days" else 1) * scale:
+            return f"{hours / scale:.1f} {unit}"
+    return f"{hours * 3600:.1f} seconds"
+
+
+def _percent(share: Iterable[float]) -> str:
+    return " to ".join(f"{each:.0%}" for each in share).replace("%", " %")

@@ -1,0 +1,94 @@
+"""How long a step takes, as a range, from what it computes, moves and sends.
+
+Each of the three alone would take its amount over the chip's peak rate. The fast end has them
+overlap wholly at `FAST` of the peaks; the slow end overlaps them half (the root of their squares'
+sum) at `SLOW` of the peaks. So the ends are never more than sqrt(3) x FAST / SLOW = 2.95 apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxformers.costs import Chip
+from jaxformers.costs.collectives import Collective
+from jaxformers.planning.program import Compiled
+from jaxformers.planning.topologies import Pod
+
+FAST, SLOW = 0.85, 0.5
+BETWEEN = 3.125e9  # bytes/s of a chip to other slices where none is published: the least that is
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Seconds that each part of a step would take alone, at the peak rate of its means.
+
+    Attributes:
+        compute: matrix products.
+        memory: reading and writing main memory.
+        network: collectives within a slice.
+        between: collectives between slices.
+    """
+
+    compute: float
+    memory: float
+    network: float
+    between: float
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Seconds of a step at best and at worst."""
+        parts = (self.compute, self.memory, self.network + self.between)
+        return max(parts) / FAST, math.hypot(*parts) / SLOW
+
+    @property
+    def bound(self) -> str:
+        """What takes the longest."""
+        names = {
+            "matrix products": self.compute,
+            "memory": self.memory,
+            "the network": self.network + self.between,
+        }
+        return max(names, key=names.get)
+
+
+def roofline(compiled: Compiled, pod: Pod, mesh: Mesh) -> Roofline | None:
+    """The roofline of a compiled step; None where the chip has no data sheet."""
+    if pod.chip is None or not compiled.compiles:
+        return None
+    inside = [each for each in compiled.collectives if each.slices == 1]
+    across = [each for each in compiled.collectives if each.slices > 1]
+    return Roofline(
+        compiled.flops / (pod.chip.peak_bf16 * pod.chips),
+        compiled.moved / (pod.chip.bandwidth / pod.cores),
+        sum(each.wire * each.times / _rate(each, pod, mesh) for each in inside),
+        sum(each.wire * each.times for each in across)
+        / ((pod.chip.between or BETWEEN) / pod.cores),
+    )
+
+
+def _rate(each: Collective, pod: Pod, mesh: Mesh) -> float:
+    """Bytes/s that a device of the group can send at most."""
+    chip: Chip = pod.chip
+    link = chip.link or 0.0
+    if pod.devices[0].platform != "tpu":
+        return (link * chip.links or BETWEEN) / pod.cores
+    spans = _spans(each.axes, mesh)
+    # A ring uses two links of a chip in each dimension; a line can use only one at a time.
+    links = sum(2 if span >= pod.wraps else 1 for span in spans)
+    return (link * links if links else chip.bandwidth) / pod.cores
+
+
+def _spans(axes: Iterable[str], mesh: Mesh) -> list[int]:
+    """Chips that a group stretches over in each dimension of the torus that it uses."""
+    known = [mesh.axis_names.index(a) for a in axes if a in mesh.axis_names]
+    if not known:
+        return [2]
+    one = tuple(slice(None) if i in known else 0 for i in range(mesh.devices.ndim))
+    places = np.array([d.coords for d in np.ravel(mesh.devices[one])])
+    widths = places.max(0) - places.min(0) + 1
+    return [int(n) for n in widths if n > 1]

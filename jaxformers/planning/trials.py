@@ -1,0 +1,148 @@
+"""`search`: meshes, rematerialisation and parts of the batch that keep a run's results, tried out.
+
+For each mesh the ways to save memory are tried from the quickest step to the smallest memory, and
+the first that fits stands; the meshes are compared by the time that their plans give. The global
+batch and what is learned stay the same.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+from rich.progress import Progress
+
+from jaxformers.costs.xla_warnings import uncached
+from jaxformers.errors import ConfigError, UserError
+from jaxformers.planning.planner import Plan, plan_on, pod_of
+from jaxformers.planning.topologies import Pod
+from jaxformers.sharding import MeshConfig
+from jaxformers.training.experiment import Experiment
+
+# Each saves more memory than the one before it and computes more again.
+SAVINGS = (("none", 1), ("dots", 1), ("full", 1), ("full", 2), ("full", 4), ("full", 8))
+MOST_TENSOR = 8
+
+
+@dataclass
+class Found:
+    """What a search tried.
+
+    Attributes:
+        pod: the machine.
+        tried: plans in the order of their slowest times, those that fit first.
+        start: the experiment that was searched for.
+    """
+
+    pod: Pod
+    tried: list[Plan]
+    start: Experiment
+
+    @property
+    def best(self) -> Plan | None:
+        """The quickest that fits, None where none does."""
+        return next((each for each in self.tried if each.fits), None)
+
+    def text(self, command: Sequence[str]) -> str:
+        """A table of all that were tried, and the command that runs the best."""
+        lines = [
+            f"{self.start.name} on {self.pod.name}: {len(self.tried)} tried",
+            f"  {'mesh (data x fsdp x tensor)':28} {'remat':6} {'parts':>5} "
+            f"{'of memory':>9} {'step at worst':>13}",
+            *(_row(each) for each in self.tried),
+        ]
+        if self.best is None:
+            return "\n".join([*lines, "none fits: take a larger pod, or a smaller batch"])
+        words = shlex.join([*command, *changes(self.start, self.best.experiment)])
+        return "\n".join([*lines, "the best that fits:", f"  {words}"])
+
+
+def search(
+    experiment: Experiment,
+    topology: str | Pod | None = None,
+    *,
+    slices: int | None = None,
+    workers: int | None = None,
+) -> Found:
+    """Tries meshes and ways to save memory on a pod, as many at once as there are cores.
+
+    Raises:
+        ConfigError: no mesh divides the batch and the model.
+    """
+    pod = topology if isinstance(topology, Pod) else pod_of(topology, slices)
+    chains = list(meshes(experiment, pod))
+    console = Console(stderr=True)
+    bar = Progress(console=console, disable=not console.is_terminal)
+    with uncached(), bar as progress:
+        task = progress.add_task("meshes", total=len(chains))
+
+        def tried(mesh: MeshConfig) -> list[Plan]:
+            found = _chain(experiment, pod, mesh)
+            progress.advance(task)
+            return found
+
+        with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+            plans = [each for chain in pool.map(tried, chains) for each in chain]
+    if not plans:
+        raise ConfigError(f"no mesh of {len(pod.devices)} devices divides the batch and the model")
+    return Found(pod, sorted(plans, key=_rank), experiment)
+
+
+def _rank(each: Plan) -> tuple:
+    needed = each.worst.compiled.needed or float("inf")
+    return not each.fits, each.seconds[1] if each.seconds else 0.0, needed
+
+
+def meshes(experiment: Experiment, pod: Pod) -> Iterator[MeshConfig]:
+    """Meshes of the pod: copies alone, all parameters divided, and steps between them."""
+    devices = len(pod.devices)
+    inside = devices // pod.slices
+    tensor = 1
+    while tensor <= min(MOST_TENSOR, inside):
+        if devices % tensor == 0:
+            left = inside // tensor
+            for fsdp in sorted({1, min(8, left), left}):
+                if left % fsdp == 0:
+                    yield MeshConfig(devices // tensor // fsdp, fsdp, tensor, pod.slices)
+        tensor *= 2
+
+
+def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig) -> list[Plan]:
+    """Plans on one mesh until one fits; none where the mesh does not divide the model."""
+    found: list[Plan] = []
+    for remat, parts in SAVINGS:
+        tried = replace(experiment, remat=remat, accumulate=experiment.accumulate * parts)
+        try:
+            found.append(plan_on(pod, tried, mesh))
+        except UserError:
+            break
+        state = sum(found[-1].state.values())
+        if found[-1].fits or (found[-1].memory and state > found[-1].memory):
+            break
+    return found
+
+
+def _row(each: Plan) -> str:
+    e, needed, room = each.experiment, each.worst.compiled.needed, each.memory
+    mesh = " x ".join(str(size) for size in each.mesh.shape.values())
+    share = f"{needed / room:.0%}" if needed and room else "too much"
+    time = f"{each.seconds[1] * 1e3:,.1f} ms" if each.seconds and each.fits else "does not fit"
+    return f"  {mesh:28} {e.remat:6} {e.accumulate:5} {share:>9} {time:>13}"
+
+
+def changes(before: Experiment, after: Experiment) -> list[str]:
+    """The options of `train` that make one experiment of the other."""
+    sizes = [
+        word
+        for axis in ("data", "fsdp", "tensor", "slices")
+        if getattr(before.mesh, axis) != getattr(after.mesh, axis)
+        for word in (f"--mesh.{axis}", str(getattr(after.mesh, axis)))
+    ]
+    for name in ("remat", "accumulate"):
+        if getattr(before, name) != getattr(after, name):
+            sizes += [f"--{name}", str(getattr(after, name))]
+    return sizes

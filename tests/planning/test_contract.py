@@ -1,0 +1,23 @@
+"""Every experiment's step holds the collectives that its mesh explains, and no others."""
+
+from pathlib import Path
+
+import pytest
+
+from jaxformers.training.check_steps import explained_collectives
+from jaxformers.training.check_subject import Subject
+from jaxformers.training.config import load_experiment
+
+ROOT = Path(__file__).resolve().parents[2] / "experiments"
+FILES = sorted(ROOT.glob("*/*.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_pure_data_parallelism_sums_gradients_and_other_meshes_gather_parameters(file):
+    subject = Subject(load_experiment(file), {}, update=True)
+    said = explained_collectives(subject)
+    data = said.split(";")[0]
+    assert data.startswith("(8, 1, 1)") and "all-reduce over data" in data
+    # Pictures that are mixed with others of the batch move between its shards.
+    assert getattr(subject.full.task, "mixup", 0) or data.count(" over ") == 1

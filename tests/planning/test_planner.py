@@ -1,0 +1,315 @@
+"""Plans hold what they say: on eight devices of this machine, where it can be looked at."""
+
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxformers import cli
+from jaxformers.costs.collectives import collectives
+from jaxformers.costs.hlo import Program
+from jaxformers.costs.traffic import kept_for_backward, moved_bytes
+from jaxformers.data import BundledPairs, Packing
+from jaxformers.errors import ShardingError
+from jaxformers.models import TransformerConfig
+from jaxformers.planning import figure, local_pod, plan, text, to_json
+from jaxformers.planning.planner import chosen_mesh, plain_flops
+from jaxformers.planning.roofline import Roofline
+from jaxformers.sharding import MeshConfig, make_mesh
+from jaxformers.tasks import Translation
+from jaxformers.training.experiment import Experiment
+from jaxformers.training.state import init_state
+from jaxformers.training.step import jit_step, make_transformation
+
+ROWS, SOURCE, TARGET, LAYERS, VOCABULARY = 16, 24, 16, 1, 96
+
+
+def experiment(width: int = 32, feed_forward: int = 64, **changes) -> Experiment:
+    model = TransformerConfig(
+        VOCABULARY,
+        width=width,
+        heads=4,
+        feed_forward=feed_forward,
+        encoder_layers=LAYERS,
+        decoder_layers=LAYERS,
+        dropout=0.0,
+    )
+    task = Translation(model, BundledPairs(), batching=Packing(SOURCE, TARGET, ROWS))
+    return replace(Experiment("toy", task, steps=100, vocab_multiple=8), **changes)
+
+
+def pod(memory: float = 16e9):
+    made = local_pod(jax.devices()[:8], "v5e")
+    return replace(made, chip=replace(made.chip, memory=memory))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXFORMERS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def divided():
+    return plan(experiment(), pod(), mesh=MeshConfig(2, 2, 2), price=2.0)
+
+
+# ---------------------------------------------------------------- truth
+
+
+def test_planned_bytes_are_those_of_the_live_state(divided):
+    e, mesh = divided.experiment, divided.mesh
+    with jax.set_mesh(mesh):
+        model = e.task.module(e.execution(mesh))
+        _, abstract = jit_step(e, model, mesh)
+        where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+        tx = make_transformation(e)
+        state = jax.jit(lambda: init_state(e.task, model, tx, e), out_shardings=where)()
+    first = jax.devices()[0]
+    live = {
+        kind: sum(
+            part.data.nbytes
+            for leaf in jax.tree.leaves(tree)
+            for part in leaf.addressable_shards
+            if part.device == first
+        )
+        for kind, tree in (("parameters", state.params), ("optimizer", state.opt_state))
+    }
+    assert {kind: divided.state[kind] for kind in live} == live
+    planned = divided.kinds(divided.worst)
+    assert sum(planned.values()) == divided.worst.compiled.needed
+
+
+def test_flops_are_those_of_xla_and_of_the_closed_formula():
+    d, forward = 256, 1024  # wide, so that products are nearly all
+    e = experiment(d, forward)
+    one = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    (shape,) = e.task.batch_shapes()
+    model = e.task.module(e.execution(one))
+    variables = jax.eval_shape(lambda: e.task.init(model, jax.random.key(0)))
+    loss = jax.jit(lambda v, b: e.task.loss(model, v, b, train=True).total)
+    cost = loss.lower(variables, shape).compile().cost_analysis()["flops"]
+    s, t = ROWS * SOURCE, ROWS * TARGET
+    encoder = 8 * s * d * d + 4 * s * SOURCE * d + 4 * s * d * forward
+    decoder = (8 * t + 4 * t + 4 * s) * d * d + 4 * t * (TARGET + SOURCE) * d + 4 * t * d * forward
+    formula = LAYERS * (encoder + decoder) + 2 * t * d * VOCABULARY
+    planned = plain_flops(e, shape) / 3  # a backward pass takes twice its forward pass
+    assert planned == pytest.approx(formula, rel=0.02)
+    assert planned == pytest.approx(cost, rel=0.02)
+
+
+MESH = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+
+def program(fn, *specs, mesh=MESH, out=None):
+    structs = [
+        jax.ShapeDtypeStruct(s, jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(*axes)))
+        for s, axes in specs
+    ]
+    where = None if out is None else NamedSharding(mesh, PartitionSpec(*out))
+    return jax.jit(fn, out_shardings=where).lower(*structs).compile()
+
+
+@pytest.mark.parametrize(
+    ("weights", "hidden", "expected"),
+    [
+        # A gradient of each of L layers is summed over all devices.
+        ((), ("data",), [("all-reduce", 5, 32 * 32 * 4)]),
+        # Each layer's weights are gathered for the forward pass and again for the backward pass.
+        (("data",), ("data",), [("all-gather", 10, 32 * 32 * 4)]),
+        # Each layer's products are summed over the features: forward, and for the input's gradient.
+        ((None, "data"), (), [("all-gather", 5, 16 * 32 * 4)]),
+    ],
+    ids=["data", "fsdp", "tensor"],
+)
+def test_collectives_of_toys_are_those_counted_by_hand(weights, hidden, expected):
+    def loss(w, x):
+        def layer(x, w):
+            whole = (
+                w
+                if weights != ("data",)
+                else jax.lax.with_sharding_constraint(w, NamedSharding(MESH, PartitionSpec()))
+            )
+            y = jnp.sin(x @ whole)
+            return jax.lax.with_sharding_constraint(
+                y, NamedSharding(MESH, PartitionSpec(*hidden))
+            ), None
+
+        out, _ = jax.lax.scan(jax.checkpoint(layer), x, w)
+        return (out**2).sum()
+
+    stack = (None, *weights)
+    found = collectives(
+        program(jax.grad(loss), ((5, 32, 32), stack), ((16, 32), hidden), out=stack).as_text(),
+        {"data": 8},
+    )
+    counted = {}
+    for each in found:
+        if each.bytes > 64:
+            counted[each.kind, each.bytes] = counted.get((each.kind, each.bytes), 0) + each.times
+    for kind, times, size in expected:
+        assert counted.get((kind, size)) == times, counted
+
+
+def test_bytes_on_the_wire_are_those_of_a_ring():
+    (found,) = collectives(
+        program(lambda x: x.sum(0), ((8, 100), ("data",)), out=()).as_text(), {"data": 8}
+    )
+    assert found.wire == pytest.approx(2 * 7 / 8 * 400)
+    (found,) = collectives(
+        program(lambda x: x * 2, ((8, 100), ("data",)), out=()).as_text(), {"data": 8}
+    )
+    assert found.wire == pytest.approx(7 / 8 * 3200)
+
+
+def test_bytes_moved_are_xlas_where_there_is_no_loop():
+    done = jax.jit(lambda a, b: jnp.tanh(a @ b).sum(0)).lower(*[jnp.ones((512, 512))] * 2).compile()
+    counted = moved_bytes(Program.parse(done.as_text()))
+    assert counted == pytest.approx(done.cost_analysis()["bytes accessed"], rel=0.25)
+
+
+def test_what_a_loop_moves_counts_in_each_turn():
+    def many(w, x):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0]
+
+    def moved(layers):
+        done = jax.jit(many).lower(jnp.ones((layers, 64, 64)), jnp.ones((64, 64))).compile()
+        return moved_bytes(Program.parse(done.as_text()))
+
+    assert moved(20) == pytest.approx(2 * moved(10), rel=0.1)
+
+
+def test_what_is_kept_for_the_backward_pass_is_a_stack_of_activations():
+    def loss(w, x):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0].sum()
+
+    done = jax.jit(jax.grad(loss)).lower(jnp.ones((7, 64, 64)), jnp.ones((16, 64))).compile()
+    kept = {each.buffer.shape for each in kept_for_backward(Program.parse(done.as_text()))}
+    assert (7, 16, 64) in kept and (7, 64, 64) not in kept
+
+
+# ---------------------------------------------------------------- ranges and verdicts
+
+
+@pytest.mark.parametrize("parts", [(1, 0, 0, 0), (1, 1, 1, 0), (1, 1, 0, 1), (3, 1, 2, 2)])
+def test_the_ends_of_a_range_are_at_most_three_apart(parts):
+    low, high = Roofline(*parts).range
+    assert max(parts[:2]) < low < high <= 3 * low
+
+
+def test_a_plan_says_that_it_fits_and_what_the_run_costs(divided):
+    page = text(divided)
+    assert divided.fits and "fits with 100 % to spare" in page
+    assert divided.hours[1] <= 3 * divided.hours[0]
+    assert "at 2 a chip-hour" in page and "gradients are reduced in f32" in page
+    low, high = divided.utilisation(divided.model_flops)
+    assert 0 < low < high < 1
+
+
+def test_what_is_too_large_is_refused_with_a_way_out():
+    made = plan(experiment(), pod(memory=5e5), mesh=MeshConfig(2, 2, 2))
+    assert not made.fits
+    assert "does not fit: 0.0 GB of 0.0 GB; try" in text(made) and "--remat full" in text(made)
+    assert to_json(made)["remedies"][-1] == "--search"
+
+
+def test_the_step_that_is_planned_computes_again_what_the_experiment_says(divided):
+    again = plan(experiment(remat="full"), pod(), mesh=MeshConfig(2, 2, 2))
+    assert divided.model_flops == again.model_flops == divided.hardware_flops
+    assert again.hardware_flops > 1.2 * divided.hardware_flops
+    assert again.worst.compiled.kept < divided.worst.compiled.kept
+
+
+def test_a_second_plan_compiles_nothing(divided):
+    before = len(_compiled)
+    again = plan(experiment(), pod(), mesh=MeshConfig(2, 2, 2))
+    assert len(_compiled) == before
+    assert again.worst.compiled == divided.worst.compiled
+
+
+_compiled: list[str] = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, *_, **__: _compiled.append(name) if "backend_compile" in name else None
+)
+
+
+# ---------------------------------------------------------------- mesh
+
+
+def test_a_mesh_that_does_not_divide_the_batch_is_an_error_when_it_was_asked_for():
+    with pytest.raises(ShardingError, match="batch of 16 rows does not divide over data=8"):
+        plan(experiment(accumulate=4), pod(), mesh=MeshConfig(8, 1, 1))
+
+
+def test_an_experiments_own_mesh_that_does_not_fit_is_replaced_and_said():
+    mesh, notes = chosen_mesh(experiment(mesh=MeshConfig(3, 1, 1), accumulate=4), pod(), None)
+    assert mesh == MeshConfig(4, 1, 2)
+    assert notes[0].startswith("mesh 4x1x2, because its own does not fit: ")
+
+
+def test_slices_lie_outermost_on_data():
+    two = replace(pod(), slices=2)
+    assert chosen_mesh(experiment(), two, None)[0] == MeshConfig(8, 1, 1, 2)
+    with pytest.raises(ShardingError, match="2 slices do not divide data=1"):
+        chosen_mesh(experiment(), two, MeshConfig(1, 8, 1))
+
+
+# ---------------------------------------------------------------- wastes
+
+
+def test_known_wastes_are_named():
+    made = plan(experiment(), pod(memory=1e6), mesh=MeshConfig(8, 1, 1))
+    assert made.worst.compiled.compiles
+    said = " ".join(made.warnings)
+    assert "lies whole on every device: --mesh.fsdp 8 would divide it" in said
+    assert "a device's part of the batch is small" in said
+
+
+# ---------------------------------------------------------------- for machines, for people
+
+
+KEYS = """
+experiment topology chips devices slices mesh fits memory parameters model_flops hardware_flops
+seconds mfu hardware_utilisation steps hours chip_hours price cost shapes published notes warnings
+remedies basis
+"""
+SHAPE_KEYS = """
+arrays share seconds roofline model_flops hardware_flops moved needed collectives reduction readable
+"""
+
+
+def test_the_keys_for_machines_are_stable(divided):
+    found, keys = json.loads(json.dumps(to_json(divided))), KEYS.split()
+    assert list(found) == keys and list(found["shapes"][0]) == SHAPE_KEYS.split()
+    assert all(key in to_json.__doc__ for key in (*keys, *SHAPE_KEYS.split()))
+    assert set(found["memory"]) == {"chip", "needed", "kinds"}
+    assert found["chip_hours"] == [8 * hours for hours in found["hours"]]
+
+
+def test_the_picture_has_a_bar_for_each_shape_and_a_line_for_the_chip(divided):
+    axes = figure(divided).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["batch 16 x 24"]
+    assert len(axes.lines) == 1
+
+
+def test_the_command_prints_a_plan_of_the_devices_here(capfd, tmp_path):
+    file = tmp_path / "toy.py"
+    file.write_text(
+        "from jaxformers.data import BundledPairs, Packing\n"
+        "from jaxformers.models import TransformerConfig\n"
+        "from jaxformers.tasks import Translation\n"
+        "from jaxformers.training import Experiment\n"
+        "def experiment():\n"
+        "    model = TransformerConfig(\n"
+        "        96, width=32, heads=4, feed_forward=64, encoder_layers=1, decoder_layers=1)\n"
+        "    return Experiment('toy', Translation(model, BundledPairs()), steps=9)\n"
+    )
+    picture = tmp_path / "memory.png"
+    words = ["--task.batching.rows", "16", "--json", "--picture", str(picture)]
+    assert cli.main(["plan", str(file), *words]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["fits"] and found["seconds"] is None and picture.stat().st_size > 1000

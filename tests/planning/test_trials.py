@@ -1,0 +1,62 @@
+"""A search finds what fits, keeps the global batch, and says how to run it."""
+
+import shlex
+from dataclasses import replace
+
+import jax
+import pytest
+
+from jaxformers.data import BundledPairs, Packing
+from jaxformers.models import TransformerConfig
+from jaxformers.planning import local_pod, plan, search, trials
+from jaxformers.sharding import MeshConfig
+from jaxformers.tasks import Translation
+from jaxformers.training.experiment import Experiment
+from jaxformers.training.overrides import override
+
+MODEL = TransformerConfig(
+    96, width=64, heads=4, feed_forward=256, encoder_layers=1, decoder_layers=1
+)
+TOO_LARGE = Experiment(
+    "toy", Translation(MODEL, BundledPairs(), batching=Packing(8, 8, 16)), 9, vocab_multiple=8
+)
+DATA, FSDP = MeshConfig(8, 1, 1), MeshConfig(1, 8, 1)
+
+
+@pytest.fixture(scope="module")
+def pod(tmp_path_factory):
+    """A pod whose chips have room for the step when it is divided, and not when it is whole."""
+    whole = local_pod(jax.devices()[:8], "v5e")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXFORMERS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        needed = plan(TOO_LARGE, whole, mesh=FSDP).worst.compiled.needed
+        yield replace(whole, chip=replace(whole.chip, memory=1.02 * needed))
+
+
+def test_a_search_finds_a_mesh_that_fits_and_the_command_that_runs_it(pod, monkeypatch):
+    monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((DATA, FSDP)))
+    found = search(TOO_LARGE, pod, workers=2)
+    assert not all(each.fits for each in found.tried) and found.tried[0] is found.best
+    best = found.best.experiment
+    assert found.best.worst.compiled.needed <= pod.chip.memory
+    assert best.task == TOO_LARGE.task and best.mesh.fsdp == 8
+    page = found.text(["jaxformers", "train", "toy.py"])
+    assert "does not fit" in page and page.endswith("--mesh.data 1 --mesh.fsdp 8")
+    options = shlex.split(page.splitlines()[-1])[3:]
+    assert override(TOO_LARGE, options, "train") == best
+
+
+def test_when_nothing_fits_that_is_said(pod, monkeypatch):
+    monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((DATA,)))
+    monkeypatch.setattr(trials, "SAVINGS", trials.SAVINGS[:1])
+    found = search(TOO_LARGE, pod)
+    assert found.best is None and "none fits" in found.text([])
+
+
+def test_meshes_divide_the_pod_and_its_slices():
+    for slices in (1, 2):
+        pod = replace(local_pod(jax.devices()[:8]), slices=slices)
+        shapes = [mesh.shape(8) for mesh in trials.meshes(TOO_LARGE, pod)]
+        assert (8, 1, 1) in shapes and (slices, 8 // slices, 1) in shapes
+        assert all(data % slices == 0 for data, _, _ in shapes)
+        assert len(set(shapes)) == len(shapes)
