@@ -1,33 +1,33 @@
 # shellcheck shell=bash disable=SC2154 # `pod` sets what is shared
 # The same steps on a GKE cluster: a node pool for each slice, and one JobSet.
 
-# With --dry-run: what the cloud is assumed to answer.
+# What the cloud is assumed to answer in a dry run.
 assumed_pools="" assumed_jobset=""
-gke_rehearse() {
+
+# gke_begin VERB: the words that all commands have in common, and credentials for kubectl of its
+# own, so that a person's current context stays.
+gke_begin() {
+    place=("--project=${conf[project]}" "--location=${conf[location]}")
+    pools=("--cluster=${conf[cluster]}" "${place[@]}")
+    case $dry_run/$1 in
+        / | */run | */create) ;;
+        *) gke_assume "$1" ;;
+    esac
+    export KUBECONFIG=$scratch/kubeconfig
+    run gcloud container clusters get-credentials "${conf[cluster]}" "${place[@]}" --quiet ||
+        die "the cluster ${conf[location]}/${conf[cluster]} does not answer; what exists may cost money"
+}
+
+gke_assume() {
     local slice
-    case $1 in run | create) return ;; esac
     for ((slice = 0; slice < conf[slices]; slice++)); do
         assumed_pools+="${conf[name]}-$slice"$'\tRUNNING\n'
     done
     [[ $1 != resume ]] || assumed_jobset="$(gke_run_id) Failed/ReachedMaxRestarts "
 }
 
-gke_place() {
-    place=("--project=${conf[project]}" "--location=${conf[location]}")
-    pools=("--cluster=${conf[cluster]}" "${place[@]}")
-}
-
-# kubectl gets credentials of its own, so that a person's current context stays.
-gke_connect() {
-    export KUBECONFIG=$scratch/kubeconfig
-    gke_place
-    run gcloud container clusters get-credentials "${conf[cluster]}" "${place[@]}" --quiet ||
-        die "the cluster ${conf[location]}/${conf[cluster]} does not answer; what exists may cost money"
-}
-
 # Every node pool of the cluster: NAME<TAB>STATUS.
 gke_pools() {
-    gke_place
     ask "$assumed_pools" gcloud container node-pools list "${pools[@]}" \
         "--format=value(name,status)" ||
         die "the node pools could not be listed; what exists may cost money"
@@ -70,14 +70,12 @@ gke_make_pool() {
     [[ ${conf[spot]} == no ]] || extra+=(--spot)
     ((conf[hosts] == 1)) || extra+=("--tpu-topology=${conf[size]}")
     assumed_pools+="$1"$'\tRUNNING\n'
-    gke_place
     run gcloud container node-pools create "$1" "${pools[@]}" "--node-locations=${conf[zone]}" \
         "--machine-type=${conf[machine]}" "--num-nodes=${conf[hosts]}" "${extra[@]}" \
         "--node-labels=jaxformers-pod=${conf[name]}" --scopes=cloud-platform --quiet
 }
 
 gke_drop_pool() {
-    gke_place
     run gcloud container node-pools delete "$1" "${pools[@]}" --quiet ||
         die "the node pool $1 could not be deleted and may cost money; $again"
 }
@@ -102,6 +100,7 @@ gke_status() {
     jobsets=$(ask "" kubectl get jobsets \
         '--output=jsonpath={range .items[*]}{.metadata.name}{"\t"}{.status.terminalState}{"\n"}{end}') ||
         die "the JobSets could not be listed; what exists may cost money"
+    [[ ! $dry_run ]] || return 0
     while IFS=$'\t' read -r name status; do
         [[ $name == "${conf[name]}"* ]] || continue
         printf 'node pool        %-24s %-22s costs money\n' "$name" "$status"
@@ -112,7 +111,7 @@ gke_status() {
         printf 'JobSet           %-24s %-22s holds its nodes\n' "$name" "${status:-running}"
         count=$((count + 1))
     done <<<"$jobsets"
-    ((count)) || [[ $dry_run ]] || echo "nothing is left in ${conf[cluster]}: nothing costs money"
+    ((count)) || echo "nothing is left in ${conf[cluster]}: nothing costs money"
 }
 
 # The image holds one commit: one that is there already is not built again.

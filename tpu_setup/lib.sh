@@ -1,18 +1,18 @@
 # shellcheck shell=bash disable=SC2154 # `pod` sets what is shared
 # Saying, asking and running: every command of a verb goes through here.
 
-say() { printf '%s\n' "$*" >&2; }
-
-# die TEXT [STATUS]: the last line, and the end.
-die() {
-    say "tpu_setup: $1"
-    exit "${2:-1}"
-}
+# say WORDS...: what is going on; a dry run has only commands to show.
+say() { [[ $dry_run ]] || printf '%s\n' "$*" >&2; }
 
 # fail TEXT: a step did not succeed; who called it decides what that means.
 fail() {
-    say "tpu_setup: $1"
+    printf 'tpu_setup: %s\n' "$1" >&2
     return 1
+}
+
+# die TEXT [STATUS]: the last line, and the end.
+die() {
+    fail "$1" || exit "${2:-1}"
 }
 
 # The words as a person would type them.

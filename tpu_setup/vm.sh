@@ -1,21 +1,23 @@
 # shellcheck shell=bash disable=SC2154 # `pod` sets what is shared
 # The steps on TPU VMs: one queued resource, named as the configuration says, holds all slices.
 
-# With --dry-run: what the cloud and the hosts are assumed to answer.
+# What the cloud and the hosts are assumed to answer in a dry run.
 assumed_request="" assumed_hosts=""
-vm_rehearse() {
-    local state=ACTIVE
-    [[ $1 != resume ]] || state=SUSPENDED
-    case $1 in run | create) ;; *) assumed_request=${conf[name]}$'\t'$state && vm_assume - idle - ;; esac
-}
 
-# tpus WORDS... FLAGS: a gcloud command on TPUs in the project and zone of the configuration.
+# vm_begin VERB: the words that all commands have in common.
 tpus=(gcloud compute tpus)
-vm_place() { place=("--project=${conf[project]}" "--zone=${conf[zone]}"); }
+vm_begin() {
+    place=("--project=${conf[project]}" "--zone=${conf[zone]}")
+    case $dry_run/$1 in
+        / | */run | */create) return ;;
+        */resume) assumed_request=${conf[name]}$'\tSUSPENDED' ;;
+        *) assumed_request=${conf[name]}$'\tACTIVE' ;;
+    esac
+    vm_assume - idle -
+}
 
 # Every queued resource of the zone: NAME<TAB>STATE.
 vm_requests() {
-    vm_place
     ask "$assumed_request" "${tpus[@]}" queued-resources list "${place[@]}" \
         "--format=value(name.basename(),state.state)" ||
         die "the queued resources could not be listed; what exists may cost money"
@@ -23,7 +25,6 @@ vm_requests() {
 
 # Every node of the zone: NAME<TAB>STATE.
 vm_nodes() {
-    vm_place
     ask "" "${tpus[@]}" tpu-vm list "${place[@]}" "--format=value(name.basename(),state)" ||
         die "the nodes could not be listed; what exists may cost money"
 }
@@ -67,9 +68,8 @@ vm_request() {
     [[ ${conf[spot]} == no ]] || extra+=(--spot)
     [[ ! ${conf[wait]} ]] || extra+=("--valid-until-duration=${conf[wait]}")
     [[ ! ${conf[service_account]} ]] || extra+=("--service-account=${conf[service_account]}")
-    assumed_request="${conf[name]}"$'\t'ACTIVE
+    assumed_request=${conf[name]}$'\tACTIVE'
     vm_assume - idle -
-    vm_place
     if run "${tpus[@]}" queued-resources create "${conf[name]}" "${place[@]}" \
         "--accelerator-type=${conf[accelerator]}" "--runtime-version=${conf[runtime]}" \
         "${nodes[@]}" "${extra[@]}" --scopes=https://www.googleapis.com/auth/cloud-platform \
@@ -82,7 +82,6 @@ vm_request() {
 
 # Why the request failed, in the cloud's words.
 vm_reason() {
-    vm_place
     ask "" "${tpus[@]}" queued-resources describe "${conf[name]}" "${place[@]}" \
         "--format=value(state.failedData.error.message)" || echo "no reason was given"
 }
@@ -90,7 +89,6 @@ vm_reason() {
 # Deletes our queued resource with its nodes, and waits until it is gone.
 vm_drop() {
     local state deleted=""
-    vm_place
     run "${tpus[@]}" queued-resources delete "${conf[name]}" "${place[@]}" --force --quiet &&
         deleted=yes
     assumed_request=""
@@ -106,7 +104,6 @@ vm_delete() {
     state=$(vm_state) || exit
     [[ $state == none ]] || vm_drop
     all=$(vm_nodes) || exit
-    vm_place
     while IFS=$'\t' read -r name rest; do
         [[ ! $name =~ ^${conf[name]}(-[0-9]+)?$ || $rest == DELETING ]] ||
             run "${tpus[@]}" tpu-vm delete "$name" "${place[@]}" --quiet
@@ -117,6 +114,7 @@ vm_status() {
     local requests nodes name state note count=0
     requests=$(vm_requests) || exit
     nodes=$(vm_nodes) || exit
+    [[ ! $dry_run ]] || return 0
     while IFS=$'\t' read -r name state; do
         [[ $name == "${conf[name]}"* ]] || continue
         case $state in
@@ -132,15 +130,14 @@ vm_status() {
         printf 'node             %-24s %-22s costs money\n' "$name" "$state"
         count=$((count + 1))
     done <<<"$nodes"
-    ((count)) || [[ $dry_run ]] || echo "nothing is left in ${conf[zone]}: nothing costs money"
+    ((count)) || echo "nothing is left in ${conf[zone]}: nothing costs money"
 }
 
 # on_hosts COMMAND: the ssh command, as `on`, that runs COMMAND in a shell on every host. Words
 # from the configuration come through `printf %q` only.
 on_hosts() {
-    vm_place
     ssh=("${tpus[@]}" queued-resources ssh "${conf[name]}" "${place[@]}" --node=all --worker=all
-        --quiet --ssh-flag=-oConnectTimeout=30 --ssh-flag=-oServerAliveInterval=30
+        --batch-size=all --quiet --ssh-flag=-oConnectTimeout=30 --ssh-flag=-oServerAliveInterval=30
         "--command=$1")
 }
 
@@ -226,7 +223,6 @@ vm_bootstrap() {
     fi
     run git -C "$root" archive --format=tar.gz "--output=$scratch/jaxformers-pod.tar.gz" \
         "$commit" || die "git archive failed"
-    vm_place
     run "${tpus[@]}" queued-resources scp "$scratch/jaxformers-pod.tar.gz" "${conf[name]}:" \
         "${place[@]}" --node=all --worker=all --quiet ||
         fail "the hosts could not be sent the code; $again" || return

@@ -1,8 +1,8 @@
 """The fields of a JobSet that a training run may have, as a JSON schema.
 
-Written from the published API types of JobSet v1alpha2 (as of its release 0.9) and of the Job and
-Pod of Kubernetes that it holds. It is closed: a field that is misspelled, or stands where the API
-has none, fails, although the API server might drop it in silence.
+Names and types are those of the API of JobSet v1alpha2, as all releases from 0.6 to 0.12 have it,
+and of the Job and Pod of Kubernetes in it. The schema is closed: a field that is misspelled, or
+stands where the API has none, fails, although an API server may drop it in silence.
 """
 
 from __future__ import annotations
@@ -86,8 +86,6 @@ FAILURE_RULE = fields(
         "FailJobSet",
         "RestartJobSet",
         "RestartJobSetAndIgnoreMaxRestarts",
-        "RestartJob",
-        "RestartJobAndIgnoreMaxRestarts",
     ),
     onJobFailureReasons=many(
         one_of(
@@ -113,7 +111,6 @@ JOBSET = fields(
         ),
         failurePolicy=fields(
             maxRestarts=COUNT,
-            restartStrategy=one_of("Recreate", "BlockingRecreate", "InPlaceRestart"),
             rules=many(FAILURE_RULE),
         ),
         network=fields(enableDNSHostnames=BOOL, subdomain=NAME),

@@ -40,6 +40,41 @@ service_account = trainer
 """
 
 
+# In place of Python: `-m venv` makes a folder with `python` and `jaxformers` in it, and notes it.
+PYTHON = """#!/bin/bash
+if [[ $1 == -c ]]; then exit 0; fi
+if [[ $2 == venv ]]; then
+    mkdir -p "$3/bin" && echo made >>"$HOME/venvs"
+    cp "$HOME/pip" "$3/bin/python"
+    cp "$HOME/jaxformers" "$3/bin/jaxformers"
+    chmod +x "$3"/bin/*
+fi
+"""
+PIP = """#!/bin/bash
+echo "$@" >>"$HOME/pips"
+exit "$(cat "$HOME/pip-status")"
+"""
+TRAIN = """#!/bin/bash
+printf '%s\\n' "$@" >"$HOME/told"
+trap 'kill $!; exit 75' TERM
+if [[ -f $HOME/stays ]]; then sleep 60 & wait; fi
+echo "line of the log"
+exit "$(cat "$HOME/status")"
+"""
+
+
+def home(folder: Path) -> Path:
+    """A host's home folder, with programs that do as if in `bin`; `status` is how a run ends."""
+    files = {"jaxformers": TRAIN, "pip": PIP, "status": "0", "pip-status": "0"}
+    programs = {"python3.13": PYTHON, "gcloud": '#!/bin/bash\necho "$@" >>"$HOME/cloud"\n'}
+    (folder / "bin").mkdir(parents=True)
+    for name, text in {**files, **{f"bin/{name}": text for name, text in programs.items()}}.items():
+        (folder / name).write_text(text)
+    for name in programs:
+        (folder / "bin" / name).chmod(0o755)
+    return folder
+
+
 def repository(folder: Path) -> Path:
     """A clean repository with one experiment and the scripts."""
     shutil.copytree(SCRIPTS, folder / "tpu_setup", ignore=shutil.ignore_patterns("__pycache__"))

@@ -10,44 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from pods import SCRIPTS
-
-# In place of Python: `-m venv` makes a folder with `python` and `jaxformers` in it, and notes it.
-PYTHON = """#!/bin/bash
-if [[ $1 == -c ]]; then exit 0; fi
-if [[ $2 == venv ]]; then
-    mkdir -p "$3/bin" && echo made >>"$HOME/venvs"
-    cp "$HOME/pip" "$3/bin/python"
-    cp "$HOME/jaxformers" "$3/bin/jaxformers"
-    chmod +x "$3"/bin/*
-fi
-"""
-PIP = """#!/bin/bash
-echo "$@" >>"$HOME/pips"
-exit "$(cat "$HOME/pip-status")"
-"""
-TRAIN = """#!/bin/bash
-printf '%s\\n' "$@" >"$HOME/told"
-trap 'kill $!; exit 75' TERM
-if [[ -f $HOME/stays ]]; then sleep 60 & wait; fi
-echo "line of the log"
-exit "$(cat "$HOME/status")"
-"""
+from pods import SCRIPTS, home
 
 
 class Host:
     """A home folder in which the script runs as it would over ssh."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        files = {"jaxformers": TRAIN, "pip": PIP, "status": "0", "pip-status": "0"}
-        for name, text in files.items():
-            (home / name).write_text(text)
-        (home / "bin").mkdir()
-        programs = {"python3.13": PYTHON, "gcloud": '#!/bin/bash\necho "$@" >>"$HOME/cloud"\n'}
-        for name, text in programs.items():
-            (home / "bin" / name).write_text(text)
-            (home / "bin" / name).chmod(0o755)
+    def __init__(self, folder: Path) -> None:
+        self.home = home(folder)
 
     def send(self) -> None:
         """As `pod bootstrap` unpacks the code."""
