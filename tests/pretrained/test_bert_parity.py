@@ -1,17 +1,10 @@
 """BERT against Hugging Face: outputs of every head, round trips, and old files."""
 
-import json
-import sys
-from pathlib import Path
-
+import bert_cases as cases
 import jax
 import numpy as np
 import pytest
-import safetensors.numpy
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
-
-import bert_cases as cases
+from folders import read, write
 
 import jaxformers as jf
 from jaxformers.errors import WeightsError
@@ -19,13 +12,6 @@ from jaxformers.layers import Execution
 from jaxformers.pretrained import load_pretrained, save_pretrained, trunk
 
 NAMES = list(cases.CASES)
-
-
-def write(folder, config, tensors):
-    folder.mkdir(exist_ok=True)
-    safetensors.numpy.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 def case(name, folder, **changes):
@@ -55,10 +41,10 @@ def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     folder, tensors, _ = case(name, tmp_path / "theirs")
     model, variables = load_pretrained(folder)
     save_pretrained(model, variables, tmp_path / "ours")
-    saved = safetensors.numpy.load_file(tmp_path / "ours" / "model.safetensors")
+    config, saved = read(tmp_path / "ours")
     assert saved.keys() == tensors.keys()
     assert all(np.array_equal(saved[key], tensors[key]) for key in tensors)
-    config, wanted = json.loads((tmp_path / "ours" / "config.json").read_text()), cases.CASES[name]
+    wanted = cases.CASES[name]
     assert {key: config[key] for key in wanted} == wanted
     assert load_pretrained(tmp_path / "ours")[0] == model
 

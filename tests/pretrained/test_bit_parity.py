@@ -1,70 +1,18 @@
-"""BiT against Hugging Face and the published rules: outputs, round trips, Google's files."""
+"""BiT as Google publishes it, and what its Hugging Face form cannot be."""
 
-import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-import safetensors.numpy
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
-
 import resnet_cases as cases
 import single_files
+from folders import write
+from resnet_cases import case
 
 import jaxformers as jf
 from jaxformers.errors import WeightsError
 from jaxformers.pretrained import load_pretrained, save_pretrained
-
-NAMES = [name for name, (config, _) in cases.CASES.items() if config["model_type"] == "bit"]
-
-
-def write(folder, config, tensors):
-    folder.mkdir(exist_ok=True)
-    safetensors.numpy.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-def case(name, folder):
-    (config, size), seed = cases.CASES[name], list(cases.CASES).index(name)
-    tensors = cases.weights(config, seed)
-    return write(folder, config, tensors), tensors, cases.images(config, size, seed)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_outputs_equal_hugging_faces(name, tmp_path):
-    folder, _, images = case(name, tmp_path)
-    golden = np.load(cases.LOGITS)
-    model, variables = load_pretrained(folder)
-    found, seen = model.apply(variables, images, mutable=["blocks"])
-    kind = "logits" if model.config.classes else "pooled"
-    np.testing.assert_allclose(found, golden[f"{name}_{kind}"], rtol=0, atol=1e-4)
-    if kind == "pooled":
-        features = model.apply(variables, images, method="features")
-        np.testing.assert_allclose(features, golden[f"{name}_features"], rtol=0, atol=1e-4)
-        for stage, depth in enumerate(model.config.depths):
-            block = seen["blocks"][f"stages_{stage}"][f"blocks_{depth - 1}"]["output"]
-            np.testing.assert_allclose(block, golden[f"{name}_stage_{stage}"], rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
-    folder, tensors, _ = case(name, tmp_path / "theirs")
-    model, variables = load_pretrained(folder)
-    save_pretrained(model, variables, tmp_path / "ours")
-    saved = safetensors.numpy.load_file(tmp_path / "ours" / "model.safetensors")
-    assert saved.keys() == tensors.keys()
-    assert all(np.array_equal(saved[key], tensors[key]) for key in tensors)
-    config, wanted = json.loads((tmp_path / "ours" / "config.json").read_text()), cases.CASES[name]
-    assert {key: config.get(key) for key in wanted[0]} == wanted[0]
-    assert load_pretrained(tmp_path / "ours")[0] == model
-    larger = model.clone(config=replace(model.config, image_size=96))
-    save_pretrained(larger, variables, tmp_path / "ours")
-    assert load_pretrained(tmp_path / "ours")[0] == larger
 
 
 def test_googles_files_are_read(tmp_path):

@@ -1,15 +1,10 @@
 """R50+ViT in small against Google's code: its arrays' names, its ResNet's map, its logits."""
 
 import json
-import sys
-from pathlib import Path
-
-import numpy as np
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
 
 import hybrid_cases as cases
+import numpy as np
+import pytest
 
 import jaxformers as jf
 from jaxformers.models.hybrid_stem import HybridStemConfig

@@ -1,31 +1,18 @@
 """ViT and MAE against Hugging Face: outputs, round trips, both generations of names."""
 
-import json
 import re
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-import safetensors.numpy
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
-
 import vit_cases as cases
+from folders import read, write
 
 import jaxformers as jf
 from jaxformers.errors import WeightsError
 from jaxformers.pretrained import load_pretrained, save_pretrained
 
 NAMES = list(cases.CASES)
-
-
-def write(folder, config, tensors):
-    folder.mkdir(exist_ok=True)
-    safetensors.numpy.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 def case(name, folder):
@@ -61,11 +48,10 @@ def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     folder, tensors = case(name, tmp_path / "theirs")
     model, variables = load_pretrained(folder)
     save_pretrained(model, variables, tmp_path / "ours")
-    saved = safetensors.numpy.load_file(tmp_path / "ours" / "model.safetensors")
+    config, saved = read(tmp_path / "ours")
     assert saved.keys() == tensors.keys()
     for key, tensor in tensors.items():
         np.testing.assert_allclose(saved[key], tensor, rtol=0, atol=1e-6 * ("pos" in key))
-    config = json.loads((tmp_path / "ours" / "config.json").read_text())
     wanted = {key: cases.CASES[name][key] for key in cases.CASES[name]}
     if name == "mae_encoder":
         del wanted["mask_ratio"]  # an encoder alone hides nothing

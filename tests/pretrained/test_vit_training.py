@@ -1,19 +1,14 @@
 """20 steps of AdamW from Hugging Face's weights follow torch's, on one device and on eight."""
 
 import json
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import safetensors.numpy
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
-
 import vit_cases as cases
+from folders import write
 
 from jaxformers.pretrained import load_pretrained
 from jaxformers.sharding import MeshConfig, make_mesh, put_batch, shardings
@@ -57,9 +52,7 @@ def trained(name, model, params, mesh):
 def test_training_follows_torchs(name, shape, tmp_path):
     config, golden = cases.TRAINED[name], json.loads(cases.TRAINING.read_text())[name]
     tensors = cases.weights(config, 0, 0.1, sines=name == "mae")
-    safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    model, variables = load_pretrained(tmp_path)
+    model, variables = load_pretrained(write(tmp_path, config, tensors))
     mesh = make_mesh(MeshConfig(*shape), jax.devices()[: int(np.prod(shape))])
     with jax.set_mesh(mesh):
         losses, params = trained(name, model, variables["params"], mesh)
