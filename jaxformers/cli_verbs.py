@@ -153,8 +153,10 @@ def load_code(args: argparse.Namespace) -> None:
         load_module(args.file)
 
 
-def tune(args: argparse.Namespace, fields: list[str]) -> None:
+def tune(args: argparse.Namespace, fields: list[str]) -> int:
     """Trains a grid of runs, keeps the best and prints all results."""
+    from jaxformers.pod.link import STOPPED
+
     if args.rehearse:
         _emulate(REHEARSAL_DEVICES)
     grid = _grid(args)
@@ -169,8 +171,9 @@ def tune(args: argparse.Namespace, fields: list[str]) -> None:
         tuned = tuned_by(experiment, grid, args.seeds, folder, keep_all=args.keep_all)
         if tuned.finished:
             print("\n".join(closing(tuned, experiment.task)))
-        else:
-            print(f"Stopped, {len(tuned.tried)} done; the same command goes on from there.")
+            return 0
+    print(f"Stopped, {len(tuned.tried)} done; the same command goes on from there.")
+    return STOPPED
 
 
 def _grid(args: argparse.Namespace) -> dict[str, tuple]:

@@ -105,7 +105,7 @@ def test_a_stopped_tune_says_how_it_goes_on(capfd, file, monkeypatch):
     stopped = Tuned(epath.Path("x"), "dev_perplexity", True, [], finished=False)
     monkeypatch.setattr(tuning, "tune", lambda *_, **__: stopped)
     status, out, _ = run(capfd, "tune", file, "--seeds", "0")
-    assert status == 0 and "Stopped, 0 done; the same command goes on from there." in out
+    assert status == 75 and "Stopped, 0 done; the same command goes on from there." in out
 
 
 def test_the_paper_s_grid_is_that_of_the_glue_experiment():

@@ -35,9 +35,8 @@ def report_run(folder: epath.Path, experiment: Experiment, result: RunResult) ->
     """Write the report of a run that has ended, from its metrics.jsonl and its evaluation."""
     evaluation, costs = result.evaluation, run_costs(read_metrics(folder))
     found = dict(evaluation.metrics) if evaluation else {}
-    summary = {**found, "steps": result.step, **_time_and_cost(costs)}
-    if result.wall_time:
-        summary["wall_time"] = result.wall_time
+    times = {**_time_and_cost(costs), "wall_time": result.wall_time}
+    summary = {**found, "steps": result.step, **times}
     published = experiment.task.published(found | costs) if found else []
     tables = [beside(each, experiment.name) for each in published]
     samples = list(evaluation.samples) if evaluation else []

@@ -174,6 +174,11 @@ def test_training_flops_are_rate_times_time():
     assert run_costs([METRICS[0], rated])["training_flops"] == pytest.approx(3e12)
 
 
+def ended(evaluation):
+    """How a run ended."""
+    return SimpleNamespace(step=20, evaluation=evaluation, wall_time="1:30: steps 66.0 %")
+
+
 def translation_run(test):
     test = TfdsPairs(test, "test") if "wmt14" in test else BundledPairs()
     task = replace(tiny.EXPERIMENT.task, test=test)
@@ -182,7 +187,7 @@ def translation_run(test):
         samples=[("a house", "ein Haus", "ein Haus")],
         notes=["BLEU|x"],
     )
-    return SimpleNamespace(name="run", task=task), SimpleNamespace(step=20, evaluation=evaluation)
+    return SimpleNamespace(name="run", task=task), ended(evaluation)
 
 
 def test_a_paper_run_stands_beside_the_paper(folder):
@@ -199,7 +204,7 @@ def test_a_run_on_other_sentences_says_that_it_is_not_comparable(folder):
 
 def glue_report(folder, metrics, name="mrpc", **fields):
     task = SequenceClassification(BertConfig.tiny(), Glue(name), **fields)
-    result = SimpleNamespace(step=20, evaluation=Evaluation(metrics))
+    result = ended(Evaluation(metrics))
     return report_run(folder, SimpleNamespace(name="run", task=task), result).read_text()
 
 
@@ -234,7 +239,7 @@ def test_a_glue_run_judged_on_other_examples_says_that_it_is_not_comparable(fold
 
 
 def squad_report(folder, dev, metrics):
-    result = SimpleNamespace(step=20, evaluation=Evaluation(metrics))
+    result = ended(Evaluation(metrics))
     task = SpanExtraction(BertConfig.tiny(), TfdsSquad(), dev=dev)
     return report_run(folder, SimpleNamespace(name="run", task=task), result).read_text()
 
@@ -268,8 +273,9 @@ def test_bundled_data_stands_beside_no_paper(folder):
 
 def test_a_run_without_evaluation_has_a_report(folder):
     run, _ = translation_run("bundled")
-    result = SimpleNamespace(step=20, evaluation=None)
-    assert "| steps | 20 |" in report_run(folder, run, result).read_text()
+    text = report_run(folder, run, ended(None)).read_text()
+    assert "| steps | 20 |" in text
+    assert "| wall time | 1:30: steps 66.0 % |" in text
 
 
 def test_the_command_to_try_a_run_is_that_of_its_task(folder):
