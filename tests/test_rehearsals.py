@@ -1,0 +1,32 @@
+"""Every file in `experiments/` rehearses, by the command that a person gives."""
+
+import math
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxformers import cli
+from jaxformers.training.run_files import read_metrics
+
+ROOT = Path(__file__).resolve().parents[1] / "experiments"
+# One of each kind of task that no other test rehearses; training/test_loop.py, test_following.py
+# and tasks/test_span_extraction.py do that for translation, masked words, classes and answers.
+QUICK = {"mae/pretrain_base", "resnet/imagenet_r50"}
+
+
+def named(path):
+    name = f"{path.parent.name}/{path.stem}"
+    return pytest.param(path, id=name, marks=() if name in QUICK else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("file", [named(path) for path in sorted(ROOT.glob("*/*.py"))])
+def test_it_rehearses(file, tmp_path):
+    assert jax.device_count() == 8  # in use from here on, so that other tests keep their compiler
+    assert cli.main(["train", str(file), "--rehearse", "--folder", str(tmp_path)]) == 0
+    runs = [place.parent for place in tmp_path.rglob("metrics.jsonl")]
+    assert tmp_path in runs
+    for run in runs:
+        losses = [record["loss"] for record in read_metrics(run) if "loss" in record]
+        assert len(losses) == 4 and all(map(math.isfinite, losses))
+        assert (run / "report.md").exists()
