@@ -163,6 +163,11 @@ def test_another_size_is_named():
     assert not finding.ok and "shape (2, 96, 4, 24), in the golden file" in finding.text
 
 
+def on_one_mesh(monkeypatch, shape):
+    for name in ("DATA", "FSDP", "ALL"):
+        monkeypatch.setattr(check_steps, name, shape)
+
+
 def test_an_added_collective_is_named_with_its_operation(monkeypatch):
     plain = blocks.constrain
 
@@ -175,6 +180,7 @@ def test_an_added_collective_is_named_with_its_operation(monkeypatch):
         return jax.lax.with_sharding_constraint(x, whole)
 
     monkeypatch.setattr(blocks, "constrain", gathered)
+    on_one_mesh(monkeypatch, check_steps.DATA)
     finding = ask("collectives")
     assert not finding.ok and "on (8, 1, 1) an unexplained all-gather over data" in finding.text
     assert "feed_forward" in finding.text and "%all-gather" in finding.text
@@ -189,8 +195,7 @@ def test_flattened_gradients_are_found_to_be_gathered(monkeypatch):
             return getattr(jnp, name)
 
     monkeypatch.setattr(step, "jnp", Flattening())
-    monkeypatch.setattr(check_steps, "DATA", check_steps.ALL)
-    monkeypatch.setattr(check_steps, "FSDP", check_steps.ALL)
+    on_one_mesh(monkeypatch, check_steps.ALL)
     finding = ask("collectives")
     assert not finding.ok and "all-gather over" in finding.text and "reshape" in finding.text
 
