@@ -1,6 +1,11 @@
 # shellcheck shell=bash disable=SC2154 # `pod` sets what is shared
 # The same steps on a GKE cluster: a node pool for each slice, and one JobSet.
 
+# What kubectl is asked to print: RUN TYPE/REASON... of one JobSet; NAME<TAB>STATE of each.
+readonly STANDS='{.metadata.labels.jaxformers-run} '\
+'{range .status.conditions[?(@.status=="True")]}{.type}/{.reason} {end}'
+readonly ALL='{range .items[*]}{.metadata.name}{"\t"}{.status.terminalState}{"\n"}{end}'
+
 # What the cloud is assumed to answer in a dry run.
 assumed_pools="" assumed_jobset=""
 
@@ -15,7 +20,7 @@ gke_begin() {
     esac
     export KUBECONFIG=$scratch/kubeconfig
     run gcloud container clusters get-credentials "${conf[cluster]}" "${place[@]}" --quiet ||
-        die "the cluster ${conf[location]}/${conf[cluster]} does not answer; what exists may cost money"
+        die "the cluster ${conf[cluster]} does not answer; what exists may cost money"
 }
 
 gke_assume() {
@@ -97,8 +102,7 @@ gke_delete() {
 gke_status() {
     local all jobsets name status count=0
     all=$(gke_pools) || exit
-    jobsets=$(ask "" kubectl get jobsets \
-        '--output=jsonpath={range .items[*]}{.metadata.name}{"\t"}{.status.terminalState}{"\n"}{end}') ||
+    jobsets=$(ask "" kubectl get jobsets "--output=jsonpath=$ALL") ||
         die "the JobSets could not be listed; what exists may cost money"
     [[ ! $dry_run ]] || return 0
     while IFS=$'\t' read -r name status; do
@@ -141,7 +145,7 @@ gke_run_id() {
 gke_look() {
     local answer
     answer=$(ask "$assumed_jobset" kubectl get jobset "${conf[name]}" --ignore-not-found \
-        '--output=jsonpath={.metadata.labels.jaxformers-run} {range .status.conditions[?(@.status=="True")]}{.type}/{.reason} {end}') ||
+        "--output=jsonpath=$STANDS") ||
         die "the cluster did not say how the JobSet stands; is JobSet installed in it?"
     case $answer in
         "") echo none ;;
@@ -170,7 +174,8 @@ gke_launch() {
         die "the JobSet could not be written"
     [[ ! $dry_run ]] || cat "$scratch/jobset.json" >&3
     [[ $stands == none ]] || gke_drop_jobset
-    run kubectl apply "--filename=$scratch/jobset.json" || die "the JobSet was not taken; the nodes cost money; $again"
+    run kubectl apply "--filename=$scratch/jobset.json" ||
+        die "the JobSet was not taken; the nodes cost money; $again"
     assumed_jobset="$(gke_run_id) Completed/AllJobsCompleted "
 }
 

@@ -31,7 +31,7 @@ run() {
         printf '%s\n' "$(quoted "$@")" >&3
     else
         say "+ $(quoted "$@")"
-        "$@"
+        "$@" </dev/null # a loop that reads lines may be around it
     fi
 }
 

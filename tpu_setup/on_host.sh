@@ -6,7 +6,8 @@
 #   follow                                     the log, each line after the host's name
 set -euo pipefail
 readonly UV=0.13.8 # fetches a Python where the host has none from 3.11 to 3.13
-readonly SUITABLE='import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
+readonly SUITABLE='import sys, venv, ensurepip
+sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 mkdir -p "$HOME/jaxformers-pod"
 cd "$HOME/jaxformers-pod"
 
