@@ -12,16 +12,15 @@ encoder and the pooler over 8 rows. The two take turns. With a GPU, `--gpu` meas
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
 
+import frame
 import jax
 import numpy as np
-from train_step import Run, flops_of, our_step, square_product, take_turns
+from frame import Run
+from train_step import flops_of, our_step
 
-from jaxformers.costs import model_flops, peak_flops
+from jaxformers.costs import model_flops
 from jaxformers.data import BundledDocuments, Phase, Pretraining
 from jaxformers.layers import Execution
 from jaxformers.models import Bert, BertConfig
@@ -62,7 +61,7 @@ def peer(kind: str):
     import transformers
 
     torch.manual_seed(0)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(frame.cores())
     return getattr(transformers, kind)(transformers.BertConfig(attn_implementation="sdpa"))
 
 
@@ -124,10 +123,7 @@ def peer_inference(batch: dict[str, np.ndarray]) -> Run:
 
 def compared(name: str, ours: Run, theirs: Run, flops: float, turns: int) -> dict:
     """Seconds of both, their ratio (above 1 ours is faster), and our share of the peak."""
-    product, product_flops = square_product()
-    seconds = take_turns({"ours": ours, "peer": theirs, "product": product}, turns)
-    products = seconds["product"] + take_turns({"product": product}, 4 * turns)["product"]
-    peak = product_flops / min(products)
+    seconds, peak = frame.beside_product({"ours": ours, "peer": theirs}, turns)
     fastest, middle = ({n: f(s) for n, s in seconds.items()} for f in (min, statistics.median))
     result = {
         "what": name,
@@ -176,31 +172,27 @@ def large_on_gpu(turns: int) -> list[dict]:
     for length, rows, masked in ((128, 256, 20), (512, 48, 77)):
         experiment = pretraining(config, rows, length, masked, precision="bfloat16")
         run = our_step(experiment, random_batch(config, rows, length, masked))
-        seconds = min(take_turns({"ours": run}, turns)["ours"])
-        flops, peak = flops_of(experiment), peak_flops(jax.devices())
-        found = {"length": length, "rows": rows, "step_s": seconds, "rows_per_s": rows / seconds}
-        results.append(found | {"mfu": peak and flops / seconds / peak})
+        found = frame.on_gpu(run, flops_of(experiment), turns)
+        results.append(
+            {"length": length, "rows": rows, "rows_per_s": rows / found["step_s"]} | found
+        )
         print(results[-1], flush=True)
     return results
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = frame.parser(__doc__)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--parts", nargs="+", default=["training", "inference"])
     parser.add_argument("--gpu", action="store_true", help="only BERT large, in bfloat16")
-    parser.add_argument("--json", help="file for the results")
     args = parser.parse_args()
     if args.gpu:
-        if jax.default_backend() != "gpu":
-            raise SystemExit("JAX sees no GPU here")
+        frame.need_gpu()
         results = large_on_gpu(args.turns)
     else:
         parts = {"training": training, "inference": inference}
         results = [each for part in args.parts for each in parts[part](args.turns)]
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+    frame.keep(args.json, results)
 
 
 if __name__ == "__main__":

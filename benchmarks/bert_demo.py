@@ -9,14 +9,14 @@ difference, and its standard error over the seeds.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import statistics
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+
+import frame
 
 from jaxformers.training.config import load_experiment
 from jaxformers.training.loop import train
@@ -25,10 +25,9 @@ FILE = Path(__file__).resolve().parents[1] / "experiments" / "bert" / "demo.py"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = frame.parser(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, help="of pre-training; the demo's own by default")
-    parser.add_argument("--json", help="file for the results")
     args = parser.parse_args()
     whole = load_experiment(FILE)
     first = replace(whole, after=(), steps=args.steps or whole.steps)
@@ -53,8 +52,7 @@ def main() -> None:
     for name in ("fine_tuned", "from_scratch"):
         print(f"{name}: mean {statistics.mean(run[name] for run in kept['runs']):.2f} %")
     print(f"gain {statistics.mean(gains):.2f} points, standard error {error:.2f}")
-    if args.json:
-        Path(args.json).write_text(json.dumps(kept, indent=1))
+    frame.keep(args.json, kept)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ development sentences.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import frame
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -66,13 +65,12 @@ def experiment(weights: str, seed: int, epochs: float, rate: float, length: int)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = frame.parser(__doc__)
     parser.add_argument("weights")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--rate", type=float, default=5e-5)
     parser.add_argument("--length", type=int, default=48)
-    parser.add_argument("--json", help="file for the results")
     args = parser.parse_args()
     found = {"tf-idf": floor()}
     print(f"TF-IDF and logistic regression: {found['tf-idf']:.2f} %", flush=True)
@@ -84,8 +82,7 @@ def main() -> None:
         print(f"seed {seed}: {metrics}", flush=True)
     scores = [found[f"seed {seed}"] for seed in args.seeds]
     print(f"mean {statistics.mean(scores):.2f} % over {len(scores)} seeds")
-    if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1))
+    frame.keep(args.json, found)
 
 
 if __name__ == "__main__":

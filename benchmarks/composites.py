@@ -11,10 +11,9 @@ apart, such as rollout, by nature.
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 
+import frame
 import numpy as np
 
 import jaxformers as jf
@@ -53,10 +52,9 @@ def shares(relevance: np.ndarray, grid: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = frame.parser(__doc__)
     parser.add_argument("run")
     parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--json", help="file for the results")
     parser.add_argument("--picture", help="file for the first four composites' heat maps")
     args = parser.parse_args()
     model, variables = jf.from_pretrained(args.run)
@@ -81,8 +79,7 @@ def main() -> None:
             heat = heat_map(relevance[0], (grid, grid), pixels.shape[1:3])
             names = [model.config.class_names[k] for k in classes[0]]
             save(heat_figure(pixels[0] / 255, heat, names), Path(args.picture))
-    if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1))
+    frame.keep(args.json, found)
 
 
 if __name__ == "__main__":

@@ -13,18 +13,16 @@ no decoder with these products could be ahead by more. The peer's own products s
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import frame
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from frame import Run, take_turns
 from transformers import MarianConfig, MarianMTModel
 
 from jaxformers.decoding import beam_search
@@ -33,7 +31,7 @@ from jaxformers.models import Transformer, TransformerConfig
 WIDTH, FEED_FORWARD, LAYERS, HEADS = 512, 2048, 6, 8
 
 
-def ours(vocab: int, source: np.ndarray, beams: int, tokens: int) -> Callable[[], np.ndarray]:
+def ours(vocab: int, source: np.ndarray, beams: int, tokens: int) -> Run:
     pad = vocab - 1
     # The end of sentence is a banned token, so every sentence takes all its tokens.
     config = TransformerConfig.base(
@@ -50,7 +48,7 @@ def ours(vocab: int, source: np.ndarray, beams: int, tokens: int) -> Callable[[]
     return run
 
 
-def peer(vocab: int, source: np.ndarray, beams: int, tokens: int) -> Callable[[], np.ndarray]:
+def peer(vocab: int, source: np.ndarray, beams: int, tokens: int) -> Run:
     pad = vocab - 1
     config = MarianConfig(
         vocab_size=vocab, d_model=WIDTH, encoder_layers=LAYERS, decoder_layers=LAYERS,
@@ -83,7 +81,7 @@ def weights_of_a_step(vocab: int) -> list[np.ndarray]:
     return [rng.standard_normal(s, np.float32) / s[0] ** 0.5 for s in shapes]
 
 
-def our_products(weights: list[np.ndarray], rows: int) -> Callable[[], object]:
+def our_products(weights: list[np.ndarray], rows: int) -> Run:
     # The logits' matrix is the embedding table, rows of tokens: multiplied by its transpose.
     matrices = [*map(jnp.asarray, weights[:-1]), jnp.asarray(weights[-1].T.copy())]
     x = jnp.ones((rows, WIDTH))
@@ -97,7 +95,7 @@ def our_products(weights: list[np.ndarray], rows: int) -> Callable[[], object]:
     return lambda: step(x, matrices).block_until_ready()
 
 
-def peer_products(weights: list[np.ndarray], rows: int) -> Callable[[], object]:
+def peer_products(weights: list[np.ndarray], rows: int) -> Run:
     matrices = [torch.from_numpy(w.T.copy()) for w in weights]  # as nn.Linear keeps them
     x = torch.ones(rows, WIDTH)
 
@@ -111,17 +109,9 @@ def peer_products(weights: list[np.ndarray], rows: int) -> Callable[[], object]:
     return run
 
 
-def least(runs: dict[str, Callable], turns: int) -> dict[str, float]:
-    """Milliseconds of each, the least of `turns` after one to warm up, taking turns."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(turns + 1):
-        for name, run in runs.items():
-            time.sleep(0.1)  # the other's threads go to sleep
-            start = time.perf_counter()
-            run()
-            if turn:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: min(values) for name, values in times.items()}
+def least(runs: dict[str, Run], turns: int) -> dict[str, float]:
+    """Milliseconds of each, the least of the turns."""
+    return {name: 1e3 * min(found) for name, found in take_turns(runs, turns).items()}
 
 
 def measure(args: argparse.Namespace, batch: int) -> dict[str, float]:
@@ -144,16 +134,15 @@ def measure(args: argparse.Namespace, batch: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = frame.parser(__doc__)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--beams", type=int, default=4)
     parser.add_argument("--vocab", type=int, default=37_000)
     parser.add_argument("--source", type=int, default=24, help="source tokens")
     parser.add_argument("--tokens", type=int, default=32, help="tokens generated")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the numbers here too")
     args = parser.parse_args()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(frame.cores())
     print("ms a step  batch    ours    peer   ratio   bound   products: ours    peer")
     rows = []
     for batch in args.batch:
@@ -164,8 +153,7 @@ def main() -> None:
             f"{r['our_products_ms']:17.1f}{r['peer_products_ms']:8.1f}",
             flush=True,
         )
-    if args.json:
-        args.json.write_text(json.dumps({"settings": vars(args) | {"json": None}, "rows": rows}))
+    frame.keep(args.json, {"settings": vars(args) | {"json": None}, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ search. All are scored by the same code, beside the translation memory (translat
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -19,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+import frame
 from translation_memory import ALIKE, learnable, translation_memory
 
 from jaxformers.evaluation import chrf2, corpus_bleu
@@ -97,7 +97,7 @@ def train_peer(folder: Path, seed: int, seconds: float) -> tuple[dict[str, float
     command = [str(HERE / "demo_peer.py"), "--seconds", str(seconds), "--seed", str(seed)]
     run([*command, "--out", str(out), "--json", str(numbers)], folder.with_suffix(".log"))
     lines = out.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    return json.loads(numbers.read_text()), lines
+    return json.loads(numbers.read_text())["results"], lines
 
 
 def compare(folder: Path, seed: int, judge: Judge, extra: list[str]) -> list[dict]:
@@ -128,10 +128,9 @@ def line(row: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = frame.parser(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, default=Path("runs") / "demo-benchmark")
-    parser.add_argument("--json", type=Path, help="write the numbers here too")
     args, extra = parser.parse_known_args()  # what is left are fields of the experiment
     args.folder.mkdir(parents=True, exist_ok=True)
     judge = Judge()
@@ -145,8 +144,7 @@ def main() -> None:
             print(line(row), flush=True)
     averaged = means(rows[1:])
     print("\n".join(map(line, averaged)))
-    if args.json:
-        args.json.write_text(json.dumps({"rows": rows, "means": averaged}, indent=1))
+    frame.keep(args.json, {"rows": rows, "means": averaged})
 
 
 if __name__ == "__main__":

@@ -12,16 +12,15 @@ time; label smoothing 0.1; 1,500 tokens a batch, of like lengths; greedy search.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import frame
 import sentencepiece
 import torch
 from torch import nn
@@ -189,13 +188,12 @@ def encoded(vocabulary, pairs: list[tuple[str, str]]) -> list[tuple[Ids, Ids]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = frame.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=360.0, help="wall time of the training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="file of the translations")
-    parser.add_argument("--json", type=Path, help="write steps, seconds and tokens/s here")
     args = parser.parse_args()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(frame.cores())
     pairs, held_out = learnable("train"), learnable("held_out")
     vocabulary = train_vocabulary(pairs)
     trainer = Trainer(encoded(vocabulary, pairs), args.seed)
@@ -203,8 +201,7 @@ def main() -> None:
     numbers["parameters"] = sum(p.numel() for p in trainer.model.parameters())
     hypotheses = translate(trainer.model, vocabulary, [source for source, _ in held_out])
     args.out.write_text("".join(f"{line}\n" for line in hypotheses), encoding="utf-8")
-    if args.json:
-        args.json.write_text(json.dumps(numbers))
+    frame.keep(args.json, numbers)
     print(json.dumps(numbers))
 
 

@@ -12,9 +12,7 @@ counts is the processor time, of all threads, so that other work on the machine 
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import random
 import statistics
 import tempfile
@@ -23,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import frame
 import numpy as np
 from PIL import Image
 
@@ -135,7 +134,7 @@ def small_pictures(turns: int, steps: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = frame.parser(__doc__)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="batches of 64 in each turn")
     options = parser.parse_args()
@@ -149,7 +148,7 @@ def main() -> None:
     small = small_pictures(options.turns, 10 * options.steps)
     for name, value in small.items():
         print(f"{name:26} {value:9,.0f} pictures/s a core")
-    print(json.dumps(found | {"small": small}))
+    frame.keep(options.json, found | {"small": small})
 
 
 if __name__ == "__main__":

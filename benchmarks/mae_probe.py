@@ -9,8 +9,7 @@ logistic regression and under k nearest neighbours, each chosen on the developme
 
 from __future__ import annotations
 
-import argparse
-
+import frame
 import jax
 import numpy as np
 
@@ -22,7 +21,7 @@ ROWS, STRENGTHS = 500, (1e-3, 1e-2, 1e-1)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = frame.parser(__doc__)
     parser.add_argument("run")
     args = parser.parse_args()
     model, variables = jf.from_pretrained(args.run)
@@ -40,14 +39,17 @@ def main() -> None:
         tokens = np.concatenate([np.asarray(part) for part in parts])
         return Split(np.concatenate([tokens[:, 0], tokens[:, 1:].mean(1)], 1), images.labels)
 
+    found = {}
     for name, each in (("trained", variables), ("random", fresh)):
         sets = [features(each, split) for split in ("train", "dev", "test")]
         linear, nearest = linear_probe(*sets, STRENGTHS), nearest_neighbours(*sets)
+        found[name] = {"linear": linear.accuracy, "nearest": nearest.accuracy}
         print(
             f"{name:8} linear {linear.accuracy:.2f} %, {nearest.chosen} nearest neighbours "
             f"{nearest.accuracy:.2f} %",
             flush=True,
         )
+    frame.keep(args.json, found)
 
 
 if __name__ == "__main__":

@@ -11,19 +11,16 @@ dot-product attention, fused Adam, gradients set to None. The two take turns.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
+import frame
 import jax
-import jax.numpy as jnp
 import numpy as np
+from frame import Run
 
-from jaxformers.costs import model_flops, peak_flops
+from jaxformers.costs import model_flops
 from jaxformers.data import BundledPairs, Packing
 from jaxformers.models import TransformerConfig
 from jaxformers.sharding import make_mesh, put_batch
@@ -34,7 +31,6 @@ from jaxformers.training.step import jit_step, make_step, make_transformation
 
 VOCAB = 37_000
 Shape = tuple[int, int]  # rows, and tokens of both source and target
-Run = Callable[[], object]
 
 
 def random_batch(rows: int, length: int, vocab: int = VOCAB) -> dict[str, np.ndarray]:
@@ -89,7 +85,7 @@ def peer_step(batch: dict[str, np.ndarray]) -> Run:
     from transformers import MarianConfig, MarianMTModel
 
     torch.manual_seed(0)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(frame.cores())
     config = MarianConfig(
         vocab_size=VOCAB, d_model=512, encoder_layers=6, decoder_layers=6,
         encoder_attention_heads=8, decoder_attention_heads=8, encoder_ffn_dim=2048,
@@ -118,19 +114,6 @@ def peer_step(batch: dict[str, np.ndarray]) -> Run:
     return run
 
 
-def take_turns(runs: dict[str, Run], turns: int) -> dict[str, list[float]]:
-    """Seconds of each run, A B A B ..., after one of each to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(turns + 1):
-        for name, run in runs.items():
-            time.sleep(0.05)  # the other's threads go to sleep
-            began = time.perf_counter()
-            run()
-            if turn:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
-
-
 def flops_of(experiment: Experiment) -> float:
     """FLOPs of the matrix products of one step."""
     model = experiment.task.module(experiment.execution(make_mesh(experiment.mesh)))
@@ -139,22 +122,11 @@ def flops_of(experiment: Experiment) -> float:
     return model_flops(make_step(experiment, model, tx), state, experiment.task.batch_shapes()[0])
 
 
-def square_product(size: int = 2048) -> tuple[Run, float]:
-    """A matrix product as large as XLA likes it, and its FLOPs: this machine's peak in practice."""
-    a, b = (jax.random.normal(jax.random.key(i), (size, size)) for i in range(2))
-    product = jax.jit(jnp.matmul)
-    return lambda: product(a, b).block_until_ready(), 2.0 * size**3
-
-
 def compare(shape: Shape, turns: int) -> dict:
     """Both steps at one shape: seconds, their ratio, and the share of the products' peak."""
     batch, experiment = random_batch(*shape), base_experiment(*shape)
-    product, product_flops = square_product()
-    runs = {"ours": our_step(experiment, batch), "peer": peer_step(batch), "product": product}
-    seconds, flops = take_turns(runs, turns), flops_of(experiment)
-    # Short beside a step, so measured often: its least time is the machine's own.
-    products = seconds["product"] + take_turns({"product": product}, 4 * turns)["product"]
-    peak = product_flops / min(products)
+    runs = {"ours": our_step(experiment, batch), "peer": peer_step(batch)}
+    (seconds, peak), flops = frame.beside_product(runs, turns), flops_of(experiment)
     result = {"rows": shape[0], "length": shape[1], "gflop": flops / 1e9, "peak_gflops": peak / 1e9}
     for name in ("ours", "peer"):
         result[f"{name}_min_s"] = min(seconds[name])
@@ -177,19 +149,18 @@ def table(rows: list[dict]) -> list[str]:
     return lines
 
 
-def big_in_bfloat16(rows: int = 64, length: int = 256, turns: int = 10) -> dict | None:
-    """Step time and MFU of the big model in bfloat16, where JAX sees a GPU; else None."""
-    if jax.default_backend() != "gpu":
-        return None
+def big_in_bfloat16(rows: int = 64, length: int = 256, turns: int = 10) -> dict:
+    """Step time and MFU of the big model in bfloat16 on this machine's GPU."""
     base = base_experiment(rows, length)
     task = replace(base.task, model=TransformerConfig.big(VOCAB))
     experiment = replace(base, task=task, precision="bfloat16")
-    run, flops = our_step(experiment, random_batch(rows, length)), flops_of(experiment)
-    seconds = min(take_turns({"ours": run}, turns)["ours"])
-    peak = peak_flops(jax.devices())
-    result = {"device": jax.devices()[0].device_kind, "rows": rows, "length": length}
-    result |= {"step_s": seconds, "target_tokens_per_s": rows * length / seconds}
-    return result | {"tflops": flops / seconds / 1e12, "mfu": peak and flops / seconds / peak}
+    run = our_step(experiment, random_batch(rows, length))
+    found = frame.on_gpu(run, flops_of(experiment), turns)
+    return {
+        "rows": rows,
+        "length": length,
+        "target_tokens_per_s": rows * length / found["step_s"],
+    } | found
 
 
 def parse_shape(text: str) -> Shape:
@@ -199,15 +170,19 @@ def parse_shape(text: str) -> Shape:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = frame.parser(__doc__)
     parser.add_argument("--shapes", type=parse_shape, nargs="+", default=[(8, 64), (8, 128)])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--gpu", action="store_true", help="only the big model, in bfloat16")
     args = parser.parse_args()
     if args.gpu:
-        print(json.dumps(big_in_bfloat16()))
-        return
-    print("\n".join(table([compare(shape, args.turns) for shape in args.shapes])))
+        frame.need_gpu()
+        results = [big_in_bfloat16()]
+        print(json.dumps(results[0]))
+    else:
+        results = [compare(shape, args.turns) for shape in args.shapes]
+        print("\n".join(table(results)))
+    frame.keep(args.json, results)
 
 
 if __name__ == "__main__":

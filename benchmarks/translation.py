@@ -16,15 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+
+import frame
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -144,48 +144,37 @@ def decode_part(args: argparse.Namespace) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "decoding.json"
         subprocess.run([sys.executable, str(HERE / "decoding.py"), "--json", str(out)], check=True)
-        return json.loads(out.read_text())["rows"]
+        return json.loads(out.read_text())["results"]["rows"]
 
 
 def gpu_part(args: argparse.Namespace) -> list[dict]:
     """In a process of its own, since the other parts keep JAX on the CPU."""
     command = [sys.executable, str(HERE / "train_step.py"), "--gpu"]
     environment = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"}
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    result = json.loads(done.stdout.splitlines()[-1])
-    if result is None:
-        print("JAX sees no GPU")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stderr.splitlines()[-1])
         return []
+    result = json.loads(done.stdout.splitlines()[-1])
     mfu = f"{result['mfu']:.1%} MFU" if result["mfu"] else "peak not known"
     print(f"{result['device']}: {1e3 * result['step_s']:.1f} ms a step, {mfu}")
     return [result]
 
 
-def machine() -> dict:
-    """What the numbers belong to."""
-    packages = {name: version(name) for name in ("jax", "flax", "optax", "torch", "transformers")}
-    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    return {"cores": cores, "load": load, "processor": platform.machine(), **packages}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = frame.parser(__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--shapes", nargs="+", default=["8x64", "8x128"], help="rows x tokens")
     parser.add_argument("--turns", type=int, default=5, help="timed steps of each side")
-    parser.add_argument("--json", type=Path, help="write all numbers here")
     args = parser.parse_args()
     parts = {"step": step_part, "data": data_part, "start": start_part}
     parts |= {"decode": decode_part, "gpu": gpu_part}
-    results = {"machine": machine()}
-    print(" ".join(f"{key} {value}" for key, value in results["machine"].items()))
+    results: dict[str, list[dict]] = {}
+    print(" ".join(f"{key} {value}" for key, value in frame.machine().items()))
     for name in args.parts:
         print(f"\n{name}", flush=True)
         results[name] = parts[name](args)
-        if args.json:
-            args.json.write_text(json.dumps(results, indent=1))
+        frame.keep(args.json, results)
 
 
 if __name__ == "__main__":

@@ -11,20 +11,19 @@ All take turns, so the ratios are of one run. With a GPU, `--gpu` gives images/s
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import frame
 import jax
 import numpy as np
 import optax
-from train_step import Run, square_product, take_turns
+from frame import Run
 
-from jaxformers.costs import model_flops, peak_flops
+from jaxformers.costs import model_flops
 from jaxformers.layers import Execution
 from jaxformers.models import ResNet, ResNetConfig, ViT, ViTConfig
 
@@ -128,7 +127,7 @@ def peer(name: str, batch: Batch, channels_last: bool):
     )
 
     torch.manual_seed(0)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(frame.cores())
     if name == "resnet50":
         model = ResNetForImageClassification(ResNetConfig(num_labels=CLASSES))
     else:  # ViT-B/16 is its default, and ViT-L/16 is compared on a GPU alone
@@ -181,7 +180,7 @@ def compare(name: str, batch: Batch, turns: int, training: bool) -> dict:
     runs["plain"] = theirs(name, batch, False)
     if name == "resnet50":
         runs["channels_last"] = theirs(name, batch, True)
-    seconds = take_turns(runs | {"product": square_product()[0]}, turns)
+    seconds, peak = frame.beside_product(runs, turns)
     result = {"model": name, "rows": rows, "what": "training" if training else "inference"}
     for side in runs:
         result[f"{side}_s"] = min(seconds[side])
@@ -190,7 +189,7 @@ def compare(name: str, batch: Batch, turns: int, training: bool) -> dict:
             pairs = zip(seconds[side], seconds["ours"], strict=True)
             result[f"ratio_{side}"] = min(seconds[side]) / min(seconds["ours"])
             result[f"ratio_{side}_paired"] = statistics.median(a / b for a, b in pairs)
-    return result | {"product_s": min(seconds["product"])}
+    return result | {"peak_gflops": peak / 1e9}
 
 
 def line(result: dict) -> str:
@@ -208,16 +207,12 @@ def line(result: dict) -> str:
 def on_gpu(name: str, batch: Batch, turns: int) -> dict:
     """Images/s and MFU of a training step in bfloat16."""
     run, flops = our_training(name, batch, Execution(dtype="bfloat16"))
-    rows = len(batch["images"])
-    seconds = min(take_turns({"ours": run}, turns)["ours"])
-    peak = peak_flops(jax.devices())
-    result = {"device": jax.devices()[0].device_kind, "model": name, "rows": rows}
-    result |= {"step_s": seconds, "images_per_s": rows / seconds, "gflop": flops / 1e9}
-    return result | {"mfu": peak and flops / seconds / peak}
+    found, rows = frame.on_gpu(run, flops, turns), len(batch["images"])
+    return {"model": name, "rows": rows, "images_per_s": rows / found["step_s"]} | found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = frame.parser(__doc__)
     parser.add_argument("--models", nargs="+", default=["vit_b16", "resnet50"], choices=[*MODELS])
     parser.add_argument("--rows", type=int, default=8, help="images in a batch")
     parser.add_argument("--side", type=int, default=224, help="pixels, a multiple of 16")
@@ -225,18 +220,21 @@ def main() -> None:
     parser.add_argument("--only", choices=("training", "inference"))
     parser.add_argument("--gpu", action="store_true", help="images/s and MFU of ours alone")
     args = parser.parse_args()
-    if args.gpu and jax.default_backend() != "gpu":
-        parser.error("JAX sees no GPU here")
-    if "vit_l16" in args.models and not args.gpu:
+    if args.gpu:
+        frame.need_gpu()
+    elif "vit_l16" in args.models:
         parser.error("vit_l16 is measured on a GPU alone: --gpu")
-    batch = random_batch(args.rows, args.side)
+    batch, results = random_batch(args.rows, args.side), []
     for name in args.models:
         if args.gpu:
-            print(json.dumps(on_gpu(name, batch, args.turns)), flush=True)
+            results.append(on_gpu(name, batch, args.turns))
+            print(json.dumps(results[-1]), flush=True)
             continue
         for training in (True, False):
             if args.only in (None, "training" if training else "inference"):
-                print(line(compare(name, batch, args.turns, training)), flush=True)
+                results.append(compare(name, batch, args.turns, training))
+                print(line(results[-1]), flush=True)
+    frame.keep(args.json, results)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ epochs, once from those weights and once from none, equally long.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+
+import frame
 
 from jaxformers.data.images import Augmentation, BundledFashionMnist, PaddedCrop, Preprocessing
 from jaxformers.models import ResNetConfig
@@ -52,11 +52,10 @@ def learning(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = frame.parser(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--limit", type=int, default=500, help="pictures of the five new classes")
     parser.add_argument("--epochs", type=float, default=6, help="on the first five")
-    parser.add_argument("--json", help="file for the results")
     args = parser.parse_args()
     found = []
     with tempfile.TemporaryDirectory() as place:
@@ -73,8 +72,7 @@ def main() -> None:
             found.append(scores)
     for name in ("transfer", "scratch"):
         print(f"{name}: mean {statistics.mean(each[name] for each in found):.2f} %")
-    if args.json:
-        Path(args.json).write_text(json.dumps(found, indent=1))
+    frame.keep(args.json, found)
 
 
 if __name__ == "__main__":
