@@ -144,6 +144,24 @@ def test_a_preempted_host_stops_both_after_the_same_step_and_the_run_goes_on(pod
     assert "wall time" in (run.folder / "report.md").read_text()
 
 
+def test_the_command_names_a_missing_host_and_ends_with_75(tmp_path):
+    place = {
+        "JAXFORMERS_PROCESS": "1",
+        "JAXFORMERS_PROCESSES": "2",
+        "JAXFORMERS_COORDINATOR": "127.0.0.1:1",  # where nobody listens
+        "JAXFORMERS_DEADLINE": "0.5",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "jaxformers", "train", str(FILE), "--folder", str(tmp_path / "run")],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | place,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    said = "jaxformers: host 0 did not answer at 127.0.0.1:1 within 0.5 s\n"
+    assert (ended.returncode, ended.stderr) == (75, said)
+
+
 @pytest.mark.slow
 def test_a_pod_killed_host_by_host_twenty_times_equals_an_undisturbed_one_to_the_bit(pod):
     undisturbed = pod("undisturbed", 4)
@@ -157,7 +175,8 @@ def test_a_pod_killed_host_by_host_twenty_times_equals_an_undisturbed_one_to_the
         everyone = run.wait_for(lambda: len(run.workers()) == 4)
         assert everyone, f"ended after {number} kills: {run.said()[-3000:]}"
         done[kind] += wait_until(kind, run, draw)
-        before, victim = run.workers(), draw.randrange(4)
+        victim = draw.randrange(4)
+        before = run.wait_for(lambda v=victim: now if v in (now := run.workers()) else None)
         os.kill(before[victim], signal.SIGKILL)
         killed = time.monotonic()
         # Before the roll-call is complete the others just go on to wait.
