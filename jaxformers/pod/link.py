@@ -7,12 +7,14 @@ slower, finds what this cannot see.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import select
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxformers.errors import ConfigError, UserError
@@ -43,8 +45,13 @@ class Link:
     exit, which would wait for them.
     """
 
-    def __init__(self, pod: Pod | None = None, names: list[str] | None = None, coordinator="",
-                 wires: dict[int, Wire] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        pod: Pod | None = None,
+        names: Sequence[str] = (),
+        coordinator: str = "",
+        wires: Mapping[int, Wire] | None = None,
+    ):
         self.pod = pod or Pod(0, 1, "")
         self.names = names or [own_name()]
         self.coordinator = coordinator
@@ -131,7 +138,7 @@ class Link:
     def _called(self, process: int) -> str:
         return self.pod.called(process, self.names[process])
 
-    def _wait(self, true: Any) -> None:
+    def _wait(self, true: Callable[[], bool]) -> None:
         with self._changed:
             self._changed.wait_for(true)
 
@@ -235,4 +242,6 @@ def _exit(status: int, line: str) -> None:
         print(f"{shown}jaxformers: {line}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
+    for worker in multiprocessing.active_children():
+        worker.kill()  # of the data: it would wait for this process for ever
     os._exit(status)

@@ -28,7 +28,7 @@ from jaxformers.pod.place import (
     read_metadata,
 )
 from jaxformers.pod.roll_call import roll_call
-from jaxformers.pod.supervisor import PARENT, forwarding
+from jaxformers.pod.supervisor import PARENT, end_all, forwarding
 from jaxformers.pod.tpu_lock import clear_stale_lock
 
 DEVICES = "JAXFORMERS_DEVICES"
@@ -57,7 +57,7 @@ def launch(count: int, argv: Sequence[str], devices: int = 1, program: Sequence[
         errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
         command = [*(program or (sys.executable, "-m", "jaxformers")), *argv]
         port, children = _free_port(), []
-        stack.callback(_end, children)
+        stack.callback(end_all, children)
         for process in range(count):
             environment = _environment(process, count, port, devices)
             children.append(_start(command, environment, errors[process] if process else None))
@@ -151,14 +151,6 @@ def _wait(children: list[subprocess.Popen]) -> int:
         if None not in codes:
             return 0
         time.sleep(0.05)
-
-
-def _end(children: list[subprocess.Popen]) -> None:
-    for child in children:
-        if child.poll() is None:
-            child.kill()
-    for child in children:
-        child.wait()
 
 
 def _show(process: int, status: int, errors: IO) -> None:

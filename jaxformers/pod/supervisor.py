@@ -47,7 +47,20 @@ def _run(command: Sequence[str], children: list[subprocess.Popen]) -> int:
     # A session of its own: a terminal's Ctrl-C must reach it once, through us, not twice.
     children[:] = [subprocess.Popen(command, env=environment, start_new_session=True)]
     status = children[0].wait()
+    end_all(children)
     return 128 - status if status < 0 else status
+
+
+def end_all(children: Sequence[subprocess.Popen]) -> None:
+    """Ends processes that have sessions of their own, and all that they started.
+
+    A process that was killed leaves its data workers behind, which wait for it for ever.
+    """
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    for child in children:
+        child.wait()
 
 
 @contextlib.contextmanager

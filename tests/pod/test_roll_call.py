@@ -169,12 +169,12 @@ with roll_call(pod, {}) as link:
         raise DataError("no such file")
     if how == "error":
         raise RuntimeError("a bug")
-    if how == "gone":
-        time.sleep(600)
-    try:
-        time.sleep(2.0 if how == "late" else 600)
-    finally:
-        pass
+    if how == "worker":
+        import multiprocessing
+        worker = multiprocessing.Process(target=time.sleep, args=(600,))
+        worker.start()
+        print(worker.pid, flush=True)
+    time.sleep(2.0 if how == "late" else 600)
     raise RuntimeError("connection closed by peer")
 """
 
@@ -215,10 +215,22 @@ def test_a_killed_host_ends_the_others_at_once_with_134(victim):
 
 
 def test_an_error_that_a_lost_host_brought_about_counts_as_the_loss():
-    children = trio("wait", "late", "gone")
+    children = trio("wait", "late", "wait")
     time.sleep(2.5)  # host 1 has failed, and is asked why
     children[2].kill()
     assert ends(children)[0] == [134, 134, -9]
+
+
+def test_a_host_that_ends_takes_its_data_workers_with_it():
+    children = trio("wait", "worker", "wait")
+    worker = Path(f"/proc/{children[1].stdout.readline().strip()}/stat")
+    assert worker.exists()
+    children[0].kill()
+    assert ends(children)[0] == [-9, 134, 134]
+    deadline = time.monotonic() + 10
+    while worker.exists() and worker.read_text().split(")")[1].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,20 @@ def test_the_number_of_starts_is_bounded(tmp_path, capfd):
     assert capfd.readouterr().err.endswith("(status 134); giving up\n")
 
 
+def test_what_a_start_left_running_ends_with_it(tmp_path):
+    note = tmp_path / "pid"
+    leave = (
+        "import subprocess, sys\n"
+        "worker = subprocess.Popen(['sleep', '600'])\n"
+        "open(sys.argv[1], 'w').write(str(worker.pid))"
+    )
+    assert supervise([sys.executable, "-c", leave, str(note)], 0) == 0
+    worker, deadline = Path(f"/proc/{note.read_text()}/stat"), time.monotonic() + 10
+    while worker.exists() and worker.read_text().split(")")[1].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_a_supervisor_that_is_told_to_stop_hands_it_on_and_starts_no_more(tmp_path):
     child = (
         "import signal, sys, time\n"

@@ -1,13 +1,19 @@
 """The same bookkeeping on a `gs://` address, with fsspec's store in memory behind it."""
 
+import json
+
 import fsspec
 import pytest
 from etils import epath
 from etils.epath import backend
 
 from jaxformers.errors import CheckpointError
+from jaxformers.pod.link import Link
+from jaxformers.training import folder as folder_module
 from jaxformers.training.checkpoint_folder import CheckpointFolder, Checkpointing
 from jaxformers.training.folder import RunLock
+from jaxformers.training.goodput import Goodput
+from jaxformers.training.heartbeat import STATUS, Heartbeat, spent_before
 
 
 @pytest.fixture
@@ -48,8 +54,21 @@ def test_checkpoints_in_a_bucket_are_kept_verified_and_fallen_back_from(bucket):
     assert checkpoints.all_steps() == [20, 30]
 
 
-def test_a_bucket_is_locked_by_one_run_at_a_time(bucket):
+def test_a_bucket_is_locked_by_one_run_at_a_time(bucket, monkeypatch):
+    monkeypatch.setattr(folder_module, "_REFRESH", 0.1)
+    monkeypatch.setattr(folder_module, "_LOOK", 0.05)
     with RunLock(bucket), pytest.raises(CheckpointError, match="in use by process"):
         RunLock(bucket).__enter__()
     with RunLock(bucket):
         pass
+
+
+def test_a_watcher_finds_the_status_of_a_run_in_the_bucket(bucket):
+    bucket.mkdir(parents=True)
+    beat = Heartbeat(bucket, Link(), Goodput(), 9)
+    for step in (1, 2):
+        beat.step(step, 0.5)
+    beat.close("stopped")
+    status = json.loads((bucket / STATUS).read_text())
+    assert (status["step"], status["state"]) == (2, "stopped")
+    assert spent_before(bucket) is not None
