@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -120,9 +120,9 @@ class StoredImages(LabelledImages):
             self._rows.read([index], [self._names])[0][self._names] if self._names else str(index)
         )
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray:
-        """The class of every picture, int32; reads all rows."""
+        """The class of every picture, int32; reads all rows, once, and opens no picture."""
         return np.array([self._label(self._rows.read([k])[0]) for k in range(len(self))], np.int32)
 
 
