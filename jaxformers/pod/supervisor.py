@@ -30,7 +30,7 @@ def supervise(command: Sequence[str], restarts: int) -> int:
     children: list[subprocess.Popen] = []
     with forwarding(children) as told:
         for start in range(1, restarts + 2):
-            status = _run(command, children)
+            status = _run(command, children, told)
             if told or status not in RESUMED:
                 # Told so early that it could not say it itself.
                 return STOPPED if status == 128 + signal.SIGTERM else status
@@ -38,14 +38,18 @@ def supervise(command: Sequence[str], restarts: int) -> int:
             next_one = f"start {start + 1} of {restarts + 1}" if start <= restarts else "giving up"
             _say(f"the run was {words} (status {status}); {next_one}")
             time.sleep(PAUSE if start <= restarts else 0)
+            if told:
+                return STOPPED
     return status
 
 
-def _run(command: Sequence[str], children: list[subprocess.Popen]) -> int:
+def _run(command: Sequence[str], children: list[subprocess.Popen], told: list[int]) -> int:
     """One start's status; 128 + the signal where one ended it."""
     environment = {**os.environ, PARENT: str(os.getpid())}
     # A session of its own: a terminal's Ctrl-C must reach it once, through us, not twice.
     children[:] = [subprocess.Popen(command, env=environment, start_new_session=True)]
+    if told:  # while the process was made
+        children[0].send_signal(told[-1])
     status = children[0].wait()
     end_all(children)
     return 128 - status if status < 0 else status

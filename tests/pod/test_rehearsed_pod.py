@@ -163,6 +163,20 @@ def test_the_command_names_a_missing_host_and_ends_with_75(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_pod_that_is_told_to_stop_saves_and_the_same_command_goes_on(pod, number):
+    more = ("--restarts", "3", "--steps", "60", "--checkpoint.every", "1000")
+    run = pod("run", 2, *more)
+    run.wait_for(lambda: run.step() >= 2)
+    run.launcher.send_signal(number)
+    run.finish(75)
+    assert "the same command goes on from there" in run.said()
+    assert json.loads((run.folder / "status.json").read_text())["state"] == "stopped"
+    pod("run", 2, *more).finish()
+    assert [step for step, _ in run.losses()] == list(range(1, 61))
+
+
+@pytest.mark.slow
 def test_a_pod_killed_host_by_host_twenty_times_equals_an_undisturbed_one_to_the_bit(pod):
     undisturbed = pod("undisturbed", 4)
     undisturbed.finish()

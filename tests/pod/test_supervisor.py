@@ -56,6 +56,11 @@ def test_the_number_of_starts_is_bounded(tmp_path, capfd):
     assert capfd.readouterr().err.endswith("(status 134); giving up\n")
 
 
+def test_told_between_two_starts_it_starts_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert play(tmp_path, "134 0") == (75, 1)
+
+
 def test_what_a_start_left_running_ends_with_it(tmp_path):
     note = tmp_path / "pid"
     leave = (
