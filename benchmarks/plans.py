@@ -1,7 +1,7 @@
 """Plans all experiments on the paper's own pod and on one of today; prints the README's tables.
 
     python benchmarks/plans.py                      # all of them; what was planned before is kept
-    python benchmarks/plans.py --only bert vit      # those whose file's path has one of these words
+    python benchmarks/plans.py --only bert "b16 v3" # those with one of these words in file and pod
     python benchmarks/plans.py --seconds 200        # as many as begin within so many seconds
 
 It needs libtpu (`pip install 'jaxformers[tpu]'`), no TPU and no data; each plan takes one or two
@@ -111,7 +111,7 @@ def main() -> None:
     done = json.loads(args.results.read_text()) if args.results.exists() else {}
     began = time.monotonic()
     for row in (*ROWS, *GENERATIONS):
-        wanted = not args.only or any(word in row.file for word in args.only)
+        wanted = not args.only or any(word in key(row) for word in args.only)
         if key(row) in done or not wanted or time.monotonic() - began > args.seconds:
             continue
         done[key(row)] = planned(row)
@@ -122,7 +122,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", nargs="+", help="words of a file's path")
+    parser.add_argument("--only", nargs="+", help="parts of a file's path and pod")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin none later")
     place = ROOT / "runs" / "plans.json"
     parser.add_argument("--results", type=Path, default=place, help="where results are kept")

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 
 from jaxformers.cli_verbs import _experiment
 from jaxformers.errors import ConfigError
 
+SEARCHED = ("--mesh", "--remat", "--accumulate", "--attention")
+
 
 def plan(args: argparse.Namespace, fields: list[str]) -> int:
     """Plans an experiment on a pod; status 1 when it does not fit."""
+    chosen = next((word for word in fields if word.startswith(SEARCHED)), None)
+    if args.search and chosen:
+        raise ConfigError(f"--search chooses {chosen} by itself; leave it out")
     if args.search and (args.json or args.picture):
         raise ConfigError("--search prints a table; plan what it finds for --json or --picture")
     if args.price is not None and args.price < 0:
@@ -32,12 +38,15 @@ def plan(args: argparse.Namespace, fields: list[str]) -> int:
         return 0 if found.best else 1
     mesh = experiment.mesh if any(word.startswith("--mesh") for word in fields) else None
     choices = dict(mesh=mesh, slices=args.slices, price=args.price)
-    made = planning.plan(experiment, args.topology, report=_tell, **choices)
+    # Standard error is caught while XLA compiles, for its warnings; this copy of it is not.
+    with os.fdopen(os.dup(2), "w") as told:
+        made = planning.plan(
+            experiment,
+            args.topology,
+            report=lambda text: print(text, file=told, flush=True),
+            **choices,
+        )
     print(json.dumps(planning.to_json(made), indent=1) if args.json else planning.text(made))
     if args.picture:
         print(f"wrote {save(planning.figure(made), args.picture)}", file=sys.stderr)
     return 0 if made.fits else 1
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -59,8 +59,12 @@ def _moved(op: Operation, made: dict[str, Operation], turns: int) -> int:
     if op.kind.endswith("-start"):  # (destination, source, ...)
         return _size(op.results[:1], turns, on_chip=True)
     read = [made[name].results for name in op.operands if name in made]
-    single = [each for each in read if len(each) == 1]
-    return _size(op.results, turns) + sum(_size(each, turns) for each in single)
+    single = [each[0] for each in read if len(each) == 1]
+    for written in op.results:
+        # A stack that a slice is written into is not read.
+        if turns > 1 and written.shape[:1] == (turns,) and written in single:
+            single.remove(written)
+    return _size(op.results, turns) + _size(tuple(single), turns)
 
 
 def _size(buffers: tuple[Buffer, ...], turns: int, on_chip: bool = False) -> int:

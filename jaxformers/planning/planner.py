@@ -18,6 +18,7 @@ from jaxformers.costs import model_flops
 from jaxformers.costs.xla_warnings import captured_xla_warnings, uncached
 from jaxformers.errors import ShardingError
 from jaxformers.evaluation.published_costs import COSTS, PublishedCost
+from jaxformers.layers.backends import told_backends
 from jaxformers.planning.program import Compiled, compile_step, device_bytes
 from jaxformers.planning.roofline import Roofline, roofline
 from jaxformers.planning.topologies import Pod, local_pod, tpu_pod
@@ -194,13 +195,14 @@ def plan_on(
     grid = make_mesh(config, pod.devices)
     state = _state(experiment, grid)
     shapes, shares = experiment.task.batch_shapes(), _shares(experiment)
-    planned = []
+    planned, said = [], []
     for number, (shape, share) in enumerate(zip(shapes, shares, strict=True), 1):
         if report is not None:
             report(f"compiling for {pod.name}, batch shape {number} of {len(shapes)}")
-        planned.append(_shape_plan(experiment, pod, grid, shape, share))
+        with told_backends(said.append):
+            planned.append(_shape_plan(experiment, pod, grid, shape, share))
     params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
-    notes += _notes(experiment)
+    notes += [*dict.fromkeys(said), *_notes(experiment)]
     made = Plan(experiment, pod, grid, params, state_bytes(state), planned, notes)
     made.warnings = wastes(made, state)
     return made

@@ -23,8 +23,17 @@ from jaxformers.planning.topologies import Pod
 from jaxformers.sharding import MeshConfig
 from jaxformers.training.experiment import Experiment
 
-# Each saves more memory than the one before it and computes more again.
-SAVINGS = (("none", 1), ("dots", 1), ("full", 1), ("full", 2), ("full", 4), ("full", 8))
+# (attention, or None for the experiment's own; remat; parts of the batch), from the quickest on.
+SAVINGS = (
+    (None, "none", 1),
+    ("splash", "none", 1),
+    (None, "dots", 1),
+    (None, "full", 1),
+    ("splash", "full", 1),
+    (None, "full", 2),
+    (None, "full", 4),
+    (None, "full", 8),
+)
 MOST_TENSOR = 8
 
 
@@ -51,7 +60,7 @@ class Found:
         """A table of all that were tried, and the command that runs the best."""
         lines = [
             f"{self.start.name} on {self.pod.name}: {len(self.tried)} tried",
-            f"  {'mesh (data x fsdp x tensor)':28} {'remat':6} {'parts':>5} "
+            f"  {'mesh (data x fsdp x tensor)':28} {'remat':6} {'parts':>5} {'attention':9} "
             f"{'of memory':>9} {'step at worst':>13}",
             *(_row(each) for each in self.tried),
         ]
@@ -114,12 +123,22 @@ def meshes(experiment: Experiment, pod: Pod) -> Iterator[MeshConfig]:
 def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig) -> list[Plan]:
     """Plans on one mesh until one fits; none where the mesh does not divide the model."""
     found: list[Plan] = []
-    for remat, parts in SAVINGS:
-        tried = replace(experiment, remat=remat, accumulate=experiment.accumulate * parts)
+    for attention, remat, parts in SAVINGS:
+        if attention and pod.devices[0].platform != "tpu":
+            continue
+        tried = replace(
+            experiment,
+            attention=attention or experiment.attention,
+            remat=remat,
+            accumulate=experiment.accumulate * parts,
+        )
         try:
-            found.append(plan_on(pod, tried, mesh))
+            made = plan_on(pod, tried, mesh)
         except UserError:
             break
+        # A back-end that cannot do what is asked leaves the program as it was.
+        if not attention or made.worst.compiled != found[-1].worst.compiled:
+            found.append(made)
         state = sum(found[-1].state.values())
         if found[-1].fits or (found[-1].memory and state > found[-1].memory):
             break
@@ -131,7 +150,7 @@ def _row(each: Plan) -> str:
     mesh = " x ".join(str(size) for size in each.mesh.shape.values())
     share = f"{needed / room:.0%}" if needed and room else "too much"
     time = f"{each.seconds[1] * 1e3:,.1f} ms" if each.seconds and each.fits else "does not fit"
-    return f"  {mesh:28} {e.remat:6} {e.accumulate:5} {share:>9} {time:>13}"
+    return f"  {mesh:28} {e.remat:6} {e.accumulate:5} {e.attention:9} {share:>9} {time:>13}"
 
 
 def changes(before: Experiment, after: Experiment) -> list[str]:
@@ -142,7 +161,7 @@ def changes(before: Experiment, after: Experiment) -> list[str]:
         if getattr(before.mesh, axis) != getattr(after.mesh, axis)
         for word in (f"--mesh.{axis}", str(getattr(after.mesh, axis)))
     ]
-    for name in ("remat", "accumulate"):
+    for name in ("remat", "accumulate", "attention"):
         if getattr(before, name) != getattr(after, name):
             sizes += [f"--{name}", str(getattr(after, name))]
     return sizes

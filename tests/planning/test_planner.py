@@ -211,7 +211,7 @@ def test_a_plan_says_that_it_fits_and_what_the_run_costs(divided):
 
 
 def test_what_is_too_large_is_refused_with_a_way_out():
-    made = plan(experiment(), pod(memory=5e5), mesh=MeshConfig(2, 2, 2))
+    made = plan(experiment(), pod(memory=1e5), mesh=MeshConfig(2, 2, 2))
     assert not made.fits
     assert "does not fit: 0.0 GB of 0.0 GB; try" in text(made) and "--remat full" in text(made)
     assert to_json(made)["remedies"][-1] == "--search"

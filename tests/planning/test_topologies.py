@@ -60,6 +60,7 @@ def test_devices_here_are_a_pod_and_a_data_sheet_may_be_lent_to_them():
         (["--topology", "v5e:4x5"], "no topology 'v5e:4x5'; did you mean"),
         (["--price", "-1"], "--price: -1.0 is below 0"),
         (["--search", "--json"], "--search prints a table"),
+        (["--search", "--mesh.fsdp", "2"], "--search chooses --mesh.fsdp by itself"),
         (["--picture", "a.nothing"], "no kind of picture ends in"),
         (["--mesh.data", "3"], "takes 3 devices, but there are 8"),
         (["--mesh.fsdp", "5"], "takes a multiple of 5 devices, but there are 8"),

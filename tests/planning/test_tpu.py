@@ -1,0 +1,81 @@
+"""The TPU compiler's own word, on machines that have libtpu."""
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+
+from jaxformers.data import BundledPairs, Packing
+from jaxformers.models import TransformerConfig
+from jaxformers.planning import plan, search, text, topologies, trials
+from jaxformers.sharding import MeshConfig
+from jaxformers.tasks import Translation
+from jaxformers.training.experiment import Experiment
+
+LIBTPU = importlib.util.find_spec("libtpu") is not None
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not LIBTPU, reason=f"no libtpu: {topologies.INSTALL}"),
+]
+
+
+def experiment(rows: int = 32, length: int = 128, width: int = 256, **changes) -> Experiment:
+    model = TransformerConfig(
+        1000, width, heads=4, feed_forward=4 * width, encoder_layers=2, decoder_layers=2
+    )
+    task = Translation(model, BundledPairs(), batching=Packing(length, length, rows))
+    return replace(Experiment("toy", task, steps=100), **changes)
+
+
+def test_a_plan_for_a_pod_adds_up_and_names_what_chips_send():
+    made = plan(experiment(), "v5e:2x4", mesh=MeshConfig(2, 2, 2))
+    compiled = made.worst.compiled
+    assert made.fits and compiled.readable
+    assert sum(made.kinds(made.worst).values()) == compiled.needed
+    axes = {each.axes for each in compiled.collectives}
+    assert ("?",) not in axes and {("tensor",), ("fsdp",)} <= axes
+    assert "gradients are reduced in bf16" in text(made)
+    low, high = made.seconds
+    assert low < high <= 3 * low
+
+
+def test_loops_of_layers_count_as_often_as_they_run():
+    few, many = (
+        plan(
+            replace(
+                experiment(),
+                task=replace(
+                    experiment().task, model=replace(experiment().task.model, encoder_layers=layers)
+                ),
+            ),
+            "v5e:2x4",
+            mesh=MeshConfig(8, 1, 1),
+        )
+        for layers in (4, 8)
+    )
+    sent = [sum(e.bytes * e.times for e in made.worst.compiled.collectives) for made in (few, many)]
+    layer = 4 * 256 * 256 + 2 * 256 * 1024 + 1024 + 9 * 256
+    assert sent[1] - sent[0] == pytest.approx(4 * layer * 2, rel=0.02)  # in bfloat16
+
+
+def test_slices_are_joined_over_data_alone():
+    made = plan(experiment(), "2xv5e:2x4", mesh=MeshConfig(8, 2, 1))
+    across = [each for each in made.worst.compiled.collectives if each.slices > 1]
+    assert across and {each.axes for each in across} == {("data",)}
+    sent = sum(each.bytes * each.times for each in across)
+    # Each chip of a slice hands on its share of all gradients, in bfloat16 for the most part.
+    share = 2 * made.parameters / 8
+    assert share <= sent <= 2.5 * share
+    assert made.shapes[0].roofline.between > 0
+
+
+def test_what_is_too_large_is_refused_and_the_search_finds_what_fits(monkeypatch):
+    large = experiment(rows=2048, length=512, width=512)
+    mesh = MeshConfig(8, 1, 1)
+    made = plan(large, "v5e:2x4", mesh=mesh)
+    assert not made.fits and "does not fit: " in text(made) and " of 16.0 GB; try " in text(made)
+    monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((mesh,)))
+    found = search(large, "v5e:2x4")
+    assert found.best is not None and found.best.worst.compiled.compiles
+    assert found.best.worst.compiled.needed <= 16e9
+    assert found.best.experiment.task == large.task
