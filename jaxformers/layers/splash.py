@@ -85,7 +85,8 @@ def _segments(mask: Mask, batch: int, queries: int, keys: int) -> tuple[Array, A
     query_ids = jnp.zeros((batch, queries), jnp.int32)
     key_ids = jnp.zeros((batch, keys), jnp.int32)
     if mask.query_segments is not None:
-        query_ids, key_ids = query_ids + mask.query_segments, key_ids + mask.key_segments
+        query_ids += jnp.asarray(mask.query_segments, jnp.int32)
+        key_ids += jnp.asarray(mask.key_segments, jnp.int32)
     if mask.keys is not None:
         key_ids = jnp.where(mask.keys.astype(bool), key_ids, HIDDEN)
     return _padded(query_ids, 1), _padded(key_ids, 1, HIDDEN)
