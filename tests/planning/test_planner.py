@@ -10,8 +10,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxformers import cli
 from jaxformers.costs.collectives import collectives
-from jaxformers.costs.hlo import Program
-from jaxformers.costs.traffic import kept_for_backward, moved_bytes
 from jaxformers.data import BundledPairs, Packing
 from jaxformers.errors import ShardingError
 from jaxformers.models import TransformerConfig
@@ -164,32 +162,6 @@ def test_bytes_on_the_wire_are_those_of_a_ring():
         program(lambda x: x * 2, ((8, 100), ("data",)), out=()).as_text(), {"data": 8}
     )
     assert found.wire == pytest.approx(7 / 8 * 3200)
-
-
-def test_bytes_moved_are_xlas_where_there_is_no_loop():
-    done = jax.jit(lambda a, b: jnp.tanh(a @ b).sum(0)).lower(*[jnp.ones((512, 512))] * 2).compile()
-    counted = moved_bytes(Program.parse(done.as_text()))
-    assert counted == pytest.approx(done.cost_analysis()["bytes accessed"], rel=0.25)
-
-
-def test_what_a_loop_moves_counts_in_each_turn():
-    def many(w, x):
-        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0]
-
-    def moved(layers):
-        done = jax.jit(many).lower(jnp.ones((layers, 64, 64)), jnp.ones((64, 64))).compile()
-        return moved_bytes(Program.parse(done.as_text()))
-
-    assert moved(20) == pytest.approx(2 * moved(10), rel=0.1)
-
-
-def test_what_is_kept_for_the_backward_pass_is_a_stack_of_activations():
-    def loss(w, x):
-        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0].sum()
-
-    done = jax.jit(jax.grad(loss)).lower(jnp.ones((7, 64, 64)), jnp.ones((16, 64))).compile()
-    kept = {each.buffer.shape for each in kept_for_backward(Program.parse(done.as_text()))}
-    assert (7, 16, 64) in kept and (7, 64, 64) not in kept
 
 
 # ---------------------------------------------------------------- ranges and verdicts

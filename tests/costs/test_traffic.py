@@ -1,0 +1,61 @@
+"""What programs move through memory, and what they keep for their backward pass."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxformers.costs.hlo import Program
+from jaxformers.costs.traffic import kept_for_backward, moved_bytes
+
+
+def test_bytes_moved_are_xlas_where_there_is_no_loop():
+    done = jax.jit(lambda a, b: jnp.tanh(a @ b).sum(0)).lower(*[jnp.ones((512, 512))] * 2).compile()
+    counted = moved_bytes(Program.parse(done.as_text()))
+    assert counted == pytest.approx(done.cost_analysis()["bytes accessed"], rel=0.25)
+
+
+def test_what_a_loop_moves_counts_in_each_turn():
+    def many(w, x):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0]
+
+    def moved(layers):
+        done = jax.jit(many).lower(jnp.ones((layers, 64, 64)), jnp.ones((64, 64))).compile()
+        return moved_bytes(Program.parse(done.as_text()))
+
+    assert moved(20) == pytest.approx(2 * moved(10), rel=0.1)
+
+
+def test_what_is_kept_for_the_backward_pass_is_a_stack_of_activations():
+    def loss(w, x):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0].sum()
+
+    done = jax.jit(jax.grad(loss)).lower(jnp.ones((7, 64, 64)), jnp.ones((16, 64))).compile()
+    kept = {each.buffer.shape for each in kept_for_backward(Program.parse(done.as_text()))}
+    assert (7, 16, 64) in kept and (7, 64, 64) not in kept
+
+
+LOOP = """
+%body (p: (s32[], f32[4,100])) -> (s32[], f32[4,100]) {
+  %p = (s32[], f32[4,100]) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %stack = f32[4,100] get-tuple-element(%p), index=1
+  %row = f32[100]{0:T(128)S(1)} broadcast(%i), dimensions={}
+  %f = f32[4,100] fusion(%stack, %i, %row), kind=kLoop, calls=%written
+  ROOT %t = (s32[], f32[4,100]) tuple(%i, %f)
+}
+%condition (p.1: (s32[], f32[4,100])) -> pred[] {
+  %p.1 = (s32[], f32[4,100]) parameter(0)
+  %i.1 = s32[] get-tuple-element(%p.1), index=0
+  %n = s32[] constant(4)
+  ROOT %lt = pred[] compare(%i.1, %n), direction=LT
+}
+ENTRY %main (a: (s32[], f32[4,100])) -> (s32[], f32[4,100]) {
+  %a = (s32[], f32[4,100]) parameter(0)
+  ROOT %w = (s32[], f32[4,100]) while(%a), condition=%condition, body=%body
+}
+"""
+
+
+def test_a_slice_that_a_loop_writes_into_a_stack_counts_once_and_on_chip_memory_not_at_all():
+    # Each of the 4 turns reads its counter twice, writes a row of 400 bytes, and compares (9).
+    assert moved_bytes(Program.parse(LOOP)) == 4 * (400 + 4 + 4 + 9)
