@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ import jax
 
 from jaxformers import planning
 from jaxformers.errors import UserError
+from jaxformers.sharding import MeshConfig
 from jaxformers.training.config import load_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,30 +29,32 @@ GPU = "its GPUs' nearest in peak"
 
 
 class Row(NamedTuple):
-    """A plan that is shown: the experiment's file, the pod, and why this pod."""
+    """A plan that is shown: the experiment's file, the pod, why this pod, what makes it fit."""
 
     file: str
     topology: str
     why: str
+    fsdp: int = 1
+    parts: int = 1
 
 
 ROWS = (
     Row("translation/wmt14_en_de_base", "v2:2x2", GPU),
     Row("translation/wmt14_en_de_base", "v6e:2x2", "today"),
-    Row("translation/wmt14_en_de_big", "v2:2x2", GPU),
+    Row("translation/wmt14_en_de_big", "v2:2x2", GPU, parts=2),
     Row("translation/wmt14_en_de_big", "v6e:2x2", "today"),
     Row("translation/wmt14_en_fr_base", "v2:2x2", GPU),
     Row("translation/wmt14_en_fr_base", "v6e:2x2", "today"),
-    Row("translation/wmt14_en_fr_big", "v2:2x2", GPU),
+    Row("translation/wmt14_en_fr_big", "v2:2x2", GPU, parts=2),
     Row("translation/wmt14_en_fr_big", "v6e:2x2", "today"),
     Row("translation/demo", "v2:2x2", "two CPU cores"),
     Row("translation/demo", "v6e:1x1", "today"),
     Row("bert/pretrain_base", "v2:4x4", "the paper's"),
     Row("bert/pretrain_base", "v6e:2x4", "today"),
-    Row("bert/pretrain_large", "v2:8x8", "the paper's"),
+    Row("bert/pretrain_large", "v2:8x8", "the paper's", fsdp=8),
     Row("bert/pretrain_large", "v6e:4x4", "today"),
-    Row("bert/pretrain_large_lamb", "v3:32x32", "LAMB's"),
-    Row("bert/pretrain_large_lamb", "v6e:16x16", "today"),
+    Row("bert/pretrain_large_lamb", "v3:32x32", "LAMB's", parts=2),
+    Row("bert/pretrain_large_lamb", "v6e:16x16", "today", parts=4),
     Row("bert/glue", "v2:2x2", "the paper's"),
     Row("bert/glue", "v6e:1x1", "today"),
     Row("bert/squad", "v2:2x2", "the paper's"),
@@ -130,16 +134,19 @@ def _arguments() -> argparse.Namespace:
 
 
 def key(row: Row) -> str:
-    return f"{row.file} {row.topology}"
+    changes = (f"fsdp={row.fsdp}", f"parts={row.parts}")
+    return " ".join((row.file, row.topology, *(c for c in changes if not c.endswith("=1"))))
 
 
 def planned(row: Row) -> dict:
     """The plan's JSON and the seconds it took."""
     began = time.monotonic()
     experiment = load_experiment(ROOT / "experiments" / f"{row.file}.py")
+    experiment = replace(experiment, accumulate=row.parts)
+    mesh = None if row.fsdp == 1 else MeshConfig(fsdp=row.fsdp)
     print(key(row), end=" ", flush=True)
     try:
-        found = planning.to_json(planning.plan(experiment, row.topology))
+        found = planning.to_json(planning.plan(experiment, row.topology, mesh=mesh))
     except UserError as error:
         found = {"error": str(error)}
     found["took"] = time.monotonic() - began
@@ -157,6 +164,7 @@ def table(rows: tuple[Row, ...], done: dict[str, dict]) -> str:
 
 def _line(row: Row, found: dict) -> str:
     why = f" ({row.why})" if row.why not in ("", "today") else ""
+    why += f", fsdp {row.fsdp}" * (row.fsdp > 1) + f", {row.parts} parts" * (row.parts > 1)
     if "error" in found:
         return f"| {row.file} | {row.topology}{why} | {found['error']} | | | | | |"
     memory = found["memory"]

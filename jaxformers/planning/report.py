@@ -203,6 +203,7 @@ def figure(plan: Plan) -> Figure:
     if plan.memory is not None:
         room = plan.memory * cores / GB
         axes.axvline(room, color="black", linestyle="--", label=f"a chip's {room:.1f} GB")
+    axes.invert_yaxis()
     axes.set_xlabel("GB on a chip")
     axes.set_title(f"{plan.experiment.name} on {plan.pod.name}: {verdict(plan)}", fontsize=10)
     drawn.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
