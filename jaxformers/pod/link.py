@@ -56,6 +56,8 @@ class Link:
         self.names = names or [own_name()]
         self.coordinator = coordinator
         """Where JAX's own service is to be: agreed on anew at each start."""
+        self.began = self.pod.began
+        """Unix time at which this start of the run under way began."""
         self._wires = wires or {}
         self._first = self.pod.process == 0
         self._seen = {p: (0, time.time()) for p in range(self.pod.processes)}

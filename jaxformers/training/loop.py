@@ -80,6 +80,7 @@ def train(
     with RunLock(folder), jax.set_mesh(mesh):
         runs.check_experiment(folder, experiment)
         result = _Run(experiment, folder, mesh, link).train()
+    link.began = time.time()  # of the run that follows
     for following in experiment.after if result.finished else ():
         result.after.append(train(begun_from(following, folder), folder / following.name, link))
         result.finished = result.after[-1].finished
@@ -156,7 +157,7 @@ class _Run:
 
     def fresh(self) -> TrainState:
         """A new state, made where it lies."""
-        self.goodput = Goodput(spent_before(self.folder), self.link.pod.began)
+        self.goodput = Goodput(spent_before(self.folder), self.link.began)
         tx = make_transformation(self.experiment)
         where = jax.tree.map(lambda leaf: leaf.sharding, self.abstract)
 

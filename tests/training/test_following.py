@@ -1,6 +1,8 @@
 """Runs that follow another, begin from weights, and count their epochs."""
 
+import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -54,6 +56,15 @@ def test_what_follows_begins_from_the_first_ones_weights_and_vocabulary(finished
     ]
     near, far = (np.abs(tables[0] - each).mean() for each in tables[1:])
     assert near < 0.2 * far
+
+
+def test_each_run_counts_its_own_time(finished):
+    folder, _ = finished
+    names = ("", "fine_tuned-rehearsal", "from_scratch-rehearsal")
+    found = [json.loads((folder / name / "status.json").read_text()) for name in names]
+    for before, now in pairwise(found):
+        spent = sum(seconds for kind, seconds in now["seconds"].items() if kind != "time")
+        assert 0 < spent <= now["time"] - before["time"]
 
 
 def test_a_finished_chain_is_not_trained_again(finished, small):
