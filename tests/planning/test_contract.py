@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxformers.evaluation.published_costs import COSTS
 from jaxformers.training.check_steps import explained_collectives
 from jaxformers.training.check_subject import Subject
 from jaxformers.training.config import load_experiment
@@ -21,3 +22,7 @@ def test_pure_data_parallelism_sums_gradients_and_other_meshes_gather_parameters
     assert data.startswith("(8, 1, 1)") and "all-reduce over data" in data
     # Pictures that are mixed with others of the batch move between its shards.
     assert getattr(subject.full.task, "mixup", 0) or data.count(" over ") == 1
+
+
+def test_published_costs_are_those_of_experiments_that_there_are():
+    assert COSTS.keys() <= {load_experiment(file).name for file in FILES}
