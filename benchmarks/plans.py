@@ -156,8 +156,8 @@ def planned(row: Row) -> dict:
 
 def table(rows: tuple[Row, ...], done: dict[str, dict]) -> str:
     lines = [
-        "| experiment | pod | memory of a chip | a step | MFU | the run | chip-hours | published |",
-        "|---|---|---|---|---|---|---|---|",
+        "| experiment | pod | memory of a chip | a step | MFU | chip-hours | published |",
+        "|---|---|---|---|---|---|---|",
     ]
     return "\n".join([*lines, *(_line(r, done[key(r)]) for r in rows if key(r) in done)]) + "\n"
 
@@ -166,20 +166,19 @@ def _line(row: Row, found: dict) -> str:
     why = f" ({row.why})" if row.why not in ("", "today") else ""
     why += f", fsdp {row.fsdp}" * (row.fsdp > 1) + f", {row.parts} parts" * (row.parts > 1)
     if "error" in found:
-        return f"| {row.file} | {row.topology}{why} | {found['error']} | | | | | |"
+        return f"| {row.file} | {row.topology}{why} | {found['error']} | | | | |"
     memory = found["memory"]
     needed = memory["needed"] and f"{memory['needed'] / 1e9:.1f} of {memory['chip'] / 1e9:.0f} GB"
     if not found["fits"]:
-        return f"| {row.file} | {row.topology}{why} | does not fit: {needed or '?'} | | | | | |"
+        return f"| {row.file} | {row.topology}{why} | does not fit: {needed or '?'} | | | | |"
     cost = found["published"]
-    published = cost and cost["chip_hours"] and f"{cost['chip_hours']:,.0f} of {cost['hardware']}"
+    published = cost and cost["chip_hours"] and f"{cost['chip_hours']:,.0f} ({cost['hardware']})"
     cells = (
         row.file,
         f"{row.topology}{why}",
         needed,
         _range(found["seconds"], 1e3, " ms"),
         _range(found["mfu"], 100, " %"),
-        _range(found["hours"], 1, " h"),
         _range(found["chip_hours"], 1, ""),
         published or "",
     )
@@ -187,7 +186,9 @@ def _line(row: Row, found: dict) -> str:
 
 
 def _range(ends: list[float], scale: float, unit: str) -> str:
-    low, high = (f"{end * scale:,.{0 if end * scale >= 10 else 1}f}" for end in ends)
+    low, high = (
+        f"{end * scale:,.0f}" if end * scale >= 10 else f"{end * scale:.2g}" for end in ends
+    )
     return f"{low}-{high}{unit}"
 
 
