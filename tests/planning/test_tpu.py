@@ -1,7 +1,6 @@
 """The TPU compiler's own word, on machines that have libtpu."""
 
 import importlib.util
-from dataclasses import replace
 
 import pytest
 
@@ -19,12 +18,13 @@ pytestmark = [
 ]
 
 
-def experiment(rows: int = 32, length: int = 128, width: int = 256, **changes) -> Experiment:
-    model = TransformerConfig(
-        1000, width, heads=4, feed_forward=4 * width, encoder_layers=2, decoder_layers=2
-    )
+def experiment(
+    rows: int = 32, length: int = 128, width: int = 256, encoder_layers: int = 1
+) -> Experiment:
+    sizes = dict(width=width, heads=4, feed_forward=4 * width, decoder_layers=1)
+    model = TransformerConfig(1000, encoder_layers=encoder_layers, **sizes)
     task = Translation(model, BundledPairs(), batching=Packing(length, length, rows))
-    return replace(Experiment("toy", task, steps=100), **changes)
+    return Experiment("toy", task, steps=100)
 
 
 def test_a_plan_for_a_pod_adds_up_and_names_what_chips_send():
@@ -40,22 +40,12 @@ def test_a_plan_for_a_pod_adds_up_and_names_what_chips_send():
 
 
 def test_loops_of_layers_count_as_often_as_they_run():
-    few, many = (
-        plan(
-            replace(
-                experiment(),
-                task=replace(
-                    experiment().task, model=replace(experiment().task.model, encoder_layers=layers)
-                ),
-            ),
-            "v5e:2x4",
-            mesh=MeshConfig(8, 1, 1),
-        )
-        for layers in (4, 8)
-    )
-    sent = [sum(e.bytes * e.times for e in made.worst.compiled.collectives) for made in (few, many)]
+    def sent(layers: int) -> int:
+        made = plan(experiment(encoder_layers=layers), "v3:2x2", mesh=MeshConfig(8, 1, 1))
+        return sum(each.bytes * each.times for each in made.worst.compiled.collectives)
+
     layer = 4 * 256 * 256 + 2 * 256 * 1024 + 1024 + 9 * 256
-    assert sent[1] - sent[0] == pytest.approx(4 * layer * 2, rel=0.02)  # in bfloat16
+    assert sent(8) - sent(4) == pytest.approx(4 * layer * 2, rel=0.02)  # in bfloat16
 
 
 def test_slices_are_joined_over_data_alone():
@@ -70,12 +60,11 @@ def test_slices_are_joined_over_data_alone():
 
 
 def test_what_is_too_large_is_refused_and_the_search_finds_what_fits(monkeypatch):
-    large = experiment(rows=2048, length=512, width=512)
-    mesh = MeshConfig(8, 1, 1)
-    made = plan(large, "v5e:2x4", mesh=mesh)
-    assert not made.fits and "does not fit: " in text(made) and " of 16.0 GB; try " in text(made)
+    large, mesh = experiment(rows=32768, length=512, width=512), MeshConfig(8, 1, 1)
+    made = plan(large, "v3:2x2", mesh=mesh)
+    assert not made.fits and "does not fit: " in text(made) and " of 34.4 GB; try " in text(made)
     monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((mesh,)))
-    found = search(large, "v5e:2x4")
+    found = search(large, "v3:2x2")
     assert found.best is not None and found.best.worst.compiled.compiles
-    assert found.best.worst.compiled.needed <= 16e9
+    assert found.best.worst.compiled.needed <= found.best.memory
     assert found.best.experiment.task == large.task
