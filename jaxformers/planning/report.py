@@ -152,10 +152,10 @@ def _run(plan: Plan) -> Iterator[str]:
         low, high = plan.hours
         chips = plan.pod.chips
         line = f"  {plan.experiment.steps:,} steps: {_hours(low)} to {_hours(high)}, "
-        line += f"{low * chips:,.0f} to {high * chips:,.0f} chip-hours"
+        line += f"{_amount(low * chips)} to {_amount(high * chips)} chip-hours"
         if plan.price is not None:
-            costs = (hours * chips * plan.price for hours in (low, high))
-            line += ", {:,.0f} to {:,.0f} at {:g} a chip-hour".format(*costs, plan.price)
+            costs = " to ".join(_amount(hours * chips * plan.price) for hours in (low, high))
+            line += f", {costs} at {plan.price:g} a chip-hour"
         yield line
     yield f"  model FLOPs in all: {plan.model_flops * plan.experiment.steps:.2g}"
     if (cost := plan.published) is not None:
@@ -232,6 +232,10 @@ def _hours(hours: float) -> str:
         if hours >= (3 if unit == "days" else 1) * scale:
             return f"{hours / scale:.1f} {unit}"
     return f"{hours * 3600:.1f} seconds"
+
+
+def _amount(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def _percent(share: Iterable[float]) -> str:
