@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from jaxformers.pretrained.transforms import Convolution, Lead, Shape
 
 TABLE = "position_embedding/table"
 DECODER_TABLE = "decoder_position_embedding/table"
+# transformers 5 turns "layers." into "encoder.layer." when it saves, which mangles the first.
+DECODER_LAYERS = "decoder.decoder_layers.{layer}", "decoder.decoder_encoder.layer.{layer}"
 
 
 @dataclass(frozen=True)
@@ -63,38 +67,38 @@ def table(theirs: str, ours: str) -> Entry:
     return Entry(theirs, ours, Lead(1))
 
 
-def _either(old: str, new: str, ours: str, inputs: int = 1) -> tuple[Entry, ...]:
-    """A dense layer by the name of published files or by that of transformers 5."""
+def _any(entries: Callable[..., tuple[Entry, ...]], theirs: Sequence[str], *ours: Any):
+    """The entries of a layer or norm that has one of several names; the first is written."""
+    found = (entries(name, *ours) for name in dict.fromkeys(theirs))
     return tuple(
-        Entry((a.names, b.names), a.paths, a.transform)
-        for a, b in zip(linear(old, ours, inputs), linear(new, ours, inputs), strict=True)
+        replace(same[0], names=tuple(each.names for each in same))
+        for same in zip(*found, strict=True)
     )
 
 
-def _norms(old: str, new: str, ours: str) -> tuple[Entry, ...]:
-    found = zip(norm(old, ours), norm(new, ours), strict=True)
-    return tuple(a if old == new else Entry((a.names, b.names), a.paths) for a, b in found)
-
-
-def blocks(old: str, new: str, ours: str) -> tuple[Entry, ...]:
-    """Hugging Face's layers: `old` is their name in published files, `new` in transformers 5."""
+def blocks(old: Sequence[str], new: str, ours: str) -> tuple[Entry, ...]:
+    """Hugging Face's layers: `old` are their names in published files, `new` in transformers 5."""
     attention, feed = f"{ours}/self_attention", f"{ours}/feed_forward"
+
+    def both(old_part: str, new_part: str) -> tuple[str, ...]:
+        return *(f"{each}.{old_part}" for each in old), f"{new}.{new_part}"
+
     parts = [
         each
         for name, letter in (("query", "q"), ("key", "k"), ("value", "v"))
-        for each in _either(
-            f"{old}.attention.attention.{name}",
-            f"{new}.attention.{letter}_proj",
+        for each in _any(
+            linear,
+            both(f"attention.attention.{name}", f"attention.{letter}_proj"),
             f"{attention}/{name}",
         )
     ]
     return (
         *parts,
-        *_either(f"{old}.attention.output.dense", f"{new}.attention.o_proj", f"{attention}/out", 2),
-        *_either(f"{old}.intermediate.dense", f"{new}.mlp.fc1", f"{feed}/up"),
-        *_either(f"{old}.output.dense", f"{new}.mlp.fc2", f"{feed}/down"),
-        *_norms(f"{old}.layernorm_before", f"{new}.layernorm_before", f"{attention}_norm"),
-        *_norms(f"{old}.layernorm_after", f"{new}.layernorm_after", f"{feed}_norm"),
+        *_any(linear, both("attention.output.dense", "attention.o_proj"), f"{attention}/out", 2),
+        *_any(linear, both("intermediate.dense", "mlp.fc1"), f"{feed}/up"),
+        *_any(linear, both("output.dense", "mlp.fc2"), f"{feed}/down"),
+        *_any(norm, both("layernorm_before", "layernorm_before"), f"{attention}_norm"),
+        *_any(norm, both("layernorm_after", "layernorm_after"), f"{feed}_norm"),
     )
 
 
@@ -115,7 +119,7 @@ ENCODER: tuple[Entry, ...] = (
     token("embeddings.cls_token", "class_token"),
     table("embeddings.position_embeddings", TABLE),
     *patches("embeddings.patch_embeddings.projection"),
-    *blocks("encoder.layer.{layer}", "layers.{layer}", "encoder/blocks"),
+    *blocks(("encoder.layer.{layer}",), "layers.{layer}", "encoder/blocks"),
     *norm("layernorm", "encoder/norm"),
     *linear("pooler.dense", "pre_logits"),
 )
@@ -124,7 +128,7 @@ DECODER: tuple[Entry, ...] = (
     token("decoder.mask_token", "mask_token"),
     table("decoder.decoder_pos_embed", DECODER_TABLE),
     *linear("decoder.decoder_embed", "decoder_embedding"),
-    *blocks("decoder.decoder_layers.{layer}", "decoder.decoder_layers.{layer}", "decoder/blocks"),
+    *blocks(DECODER_LAYERS, DECODER_LAYERS[0], "decoder/blocks"),
     *norm("decoder.decoder_norm", "decoder/norm"),
     *linear("decoder.decoder_pred", "decoder_prediction"),
 )

@@ -87,6 +87,19 @@ def test_the_names_of_transformers_5_are_read(name, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, wanted[1], found[1])
 
 
+def test_an_mae_that_transformers_5_saved_is_read(tmp_path):
+    """It writes "decoder_encoder.layer." where the published files have "decoder_layers."."""
+    folder, tensors = case("mae", tmp_path / "old")
+    mangled = {
+        key.replace("decoder_layers.", "decoder_encoder.layer."): tensors[key] for key in tensors
+    }
+    assert mangled.keys() != tensors.keys()
+    write(tmp_path / "new", cases.CASES["mae"], mangled)
+    wanted, found = load_pretrained(folder), load_pretrained(tmp_path / "new")
+    assert wanted[0] == found[0]
+    jax.tree.map(np.testing.assert_array_equal, wanted[1], found[1])
+
+
 def test_fixed_tables_are_known_from_learned_ones(tmp_path):
     kinds = {}
     for name in ("mae", "mae_tables"):
