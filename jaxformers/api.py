@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from jaxformers.data.images import Preprocessing
+from jaxformers.data.images.file_preprocessing import file_preprocessing, timm_fields
 from jaxformers.data.images.preprocessor_files import FILE as PREPROCESSOR
-from jaxformers.data.images.preprocessor_files import google_preprocessing, read_preprocessing
+from jaxformers.data.images.preprocessor_files import read_preprocessing
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
 from jaxformers.pretrained import at_image_size, load_pretrained, save_pretrained
+from jaxformers.pretrained.folder import WEIGHTS
 from jaxformers.pretrained.hub import resolve
 from jaxformers.pretrained.pooling import MODES, Pooling, read_pooling
+from jaxformers.pretrained.single_file import is_single_file
 from jaxformers.tasks import embedding, image_use, text_use
 from jaxformers.tasks.fill_mask import fill_mask as filled
 from jaxformers.tasks.span_answers import Answer
@@ -85,8 +88,8 @@ def load_images(path: epath.PathLike) -> Preprocessing:
     """The preprocessing of pictures that belongs to published weights or a run.
 
     Args:
-        path: a folder with `preprocessor_config.json`, a run's folder, a hub's name, or a Google
-            `.npz` file.
+        path: a folder with `preprocessor_config.json`, a run's folder, a hub's name, or a single
+            file of weights, which goes by what lies beside it or by its publisher.
 
     Returns:
         `preprocessing(pictures)` gives the float32 `[B, H, W, C]` that the model reads.
@@ -94,12 +97,15 @@ def load_images(path: epath.PathLike) -> Preprocessing:
     Raises:
         WeightsError: no such file, or one that asks for what is not supported.
     """
-    if str(path).endswith(".npz"):
-        return google_preprocessing(path)
+    if is_single_file(path):
+        return file_preprocessing(path)
     folder = epath.Path(path).expanduser()
     # A run that is not finished has no model's folder yet.
     places = [place for place in (folder, folder / "model") if (place / PREPROCESSOR).exists()]
-    return read_preprocessing(places[0] if places else resolve(path))
+    place = places[0] if places else resolve(path)
+    if not places and timm_fields(place) is not None:
+        return file_preprocessing(place / WEIGHTS)
+    return read_preprocessing(place)
 
 
 def translate(

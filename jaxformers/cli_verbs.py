@@ -218,12 +218,28 @@ def convert(args: argparse.Namespace, fields: list[str]) -> None:
     from jaxformers.training.runs import is_run, tokenizer_folder
 
     model, variables = from_pretrained(args.source)
-    run = is_run(args.source)
-    tokenizer = tokenizer_folder(args.source) if run else resolve(args.source)
-    if bert_google.recognises(tokenizer):
-        tokenizer = bert_google.tokenizer(tokenizer)
-    save_pretrained(model, variables, args.target, tokenizer=tokenizer)
+    if hasattr(model.config, "image_size"):
+        save_pretrained(model, variables, args.target)
+        _convert_preprocessing(args.source, args.target)
+    else:
+        run = is_run(args.source)
+        tokenizer = tokenizer_folder(args.source) if run else resolve(args.source)
+        if bert_google.recognises(tokenizer):
+            tokenizer = bert_google.tokenizer(tokenizer)
+        save_pretrained(model, variables, args.target, tokenizer=tokenizer)
     print(f"wrote {args.target}")
+
+
+def _convert_preprocessing(source: str, target: str) -> None:
+    """How pictures are made for a model, where that is known, goes along with its weights."""
+    from jaxformers.api import load_images
+    from jaxformers.data.images.preprocessor_files import write_preprocessing
+    from jaxformers.errors import WeightsError
+
+    try:
+        write_preprocessing(load_images(source), target)
+    except WeightsError as error:
+        print(f"without preprocessing of pictures: {error}")
 
 
 def describe(args: argparse.Namespace, fields: list[str]) -> None:

@@ -61,8 +61,8 @@ def load_pretrained(
         path_or_name: a folder (local or gs://) whose `config.json` says MarianMT, BERT, BiT,
             ResNet, ViT, ViTMAE or our own format; one of Google's TensorFlow checkpoints of BERT
             with its `bert_config.json`; a `.npz` or `.safetensors` file of image weights
-            by the names of Google, torchvision or timm; or a model's name on Hugging Face's hub:
-            "org/name" or "org/name@revision".
+            by the names of Google, torchvision or timm (or timm's folder); or a model's name on
+            Hugging Face's hub: "org/name" or "org/name@revision".
         execution: how the model computes; its padded vocabulary is put in.
         image_size: side of the square images that an image model is to take, its positions
             resized as their publisher does; None: that of the weights.
@@ -84,6 +84,8 @@ def _load(path_or_name: Any, execution: Execution) -> tuple[nn.Module, dict[str,
     if bert_google.recognises(path):
         return bert_google.load(path, execution)
     config = folder.read_json(path / folder.CONFIG)
+    if {"architecture", "pretrained_cfg"} <= config.keys():  # timm's, whose shapes tell the rest
+        return single_file.load(path / folder.WEIGHTS, execution)
     if config.get("format") == own.FORMAT:
         load = own.load
     elif (kind := config.get("model_type")) in PUBLISHED:

@@ -122,13 +122,20 @@ def load_file(
     Raises:
         WeightsError: tensors that no BiT has.
     """
-    source = _Renamed(source)
+    model = BiT(file_config(source), execution)
+    return families.read(model, google_map(model.config), _Renamed(source))
+
+
+def file_config(source: TensorSource) -> BiTConfig:
+    """The configuration that a file's shapes tell.
+
+    Raises:
+        WeightsError: tensors that no BiT has.
+    """
     try:
-        config = _from_shapes(source.shapes)
+        return _from_shapes(_Renamed(source).shapes)
     except (ConfigError, KeyError, IndexError, ValueError):
         raise WeightsError(f"{source.place}: its tensors make no BiT") from None
-    model = BiT(config, execution)
-    return families.read(model, google_map(config), source)
 
 
 class _Renamed:

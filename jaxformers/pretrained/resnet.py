@@ -104,12 +104,20 @@ def load_file(
     Raises:
         WeightsError: tensors that no ResNet of ours has.
     """
+    model = ResNet(file_config(source), execution)
+    return families.read(model, torchvision_map(model.config), source)
+
+
+def file_config(source: TensorSource) -> ResNetConfig:
+    """The configuration that a file's shapes tell.
+
+    Raises:
+        WeightsError: tensors that no ResNet of ours has.
+    """
     try:
-        config = _from_shapes(source.shapes)
+        return _from_shapes(source.shapes)
     except (ConfigError, KeyError, IndexError, ValueError):
         raise WeightsError(f"{source.place}: its tensors make no ResNet") from None
-    model = ResNet(config, execution)
-    return families.read(model, torchvision_map(config), source)
 
 
 def _from_shapes(shapes: Mapping[str, Shape]) -> ResNetConfig:

@@ -9,6 +9,7 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import flax.linen as nn
@@ -22,7 +23,7 @@ from jaxformers.pretrained import bit, families, folder, resnet, vit_google, vit
 from jaxformers.pretrained.names import TensorSource
 from jaxformers.pretrained.transforms import Shape
 
-# Modules with `recognises(shapes)` and `load_file(source, execution)`.
+# Modules with `recognises(shapes)`, `file_config(source)` and `load_file(source, execution)`.
 READERS = (bit, resnet, vit_google, vit_timm)
 SUFFIXES = (".npz", ".safetensors")
 BFLOAT16 = np.dtype("V2")
@@ -41,10 +42,26 @@ def load(path: Any, execution: Execution = families.PLAIN) -> tuple[nn.Module, d
         WeightsError: a damaged file, names that are no known architecture's, or tensors that do
             not fit it; one line.
     """
+    source, reader = _recognised(path)
+    return reader.load_file(source, execution)
+
+
+def read_config(path: Any) -> Any:
+    """The configuration that `load` finds; of the weights it reads tables of positions alone.
+
+    Raises:
+        WeightsError: as for `load`.
+    """
+    source, reader = _recognised(path)
+    return reader.file_config(source)
+
+
+def _recognised(path: Any) -> tuple[TensorSource, ModuleType]:
+    """The file, opened, and the module that reads it."""
     source = open_file(epath.Path(path).expanduser())
     for reader in READERS:
         if reader.recognises(source.shapes):
-            return reader.load_file(source, execution)
+            return source, reader
     shown = ", ".join(sorted(source.shapes)[:3])
     raise WeightsError(f"{source.place}: no known model has its tensors ({shown}, ...)")
 

@@ -179,17 +179,25 @@ def load_file(
     Raises:
         WeightsError: arrays that no ViT of ours has; one line.
     """
-    found = Dialect(source)
-    if maps := [name for name in found.shapes if name.startswith("MAPHead")]:
+    model = ViT(file_config(source), execution)
+    return families.read(model, name_map(model.config), Dialect(source))
+
+
+def file_config(source: TensorSource) -> ViTConfig:
+    """The configuration that a file's shapes tell.
+
+    Raises:
+        WeightsError: arrays that no ViT of ours has; one line.
+    """
+    shapes = Dialect(source).shapes
+    if maps := [name for name in shapes if name.startswith("MAPHead")]:
         raise WeightsError(f"{source.place}: attention pooling ({maps[0]}) is not supported")
     try:
-        config = _from_shapes(found.shapes)
+        return _from_shapes(shapes)
     except ConfigError as error:
         raise WeightsError(f"{source.place}: {error}") from None
     except (KeyError, IndexError, ValueError):
         raise WeightsError(f"{source.place}: its arrays make no ViT") from None
-    model = ViT(config, execution)
-    return families.read(model, name_map(config), found)
 
 
 def _from_shapes(shapes: Mapping[str, Shape]) -> ViTConfig:

@@ -22,8 +22,8 @@ from jaxformers.pretrained.vit_mae import FIXED, is_fixed
 from jaxformers.pretrained.vit_names import TIMM
 
 KERNEL, TABLE, DECODER_TABLE = "patch_embed.proj.weight", "pos_embed", "decoder_pos_embed"
-# A width does not tell its heads: timm's and MAE's models have heads of 64 but the huge one.
-HEAD_WIDTH, HUGE, HUGE_HEADS = 64, 1280, 16
+# A width does not tell its heads: timm's and MAE's models have heads of 64 but for the largest.
+HEAD_WIDTH, HEADS = 64, {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 DECODER_HEAD_WIDTH = 32
 
 
@@ -46,18 +46,26 @@ def load_file(
     Raises:
         WeightsError: tensors that no ViT of ours has; one line.
     """
-    shapes = source.shapes
+    config = file_config(source)
+    whole = isinstance(config, MAEConfig)
+    model = MAE(config, execution) if whole else ViT(config, execution)
+    fixed = (config.encoder if whole else config).positions == FIXED
+    return families.read(model, name_map(fixed), source)
+
+
+def file_config(source: TensorSource) -> ViTConfig | MAEConfig:
+    """The configuration that a file's shapes and tables of positions tell.
+
+    Raises:
+        WeightsError: tensors that no ViT of ours has; one line.
+    """
     try:
         encoder = _encoder(source)
-        fixed = encoder.positions == FIXED
-        whole = "mask_token" in shapes
-        config = _whole(encoder, shapes) if whole else encoder
+        return _whole(encoder, source.shapes) if "mask_token" in source.shapes else encoder
     except ConfigError as error:
         raise WeightsError(f"{source.place}: {error}") from None
     except (KeyError, IndexError, ValueError):
         raise WeightsError(f"{source.place}: its tensors make no ViT") from None
-    model = MAE(config, execution) if whole else ViT(config, execution)
-    return families.read(model, name_map(fixed), source)
 
 
 def _encoder(source: TensorSource) -> ViTConfig:
@@ -73,7 +81,7 @@ def _encoder(source: TensorSource) -> ViTConfig:
         patch_size=patch,
         channels=channels,
         width=width,
-        heads=HUGE_HEADS if width == HUGE else width // HEAD_WIDTH,
+        heads=HEADS.get(width, width // HEAD_WIDTH),
         feed_forward=shapes["blocks.0.mlp.fc1.weight"][0],
         layers=_count(shapes, "blocks"),
         class_token=token,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,6 @@ from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.pretrained.folder import read_json
 
 FILE = "preprocessor_config.json"
-PATCH_OF_HYBRID = 16
 WARPED_FROM = 384  # ConvNext's processor crops below this side only
 OPENAI = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # Fields that change no pixel, or that were written by other versions of the same processors.
@@ -180,29 +177,3 @@ def write_preprocessing(preprocessing: Preprocessing, folder: epath.PathLike) ->
         "image_std": list(form.std),
     }
     (epath.Path(folder) / FILE).write_text(json.dumps(said, indent=2) + "\n")
-
-
-def google_preprocessing(path: epath.PathLike) -> Preprocessing:
-    """The preprocessing of a Google `.npz`: a direct resize and (x - 127.5) / 127.5.
-
-    The side follows from the position table and the patches; a file without a table (BiT) is
-    given 480, at which BiT is fine-tuned.
-
-    Raises:
-        WeightsError: no `.npz` file.
-    """
-    try:
-        with np.load(epath.Path(path), allow_pickle=False) as file:
-            return Preprocessing(_side(file.files, lambda name: file[name].shape))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} is no .npz file: {str(error).splitlines()[0]}") from None
-
-
-def _side(names: list[str], shape: Callable[[str], tuple[int, ...]]) -> int:
-    tables = [name for name in names if name.endswith(("pos_embedding", "posembed_input/pos"))]
-    patches = [name for name in names if name.endswith("embedding/kernel")]
-    if not tables or not patches:
-        return 480
-    hybrid = any("conv_root" in name for name in names)
-    patch = PATCH_OF_HYBRID if hybrid else shape(patches[0])[0]
-    return math.isqrt(shape(tables[0])[1]) * patch

@@ -94,23 +94,6 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path):
         jf.load_images(tmp_path)
 
 
-@pytest.mark.parametrize("patch, root", [(16, ()), (1, ("conv_root/kernel",))])
-def test_googles_files_tell_their_side_and_scale(patch, root, tmp_path):
-    arrays = {
-        "Transformer/posembed_input/pos_embedding": np.zeros((1, 1 + 9, 4)),
-        "embedding/kernel": np.zeros((patch, patch, 3, 4)),
-    }
-    np.savez(tmp_path / "vit.npz", **arrays, **{name: np.zeros(1) for name in root})
-    read = jf.load_images(tmp_path / "vit.npz")
-    assert read == Preprocessing(48)
-    pixels = np.array([[[0, 128, 255]]], np.uint8)
-    expected = (pixels[None] - 127.5) / 127.5
-    np.testing.assert_allclose(read.normalised(pixels[None]), expected, atol=1e-6)
-    (tmp_path / "no.npz").write_text("no")
-    with pytest.raises(WeightsError, match=r"no\.npz is no \.npz file"):
-        jf.load_images(tmp_path / "no.npz")
-
-
 def test_paths_bytes_images_and_arrays_give_the_same(tmp_path):
     array = GOLDEN["picture_wide"]
     stream = io.BytesIO()
