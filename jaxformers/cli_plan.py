@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 
@@ -18,10 +19,14 @@ def plan(args: argparse.Namespace, fields: list[str]) -> int:
     chosen = next((word for word in fields if word.startswith(SEARCHED)), None)
     if args.search and chosen:
         raise ConfigError(f"--search chooses {chosen} by itself; leave it out")
-    if args.search and (args.json or args.picture):
-        raise ConfigError("--search prints a table; plan what it finds for --json or --picture")
-    if args.price is not None and args.price < 0:
-        raise ConfigError(f"--price: {args.price} is below 0")
+    if args.search and (args.json or args.picture or args.price is not None):
+        raise ConfigError(
+            "--search prints a table; plan what it finds for --json, --picture, --price"
+        )
+    if args.price is not None and not 0 <= args.price < math.inf:
+        raise ConfigError(f"--price: {args.price} is no price; it is a number from 0 on")
+    if args.slices is not None and args.topology is None:
+        raise ConfigError("--slices is of a TPU pod: name it with --topology")
     import jax
 
     if args.topology is not None:  # so that libtpu, where it is installed, looks for no TPU

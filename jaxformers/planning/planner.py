@@ -61,6 +61,8 @@ class Plan:
         shapes: a plan for each shape of batches.
         notes: what was chosen for the person who asked.
         warnings: known wastes.
+        batch_norm: whether parts of the batch are normalised by themselves, so that taking it in
+            parts trains another model.
         price: of a chip for an hour, None where not given.
     """
 
@@ -72,6 +74,7 @@ class Plan:
     shapes: list[ShapePlan]
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    batch_norm: bool = False
     price: float | None = None
 
     @property
@@ -204,6 +207,7 @@ def plan_on(
     params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
     notes += [*dict.fromkeys(said), *_notes(experiment)]
     made = Plan(experiment, pod, grid, params, state_bytes(state), planned, notes)
+    made.batch_norm = "batch_stats" in state.model_state
     made.warnings = wastes(made, state)
     return made
 
@@ -247,6 +251,11 @@ def chosen_mesh(
     Raises:
         ShardingError: the mesh that was given does not fit the pod or the batch.
     """
+    if given is not None and given.slices not in (1, pod.slices):
+        raise ShardingError(
+            f"mesh slices={given.slices}, but {pod.name} has {pod.slices}; give --slices "
+            f"{given.slices} with the topology"
+        )
     wanted = replace(given or experiment.mesh, slices=pod.slices)
     try:
         shape = wanted.shape(len(pod.devices))
@@ -272,7 +281,9 @@ def _default_mesh(experiment: Experiment, pod: Pod) -> tuple[int, int, int]:
         raise ShardingError(
             f"a batch of {min(_rows(experiment))} rows does not divide over {pod.slices} slices"
         )
-    return data, 1, devices // data
+    shape = data, 1, devices // data
+    _check_batch(experiment, shape)  # the parts of the batch may not divide it at all
+    return shape
 
 
 def _rows(experiment: Experiment) -> list[int]:
@@ -289,6 +300,16 @@ def _check_batch(experiment: Experiment, shape: tuple[int, int, int]) -> None:
                 + f" in {experiment.accumulate} parts" * (experiment.accumulate > 1)
                 + "; change --mesh.data, --mesh.fsdp, --mesh.tensor or the batch's rows"
             )
+
+
+def divides(experiment: Experiment, pod: Pod, mesh: MeshConfig) -> bool:
+    """Whether that mesh of the pod divides the batch, its parts and the model."""
+    try:
+        config, _ = chosen_mesh(experiment, pod, mesh)
+        _state(replace(experiment, mesh=config), make_mesh(config, pod.devices))
+    except ShardingError:
+        return False
+    return True
 
 
 def _phases(experiment: Experiment) -> tuple:

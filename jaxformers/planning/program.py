@@ -105,8 +105,8 @@ def compile_step(
         traced = step.trace(state, batch)
         lowered = traced.lower()
         path = _place(lowered, pod, mesh)
-        if path.exists():
-            return _read(path)
+        if (kept := _read(path)) is not None:
+            return kept
         compiled = _compile(lowered, pod, mesh, device_bytes((state, batch)))
     compiled.flops = flops_of(traced.jaxpr).matmul
     _write(path, compiled)
@@ -185,13 +185,17 @@ def _readers() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _read(path: Path) -> Compiled:
-    kept = json.loads(path.read_text())
-    found = [
-        Collective(**{n: _tuples(v) if isinstance(v, list) else v for n, v in each.items()})
-        for each in kept.pop("collectives")
-    ]
-    return Compiled(collectives=found, **kept)
+def _read(path: Path) -> Compiled | None:
+    """What was kept; None where nothing was, or it is damaged."""
+    try:
+        kept = json.loads(path.read_text())
+        found = [
+            Collective(**{n: _tuples(v) if isinstance(v, list) else v for n, v in each.items()})
+            for each in kept.pop("collectives")
+        ]
+        return Compiled(collectives=found, **kept)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _tuples(value: Any) -> Any:

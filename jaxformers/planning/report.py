@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from matplotlib.figure import Figure
 
 from jaxformers.costs.hlo import bits
-from jaxformers.planning.planner import Plan, ShapePlan
+from jaxformers.planning.planner import Plan, ShapePlan, divides
 from jaxformers.planning.roofline import FAST, SLOW
+from jaxformers.sharding import MeshConfig
 
 KINDS = {
     "parameters": "parameters (float32)",
@@ -50,15 +52,27 @@ def verdict(plan: Plan) -> str:
 
 def remedies(plan: Plan) -> list[str]:
     """What may bring a plan down to the memory that there is, the gentlest first."""
-    e, sizes = plan.experiment, dict(plan.mesh.shape)
-    found = []
-    if plan.memory and sum(plan.state.values()) > plan.memory / 4 and sizes["data"] > 1:
-        fsdp = sizes["data"] * sizes["fsdp"] // plan.pod.slices
-        found.append(f"--mesh.data {plan.pod.slices} --mesh.fsdp {fsdp}")
+    e, found = plan.experiment, []
+    large = plan.memory and sum(plan.state.values()) > plan.memory / 4
+    if large and (mesh := _most_divided(plan)) is not None:
+        found.append(f"--mesh.data {mesh.data} --mesh.fsdp {mesh.fsdp}")
     if e.remat != "full":
         found.append("--remat full")
-    found.append(f"--accumulate {2 * e.accumulate}")
+    halved = replace(e, accumulate=2 * e.accumulate)
+    # Batch norm would see smaller batches: another model.
+    if not plan.batch_norm and divides(halved, plan.pod, e.mesh):
+        found.append(f"--accumulate {halved.accumulate}")
     return [*found, "--search"]
+
+
+def _most_divided(plan: Plan) -> MeshConfig | None:
+    """The mesh that moves the most of `data` to `fsdp`; None where that divides nothing."""
+    data, fsdp, tensor = plan.mesh.shape.values()
+    for left in range(plan.pod.slices, data, plan.pod.slices):
+        mesh = MeshConfig(left, data * fsdp // left, tensor)
+        if data * fsdp % left == 0 and divides(plan.experiment, plan.pod, mesh):
+            return mesh
+    return None
 
 
 def _memory(plan: Plan) -> Iterator[str]:
@@ -87,11 +101,11 @@ def _step(plan: Plan) -> Iterator[str]:
             continue
         yield f"  {'memory moved by a chip':32} {_size(compiled.moved * plan.pod.cores):>10}"
         if line is not None:
-            parts = f"products {_ms(line.compute)}, memory {_ms(line.memory)}, network "
-            parts += _ms(line.network)
-            parts += f", between slices {_ms(line.between)}" * (plan.pod.slices > 1)
+            parts = f"products {ms(line.compute)}, memory {ms(line.memory)}, network "
+            parts += ms(line.network)
+            parts += f", between slices {ms(line.between)}" * (plan.pod.slices > 1)
             low, high = line.range
-            yield f"  {'time':32} {_ms(low)} to {_ms(high)}; at the peak rates: {parts}"
+            yield f"  {'time':32} {ms(low)} to {ms(high)}; at the peak rates: {parts}"
             yield f"  {'':32} bound by {line.bound}"
     if plan.seconds:
         model, hardware = (
@@ -223,7 +237,8 @@ def _size(size: float) -> str:
     return f"{size:.0f} B"
 
 
-def _ms(seconds: float) -> str:
+def ms(seconds: float) -> str:
+    """`12.3 ms`, or seconds from one on."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 

@@ -2,7 +2,7 @@
 
 For each mesh the ways to save memory are tried from the quickest step to the smallest memory, and
 the first that fits stands; the meshes are compared by the time that their plans give. The global
-batch and what is learned stay the same.
+batch and what is learned stay the same, so a model with batch norm keeps its batch in one part.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rich.progress import Progress
 from jaxformers.costs.xla_warnings import uncached
 from jaxformers.errors import ConfigError, UserError
 from jaxformers.planning.planner import Plan, plan_on, pod_of
+from jaxformers.planning.report import ms
 from jaxformers.planning.topologies import Pod
 from jaxformers.sharding import MeshConfig
 from jaxformers.training.experiment import Experiment
@@ -126,6 +127,8 @@ def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig) -> list[Plan]:
     for attention, remat, parts in SAVINGS:
         if attention and pod.devices[0].platform != "tpu":
             continue
+        if parts > 1 and found[-1].batch_norm:
+            break
         tried = replace(
             experiment,
             attention=attention or experiment.attention,
@@ -149,7 +152,7 @@ def _row(each: Plan) -> str:
     e, needed, room = each.experiment, each.worst.compiled.needed, each.memory
     mesh = " x ".join(str(size) for size in each.mesh.shape.values())
     share = f"{needed / room:.0%}" if needed and room else "too much"
-    time = f"{each.seconds[1] * 1e3:,.1f} ms" if each.seconds and each.fits else "does not fit"
+    time = ms(each.seconds[1]) if each.seconds and each.fits else "does not fit"
     return f"  {mesh:28} {e.remat:6} {e.accumulate:5} {e.attention:9} {share:>9} {time:>13}"
 
 

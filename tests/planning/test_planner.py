@@ -15,10 +15,12 @@ from jaxformers.errors import ShardingError
 from jaxformers.models import TransformerConfig
 from jaxformers.planning import figure, local_pod, plan, text, to_json
 from jaxformers.planning.planner import chosen_mesh, plain_flops
+from jaxformers.planning.report import remedies
 from jaxformers.planning.roofline import Roofline
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks import Translation
 from jaxformers.training.experiment import Experiment
+from jaxformers.training.overrides import override
 from jaxformers.training.state import init_state
 from jaxformers.training.step import jit_step, make_transformation
 
@@ -189,6 +191,21 @@ def test_what_is_too_large_is_refused_with_a_way_out():
     assert to_json(made)["remedies"][-1] == "--search"
 
 
+@pytest.mark.parametrize(
+    ("width", "accumulate", "said"),
+    [
+        (32, 1, ["--mesh.data 1 --mesh.fsdp 8", "--accumulate 2"]),
+        (36, 2, ["--mesh.data 2 --mesh.fsdp 4"]),  # 8 divides no row of 36, nor 16 rows by 4 parts
+    ],
+)
+def test_ways_out_are_those_that_divide_the_batch_and_the_model(width, accumulate, said):
+    wide = experiment(width, accumulate=accumulate, remat="full")
+    made = plan(wide, pod(memory=1e4), mesh=MeshConfig(8, 1, 1))
+    assert remedies(made) == [*said, "--search"]
+    for each in said:
+        chosen_mesh(override(made.experiment, each.split(), "plan"), made.pod, None)
+
+
 def test_the_step_that_is_planned_computes_again_what_the_experiment_says(divided):
     again = plan(experiment(remat="full"), pod(), mesh=MeshConfig(2, 2, 2))
     assert divided.model_flops == again.model_flops == divided.hardware_flops
@@ -209,7 +226,28 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 
 
+def test_a_damaged_result_in_the_cache_is_made_anew(divided, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXFORMERS_CACHE", str(tmp_path))
+    small = experiment(8, 8)
+    made = plan(small, pod(), mesh=MeshConfig(8, 1, 1))
+    for damaged in ("", '{"collectives": [{}]}', "[]"):
+        (kept,) = (tmp_path / "plans").glob("*.json")
+        kept.write_text(damaged)
+        again = plan(small, pod(), mesh=MeshConfig(8, 1, 1))
+        assert again.worst.compiled.collectives == made.worst.compiled.collectives
+
+
 # ---------------------------------------------------------------- mesh
+
+
+def test_parts_that_divide_no_batch_are_an_error():
+    with pytest.raises(ShardingError, match=r"a batch of 16 rows .* in 7 parts"):
+        plan(experiment(accumulate=7), pod())
+
+
+def test_slices_that_the_pod_does_not_have_are_an_error():
+    with pytest.raises(ShardingError, match=r"slices=2, but .* has 1; give --slices 2"):
+        chosen_mesh(experiment(), pod(), MeshConfig(8, 1, 1, slices=2))
 
 
 def test_a_mesh_that_does_not_divide_the_batch_is_an_error_when_it_was_asked_for():

@@ -58,7 +58,9 @@ def test_devices_here_are_a_pod_and_a_data_sheet_may_be_lent_to_them():
     ("words", "said"),
     [
         (["--topology", "v5e:4x5"], "no topology 'v5e:4x5'; did you mean"),
-        (["--price", "-1"], "--price: -1.0 is below 0"),
+        (["--price", "-1"], "--price: -1.0 is no price"),
+        (["--price", "nan"], "--price: nan is no price"),
+        (["--slices", "2"], "--slices is of a TPU pod: name it with --topology"),
         (["--search", "--json"], "--search prints a table"),
         (["--search", "--mesh.fsdp", "2"], "--search chooses --mesh.fsdp by itself"),
         (["--picture", "a.nothing"], "no kind of picture ends in"),

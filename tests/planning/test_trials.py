@@ -53,6 +53,21 @@ def test_when_nothing_fits_that_is_said(pod, monkeypatch):
     assert found.best is None and "none fits" in found.text([])
 
 
+def test_a_batch_that_is_normalised_together_is_not_taken_in_parts(pod, monkeypatch):
+    tried = []
+
+    def too_large(pod, experiment, mesh):
+        tried.append(experiment.accumulate)
+        made = plan_of(TOO_LARGE, pod, mesh=mesh)
+        return replace(made, batch_norm=True, pod=replace(pod, chip=replace(pod.chip, memory=1)))
+
+    plan_of, small = plan, replace(pod, chip=replace(pod.chip, memory=1e9))
+    monkeypatch.setattr(trials, "plan_on", too_large)
+    monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((DATA,)))
+    search(TOO_LARGE, small)
+    assert set(tried) == {1}
+
+
 def test_meshes_divide_the_pod_and_its_slices():
     for slices in (1, 2):
         pod = replace(local_pod(jax.devices()[:8]), slices=slices)
