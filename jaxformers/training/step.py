@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxformers.errors import ShardingError
 from jaxformers.sharding import batch_sharding
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.optimizers import is_frozen, transformation
@@ -99,6 +100,12 @@ def _gradients(experiment: Experiment, model, state: TrainState, batch, key):
 
 
 def _split(batch: Any, parts: int) -> Any:
+    for rows in {x.shape[0] for x in jax.tree.leaves(batch)}:
+        if rows % parts:
+            raise ShardingError(
+                f"a batch of {rows} rows does not divide into {parts} parts; change --accumulate "
+                "or the batch's rows"
+            )
     # Row i goes to part i % parts, so that every device keeps its own rows.
     return jax.tree.map(
         lambda x: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1), batch

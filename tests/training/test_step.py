@@ -8,6 +8,7 @@ import optax
 import pytest
 import tiny
 
+from jaxformers.errors import ShardingError
 from jaxformers.sharding import put_batch
 from jaxformers.training import Adam
 from jaxformers.training.optimizers import decayed
@@ -75,6 +76,11 @@ def test_a_batch_in_parts_on_a_mesh_gives_the_losses_of_one_device():
     np.testing.assert_allclose(
         tiny.losses(parted, (1, 4, 1), 2), tiny.losses(parted, steps=2), rtol=1e-5
     )
+
+
+def test_parts_that_do_not_divide_the_batch_are_an_error():
+    with pytest.raises(ShardingError, match="rows does not divide into 7 parts"):
+        tiny.run(tiny.changed(accumulate=7), steps=1)
 
 
 def test_the_update_is_the_one_made_by_hand():
