@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -245,8 +246,17 @@ def _real_positions(
     return int(((at >= 0) & (at < (image - 1) * spread + 1) & (at % spread == 0)).sum())
 
 
+def _cudnn_attention(eqn: JaxprEqn, products: int) -> int:
+    """`products` of the size of q k^T, of queries [B, T, H, K] and keys [B, S, H, K]."""
+    queries, keys = (var.aval.shape for var in eqn.invars[:2])
+    return products * 2 * math.prod(queries) * keys[1]
+
+
 _MATMUL: dict[str, Callable[[JaxprEqn], int]] = {
     "dot_general": _dot_general,
     "ragged_dot_general": _ragged_dot_general,
     "conv_general_dilated": _convolution,
+    # The backward pass computes the scores again, and four gradients.
+    "dot_product_attention_fwd_wrapper": partial(_cudnn_attention, products=2),
+    "dot_product_attention_bwd_wrapper": partial(_cudnn_attention, products=5),
 }

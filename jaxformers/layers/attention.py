@@ -15,6 +15,7 @@ from jaxtyping import Float
 from jaxformers.arrays import Array
 from jaxformers.layers.backends import choose_backend, report_backend
 from jaxformers.layers.basic import Dropout, Init, Linear
+from jaxformers.layers.cudnn import cudnn_attention
 from jaxformers.layers.execution import Execution
 from jaxformers.layers.masks import Mask
 from jaxformers.layers.splash import splash_attention
@@ -98,8 +99,10 @@ class MultiHeadAttention(nn.Module):
         """`__call__` for keys and values at hand, such as a decoder's cache."""
         q = self.queries(x)
         wanted = self.is_mutable_collection("probs") or self.has_variable("perturb", "probs")
-        if self._backend(q, k, mask, train=train, wanted=wanted) == "splash":
-            return self.merge(splash_attention(q, k, v, mask))
+        backend = self._backend(q, k, mask, train=train, wanted=wanted)
+        if backend != "plain":
+            fused = splash_attention if backend == "splash" else cudnn_attention
+            return self.merge(fused(q, k, v, mask))
         probs = attention_probabilities(q, k, mask)
         if wanted and not self.is_initializing():
             if self.has_variable("perturb", "probs"):
@@ -118,6 +121,7 @@ class MultiHeadAttention(nn.Module):
             mask,
             dropout=train and self.dropout > 0,
             probabilities=wanted,
+            head_width=self.head_width,
             chip=None if mesh.empty else getattr(mesh.abstract_device, "device_kind", ""),
         )
         report_backend(backend, self.execution, *lengths)

@@ -18,10 +18,10 @@ _LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("listener", def
 
 
 class Backend(NamedTuple):
-    """What computes attention, and why it is not splash attention where it could have been."""
+    """What computes attention, and why it is not a fused kernel where it could have been."""
 
     name: str
-    """`plain` or `splash`."""
+    """`plain`, `splash` or `cudnn`."""
     reason: str = ""
 
 
@@ -33,6 +33,7 @@ def choose_backend(
     *,
     dropout: bool = False,
     probabilities: bool = False,
+    head_width: int = 64,
     chip: str | None = "",
 ) -> Backend:
     """The attention back-end for this case; a pure function, so a plan can ask it too.
@@ -43,6 +44,7 @@ def choose_backend(
         mask: only its structure counts.
         dropout: whether attention probabilities are dropped out.
         probabilities: whether somebody wants to see them.
+        head_width: of queries and keys.
         chip: what JAX calls the chips of the mesh in force, such as "TPU v4"; None without a mesh.
             XLA cannot split a kernel by itself, so without a mesh only who asks for splash
             attention gets it.
@@ -50,6 +52,10 @@ def choose_backend(
     asked, target = execution.attention, execution.platform
     if asked == "plain" or (asked == "auto" and target != "tpu"):
         return Backend("plain")
+    if asked == "cudnn":
+        case = (queries, keys, mask, dropout, probabilities, head_width)
+        reason = _beyond_cudnn(execution, *case)
+        return Backend("plain", reason) if reason else Backend("cudnn")
     if target != "tpu":
         return Backend("plain", f"splash attention is for TPU, not {target.upper()}")
     if chip in ("TPU v2", "TPU v3"):  # the kernel's bfloat16 products do not compile there
@@ -73,6 +79,31 @@ def _beyond_splash(queries, keys, mask, dropout: bool, probabilities: bool) -> s
         return "splash attention takes no dense mask"
     if mask is not None and mask.causal and queries != keys:
         return "splash attention takes no causal mask over unequal lengths"
+    return ""
+
+
+def _beyond_cudnn(
+    execution: Execution,
+    queries: int,
+    keys: int,
+    mask: Mask | None,
+    dropout: bool,
+    probabilities: bool,
+    head_width: int,
+) -> str:
+    """What of the case cuDNN's kernel cannot do, by JAX's own checks; empty when it can do all."""
+    if execution.platform != "gpu":
+        return f"cuDNN attention is for GPU, not {execution.platform.upper()}"
+    if execution.dtype != "bfloat16":
+        return f"cuDNN attention computes in bfloat16, not {execution.dtype}"
+    if probabilities:
+        return "cuDNN attention gives no probabilities"
+    if dropout:
+        return "cuDNN attention applies no attention dropout"
+    if head_width % 8 or head_width > 128:
+        return "cuDNN attention takes heads whose width 8 divides, up to 128"
+    if mask is not None and (queries % 2 or keys % 2):
+        return "cuDNN attention takes masks over even lengths only"
     return ""
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 Remat = Literal["none", "full", "dots"]
-Attention = Literal["auto", "plain", "splash"]
+Attention = Literal["auto", "plain", "splash", "cudnn"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Execution:
     """What the backward pass computes again: nothing, whole blocks, or all but matrix products."""
     attention: Attention = "auto"
     """Back-end of attention; `auto`: splash attention on TPU where it saves memory. What it cannot
-    do (attention dropout, showing its probabilities) is computed plainly."""
+    do (attention dropout, showing its probabilities) is computed plainly. `cudnn`: on GPU."""
     vocab_multiple: int = 1
     """The vocabulary is stored padded to a multiple of this; the added logits are masked."""
 

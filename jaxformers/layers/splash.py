@@ -52,7 +52,7 @@ def splash_attention(
             run, in_specs=(heads, heads, heads, rows), out_specs=heads, check_vma=False
         )
     mixed = run(_padded(q, 2), _padded(k, 2), _padded(v, 2), ids)[:, :, :queries]
-    return mixed if ids is None else _seeing_something(mixed, v, mask)
+    return mixed if ids is None else seeing_something(mixed, v, mask)
 
 
 def _kernel(q, k, v, ids, *, causal: bool, interpret: bool):
@@ -92,10 +92,11 @@ def _segments(mask: Mask, batch: int, queries: int, keys: int) -> tuple[Array, A
     return _padded(query_ids, 1), _padded(key_ids, 1, HIDDEN)
 
 
-def _seeing_something(mixed: Array, v: Array, mask: Mask) -> Array:
+def seeing_something(mixed: Array, v: Array, mask: Mask) -> Array:
     """`mixed`, but the mean of all values for a query that may see no key, as in plain attention.
 
-    The kernel would count the padding in, and lose the rows' gradients to rounding.
+    Splash attention would count its padding in, and lose the rows' gradients to rounding; cuDNN,
+    which adds a mask to the scores, would give those scores gradients.
     """
     allowed = mask.array(mixed.shape[2], v.shape[2])
     if allowed is None:
