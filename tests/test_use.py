@@ -254,6 +254,12 @@ def test_a_missing_head_is_named_with_what_there_is(folders, call, name, texts, 
     assert said in mistake(call, folders[name], *texts, kind=WeightsError)
 
 
+def test_a_model_of_the_next_sentence_alone_fills_no_masks(tmp_path):
+    folder = use.folder("words", tmp_path, architectures=["BertForNextSentencePrediction"])
+    said = "holds a BertForPreTraining without a masked-word head"
+    assert said in mistake(jf.fill_mask, folder, ["a"], kind=WeightsError)
+
+
 def test_a_vocabulary_of_another_size_is_refused_with_both_sizes(tmp_path):
     folder = use.folder("words", tmp_path)
     (folder / "vocab.txt").write_text("\n".join([*use.VOCABULARY, "more"]) + "\n")

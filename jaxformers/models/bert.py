@@ -69,6 +69,8 @@ class BertConfig:
     """The dense layer over [CLS]; some published models were saved without it."""
     next_sentence: bool = True
     """The next-sentence head of `BertForPreTraining`, which needs the pooler."""
+    masked_words: bool = True
+    """The masked-word head of `BertForPreTraining`."""
     labels: int = 2
     """Classes of `BertForSequenceClassification`; 1: a regression."""
     label_names: tuple[str, ...] = ()
@@ -89,6 +91,8 @@ class BertConfig:
     def sized(layers: int, width: int, *, cased: bool = False, **changes) -> BertConfig:
         """Any of the published sizes: heads of 64, a feed-forward layer four times as wide.
 
+        `changes` are of any fields, heads and feed-forward layer included.
+
         Published for 2, 4, ... 12 layers and widths of 128, 256, 512 and 768 (uncased).
         """
         size = dict(layers=layers, width=width, heads=width // 64, feed_forward=4 * width)
@@ -97,32 +101,32 @@ class BertConfig:
     @staticmethod
     def tiny(**changes) -> BertConfig:
         """2 layers of 128."""
-        return BertConfig.sized(2, 128, **changes)
+        return BertConfig.sized(**dict(layers=2, width=128) | changes)
 
     @staticmethod
     def mini(**changes) -> BertConfig:
         """4 layers of 256."""
-        return BertConfig.sized(4, 256, **changes)
+        return BertConfig.sized(**dict(layers=4, width=256) | changes)
 
     @staticmethod
     def small(**changes) -> BertConfig:
         """4 layers of 512."""
-        return BertConfig.sized(4, 512, **changes)
+        return BertConfig.sized(**dict(layers=4, width=512) | changes)
 
     @staticmethod
     def medium(**changes) -> BertConfig:
         """8 layers of 512."""
-        return BertConfig.sized(8, 512, **changes)
+        return BertConfig.sized(**dict(layers=8, width=512) | changes)
 
     @staticmethod
     def base(**changes) -> BertConfig:
         """12 layers of 768: 110,106,428 parameters with both pre-training heads (uncased)."""
-        return BertConfig.sized(12, 768, **changes)
+        return BertConfig.sized(**dict(layers=12, width=768) | changes)
 
     @staticmethod
     def large(**changes) -> BertConfig:
         """24 layers of 1024: 336,226,108 parameters with both pre-training heads (uncased)."""
-        return BertConfig.sized(24, 1024, **changes)
+        return BertConfig.sized(**dict(layers=24, width=1024) | changes)
 
     @property
     def block(self) -> BlockConfig:
@@ -153,7 +157,7 @@ class PreTrainingOutput(NamedTuple):
     """Float32 logits of both pre-training tasks."""
 
     mlm_logits: Any
-    """`[B, L, V]`, or `[B, M, V]` at the masked positions alone."""
+    """`[B, L, V]`, or `[B, M, V]` at the masked positions alone; None without the head."""
     nsp_logits: Any
     """`[B, 2]`: 0 for "is next", 1 for "is random"; None without the head."""
 
@@ -238,11 +242,14 @@ class BertForPreTraining(nn.Module):
 
     def setup(self):
         c = self.config
+        if not (c.masked_words or (c.next_sentence and c.pooler)):
+            raise ConfigError("a BERT for pre-training has masked_words, next_sentence or both")
         self.bert = Bert(c, self.execution)
-        self.transform = _dense(c.width, c.width, self.execution)
-        self.transform_norm = Norm("layer", c.norm_epsilon)
-        rows = self.execution.rows(c.vocab_size)
-        self.logits_bias = self.param("logits_bias", nn.initializers.zeros, (rows,))
+        if c.masked_words:
+            self.transform = _dense(c.width, c.width, self.execution)
+            self.transform_norm = Norm("layer", c.norm_epsilon)
+            rows = self.execution.rows(c.vocab_size)
+            self.logits_bias = self.param("logits_bias", nn.initializers.zeros, (rows,))
         if c.next_sentence and c.pooler:
             self.next_sentence = _dense(c.width, 2)
 
@@ -264,7 +271,8 @@ class BertForPreTraining(nn.Module):
         """
         places = dict(segments=segments, positions=positions)
         hidden, pooled = self.bert(input_ids, token_type_ids, attention_mask, **places, train=train)
-        words = self.words(hidden if masked_positions is None else _at(hidden, masked_positions))
+        hidden = hidden if masked_positions is None else _at(hidden, masked_positions)
+        words = self.words(hidden) if self.config.masked_words else None
         has_head = self.config.next_sentence and pooled is not None
         return PreTrainingOutput(words, self.next_sentence(pooled) if has_head else None)
 
@@ -283,6 +291,8 @@ class BertForSequenceClassification(nn.Module):
 
     def setup(self):
         c = self.config
+        if not c.pooler:
+            raise ConfigError("a BERT without pooler has nothing to classify by: set pooler")
         self.bert = Bert(c, self.execution)
         rate = c.dropout if c.classifier_dropout is None else c.classifier_dropout
         self.drop = Dropout(rate)

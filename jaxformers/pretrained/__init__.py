@@ -88,7 +88,7 @@ def _load(path_or_name: Any, execution: Execution) -> tuple[nn.Module, dict[str,
         return single_file.load(path / folder.WEIGHTS, execution)
     if config.get("format") == own.FORMAT:
         load = own.load
-    elif (kind := config.get("model_type")) in PUBLISHED:
+    elif (kind := bert_config.model_type(config)) in PUBLISHED:
         load = PUBLISHED[kind].load
     else:
         raise WeightsError(_unsupported(kind, path / folder.CONFIG))

@@ -6,13 +6,13 @@ Sentence-embedding folders are encoders without a head. Which head a file holds,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
 import numpy as np
 
+from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import (
     Bert,
@@ -25,7 +25,7 @@ from jaxformers.pretrained import families, folder
 from jaxformers.pretrained.bert_config import inexpressible, read_config, write_config
 from jaxformers.pretrained.config_fields import class_names
 from jaxformers.pretrained.names import Entry, NameMap
-from jaxformers.pretrained.published import open_folder
+from jaxformers.pretrained.published import Published, open_folder
 from jaxformers.pretrained.torch_names import linear
 from jaxformers.pretrained.transforms import Same, Transform
 
@@ -35,6 +35,7 @@ MODULES = (Bert, BertForPreTraining, BertForSequenceClassification, BertForSpanE
 # Heads whose tensors have the names of another head's.
 OTHERS = ("BertForTokenClassification", "BertForMultipleChoice", "BertLMHeadModel")
 LAYER = "encoder.layer.{layer}"
+SENTENCE = "cls.seq_relationship.weight"
 
 
 def _norm(theirs: str, ours: str) -> tuple[Entry, ...]:
@@ -91,27 +92,32 @@ def load(path: Any, execution: Execution = families.PLAIN) -> tuple[nn.Module, d
     Raises:
         WeightsError: a damaged file, what is not supported, or tensors that do not fit; one line.
     """
-    fields, tensors, prefix = open_folder(path, PREFIX)
-    fields.architecture(OTHERS)
-    made = read_config(fields.content, fields.place)
-    module, made = _module(tensors.shapes, prefix, fields.content, made)
-    return families.read(module(made, execution), name_map(module, prefix), tensors)
+    opened = open_folder(path, PREFIX)
+    opened.fields.architecture(OTHERS)
+    module, made = _module(opened, read_config(opened.fields.content, opened.fields.place))
+    names = name_map(module, opened.prefix)
+    return families.read(module(made, execution), names, opened.tensors)
 
 
-def _module(
-    shapes: Mapping[str, tuple[int, ...]], prefix: str, config: dict, made: BertConfig
-) -> tuple[type[nn.Module], BertConfig]:
+def _module(opened: Published, made: BertConfig) -> tuple[type[nn.Module], BertConfig]:
     """The module that has the file's head, and its configuration."""
-    pooler = f"{prefix}pooler.dense.weight" in shapes
-    made = replace(made, pooler=pooler, next_sentence="cls.seq_relationship.weight" in shapes)
+    shapes = opened.tensors.shapes
+    pooler, sentence = f"{opened.prefix}pooler.dense.weight" in shapes, SENTENCE in shapes
+    words = any(name.startswith("cls.predictions.") for name in shapes)
+    made = replace(made, pooler=pooler, next_sentence=sentence)
     if "qa_outputs.weight" in shapes:
         return BertForSpanExtraction, made
+    if "classifier.weight" in shapes and not pooler:
+        raise WeightsError(
+            f"{opened.tensors.place} has a classifier but no pooler: a head over every token, "
+            "which is not supported"
+        )
     if "classifier.weight" in shapes:
         labels = shapes["classifier.weight"][0]
-        names = class_names(config, labels)
+        names = class_names(opened.fields.content, labels)
         return BertForSequenceClassification, replace(made, labels=labels, label_names=names)
-    if any(name.startswith("cls.predictions.") for name in shapes):
-        return BertForPreTraining, made
+    if words or sentence:
+        return BertForPreTraining, replace(made, masked_words=words)
     return Bert, made
 
 
@@ -137,8 +143,11 @@ def write(
 
 def _architecture(model: nn.Module) -> str:
     if isinstance(model, BertForPreTraining):
-        both = model.config.next_sentence and model.config.pooler
-        return "BertForPreTraining" if both else "BertForMaskedLM"
+        if not (model.config.next_sentence and model.config.pooler):
+            return "BertForMaskedLM"
+        return (
+            "BertForPreTraining" if model.config.masked_words else "BertForNextSentencePrediction"
+        )
     return {
         Bert: "BertModel",
         BertForSequenceClassification: "BertForSequenceClassification",

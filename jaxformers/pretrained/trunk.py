@@ -1,4 +1,9 @@
-"""The encoder of a published or trained model, under another head: where fine-tuning starts."""
+"""The encoder of a published or trained model, under another head: where fine-tuning starts.
+
+Masked words, the next sentence and spans mean the same in all data, so heads for them are kept
+where the model has the same: pre-training goes on, and SQuAD follows TriviaQA. A classifier is of
+its data's classes, and begins anew.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ import numpy as np
 from etils import epath
 
 from jaxformers.errors import WeightsError
-from jaxformers.models import Bert, BertConfig
+from jaxformers.models import Bert, BertConfig, BertForPreTraining, BertForSpanExtraction
 from jaxformers.pretrained import bert, bert_config, bert_google, families, folder, own
 from jaxformers.pretrained.hub import resolve
 
@@ -22,16 +27,19 @@ FREE = (
     "classifier_dropout",
     "pooler",
     "next_sentence",
+    "masked_words",
     "labels",
     "label_names",
     "pad_id",
 )
+KEPT_HEADS = (BertForPreTraining, BertForSpanExtraction)
 
 
 def trunk(path: Any, model: nn.Module) -> dict[str, Any]:
     """The encoder's parameters in a BERT folder or run, as nested NumPy arrays for `model`.
 
-    A pooler that the file lacks is left out, and starts anew.
+    With them the heads for words, sentences or spans where both have them. What the file lacks,
+    such as a pooler, is left out, and starts anew.
 
     Args:
         path: a folder of published weights, of ours, a finished run, or a hub's name.
@@ -46,13 +54,18 @@ def trunk(path: Any, model: nn.Module) -> dict[str, Any]:
         raise WeightsError(f"{place} holds a {type(loaded).__name__}, no BERT to start from")
     names = (field.name for field in fields(BertConfig) if field.name not in FREE)
     families.require_same(loaded.config, model.config, names, path)
-    params = variables["params"]
-    params = params if type(loaded) is Bert else params["bert"]
+    params = _under(type(model), type(loaded), variables["params"])
     wanted = families.variable_shapes(model, model.execution)
-    inner = "params/" if type(model) is Bert else "params/bert/"
-    kept = {p: leaf for p, leaf in families.flatten(params).items() if inner + p in wanted}
-    kept = families.unflatten({p: np.asarray(leaf) for p, leaf in kept.items()})
-    return kept if type(model) is Bert else {"bert": kept}
+    found = families.flatten(params).items()
+    return families.unflatten({p: np.asarray(x) for p, x in found if f"params/{p}" in wanted})
+
+
+def _under(head: type, loaded: type, params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a model with the head `loaded` as one with the other `head` has them."""
+    if head is loaded and head in KEPT_HEADS:
+        return params
+    encoder = params if loaded is Bert else params["bert"]
+    return encoder if head is Bert else {"bert": encoder}
 
 
 def _reader(place: epath.Path) -> ModuleType:
@@ -62,6 +75,6 @@ def _reader(place: epath.Path) -> ModuleType:
     config = folder.read_json(place / folder.CONFIG)
     if config.get("format") == own.FORMAT:
         return own
-    if config.get("model_type") == bert_config.MODEL_TYPE:
+    if bert_config.model_type(config) == bert_config.MODEL_TYPE:
         return bert
     raise WeightsError(f"{place} holds no BERT to start from")

@@ -68,7 +68,8 @@ class MaskedLanguage(Task):
     """How examples are made of documents, in which phases."""
     vocabulary: WordPieces = WordPieces()
     weights: str | None = None
-    """Weights to go on from: a folder, a run, or a hub's name; None: from scratch."""
+    """Weights to go on from, with the heads that they have: a folder, a run, or a hub's name; None:
+    from scratch."""
     dev_batches: int = 16
     """Batches of an evaluation, always the same."""
     workers: int = 0
@@ -81,6 +82,8 @@ class MaskedLanguage(Task):
                     f"rows of {phase.length} tokens are longer than the model's "
                     f"{self.model.max_length} positions; raise --task.model.max-length"
                 )
+        if not self.model.masked_words:
+            raise ConfigError("masked words need their head: set --task.model.masked-words True")
         if self.pretraining.next_sentence and not self._has_sentence_head:
             raise ConfigError(
                 "pretraining.next_sentence needs a model with pooler and next_sentence; set both, "
@@ -112,7 +115,7 @@ class MaskedLanguage(Task):
         return model.init(key, jnp.zeros((batch_multiple(), 1), jnp.int32))
 
     def pretrained(self, model: BertForPreTraining) -> Variables:
-        """The encoder of `weights`."""
+        """The encoder of `weights` and the heads that they have, in place of fresh parameters."""
         return {} if self.weights is None else {"params": trunk(self.weights, model)}
 
     def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
@@ -201,11 +204,16 @@ class MaskedLanguage(Task):
         return int(batch["attention_mask"].sum())
 
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> MaskedLanguageData:
-        """Opens the documents, trains the vocabulary or takes the run's own, and plans."""
+        """Opens the documents, trains the vocabulary or takes the run's own, and plans.
+
+        Development documents are read here too, for their mistakes to show before training.
+        """
         documents = self.data.open()
         size = self.model.vocab_size
         tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(documents))
         store = TokenizedDocuments.build(documents, tokenizer)
+        if self.dev is not None:
+            TokenizedDocuments.build(self.dev.open(), tokenizer)
         return MaskedLanguageData(store, self.pretraining.plan(store), tokenizer, self.workers)
 
     def _new_tokenizer(self, documents: Any) -> WordPiece:

@@ -63,7 +63,8 @@ class SpanExtraction(JudgedByOutputs):
     null_threshold: float = 0.0
     """"No answer" wins where its score exceeds the best span's by more than this (SQuAD 2.0)."""
     weights: str | None = None
-    """Pre-trained BERT to start from: a published folder, a run, or a hub's name; None: none."""
+    """BERT to start from: a published folder, a run, or a hub's name; None: none. One that was
+    trained to answer, on TriviaQA say, keeps its head."""
     vocabulary: str | None = None
     """Folder of the WordPiece vocabulary; None: that of `weights`, or one trained on the data."""
     workers: int = 0
@@ -109,7 +110,7 @@ class SpanExtraction(JudgedByOutputs):
         return model.init(key, one, one, one)
 
     def pretrained(self, model: BertForSpanExtraction) -> Variables:
-        """The encoder of `weights`, which replaces fresh parameters."""
+        """The encoder of `weights`, and a head for spans, in place of fresh parameters."""
         return {"params": trunk(self.weights, model)} if self.weights else {}
 
     def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
@@ -149,11 +150,15 @@ class SpanExtraction(JudgedByOutputs):
     # ------------------------------------------------------------------ data
 
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> SpanData:
-        """Opens the questions, takes or trains the vocabulary, and cuts the windows."""
+        """Opens the questions, takes or trains the vocabulary, and cuts the windows.
+
+        Of development and test questions too, for their mistakes to show before training.
+        """
         questions = self.data.open()
         size = self.model.vocab_size
         tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(questions))
         windows = Windows(questions, tokenizer, self.size, training=True)
+        span_evaluation.judged(self, tokenizer, final=True)
         left_out = windows.skipped + questions.mismatched
         return SpanData(windows, RowPlan(windows, self.rows), tokenizer, self.workers, left_out)
 

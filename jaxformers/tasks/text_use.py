@@ -39,7 +39,8 @@ BERTS = (Bert, BertForPreTraining, BertForSequenceClassification, BertForSpanExt
 def check_head(use: str, model: Any, place: Any) -> None:
     """Raises WeightsError where the model in `place` has not the head for that use."""
     needed, lacking = NEEDED[use]
-    if not isinstance(model, BERTS if use == "embed" else needed):
+    fit = isinstance(model, BERTS if use == "embed" else needed)
+    if not fit or (use == "fill_mask" and not model.config.masked_words):
         what = f"a {type(model).__name__} without {lacking}"
         raise WeightsError(f"{place} holds {what}; {use} needs a {needed.__name__}")
 

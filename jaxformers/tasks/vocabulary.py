@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import zip_longest
 
 import jax
 from etils import epath
@@ -11,6 +12,7 @@ from jax.experimental import multihost_utils
 from jaxformers.errors import ConfigError
 from jaxformers.pretrained.hub import resolve
 from jaxformers.text import Tokenizer, WordPiece, load_tokenizer
+from jaxformers.text.word_piece_files import holds_word_piece
 
 
 def run_tokenizer(
@@ -29,15 +31,20 @@ def run_tokenizer(
         tokenizer = load_tokenizer(place)
     else:
         tokenizer = make()
+        _check_size(tokenizer, size)  # one that does not fit must not be found here again
         tokenizer.save(place)
     if many and not host:
         multihost_utils.sync_global_devices("vocabulary")
+    _check_size(tokenizer, size)
+    return tokenizer
+
+
+def _check_size(tokenizer: Tokenizer, size: int) -> None:
     if tokenizer.vocab_size != size:
         raise ConfigError(
             f"the vocabulary has {tokenizer.vocab_size} tokens but the model {size}; set "
-            f"--task.model.vocab-size {tokenizer.vocab_size}"
+            f"--task.model.vocab-size {tokenizer.vocab_size}, or name the vocabulary of the weights"
         )
-    return tokenizer
 
 
 def word_pieces(
@@ -51,9 +58,36 @@ def word_pieces(
         texts: what a vocabulary of `size` tokens is trained on.
         size: of a trained one.
         lowercase: whether a trained one is uncased.
+
+    Raises:
+        ConfigError: the named one has other pieces than that of the weights.
     """
     if path is not None:
-        return WordPiece.load(path)
+        named = WordPiece.load(path)
+        if weights is not None:
+            _check_pieces(named, path, weights)
+        return named
     if weights is not None:
         return WordPiece.load(resolve(weights))
     return WordPiece.train(texts, size, lowercase)
+
+
+def _check_pieces(named: WordPiece, path: str, weights: str) -> None:
+    """Refuses pieces that the weights know by other ids; weights without a vocabulary may be any's.
+
+    How text is cut into words may differ.
+    """
+    place = resolve(weights)
+    if not holds_word_piece(place):
+        return
+    learned = WordPiece.load(place).vocabulary
+    for index, (ours, theirs) in enumerate(zip_longest(named.vocabulary, learned)):
+        if ours != theirs:
+            raise ConfigError(
+                f"the vocabulary in {path} is not that of the weights in {weights}: token {index} "
+                f"is {_piece(ours)} and not {_piece(theirs)}; leave it out to take the weights' own"
+            )
+
+
+def _piece(piece: str | None) -> str:
+    return "missing" if piece is None else ascii(piece)

@@ -64,6 +64,14 @@ def test_the_published_sizes_have_heads_of_64():
             assert config.block.width_of_head == 64 and config.feed_forward == 4 * width
 
 
+def test_a_published_size_takes_any_change():
+    config = jf.BertConfig.tiny(width=256, layers=3, cased=True, labels=5)
+    assert config == jf.BertConfig.sized(3, 256, cased=True, labels=5)
+    assert (config.heads, config.feed_forward, config.vocab_size) == (4, 1024, 28_996)
+    own = jf.BertConfig.base(width=24, heads=3, feed_forward=37)
+    assert (own.layers, own.block.width_of_head) == (12, 8)
+
+
 def test_initial_weights_are_cut_at_two_standard_deviations():
     params = jf.BertForPreTraining(SMALL).init(jax.random.key(0), batch()[0])["params"]
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):

@@ -74,8 +74,10 @@ def test_names_of_2018_are_read(name, tmp_path):
     if name == "pretraining":
         old["cls.predictions.decoder.weight"] = old["bert.embeddings.word_embeddings.weight"].copy()
         old["cls.predictions.decoder.bias"] = old["cls.predictions.bias"].copy()
-    config = {k: v for k, v in cases.CASES[name].items() if k != "architectures"}
+    config = cases.CASES[name].items()
+    config = {k: v for k, v in config if k not in ("architectures", "model_type")}
     write(tmp_path / "old", config, old)
+    trunk(tmp_path / "old", load_pretrained(folder)[0])
     wanted = outputs(*load_pretrained(folder), batch)
     for a, b in zip(outputs(*load_pretrained(tmp_path / "old"), batch), wanted, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -88,6 +90,14 @@ def test_a_head_over_an_encoder_without_prefix_is_read(tmp_path):
     (wanted,) = outputs(*load_pretrained(folder), batch)
     (found,) = outputs(*load_pretrained(tmp_path / "bare"), batch)
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_classifier_of_single_tokens_is_refused_whatever_the_file_is_called(tmp_path):
+    folder, tensors, _ = case("classifier", tmp_path)
+    tensors = {key: value for key, value in tensors.items() if "pooler" not in key}
+    write(folder, cases.CASES["classifier"], tensors)
+    with pytest.raises(WeightsError, match="a classifier but no pooler: a head over every token"):
+        load_pretrained(folder)
 
 
 def test_an_untied_decoder_is_refused(tmp_path):
@@ -145,6 +155,21 @@ def test_the_encoder_starts_another_head(tmp_path):
     wanted = source.apply(variables, **batch, method=lambda m, **x: m.bert(**x).pooled)
     found = model.apply({"params": params}, **batch, method=lambda m, **x: m.bert(**x).pooled)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["pretraining", "spans"])
+def test_a_head_for_words_sentences_or_spans_is_kept(name, tmp_path):
+    folder, _, batch = case(name, tmp_path)
+    source, variables = load_pretrained(folder)
+    model = type(source)(source.config, Execution(vocab_multiple=8))
+    found = outputs(model, {"params": trunk(folder, model)}, batch)
+    for a, b in zip(found, outputs(source, variables, batch), strict=True):
+        np.testing.assert_allclose(a[..., : b.shape[-1]], b, atol=1e-6)
+
+
+def test_a_classifier_begins_anew(tmp_path):
+    folder, _, _ = case("classifier", tmp_path)
+    assert set(trunk(folder, load_pretrained(folder)[0])) == {"bert"}
 
 
 def test_an_encoder_of_another_shape_says_what_to_set(tmp_path):

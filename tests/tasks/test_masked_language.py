@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
 import bert_cases as cases
 
 import jaxformers as jf
-from jaxformers.data import BundledDocuments, Phase, Pretraining
-from jaxformers.errors import ConfigError
+from jaxformers.data import BundledDocuments, Phase, Pretraining, TextFolder
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
 from jaxformers.sharding import MeshConfig
 from jaxformers.tasks import MaskedLanguage
@@ -115,6 +115,17 @@ def test_next_sentences_need_their_head():
     with pytest.raises(ConfigError, match="pooler and next_sentence"):
         task_of(replace(PLAIN, next_sentence=False))
     task_of(replace(PLAIN, next_sentence=False), next_sentence=False)
+
+
+def test_masked_words_need_their_head():
+    with pytest.raises(ConfigError, match=r"--task\.model\.masked-words True"):
+        task_of(replace(PLAIN, masked_words=False))
+
+
+def test_development_documents_that_are_not_there_are_told_before_training(tmp_path):
+    task = replace(two_phases(True).task, dev=TextFolder(str(tmp_path / "nowhere")))
+    with pytest.raises(DataError, match=r"no folder .*nowhere of text files"):
+        task.open(tmp_path / "run", seed=0)
 
 
 def two_phases(next_sentence):

@@ -112,6 +112,17 @@ def test_the_data_tells_its_size_and_what_it_depends_on(opened):
     json.dumps(opened.fingerprint)
 
 
+@pytest.mark.parametrize("name", ["dev", "test"])
+def test_mistakes_in_questions_to_judge_by_show_before_training(name, tmp_path):
+    answers = [{"text": "cat", "answer_start": 3}]
+    qas = [{"id": "q0", "question": "who sat", "answers": answers}]
+    data = {"data": [{"paragraphs": [{"context": "the cat sat", "qas": qas}]}]}
+    (tmp_path / "x.json").write_text(json.dumps(data))
+    task = replace(SMALL, **{name: SquadJson(str(tmp_path / "x.json"))})
+    with pytest.raises(DataError, match="'q0': the answer 'cat' does not stand at offset 3"):
+        task.open(tmp_path / "run", seed=0)
+
+
 def test_questions_without_a_place_are_left_out_and_told(tmp_path):
     context = "the cat sat on a mat \u200b and the dog sat on the cat " * 9
     made = [("q0", "cat", 4), ("q1", "\u200b", 21), ("q2", "dog", 0), ("q3", "ca", 4)]
@@ -218,14 +229,12 @@ def test_a_vocabulary_of_another_size_than_the_models_is_refused(opened, tmp_pat
     assert kept.tools.fingerprint == opened.tools.fingerprint
 
 
-def test_a_run_starts_from_the_encoder_and_vocabulary_of_weights(opened, model, tmp_path):
+def test_a_run_starts_from_the_encoder_head_and_vocabulary_of_weights(opened, model, tmp_path):
     module, variables = model
     save_pretrained(module, variables, tmp_path / "weights", tokenizer=opened.tools)
     task = replace(SMALL, weights=str(tmp_path / "weights"), data=SMALL.dev)
     start = task.pretrained(module)
-    assert set(start) == {"params"} and set(start["params"]) == {"bert"}
-    encoder = variables["params"]["bert"]
-    jax.tree.map(np.testing.assert_array_equal, start["params"]["bert"], encoder)
+    jax.tree.map(np.testing.assert_array_equal, start, {"params": variables["params"]})
     assert task.open(tmp_path / "run", seed=0).tools.fingerprint == opened.tools.fingerprint
     assert SMALL.pretrained(module) == {}
 
