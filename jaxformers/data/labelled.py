@@ -36,7 +36,8 @@ class Labels:
             return self.names.index(value.strip())
         index = _integer(value)
         if index is None or not 0 <= index < self.count:
-            raise DataError(f"{where}: label {value!r} is not one of {self}")
+            mend = "" if self.names else "; set --task.model.labels or --task.model.label-names"
+            raise DataError(f"{where}: label {value!r} is not one of {self}{mend}")
         return index
 
     def name(self, index: int) -> str:
