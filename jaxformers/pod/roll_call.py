@@ -39,6 +39,7 @@ def roll_call(pod: Pod, facts: Facts, say: Say = print) -> Link:
         Ended: with status 75, naming the hosts that were missing at the pod's deadline.
         ConfigError: naming the hosts that differ, and in what.
     """
+    facts = {**facts, "the number of hosts": str(pod.processes)}
     return _Desk(pod, facts, say).hold() if pod.process == 0 else _attend(pod, facts, say)
 
 

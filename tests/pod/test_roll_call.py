@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,14 @@ def test_differing_code_or_configuration_is_refused_on_every_host(what):
         assert isinstance(error, ConfigError)
         said = f"the hosts disagree: {what} is 9 on host 2 ({name}), {FACTS[what]} on the others"
         assert str(error) == said
+
+
+def test_hosts_that_count_differently_are_refused():
+    two = pods(2)
+    errors = call([two[0], replace(two[1], processes=4)])
+    name = socket.gethostname()
+    said = f"the hosts disagree: the number of hosts is 4 on host 1 ({name}), 2 on the others"
+    assert [str(error) for error in errors] == [said, said]
 
 
 def test_other_data_are_refused_before_the_first_step():
