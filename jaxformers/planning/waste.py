@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
+from jaxformers.costs.traffic import BACKWARD
 from jaxformers.sharding import path_text
 from jaxformers.training.check_steps import parameter_sizes
 from jaxformers.training.state import TrainState
@@ -55,14 +56,20 @@ def _gathered(plan: Plan, state: TrainState) -> Iterator[str]:
     for shape in plan.shapes:
         for each in shape.compiled.collectives:
             other = [s for s in each.shapes if math.prod(s) not in known]
-            # Over `data` too, pieces of gradients are put together again after their sum.
-            if each.kind == "all-gather" and other and "data" not in each.axes:
+            # Over `data` pieces of gradients are put together again, after their sum.
+            gradients = "data" in each.axes and not _forward(each.op_name)
+            if each.kind == "all-gather" and other and not gradients:
                 origin = each.op_name.split("/")[-1]
                 size = each.bytes * each.times
                 moved[origin] = max(moved.get(origin, 0), size)
     for origin, size in moved.items():
         if size > MEGABYTE:
             yield f"an activation is gathered whole ({origin}): {size / 1e6:.0f} MB a step"
+
+
+def _forward(op_name: str) -> bool:
+    """Whether an operation is of the forward pass, by its path."""
+    return "jvp(" in op_name and BACKWARD not in op_name
 
 
 def _padded(plan: Plan) -> Iterator[str]:

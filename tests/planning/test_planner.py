@@ -1,6 +1,7 @@
 """Plans hold what they say: on eight devices of this machine, where it can be looked at."""
 
 import json
+import math
 from dataclasses import replace
 
 import jax
@@ -9,14 +10,15 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxformers import cli
-from jaxformers.costs.collectives import collectives
+from jaxformers.costs.collectives import Collective, collectives
 from jaxformers.data import BundledPairs, Packing
 from jaxformers.errors import ShardingError
 from jaxformers.models import TransformerConfig
 from jaxformers.planning import figure, local_pod, plan, text, to_json
-from jaxformers.planning.planner import chosen_mesh, plain_flops
+from jaxformers.planning.planner import _state, chosen_mesh, plain_flops
 from jaxformers.planning.report import remedies
 from jaxformers.planning.roofline import Roofline
+from jaxformers.planning.waste import wastes
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks import Translation
 from jaxformers.training.experiment import Experiment
@@ -277,6 +279,39 @@ def test_known_wastes_are_named():
     said = " ".join(made.warnings)
     assert "lies whole on every device: --mesh.fsdp 8 would divide it" in said
     assert "a device's part of the batch is small" in said
+
+
+def gather(axes: tuple[str, ...], op_name: str, *shape: int) -> Collective:
+    return Collective("g", "all-gather", (shape,), 4 * math.prod(shape), axes, op_name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"collectives": [gather(("tensor",), "jit(step)/jvp()/tanh", 999, 999)]}, "(tanh): 4 MB"),
+        ({"collectives": [gather(("data",), "jit(step)/jvp()/tanh", 999, 999)]}, "(tanh): 4 MB"),
+        # Pieces of gradients, and a parameter that fsdp divides, are none.
+        ({"collectives": [gather(("data",), "transpose(jvp())/dot", 999, 999)]}, ""),
+        ({"collectives": [gather(("fsdp",), "jit(step)/jvp()/dot", 32, 64)]}, ""),
+        ({"padding": int(2e9), "padded": "bf16[9,1]"}, "2.00 GB only pad arrays"),
+        ({"padding": int(2e8), "padded": "bf16[9,1]"}, ""),
+    ],
+)
+def test_gathered_activations_and_padding_are_wastes(divided, changes, said):
+    (shape,) = divided.shapes
+    empty = replace(shape.compiled, collectives=[])
+    made = replace(divided, shapes=[replace(shape, compiled=replace(empty, **changes))])
+    state = _state(made.experiment, made.mesh)
+    found = [w for w in wastes(made, state) if "batch is small" not in w]
+    assert len(found) == bool(said) and said in "".join(found)
+
+
+def test_a_large_parameter_that_nothing_divides_is_a_waste(divided):
+    state = _state(divided.experiment, divided.mesh)
+    whole = NamedSharding(divided.mesh, PartitionSpec())
+    state.params["table"] = jax.ShapeDtypeStruct((999, 999), jnp.float32, sharding=whole)
+    said = "the parameter table (4.0 MB) lies whole on every device"
+    assert said in wastes(divided, state)
 
 
 # ---------------------------------------------------------------- for machines, for people
