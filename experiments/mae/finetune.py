@@ -33,8 +33,7 @@ def experiment() -> Experiment:
         name="mae_finetune",
         task=ImageClassification(
             model=ViTConfig.base(
-                16,
-                positions="sincos2d_mae",
+                16,  # its table of positions starts as MAE's sines and is trained
                 pooling="average",
                 head_norm=True,
                 activation="gelu",
