@@ -20,22 +20,22 @@ def run_tokenizer(
 ) -> Tokenizer:
     """The tokenizer of the run in `folder`; the first host makes it once, the others wait.
 
+    Before the run's first checkpoint it is made anew, for what it is made of may have been mended.
+
     Raises:
         ConfigError: it has not `size` tokens, which are the model's.
     """
-    place = epath.Path(folder) / "tokenizer"
+    place, begun = epath.Path(folder) / "tokenizer", (epath.Path(folder) / "checkpoints").exists()
     many = jax.process_count() > 1
     if many and host:
         multihost_utils.sync_global_devices("vocabulary")
-    if place.exists():
-        tokenizer = load_tokenizer(place)
-    else:
-        tokenizer = make()
-        _check_size(tokenizer, size)  # one that does not fit must not be found here again
+    kept = place.exists() and (begun or bool(host))
+    tokenizer = load_tokenizer(place) if kept else make()
+    _check_size(tokenizer, size)
+    if not kept:
         tokenizer.save(place)
     if many and not host:
         multihost_utils.sync_global_devices("vocabulary")
-    _check_size(tokenizer, size)
     return tokenizer
 
 

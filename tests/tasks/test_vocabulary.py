@@ -29,7 +29,10 @@ def test_it_is_the_named_one_else_that_of_the_weights_else_trained(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda pieces: (*pieces[:5], pieces[6], pieces[5], *pieces[7:]), "token 5 is '##c' and not '##a'"),
+        (
+            lambda pieces: (*pieces[:5], pieces[6], pieces[5], *pieces[7:]),
+            "token 5 is '##c' and not '##a'",
+        ),
         (lambda pieces: pieces[:-1], "token 25 is missing and not"),
         (lambda pieces: (*pieces, "dog"), "token 26 is 'dog' and not missing"),
     ],
@@ -52,10 +55,18 @@ def test_weights_without_a_vocabulary_take_any(tmp_path):
     assert word_pieces(named, weights, TEXTS, 24).vocab_size == 25
 
 
-def test_one_of_another_size_than_the_models_is_not_kept_in_the_run(tmp_path):
-    def opened(size):
-        return run_tokenizer(tmp_path, 0, 24, lambda: WordPiece.train(TEXTS, size))
+def of_the_run(folder, size, lowercase=True):
+    return run_tokenizer(folder, 0, size, lambda: WordPiece.train(TEXTS, 24, lowercase))
 
-    with pytest.raises(ConfigError, match="has 25 tokens but the model 24"):
-        opened(25)
-    assert opened(24).vocab_size == 24
+
+def test_one_of_another_size_than_the_models_is_refused_and_not_kept(tmp_path):
+    with pytest.raises(ConfigError, match="has 24 tokens but the model 25"):
+        of_the_run(tmp_path, 25)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_keeps_its_own_from_the_first_checkpoint_on(tmp_path):
+    assert of_the_run(tmp_path, 24).lowercase
+    assert not of_the_run(tmp_path, 24, lowercase=False).lowercase
+    (tmp_path / "checkpoints").mkdir()
+    assert not of_the_run(tmp_path, 24).lowercase
