@@ -180,13 +180,17 @@ examples:
         ("RUN", "PICTURE..."),
         """Prints for each picture its path and the likeliest classes with their probabilities, tabs
 between them. A folder stands for the pictures in it. RUN is a run's folder, one with published
-weights, or a hub's name.
+weights, a single file of weights, or a hub's name.
 
 examples:
   jaxformers classify-image runs/vit_demo shirt.png
   jaxformers classify-image google/vit-base-patch16-224 holiday/ --top 1""",
         (
             ("--top", dict(metavar="N", type=_int, default=5, help="how many classes")),
+            (
+                "--skip-damaged",
+                dict(action="store_true", help="name pictures that do not decode, and go on"),
+            ),
             CODE,
         ),
     ),

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from jaxformers.errors import ConfigError
+from jaxformers.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from jaxformers.training.experiment import Experiment
@@ -283,9 +283,19 @@ def classify_image(args: argparse.Namespace, fields: list[str]) -> None:
     from jaxformers.api import classify_images
     from jaxformers.tasks.image_use import listed_pictures
 
-    for path in listed_pictures(args.picture):
-        (found,) = classify_images(args.run, path, top=args.top)
+    named = 0
+    for path in (paths := listed_pictures(args.picture)):
+        try:
+            (found,) = classify_images(args.run, path, top=args.top)
+        except DataError as error:
+            if not args.skip_damaged:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+            continue
         print("\t".join([path, *(f"{name} {share:.4f}" for name, share in found)]), flush=True)
+        named += 1
+    if paths and not named:
+        raise DataError(f"none of the {len(paths):,} pictures decodes")
 
 
 def compare(args: argparse.Namespace, fields: list[str]) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 from jaxtyping import Float
-from PIL import Image
 from scipy.special import softmax
 
 from jaxformers.data.images import ArrayImages, ImageRows, Preprocessing
+from jaxformers.data.images.image_folder import ENDINGS
 from jaxformers.errors import DataError, WeightsError
 from jaxformers.tasks.image_evaluation import logits_of
 
@@ -82,16 +82,21 @@ def _rows(preprocessing: Preprocessing, pictures: Sequence[Any]) -> ImageRows:
 def listed_pictures(paths: Sequence[epath.PathLike]) -> list[str]:
     """The pictures at these paths, those in a folder in the order of their names.
 
+    In a folder, hidden files and those of other kinds are passed over.
+
     Raises:
         DataError: a folder without pictures.
     """
     found: list[str] = []
     for path in paths:
         place = epath.Path(path).expanduser()
-        endings = tuple(Image.registered_extensions())
         inside = [place]
         if place.is_dir():
-            inside = sorted(each for each in place.iterdir() if each.suffix.lower() in endings)
+            inside = sorted(
+                each
+                for each in place.iterdir()
+                if each.suffix.lower() in ENDINGS and not each.name.startswith(".")
+            )
         if not inside:
             raise DataError(f"{path} holds no picture")
         found += map(str, inside)

@@ -276,6 +276,21 @@ def test_what_was_trained_names_what_it_sees(tmp_path, capsys):
     )
     lines = capsys.readouterr().out.splitlines()[-3:]
     assert [line.split("\t")[1].rsplit(" ", 1)[0] for line in lines] == [e[0][0] for e in found]
+    # Hidden files and other kinds are no pictures; one that is damaged is left out if asked.
+    (tmp_path / "pictures" / "._0.png").write_text("left by an archive")
+    (tmp_path / "pictures" / "notes.pdf").write_text("not a picture")
+    (tmp_path / "pictures" / "1.png").write_bytes(b"damaged")
+    words = ["classify-image", str(tmp_path / "run"), str(tmp_path / "pictures"), "--top", "1"]
+    assert main(words) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "1.png is not a picture that can be decoded" in said[0]
+    assert main([*words, "--skip-damaged"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [lines[0], lines[2]] and "left out" in captured.err
+    for name in ("0.png", "2.png"):
+        (tmp_path / "pictures" / name).unlink()
+    assert main([*words, "--skip-damaged"]) == 2
+    assert "none of the 1 pictures decodes" in capsys.readouterr().err
 
 
 def test_the_test_pictures_are_judged_by_all_their_right_labels_too(tmp_path, monkeypatch):
