@@ -34,12 +34,10 @@ _MOVES = (
     "stack unstack pad rev select_n split dynamic_update_slice scatter convert_element_type copy "
     "copy_p reduce_precision sharding_constraint optimization_barrier stop_gradient"
 )
-_POOLS = (
-    "reduce_sum reduce_max reduce_min cumsum reduce_window_sum reduce_window_max reduce_window_min "
-    "max min"
-)
+_POOLS = "cumsum reduce_window_sum reduce_window_max reduce_window_min max min"
 MOVES = frozenset(_MOVES.split())
-POOLS = frozenset(_POOLS.split())
+REDUCTIONS = frozenset({"reduce_sum", "reduce_max", "reduce_min"})
+POOLS = REDUCTIONS.union(_POOLS.split())
 PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
 ELEMENT_BY_ELEMENT = frozenset(n for n in ELEMENTWISE if n[:3] != "cum") - {"select_n"}
 EPSILON = 1e-9
@@ -54,12 +52,15 @@ class Operand:
         active: whether it depends on the model's input, as weights do not.
         source: the signal of which it is a function element by element.
         statistic: whether it was reduced and spread again, as a norm's mean is.
+        reduced: whether it was reduced over axes of one place, which leaves its size, and not yet
+            spread again.
     """
 
     array: Array
     active: bool
     source: int
     statistic: bool = False
+    reduced: bool = False
 
     @property
     def carries(self) -> bool:
@@ -75,6 +76,11 @@ def divide(a: Array, b: Array) -> Array:
 def is_elementwise(name: str) -> bool:
     """Whether each number of the result depends on the operands' number at its place alone."""
     return name in ELEMENT_BY_ELEMENT or name in ("convert_element_type", "copy", "stop_gradient")
+
+
+def is_reduction(name: str) -> bool:
+    """Whether the operation folds axes into one number each."""
+    return name in REDUCTIONS
 
 
 def signal(operands: Sequence[Operand], shape: tuple[int, ...]) -> int | None:

@@ -17,7 +17,13 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
 from jaxformers.arrays import Array
-from jaxformers.interpret.rules import Operand, is_elementwise, signal, spread_back
+from jaxformers.interpret.rules import (
+    Operand,
+    is_elementwise,
+    is_reduction,
+    signal,
+    spread_back,
+)
 
 _NO_CALLS = ("scan", "while", "cond", "reduce", "reduce_window", "pallas_call", "shard_map")
 Relevance = dict[int, Array]
@@ -40,13 +46,14 @@ class Tape:
     values: list[Operand] = field(default_factory=list)
     steps: list[_Step] = field(default_factory=list)
 
-    def give(
-        self, array: Array, active: bool, source: int | None = None, statistic: bool = False
-    ) -> int:
-        """Put a value on the tape and number it; by default it is a signal of its own."""
+    def give(self, array: Array, active: bool, source: int | None = None, *kind: bool) -> int:
+        """Put a value on the tape and number it; by default it is a signal of its own.
+
+        `kind`: what `Operand` says of it beyond that.
+        """
         number = len(self.values)
         source = number if source is None else source
-        self.values.append(Operand(jnp.asarray(array), active, source, statistic))
+        self.values.append(Operand(jnp.asarray(array), active, source, *kind))
         return number
 
     def run(self, closed: ClosedJaxpr, ins: Sequence[int]) -> list[int]:
@@ -106,13 +113,14 @@ class Tape:
         carrying = [each for each in operands if each.carries]
         statistic = bool(carrying) and all(each.statistic for each in carrying)
         if name == "broadcast_in_dim" and carrying:
-            statistic = statistic or array.size > operands[0].array.size
-        source = None
+            # A softmax over one place spreads nothing, yet its sum is no signal of its own.
+            statistic |= array.size > operands[0].array.size or operands[0].reduced
+        source, reduced = None, is_reduction(name) and array.size == operands[0].array.size
         if carrying and is_elementwise(name):
             at = signal(operands, array.shape)
             if at is not None and operands[at].array.shape == array.shape:
-                source = operands[at].source
-        return self.give(array, active, source, statistic)
+                source, reduced = operands[at].source, operands[at].reduced
+        return self.give(array, active, source, statistic, reduced)
 
     def _back(self, step: _Step, found: Relevance) -> list[Array | None]:
         outs = [self.values[i] for i in step.outs]

@@ -51,6 +51,17 @@ def test_a_softmax_passes_all_of_it_unchanged():
     assert_allclose(got, jnp.where(allowed, R, 0))
 
 
+def test_a_softmax_over_one_place_passes_all_of_it_too():
+    (got,) = shares(jax.nn.softmax, (X[:, :1],), relevance=R[:, :1])
+    assert_allclose(got, R[:, :1])
+
+
+def test_a_mean_over_one_place_is_a_signal_of_its_own():
+    mixed = lambda x, w: x[:, :1].mean(1) @ w  # noqa: E731
+    (got,) = shares(mixed, (X[:, :2, None],), (draws(1, 4),), draws(3, 4))
+    assert (got[:, 0] != 0).any() and (got[:, 1] == 0).all()
+
+
 def test_a_product_with_weights_shares_by_what_pushed_up_and_ignores_the_bias():
     w, r = draws(5, 4), draws(3, 4)
     (got,) = shares(lambda x, w, b: x @ w + b, (X,), (w, draws(1, 4)), r)
