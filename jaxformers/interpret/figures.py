@@ -5,6 +5,7 @@ No figure is registered anywhere: `save` writes it, and a notebook shows it by i
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -150,7 +151,11 @@ def heat_figure(
     """
     image, heats = np.asarray(image), np.asarray(heats)
     width = 3 * image.shape[1] / image.shape[0]
-    figure = Figure(figsize=(width * (len(heats) + 1), 3.4), layout="constrained")
+    # Classes of ImageNet have names of a whole line: they wrap within their own picture's width.
+    titles = [textwrap.fill(title, max(12, int(11 * width))) for title in titles]
+    more = max((title.count("\n") for title in titles), default=0)
+    size = (width * (len(heats) + 1), 3.4 + 0.17 * more)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(heats) + 1, squeeze=False)[0]
     for axis, title in zip(axes, ("", *titles), strict=True):
         _picture(axis, image)
@@ -229,4 +234,5 @@ def _labelled(axis, title: str, x: str, y: str) -> None:
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     axis.set_ylim(bottom=0)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.spines[["top", "right"]].set_visible(False)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.testing import assert_allclose
 from PIL import Image
 
@@ -121,6 +122,20 @@ def test_a_picture_has_the_dimensions_of_its_figure(name, tmp_path):
     with Image.open(path) as image:
         assert_allclose(image.size, (width * 50, height * 50), atol=1)
         assert image.format == "PNG"
+
+
+def test_a_long_name_does_not_reach_into_the_next_picture():
+    name = "German shepherd, German shepherd dog, German police dog, alsatian 60.0%"
+    figure = figures.heat_figure(DRAWS.rand(20, 20, 3), DRAWS.rand(2, 20, 20), [name, "lynx 3.0%"])
+    drawn = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(drawn)
+    widths = [axis.title.get_window_extent(drawn).width for axis in figure.axes]
+    assert max(widths) < figure.bbox.width / 3
+
+
+def test_layers_are_counted_in_whole_numbers():
+    axis = figures.attention_distance_figure(60 * DRAWS.rand(4, 3)).axes[0]
+    assert all(tick == round(tick) for tick in axis.get_xticks())
 
 
 def test_a_picture_of_no_kind_or_in_no_folder_is_refused(tmp_path):
