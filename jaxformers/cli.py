@@ -24,7 +24,7 @@ The landmark Transformers in JAX. One experiment file is one run of one paper.
 
 verbs:
 {verbs}
-  help       the help of a verb: jaxformers help train
+  help            the help of a verb: jaxformers help train
 
 A first session:
   jaxformers train experiments/translation/demo.py      six to eight minutes on two cores
@@ -32,6 +32,7 @@ A first session:
   jaxformers describe experiments/translation/demo.py   the network and its parameters
   jaxformers train experiments/translation/demo.py --rehearse     any run, in seconds
 """
+USAGE_WIDTH = 90
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,8 +88,9 @@ def _run(argv: list[str]) -> int:
         return 0
     if name not in VERBS:
         kind = "option" if name.startswith("-") else "verb"
+        others = "; there are " + ", ".join(VERBS) if kind == "verb" else "; --help tells more"
         hint = did_you_mean(name, [*VERBS, "help", "--help", "--version"])
-        raise ConfigError(f"unknown {kind} {name}{hint or '; there are ' + ', '.join(VERBS)}")
+        raise ConfigError(f"unknown {kind} {name}{hint or others}")
     return _run_verb(name, rest)
 
 
@@ -105,7 +107,7 @@ def _run_verb(name: str, rest: list[str]) -> int:
 
 
 def _overview() -> str:
-    return HELP.format(verbs="\n".join(f"  {n:10} {verb.summary}" for n, verb in VERBS.items()))
+    return HELP.format(verbs="\n".join(f"  {n:15} {verb.summary}" for n, verb in VERBS.items()))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -118,11 +120,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(name: str, *, positionals: bool = True) -> argparse.ArgumentParser:
     verb = VERBS[name]
-    options = " ".join(f"[{option}{_values(spec)}]" for option, spec in verb.options)
-    usage = ["jaxformers", name, *verb.positionals, options, "[--FIELD VALUE ...]" * verb.fields]
     parser = _Parser(
         prog=f"jaxformers {name}",
-        usage=" ".join(filter(None, usage)),
+        usage=_usage(name),
         description=verb.text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
@@ -134,6 +134,22 @@ def _parser(name: str, *, positionals: bool = True) -> argparse.ArgumentParser:
         many = "+" if word.endswith("...") else None
         parser.add_argument(word.rstrip(".").lower(), metavar=word, nargs=many)
     return parser
+
+
+def _usage(name: str) -> str:
+    """The verb with what it takes, in lines of a terminal's width."""
+    verb = VERBS[name]
+    words = [f"jaxformers {name}", *verb.positionals]
+    for option, spec in verb.options:
+        text = f"{option}{_values(spec)}"
+        words.append(text if spec.get("required") else f"[{text}]")
+    words += ["[--FIELD VALUE ...]"] * verb.fields
+    lines = [""]
+    for word in words:
+        if len(lines[-1]) + len(word) > USAGE_WIDTH:
+            lines.append("      ")
+        lines[-1] += f" {word}"
+    return "\n".join(lines).strip()
 
 
 def _values(spec: dict) -> str:

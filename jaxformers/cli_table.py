@@ -296,12 +296,14 @@ example:
     "convert": Verb(
         "write a run, or published weights, as a folder of weights",
         ("SOURCE", "TARGET"),
-        """Reads SOURCE, a run's folder, a published folder or a hub name, and writes the folder
-TARGET: config.json, model.safetensors and the tokenizer's files, as MarianMT where that
-expresses the model exactly, else in our own format.
+        """Reads SOURCE, a run's folder, a published folder or file, or a hub's name, and writes the
+folder TARGET: config.json, model.safetensors and the files of the tokenizer or of the pictures'
+preprocessing, as Hugging Face's classes load them (MarianMT, BERT, ViT, ViTMAE, ResNet, BiT)
+where that expresses the model exactly, else in our own format.
 
-example:
-  jaxformers convert runs/demo demo-marian""",
+examples:
+  jaxformers convert runs/demo demo-marian
+  jaxformers convert ViT-B_16.npz vit-base""",
         (CODE,),
     ),
     "describe": Verb(

@@ -76,7 +76,11 @@ def _train_here(
         link.leave()
     if result.finished:
         return 0
-    print(f"Stopped at step {result.step}; the same command goes on from there.")
+    within = ""
+    while result.after:  # the last of the runs that followed is the one that was stopped
+        result = result.after[-1]
+        within = f" of {result.folder}"
+    print(f"Stopped at step {result.step}{within}; the same command goes on from there.")
     return STOPPED
 
 
@@ -244,6 +248,8 @@ def _convert_preprocessing(source: str, target: str) -> None:
 
 def describe(args: argparse.Namespace, fields: list[str]) -> None:
     """Prints the network and its parameters."""
+    if args.devices is not None and args.devices < 1:
+        raise ConfigError(f"--devices: {args.devices} is not at least 1")
     load_code(args)
     from jaxformers.training.describe import describe as described
 

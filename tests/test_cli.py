@@ -13,6 +13,7 @@ import pytest
 
 from jaxformers import api, cli, cli_text, cli_verbs
 from jaxformers.errors import DataError
+from jaxformers.training import loop
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = """
@@ -53,7 +54,9 @@ def mistake(capfd, *words: str) -> str:
 
 def test_help_names_every_verb_and_teaches_by_example(capfd):
     status, out, _ = run(capfd, "--help")
-    assert status == 0 and all(f"\n  {verb} " in out for verb in cli.VERBS)
+    assert status == 0 and all(
+        f"\n  {verb:15} {cli.VERBS[verb].summary}\n" in out for verb in cli.VERBS
+    )
     assert "jaxformers train experiments/translation/demo.py" in out
 
 
@@ -63,6 +66,13 @@ def test_each_verb_has_help_with_an_example_and_its_options(capfd, verb):
     assert status == 0 and (f"\n  jaxformers {verb} " in out or f"| jaxformers {verb} " in out)
     assert all(option in out for option, _ in cli.VERBS[verb].options)
     assert run(capfd, verb, "--help")[1] == out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_what_a_verb_cannot_do_without_stands_outside_brackets(capfd):
+    assert run(capfd, "help", "explain")[1].startswith(
+        "usage: jaxformers explain RUN --image FILE ["
+    )
 
 
 def test_help_of_a_file_lists_its_fields(capfd, tiny):
@@ -102,6 +112,7 @@ def test_version(capfd):
         (["help", "trian"], "unknown verb trian; did you mean train?"),
         (["--verison"], "unknown option --verison; did you mean --version?"),
         (["frobnicate"], "unknown verb frobnicate; there are train, evaluate"),
+        (["--frobnicate"], "unknown option --frobnicate; --help tells more"),
         (["train"], "FILE is missing"),
         (["convert", "a"], "TARGET is missing"),
         (["convert", "a", "b", "c"], "unexpected argument c"),
@@ -112,6 +123,7 @@ def test_version(capfd):
         (["train", "a.py", "b.py"], "unrecognized arguments: b.py"),
         (["train", "nowhere.py"], "no experiment file 'nowhere.py'"),
         (["describe", "nowhere"], "no experiment file or run 'nowhere'"),
+        (["describe", "nowhere", "--devices", "0"], "--devices: 0 is not at least 1"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(capfd, words, said):
@@ -150,6 +162,17 @@ def test_ctrl_c_ends_without_a_traceback(capfd, monkeypatch, tiny):
     monkeypatch.setattr(cli_verbs, "describe", interrupted)
     status, _, err = run(capfd, "describe", tiny)
     assert status == 130 and "Traceback" not in err
+
+
+def test_a_run_that_is_stopped_while_another_follows_it_says_where(capfd, monkeypatch, tiny):
+    def stopped(experiment, folder, link):
+        within = loop.RunResult(Path(folder) / "next", 7, finished=False)
+        return loop.RunResult(Path(folder), 10, finished=False, after=[within])
+
+    monkeypatch.setattr(loop, "train", stopped)
+    folder = str(Path(tiny).parent / "run")
+    status, out, _ = run(capfd, "train", tiny, "--folder", folder)
+    assert status == 75 and f"Stopped at step 7 of {folder}/next;" in out
 
 
 def test_a_closed_pipe_ends_quietly(tiny):

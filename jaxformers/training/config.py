@@ -268,4 +268,5 @@ def _near_miss(path: Path) -> str:
     close = close or [p for p, s in known.items() if difflib.get_close_matches(path.stem, [s])]
     if close:
         return f"; did you mean {' or '.join(close[:2])}?"
-    return f"; there are {', '.join(list(known)[:6])}" if known else ""
+    more = f" and {len(known) - 3} more in experiments/" if len(known) > 3 else ""
+    return f"; there are {', '.join(list(known)[:3])}{more}" if known else ""
