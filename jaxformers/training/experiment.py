@@ -41,7 +41,7 @@ class Experiment:
     """Gradients are scaled down to this global norm; None: never."""
     frozen: tuple[str, ...] = ()
     """Regular expressions: parameters whose whole paths match one keep their values."""
-    epochs: float | None = None
+    epochs: float | None = field(default=None, metadata={"yields_to": "steps"})
     """Passes over the training data, in place of `steps`, which then follows from its size."""
     accumulate: int = 1
     """Parts that a batch is computed in, one after another, to save memory."""

@@ -42,6 +42,7 @@ def override(default: T, args: Sequence[str], prog: str, also: Sequence[str] = (
         ConfigError: one line naming the option, the problem and the near miss.
     """
     default, args = switch_kinds(default, list(args))
+    default = _without_yielding(default, args)
     if {"-h", "--help"} & set(args):
         return _parse(default, args, prog, _help_text(default))
     printed = io.StringIO()
@@ -50,6 +51,14 @@ def override(default: T, args: Sequence[str], prog: str, also: Sequence[str] = (
             return _parse(default, args, prog)
     except SystemExit:
         raise ConfigError(_one_line(printed.getvalue(), args, default, also)) from None
+
+
+def _without_yielding(default: T, args: Sequence[str]) -> T:
+    """None in fields that another, which is given, takes the place of: `--steps` ends `epochs`."""
+    given = {_dashed(each)[2:].replace("-", "_") for each in args if each.startswith("--")}
+    fields = {f.name: f.metadata.get("yields_to") for f in dataclasses.fields(default)}
+    gone = [name for name, other in fields.items() if other in given and name not in given]
+    return dataclasses.replace(default, **dict.fromkeys(gone)) if gone else default
 
 
 def _parse(default: T, args: list[str], prog: str, text: str | None = None) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pytest
@@ -84,6 +84,7 @@ class Run:
     averaging: Averaging | None = None
     steps: int = 100
     clip: float | None = 1.0
+    epochs: int | None = field(default=None, metadata={"yields_to": "steps"})
 
     def __post_init__(self):
         if self.steps < 0:
@@ -107,6 +108,15 @@ def complaint(line: str) -> str:
 
 def test_no_arguments_change_nothing():
     assert changed("") == RUN
+
+
+def test_steps_that_are_given_are_not_overruled_by_the_files_epochs():
+    run = replace(RUN, epochs=40)
+    for words in (["--steps", "7"], ["--steps=7"]):
+        assert override(run, words, "train") == replace(RUN, steps=7)
+    assert override(run, ["--clip", "2"], "train").epochs == 40
+    both = override(run, ["--steps", "7", "--epochs", "3"], "train")
+    assert (both.steps, both.epochs) == (7, 3)
 
 
 def test_fields_of_a_subclass_held_by_a_base_class_field_are_reached_by_path():
