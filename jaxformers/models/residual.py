@@ -94,16 +94,19 @@ class Block(nn.Module):
     """Outputs over inner channels; 1: two convolutions."""
     zero_init: bool = False
     """Whether the last norm starts at scale 0, so that the block starts as nothing."""
+    stride_first: bool = False
+    """Whether the first of three convolutions has the stride, and not the second."""
 
     def setup(self):
         unit, inner = self.unit, self.outputs // self.expansion
+        strides = (self.stride, 1) if self.stride_first else (1, self.stride)
         last = dict(relu=False, zero_init=self.zero_init)
         if self.expansion == 1:
             self.units = [unit(self.inputs, inner, 3, self.stride), unit(inner, inner, 3, **last)]
         else:
             self.units = [
-                unit(self.inputs, inner, 1),
-                unit(inner, inner, 3, self.stride),
+                unit(self.inputs, inner, 1, strides[0]),
+                unit(inner, inner, 3, strides[1]),
                 unit(inner, self.outputs, 1, **last),
             ]
         if self.projects:

@@ -1,7 +1,7 @@
 """ResNet: He et al. 2015, "Deep Residual Learning for Image Recognition".
 
-Version 1.5, which every published checkpoint of today is: the stride of a bottleneck stands on its
-3x3 convolution, not on the 1x1 before it. Table 1 of the paper gives the sizes.
+Version 1.5, which nearly every published checkpoint of today is: the stride of a bottleneck stands
+on its 3x3 convolution, not on the 1x1 before it. Table 1 of the paper gives the sizes.
 
 Axis letters: B batch, H height, W width, C channels, D width of the last stage, N classes.
 """
@@ -34,6 +34,8 @@ class ResNetConfig(ResidualConfig):
     """Share of the old running statistics that is kept at each step."""
     zero_init: bool = False
     """Whether each block's last norm starts at scale 0, so that the block starts as nothing."""
+    stride_first: bool = False
+    """Whether a bottleneck's first convolution has the stride, as in the paper (version 1)."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -111,6 +113,7 @@ class ResNet(Classifier):
         size, stride = (7, 2) if c.stem == "imagenet" else (3, 1)
         self.stem = unit(c.channels, c.width, size, stride)
         fields = dict(unit=unit, expansion=c.expansion, zero_init=c.zero_init)
+        fields |= dict(stride_first=c.stride_first)
         self.stages = stages(c, execution, Block, fields)
         if c.classes:
             self.head = Linear((c.stage_widths[-1],), (c.classes,), gathered=True)

@@ -24,7 +24,8 @@ MODEL_TYPE, TITLE = "resnet", "ResNet"
 PREFIX, HEAD = "resnet.", "classifier.1"
 TRACKED = "num_batches_tracked"
 # What the network would be with another value, we do not have.
-ONLY = {"hidden_act": "relu", "downsample_in_first_stage": False, "downsample_in_bottleneck": False}
+ONLY = {"hidden_act": "relu", "downsample_in_first_stage": False}
+STRIDE_FIRST = "downsample_in_bottleneck"
 Names = Callable[[str, str], tuple[Entry, ...]]
 
 
@@ -87,7 +88,10 @@ def read_config(fields: Fields, classes: int) -> ResNetConfig:
         fields.require(name, wanted)
     if (block := fields.content.get("layer_type", "bottleneck")) not in ("basic", "bottleneck"):
         raise fields.refuse("layer_type", "neither 'basic' nor 'bottleneck'")
-    made = fields.make(ResNetConfig, block=block, **read_residual(fields, classes))
+    shared = read_residual(fields, classes)
+    # Basic blocks have no such choice, whatever the file says.
+    first = fields.flag(STRIDE_FIRST) and block == "bottleneck"
+    made = fields.make(ResNetConfig, block=block, stride_first=first, **shared)
     return made.without_plain_widths()
 
 
@@ -173,5 +177,5 @@ def write_config(config: ResNetConfig) -> dict[str, Any]:
         {"model_type": MODEL_TYPE, "architectures": [architecture], "dtype": "float32"}
         | ONLY
         | write_residual(config)
-        | {"layer_type": config.block}
+        | {"layer_type": config.block, STRIDE_FIRST: config.stride_first}
     )
