@@ -28,12 +28,12 @@ class HybridStemConfig:
     """Shape of the ResNet; the defaults are that of R50+ViT-B/16, which ends after stage 3."""
 
     depths: tuple[int, ...] = (3, 4, 9)
-    """Blocks of each stage; R50+ViT-L/32 has (3, 4, 6, 3)."""
+    """Blocks of each stage; R50+ViT-L/32 has (3, 4, 6, 3), R+ViT-Ti/16 no stage: ()."""
     width: int = 64
     """Channels of the first convolution; the stages give four times that, doubled each time."""
 
     def __post_init__(self):
-        if not self.depths or min(self.depths) < 1:
+        if min(self.depths, default=1) < 1:
             raise ConfigError(f"a hybrid stem's depths {self.depths} need a block in every stage")
         if self.width < 1 or self.width % GROUPS:
             raise ConfigError(f"a hybrid stem's width of {self.width} does not divide by {GROUPS}")
@@ -41,12 +41,17 @@ class HybridStemConfig:
     @property
     def stride(self) -> int:
         """Pixels of the image on a side of each of its pixels."""
-        return 2 ** (len(self.depths) + 1)
+        return 4 * 2 ** max(len(self.depths) - 1, 0)
 
     @property
     def stage_widths(self) -> tuple[int, ...]:
         """Channels that each stage gives."""
         return tuple(4 * self.width * 2**i for i in range(len(self.depths)))
+
+    @property
+    def outputs(self) -> int:
+        """Channels of what it gives."""
+        return self.stage_widths[-1] if self.depths else self.width
 
 
 class Unit(nn.Module):
@@ -92,7 +97,7 @@ class HybridStem(nn.Module):
     def __call__(
         self, images: Float[Array, "B H W C"], *, train: bool = False
     ) -> Float[Array, "B h w D"]:
-        """The last stage's map."""
+        """The last stage's map, or of none the first convolution's, pooled."""
         x = max_pool(self.root(images, train), 3, 2, "SAME")
         for stage in self.stages:
             x = stage(x, train)

@@ -240,7 +240,7 @@ class ViT(nn.Module):
         c, dtype = self.config, self.execution.compute_dtype
         if c.stem:
             self.stem = HybridStem(c.stem, c.channels, self.execution)
-        channels = c.stem.stage_widths[-1] if c.stem else c.channels
+        channels = c.stem.outputs if c.stem else c.channels
         self.patch_embedding = PatchEmbedding(
             c.patch_size, channels, c.width, execution=self.execution
         )

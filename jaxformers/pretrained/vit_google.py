@@ -234,5 +234,5 @@ def _stem_from_shapes(shapes: Mapping[str, Shape]) -> HybridStemConfig | None:
         return None
     units = [re.match(r"block(\d+)/unit(\d+)/conv1/kernel$", name) for name in shapes]
     stages = [int(unit[1]) for unit in units if unit]
-    depths = tuple(stages.count(stage) for stage in range(1, 1 + max(stages)))
+    depths = tuple(stages.count(stage) for stage in range(1, 1 + max(stages, default=0)))
     return HybridStemConfig(depths, shapes["conv_root/kernel"][3])

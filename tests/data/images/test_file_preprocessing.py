@@ -71,7 +71,7 @@ def torchvision(file):
     return file
 
 
-@pytest.mark.parametrize("depths", [(1,), (1, 1), (1, 1, 1, 1)])
+@pytest.mark.parametrize("depths", [(), (1,), (1, 1), (1, 1, 1, 1)])
 def test_googles_hybrids_take_squares_by_their_stride(depths, tmp_path):
     stem = HybridStemConfig(depths, 32)
     small = dict(heads=4, width=16, feed_forward=8, layers=1, classes=2)
