@@ -67,7 +67,9 @@ def table(theirs: str, ours: str) -> Entry:
     return Entry(theirs, ours, Lead(1))
 
 
-def _any(entries: Callable[..., tuple[Entry, ...]], theirs: Sequence[str], *ours: Any):
+def _any(
+    entries: Callable[..., tuple[Entry, ...]], theirs: Sequence[str], *ours: Any
+) -> tuple[Entry, ...]:
     """The entries of a layer or norm that has one of several names; the first is written."""
     found = (entries(name, *ours) for name in dict.fromkeys(theirs))
     return tuple(
