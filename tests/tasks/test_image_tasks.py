@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
+import jaxformers as jf
 from jaxformers.data.images import (
     AsIs,
     Augmentation,
     BundledFashionMnist,
+    InceptionCrop,
     PaddedCrop,
     Preprocessing,
+    RandAugment,
+    RandomErasing,
 )
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
@@ -102,8 +107,6 @@ def test_every_picture_is_judged_though_the_last_batch_is_not_full(tmp_path):
 
 
 def test_a_resnets_running_statistics_are_trained_kept_and_judged_with(tmp_path):
-    import jaxformers as jf
-
     found = train(run(classification(RESNET)), tmp_path / "run")
     model, variables = jf.from_pretrained(tmp_path / "run")
     mean = variables["batch_stats"]["stem"]["norm"]["mean"]
@@ -117,15 +120,32 @@ def test_a_resnets_running_statistics_are_trained_kept_and_judged_with(tmp_path)
 
 
 def test_a_run_without_its_export_still_has_its_running_statistics(tmp_path):
-    import shutil
-
-    import jaxformers as jf
-
     train(run(classification(RESNET)), tmp_path / "run")
     _, before = jf.from_pretrained(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "model")
     _, after = jf.from_pretrained(tmp_path / "run")
     jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+@pytest.mark.parametrize(
+    "model", [replace(VIT, drop_path=0.3, dropout=0.1), RESNET], ids=["vit", "resnet"]
+)
+def test_a_run_that_was_stopped_is_augmented_as_if_it_had_not_been(model, tmp_path):
+    seen = Augmentation(
+        crop=InceptionCrop((0.3, 1.0)),
+        distortions=RandAugment(),
+        erasing=RandomErasing(0.5, mean=(0.3,), std=(0.3,)),
+        **GREY,
+    )
+    task = classification(model, augmentation=seen, mixup=0.5, cutmix=0.5)
+    experiment = run(task, 6, ema=0.9, checkpoint=Checkpointing(every=2, keep_last=9))
+    train(experiment, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "stopped")
+    for lost in ("checkpoints/4", "checkpoints/6", "model"):
+        shutil.rmtree(tmp_path / "stopped" / lost)
+    train(experiment, tmp_path / "stopped")
+    found = [jf.from_pretrained(tmp_path / name)[1] for name in ("whole", "stopped")]
+    jax.tree.map(np.testing.assert_array_equal, *found)
 
 
 def test_any_mesh_and_parts_of_batches_train_alike(tmp_path):
@@ -148,8 +168,6 @@ def test_the_mean_of_a_batchs_statistics_is_taken_over_all_devices(tmp_path):
 
 
 def test_a_vit_starts_from_what_an_mae_learned(painted, tmp_path):
-    import jaxformers as jf
-
     _, folder, result = painted
     assert np.isfinite(result.evaluation.metrics["dev_loss"])
     encoder = replace(VIT, positions="sincos2d_mae")
@@ -170,7 +188,6 @@ def test_a_vit_starts_from_what_an_mae_learned(painted, tmp_path):
 
 @pytest.mark.parametrize(("kind", "size"), [("mae", 28), ("mae", 42), ("big_vision", 28)])
 def test_a_learned_table_starts_from_the_sines_of_its_source(kind, size, tmp_path):
-    import jaxformers as jf
     from jaxformers.layers import grid_sinusoids
 
     painter = MaskedImage(MAE, DATA, SEEN, EVALUATED)
@@ -190,8 +207,6 @@ def test_a_learned_table_starts_from_the_sines_of_its_source(kind, size, tmp_pat
 
 
 def test_positions_of_another_size_are_resized(tmp_path):
-    import jaxformers as jf
-
     small = classification(VIT).module(Execution())
     variables = small.init(jax.random.key(0), np.zeros((1, 28, 28, 1), np.float32))
     jf.save_pretrained(small, variables, tmp_path / "weights", "jaxformers")
@@ -211,8 +226,6 @@ def test_positions_of_another_size_are_resized(tmp_path):
     ids=["other layers", "other network"],
 )
 def test_weights_of_another_network_are_refused_with_what_to_set(weights, said, tmp_path):
-    import jaxformers as jf
-
     model = classification(weights).module(Execution())
     variables = model.init(jax.random.key(0), np.zeros((1, 28, 28, 1), np.float32))
     jf.save_pretrained(model, variables, tmp_path / "weights", "jaxformers")
@@ -230,8 +243,6 @@ def test_classes_and_sizes_that_do_not_fit_are_refused(tmp_path):
 
 def test_an_evaluation_hides_the_same_patches_every_time(painted):
     task, folder, result = painted
-    import jaxformers as jf
-
     model, variables = jf.from_pretrained(folder)
     with jax.set_mesh(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])):
         again = task.evaluate(model, variables, None, final=False)
@@ -253,7 +264,6 @@ def test_rehearsals_are_small_and_of_the_same_kind(model, tmp_path):
 def test_what_was_trained_names_what_it_sees(tmp_path, capsys):
     from PIL import Image
 
-    import jaxformers as jf
     from jaxformers.cli import main
 
     result = train(run(classification(VIT)), tmp_path / "run")
