@@ -34,6 +34,7 @@ def keep(file: Path | None, results: Any) -> None:
 def machine() -> dict[str, Any]:
     """Cores, their load, and the versions of the packages that matter."""
     found = {"cores": cores(), "load": os.getloadavg()[0], "processor": platform.machine()}
+    found["malloc"] = os.environ.get("GLIBC_TUNABLES", "")  # huge pages or not
     for name in PACKAGES:
         try:
             found[name] = version(name)
@@ -48,15 +49,19 @@ def cores() -> int:
 
 
 def take_turns(runs: dict[str, Run], turns: int) -> dict[str, list[float]]:
-    """Seconds of each run, A B A B ..., after one of each to warm up."""
+    """Seconds of each run, A B A B ..., each in its steady state.
+
+    A turn begins with a call that does not count: a step that follows a step finds the memory that
+    the last one used, and one that follows another program's has to ask the kernel for it.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(turns + 1):
+    for _ in range(turns):
         for name, run in runs.items():
             time.sleep(0.1)  # the other's threads go to sleep
+            run()
             began = time.perf_counter()
             run()
-            if turn:
-                seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(time.perf_counter() - began)
     return seconds
 
 
