@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import numpy as np
 
-import jaxformers
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
 from jaxformers.sharding import path_text
@@ -38,7 +37,7 @@ def find(experiment: Experiment, file: Path | None) -> Path | None:
     So a changed copy of an experiment file is held against the original's.
     """
     beside = [place(experiment, file)] if file else []
-    roots = (Path("experiments"), Path(jaxformers.__file__).parents[1] / "experiments")
+    roots = (Path("experiments"), Path(__file__).parents[2] / "experiments")
     known = [p for root in roots for p in sorted(root.glob(f"*/golden/{experiment.name}.json"))]
     return next((path for path in (*beside, *known) if path.exists()), None)
 
