@@ -4,7 +4,7 @@
 .DELETE_ON_ERROR:
 TESTS ?= -n auto --maxprocesses 4 --dist loadfile
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-# On Linux, a training step on a CPU takes a fifth less with huge pages; elsewhere this does nothing.
+# On Linux, huge pages make training on a CPU faster; elsewhere this does nothing.
 HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
