@@ -17,7 +17,7 @@ from jaxformers.arrays import Array
 from jaxformers.sharding import constrain
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "quick_gelu", "silu", "tanh"]
-Init = Literal["xavier", "lecun", "truncated_normal", "zeros"]
+Init = Literal["xavier", "lecun", "truncated_normal", "probe", "zeros"]
 
 
 def activate(x: Array, kind: Activation) -> Array:
@@ -51,8 +51,11 @@ def initializer(init: Init, inputs: int):
 
     `xavier`: Glorot and Bengio 2010, uniform. `lecun`: a cut normal of variance 1 / inputs, Flax's
     default. `truncated_normal`: N(0, 0.02) cut at two standard deviations and, as TensorFlow does,
-    not rescaled for the cut (BERT). `zeros`: heads of ViT and BiT in fine-tuning.
+    not rescaled for the cut (BERT). `probe`: N(0, 0.01), the head of MAE's linear probe, whose LARS
+    scales a rate by the size of the weights. `zeros`: heads of ViT and BiT in fine-tuning.
     """
+    if init == "probe":
+        return nn.initializers.normal(0.01)
     if init == "truncated_normal":
         return _truncated_normal
     if init == "zeros":

@@ -258,7 +258,8 @@ class ViT(nn.Module):
             self.head_batch_norm = BatchNorm(1e-6, affine=False)
         if c.classes:
             shape = (c.pre_logits or c.width,), (c.classes,)
-            start = dict(kernel_init="zeros", bias_start=c.head_bias)
+            init = "probe" if c.head_batch_norm else "zeros"
+            start = dict(kernel_init=init, bias_start=c.head_bias)
             self.head = Linear(*shape, gathered=True, **start)
 
     def __call__(

@@ -98,7 +98,7 @@ class Plan:
     def kinds(self, shape: ShapePlan) -> dict[str, int]:
         """Bytes on a device by kind, for one shape of batches; together what is needed."""
         compiled, shards = shape.compiled, batch_shards(self.mesh)
-        batch = sum(math.prod(s.shape) * s.dtype.itemsize for s in shape.shape.values()) // shards
+        batch = _bytes(shape.shape) // shards
         kinds = {**self.state, "batch": batch}
         if not compiled.compiles:
             return kinds
@@ -191,19 +191,21 @@ def plan_on(
     experiment: Experiment,
     mesh: MeshConfig | None = None,
     report: Callable[[str], None] | None = None,
+    *,
+    quick: bool = False,
 ) -> Plan:
-    """`plan` without XLA's warnings, which can be heard by one at a time only."""
+    """`plan` without XLA's warnings, which can be heard by one at a time only.
+
+    With `quick` no shape is compiled as `train` would (`program.compile_step`). Without it, of
+    several shapes of batches those are that decide whether the step fits.
+    """
     config, notes = chosen_mesh(experiment, pod, mesh)
     experiment = replace(experiment, mesh=config)
     grid = make_mesh(config, pod.devices)
     state = _state(experiment, grid)
-    shapes, shares = experiment.task.batch_shapes(), _shares(experiment)
-    planned, said = [], []
-    for number, (shape, share) in enumerate(zip(shapes, shares, strict=True), 1):
-        if report is not None:
-            report(f"compiling for {pod.name}, batch shape {number} of {len(shapes)}")
-        with told_backends(said.append):
-            planned.append(_shape_plan(experiment, pod, grid, shape, share))
+    said: list[str] = []
+    with told_backends(said.append):
+        planned = _shape_plans(experiment, pod, grid, quick, report)
     params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
     notes += [*dict.fromkeys(said), *_notes(experiment)]
     made = Plan(experiment, pod, grid, params, state_bytes(state), planned, notes)
@@ -223,8 +225,42 @@ def _notes(experiment: Experiment) -> Iterator[str]:
         yield f"{experiment.steps:,} steps as the file has it; the data's size decides"
 
 
-def _shape_plan(experiment: Experiment, pod: Pod, mesh: Mesh, shape: Any, share: float):
-    compiled = compile_step(experiment, pod, mesh, shape)
+def _shape_plans(
+    experiment: Experiment,
+    pod: Pod,
+    mesh: Mesh,
+    quick: bool,
+    report: Callable[[str], None] | None,
+) -> list[ShapePlan]:
+    """A plan for each shape of batches: the largest, and what may need as much, as in `train`."""
+    shapes, shares = experiment.task.batch_shapes(), _shares(experiment)
+    largest = max(range(len(shapes)), key=lambda number: _bytes(shapes[number]))
+    planned: dict[int, ShapePlan] = {}
+    for number in sorted(range(len(shapes)), key=lambda number: number != largest):
+        if report is not None:
+            report(f"compiling for {pod.name}, batch shape {number + 1} of {len(shapes)}")
+        parts = experiment, pod, mesh, shapes[number], shares[number]
+        made = _shape_plan(*parts, quick=quick or number != largest)
+        if not quick and made.compiled.quick and _may_decide(made, planned[largest]):
+            made = _shape_plan(*parts, quick=False)
+        planned[number] = made
+    return [planned[number] for number in range(len(shapes))]
+
+
+def _may_decide(quick: ShapePlan, largest: ShapePlan) -> bool:
+    """Whether a shape may need the most memory; a quick compile's is a few percent off."""
+    needed, most = quick.compiled.needed, largest.compiled.needed
+    return needed is None or most is None or needed >= 0.9 * most
+
+
+def _bytes(shape: dict[str, jax.ShapeDtypeStruct]) -> int:
+    return sum(math.prod(each.shape) * each.dtype.itemsize for each in shape.values())
+
+
+def _shape_plan(
+    experiment: Experiment, pod: Pod, mesh: Mesh, shape: Any, share: float, quick: bool
+) -> ShapePlan:
+    compiled = compile_step(experiment, pod, mesh, shape, quick=quick)
     return ShapePlan(
         shape,
         share,

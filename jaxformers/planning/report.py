@@ -119,8 +119,10 @@ def _collectives(plan: Plan) -> Iterator[str]:
         rows = traffic(shape)
         if not rows:
             continue
-        read = "from a second, readable program" if shape.compiled.readable else "from the program"
-        yield f"Collectives of a step, {read}" + (
+        compiled = shape.compiled
+        second = " from a second, readable program" if compiled.readable else " from the program"
+        read = " from a readable program" if compiled.quick else second
+        yield f"Collectives of a step,{read}" + (
             f", batch {_batch(shape)}" if len(plan.shapes) > 1 else ""
         )
         for row in rows:
@@ -189,6 +191,12 @@ def basis(plan: Plan) -> list[str]:
         "FLOPs: counted in the step's jaxpr, loops as often as they run; matrix products only",
         "memory moved: each operation of the program reads its operands and writes its results",
     ]
+    for shape in plan.shapes:
+        if shape.compiled.quick:
+            found.append(
+                f"batch {_batch(shape)}: a compile at the least effort, its memory within a few "
+                "percent of the real one's"
+            )
     if plan.seconds:
         found += [
             f"time: the slowest of products, memory and network at {FAST:.0%} of the data sheet's "

@@ -1,8 +1,9 @@
 """`search`: meshes, rematerialisation and parts of the batch that keep a run's results, tried out.
 
 For each mesh the ways to save memory are tried from the quickest step to the smallest memory, and
-the first that fits stands; the meshes are compared by the time that their plans give. The global
-batch and what is learned stay the same, so a model with batch norm keeps its batch in one part.
+the first that fits stands; the meshes are compared by the time that their plans give. All are
+compiled at the least effort; those near the limit, and the best, as `train` would. The global batch
+and what is learned stay the same, so a model with batch norm keeps its batch in one part.
 """
 
 from __future__ import annotations
@@ -97,9 +98,24 @@ def search(
 
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             plans = [each for chain in pool.map(tried, chains) for each in chain]
-    if not plans:
-        raise ConfigError(f"no mesh of {len(pod.devices)} devices divides the batch and the model")
-    return Found(pod, sorted(plans, key=_rank), experiment)
+        if not plans:
+            raise ConfigError(
+                f"no mesh of {len(pod.devices)} devices divides the batch and the model"
+            )
+        found = Found(pod, sorted(plans, key=_rank), experiment)
+        while (best := found.best) is not None and _quick(best):
+            found.tried.remove(best)
+            found.tried = sorted([*found.tried, _again(best)], key=_rank)
+    return found
+
+
+def _quick(each: Plan) -> bool:
+    return all(shape.compiled.quick for shape in each.shapes)
+
+
+def _again(each: Plan) -> Plan:
+    """The same plan, compiled as `train` would."""
+    return plan_on(each.pod, each.experiment, each.experiment.mesh)
 
 
 def _rank(each: Plan) -> tuple:
@@ -136,7 +152,9 @@ def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig) -> list[Plan]:
             accumulate=experiment.accumulate * parts,
         )
         try:
-            made = plan_on(pod, tried, mesh)
+            made = plan_on(pod, tried, mesh, quick=True)
+            if _quick(made) and _near(made):
+                made = _again(made)
         except UserError:
             break
         # A back-end that cannot do what is asked leaves the program as it was.
@@ -146,6 +164,12 @@ def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig) -> list[Plan]:
         if found[-1].fits or (found[-1].memory and state > found[-1].memory):
             break
     return found
+
+
+def _near(each: Plan) -> bool:
+    """Whether a compile at full effort could decide otherwise."""
+    needed, room = each.worst.compiled.needed, each.memory
+    return bool(needed and room) and 0.9 <= needed / room <= 1.1
 
 
 def _row(each: Plan) -> str:

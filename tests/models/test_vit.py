@@ -113,6 +113,13 @@ def test_a_new_head_says_its_bias():
     np.testing.assert_array_equal(model.apply(variables, IMAGES[:1]), np.full((1, 6), -10.0))
 
 
+def test_a_probes_head_starts_small_and_any_other_at_zero():
+    for probe in (True, False):
+        model = jf.ViT(replace(SMALL, classes=500, head_batch_norm=probe))
+        kernel = model.init(jax.random.key(0), IMAGES)["params"]["head"]["kernel"]
+        assert jnp.std(kernel) == pytest.approx(0.01 * probe, rel=0.05)
+
+
 def test_both_tables_of_sines_are_their_formulas():
     for kind, step in (("big_vision", 3), ("mae", 4)):
         table = grid_sinusoids(3, 5, 16, kind)

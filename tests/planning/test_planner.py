@@ -11,16 +11,17 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxformers import cli
 from jaxformers.costs.collectives import Collective, collectives
-from jaxformers.data import BundledPairs, Packing
+from jaxformers.data import BundledDocuments, BundledPairs, Packing, Phase, Pretraining
 from jaxformers.errors import ShardingError
-from jaxformers.models import TransformerConfig
-from jaxformers.planning import figure, local_pod, plan, text, to_json
+from jaxformers.models import BertConfig, TransformerConfig
+from jaxformers.planning import figure, local_pod, plan, planner, text, to_json
 from jaxformers.planning.planner import _state, chosen_mesh, plain_flops
+from jaxformers.planning.program import Compiled
 from jaxformers.planning.report import remedies
 from jaxformers.planning.roofline import Roofline
 from jaxformers.planning.waste import wastes
 from jaxformers.sharding import MeshConfig, make_mesh
-from jaxformers.tasks import Translation
+from jaxformers.tasks import MaskedLanguage, Translation
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.overrides import override
 from jaxformers.training.state import init_state
@@ -242,6 +243,28 @@ def test_a_damaged_result_in_the_cache_is_made_anew(divided, tmp_path, monkeypat
 # ---------------------------------------------------------------- mesh
 
 
+@pytest.mark.parametrize("quick_needs, again", [(80, False), (91, True), (None, True)])
+def test_of_several_shapes_those_that_may_need_most_are_compiled_as_train_would(
+    divided, monkeypatch, quick_needs, again
+):
+    """The long phase as it is; the short one at the least effort, unless that leaves it open."""
+    asked = []
+
+    def made(experiment, pod, mesh, shape, share, quick):
+        length = shape["input_ids"].shape[1]
+        asked.append((length, quick))
+        compiled = Compiled(wanted=quick_needs if quick else 100, quick=quick)
+        return replace(divided.worst, compiled=compiled, shape=shape, share=share)
+
+    monkeypatch.setattr(planner, "_shape_plan", made)
+    phases = (Phase(length=16, rows=8, steps=90), Phase(length=32, rows=8))
+    task = MaskedLanguage(BertConfig.tiny(), BundledDocuments(), pretraining=Pretraining(phases))
+    found = planner.plan_on(pod(), Experiment("toy", task, steps=100), MeshConfig(8, 1, 1))
+    assert asked == [(32, False), (16, True), *[(16, False)] * again]
+    assert [each.share for each in found.shapes] == [0.9, 0.1]
+    assert [each.compiled.quick for each in found.shapes] == [not again, False]
+
+
 def test_parts_that_divide_no_batch_are_an_error():
     with pytest.raises(ShardingError, match=r"a batch of 16 rows .* in 7 parts"):
         plan(experiment(accumulate=7), pod())
@@ -324,6 +347,7 @@ remedies basis
 """
 SHAPE_KEYS = """
 arrays share seconds roofline model_flops hardware_flops moved needed collectives reduction readable
+quick
 """
 
 

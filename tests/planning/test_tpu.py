@@ -4,11 +4,11 @@ import importlib.util
 
 import pytest
 
-from jaxformers.data import BundledPairs, Packing
-from jaxformers.models import TransformerConfig
+from jaxformers.data import BundledDocuments, BundledPairs, Packing, Phase, Pretraining
+from jaxformers.models import BertConfig, TransformerConfig
 from jaxformers.planning import plan, search, text, topologies, trials
 from jaxformers.sharding import MeshConfig
-from jaxformers.tasks import Translation
+from jaxformers.tasks import MaskedLanguage, Translation
 from jaxformers.training.experiment import Experiment
 
 LIBTPU = importlib.util.find_spec("libtpu") is not None
@@ -37,6 +37,17 @@ def test_a_plan_for_a_pod_adds_up_and_names_what_chips_send():
     assert "gradients are reduced in bf16" in text(made)
     low, high = made.seconds
     assert low < high <= 3 * low
+
+
+def test_of_two_phases_the_one_that_needs_more_is_compiled_as_train_would():
+    phases = (Phase(length=64, rows=64, steps=90), Phase(length=256, rows=64))
+    task = MaskedLanguage(BertConfig.tiny(), BundledDocuments(), pretraining=Pretraining(phases))
+    made = plan(Experiment("toy", task, steps=100), "v5e:2x2", mesh=MeshConfig(2, 2, 1))
+    short, long = made.shapes
+    assert short.compiled.quick and not long.compiled.quick and long is made.worst
+    assert short.compiled.readable and long.compiled.readable
+    assert [e.bytes for e in short.compiled.collectives if e.kind == "all-reduce"]
+    assert "batch 64 x 64: a compile at the least effort" in text(made)
 
 
 def test_loops_of_layers_count_as_often_as_they_run():

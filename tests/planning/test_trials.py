@@ -46,6 +46,31 @@ def test_a_search_finds_a_mesh_that_fits_and_the_command_that_runs_it(pod, monke
     assert override(TOO_LARGE, options, "train") == best
 
 
+def test_what_a_quick_compile_leaves_open_is_decided_by_the_real_one(pod, monkeypatch):
+    """The chips have 2 % to spare for the quick plan, and too little for the real one."""
+    asked = []
+
+    def plan_on(pod, experiment, mesh, report=None, quick=False):
+        asked.append(quick)
+        made = trials_plan_on(pod, experiment, mesh)
+        for shape in made.shapes:
+            more = 0 if quick else pod.chip.memory // 20
+            temporaries = shape.compiled.temporaries + int(more)
+            shape.compiled = replace(shape.compiled, temporaries=temporaries, quick=quick)
+        return made
+
+    trials_plan_on = trials.plan_on
+    monkeypatch.setattr(trials, "plan_on", plan_on)
+    monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((FSDP,)))
+    monkeypatch.setattr(trials, "SAVINGS", trials.SAVINGS[:1])
+    assert search(TOO_LARGE, pod).best is None and asked == [True, False]
+    # With a tenth to spare the quick plan is enough to go on, and the best is compiled again.
+    asked.clear()
+    roomy = replace(pod, chip=replace(pod.chip, memory=2 * pod.chip.memory))
+    best = search(TOO_LARGE, roomy).best
+    assert asked == [True, False] and not best.worst.compiled.quick
+
+
 def test_when_nothing_fits_that_is_said(pod, monkeypatch):
     monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((DATA,)))
     monkeypatch.setattr(trials, "SAVINGS", trials.SAVINGS[:1])
@@ -56,7 +81,7 @@ def test_when_nothing_fits_that_is_said(pod, monkeypatch):
 def test_a_batch_that_is_normalised_together_is_not_taken_in_parts(pod, monkeypatch):
     tried = []
 
-    def too_large(pod, experiment, mesh):
+    def too_large(pod, experiment, mesh, quick):
         tried.append(experiment.accumulate)
         made = plan_of(TOO_LARGE, pod, mesh=mesh)
         return replace(made, batch_norm=True, pod=replace(pod, chip=replace(pod.chip, memory=1)))
