@@ -19,9 +19,10 @@ def plan(args: argparse.Namespace, fields: list[str]) -> int:
     chosen = next((word for word in fields if word.startswith(SEARCHED)), None)
     if args.search and chosen:
         raise ConfigError(f"--search chooses {chosen} by itself; leave it out")
-    if args.search and (args.json or args.picture or args.price is not None):
+    if args.search and (args.json or args.picture or args.quick or args.price is not None):
         raise ConfigError(
-            "--search prints a table; plan what it finds for --json, --picture, --price"
+            "--search prints a table, compiled quickly where that can do; plan what it finds for "
+            "--json, --picture, --price, --quick"
         )
     if args.price is not None and not 0 <= args.price < math.inf:
         raise ConfigError(f"--price: {args.price} is no price; it is a number from 0 on")
@@ -42,7 +43,7 @@ def plan(args: argparse.Namespace, fields: list[str]) -> int:
         print(found.text(["jaxformers", "train", args.file, *fields]))
         return 0 if found.best else 1
     mesh = experiment.mesh if any(word.startswith("--mesh") for word in fields) else None
-    choices = dict(mesh=mesh, slices=args.slices, price=args.price)
+    choices = dict(mesh=mesh, slices=args.slices, price=args.price, quick=args.quick)
     # Standard error is caught while XLA compiles, for its warnings; this copy of it is not.
     with os.fdopen(os.dup(2), "w") as told:
         made = planning.plan(

@@ -20,6 +20,19 @@ Activation = Literal["relu", "gelu", "gelu_tanh", "quick_gelu", "silu", "tanh"]
 Init = Literal["xavier", "lecun", "truncated_normal", "probe", "zeros"]
 
 
+def computed_once(x: Array, platform: str) -> Array:
+    """x, which XLA for CPU then computes once and keeps.
+
+    A sum with many uses, such as a residual stream, it would fuse into each of them, with all the
+    sums before it: work that grows with the square of the depth. It repeats no division; the
+    divisor is 1, which XLA cannot know.
+    """
+    if platform != "cpu" or x.dtype != jnp.float32:
+        return x
+    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(x), jnp.int32)
+    return x / (1 + ((bits * (bits + 1)) & 1)).astype(x.dtype)
+
+
 def activate(x: Array, kind: Activation) -> Array:
     """One of the activations of the published models; `gelu` is exact, `gelu_tanh` its estimate."""
     match kind:

@@ -23,6 +23,7 @@ from jaxformers.layers.basic import (
     Linear,
     Norm,
     activate,
+    computed_once,
     drop_path,
 )
 from jaxformers.layers.execution import Execution
@@ -127,6 +128,7 @@ class _Block(nn.Module):
         if skip is not None:
             y = drop_path(y, skip, self.make_rng("dropout"))
         y = x + y
+        y = computed_once(y, self.execution.platform)
         return constrain(y if pre else norm(y), "batch", "length", "embed")
 
 

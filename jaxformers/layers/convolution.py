@@ -18,11 +18,14 @@ from jax import lax
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
+from jaxformers.layers.basic import computed_once
+from jaxformers.layers.execution import Execution
 from jaxformers.sharding import constrain
 
 Padding = int | Literal["SAME"]
 Standardisation = Literal["none", "variance", "deviation"]
 Images = Float[Array, "B H W C"]
+FLOAT32 = Execution()
 
 
 def he_normal(key, shape, dtype=jnp.float32):
@@ -38,17 +41,57 @@ def pads(sizes: tuple[int, ...], window: int, stride: int, padding: Padding) -> 
     return tuple((total // 2, total - total // 2) for total in totals)
 
 
-def convolve(x: Images, kernel: Array, stride: int = 1, padding: Padding = "SAME") -> Array:
+def convolve(
+    x: Images,
+    kernel: Array,
+    stride: int = 1,
+    padding: Padding = "SAME",
+    execution: Execution = FLOAT32,
+) -> Array:
     """`x [B, H, W, C]` with a kernel `[h, w, C, D]`, of the same type.
 
-    A kernel of one pixel is a matrix product: on CPUs XLA computes the gradient of a convolution's
-    kernel at a fraction of a product's speed.
+    A kernel of one pixel is a matrix product. On CPUs the kernel's gradient always is: XLA computes
+    it as a convolution there at a fraction of a product's speed.
     """
-    if kernel.shape[:2] == (1, 1) and padding in (0, "SAME"):
-        return lax.dot_general(x[:, ::stride, ::stride], kernel[0, 0], (((3,), (0,)), ((), ())))
     around = pads(x.shape[1:3], kernel.shape[0], stride, padding)
+    on_cpu = execution.platform == "cpu"
+    return (_convolve_on_cpu if on_cpu else _convolve)(x, kernel, stride, around)
+
+
+def _convolve(x: Images, kernel: Array, stride: int, around: tuple) -> Array:
+    if kernel.shape[:2] == (1, 1) and around == ((0, 0), (0, 0)):
+        return lax.dot_general(x[:, ::stride, ::stride], kernel[0, 0], (((3,), (0,)), ((), ())))
     axes = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(x, kernel, (stride, stride), around, dimension_numbers=axes)
+
+
+_convolve_on_cpu = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3))
+
+
+def _forward(x: Images, kernel: Array, stride: int, around: tuple) -> tuple[Array, tuple]:
+    return _convolve(x, kernel, stride, around), (x, kernel)
+
+
+def _backward(stride: int, around: tuple, saved: tuple, gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    gradient = computed_once(gradient, "cpu")  # and not a norm's gradient in each of its two uses
+    (of_x,) = jax.vjp(lambda x: _convolve(x, kernel, stride, around), x)[1](gradient)
+    padded = jnp.pad(x, ((0, 0), *around, (0, 0)))
+    height, width = (stride * (n - 1) + 1 for n in gradient.shape[1:3])
+    windows = jnp.concatenate(
+        [
+            padded[:, i : i + height : stride, j : j + width : stride]
+            for i in range(kernel.shape[0])
+            for j in range(kernel.shape[1])
+        ],
+        axis=3,
+    )
+    pixels = (0, 1, 2)
+    of_kernel = lax.dot_general(gradient, windows, ((pixels, pixels), ((), ())))
+    return of_x, of_kernel.T.reshape(kernel.shape)
+
+
+_convolve_on_cpu.defvjp(_forward, _backward)
 
 
 def standardised(kernel: Array, kind: Standardisation, epsilon: float) -> Array:
@@ -67,7 +110,7 @@ def standardised(kernel: Array, kind: Standardisation, epsilon: float) -> Array:
 
 
 class Conv(nn.Module):
-    """A square convolution: kernel `[size, size, inputs, outputs]` float32, computed in `dtype`."""
+    """A square convolution: kernel `[size, size, inputs, outputs]` float32."""
 
     inputs: int
     outputs: int
@@ -79,20 +122,21 @@ class Conv(nn.Module):
     """Whether, and how, the weights are standardised before they are used."""
     epsilon: float = 1e-5
     """Of the standardisation."""
-    dtype: jnp.dtype = jnp.dtype("float32")
+    execution: Execution = Execution()
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
         """Maps `[B, H, W, inputs]` to `[B, h, w, outputs]`."""
+        dtype = self.execution.compute_dtype
         shape = (self.size, self.size, self.inputs, self.outputs)
         kernel = self.param("kernel", he_normal, shape)
-        kernel = standardised(kernel, self.standardisation, self.epsilon).astype(self.dtype)
+        kernel = standardised(kernel, self.standardisation, self.epsilon).astype(dtype)
         # Whole in the product, which XLA would else cut along idle mesh axes.
         kernel = constrain(kernel, None, None, None, None)
-        y = convolve(x.astype(self.dtype), kernel, self.stride, self.padding)
+        y = convolve(x.astype(dtype), kernel, self.stride, self.padding, self.execution)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
-            y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+            y = y + bias.astype(dtype).reshape(1, 1, 1, -1)
         return constrain(y, "batch", None, None, None)
 
 

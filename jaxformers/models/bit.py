@@ -18,6 +18,7 @@ from jaxtyping import Float
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution, Linear
+from jaxformers.layers.basic import computed_once
 from jaxformers.layers.convolution import Conv, GroupNorm, max_pool, sown
 from jaxformers.models.residual import Classifier, ResidualConfig, check_images, stages
 from jaxformers.sharding import constrain
@@ -91,7 +92,7 @@ def standard_conv(
         padding=size // 2,
         standardisation="variance",
         epsilon=config.standardisation_epsilon,
-        dtype=execution.compute_dtype,
+        execution=execution,
     )
 
 
@@ -148,7 +149,8 @@ class Block(nn.Module):
         active = self.units[0].active(x)
         shortcut = self.shortcut_conv(active) if self.projects else x
         y = self.units[2](self.units[1](self.units[0].conv(active)))
-        return sown(self, constrain(shortcut + y, "batch", None, None, None))
+        y = computed_once(shortcut + y, self.execution.platform)
+        return sown(self, constrain(y, "batch", None, None, None))
 
 
 class Stem(nn.Module):

@@ -72,7 +72,7 @@ class Unit(nn.Module):
             self.size,
             self.stride,
             standardisation="deviation",
-            dtype=self.execution.compute_dtype,
+            execution=self.execution,
         )
         self.norm = GroupNorm(GROUPS, 1e-6, self.zero_init)
 

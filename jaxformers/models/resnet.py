@@ -87,9 +87,14 @@ class Unit(nn.Module):
     execution: Execution = Execution()
 
     def setup(self):
-        c, dtype = self.config, self.execution.compute_dtype
+        c = self.config
         self.conv = Conv(
-            self.inputs, self.outputs, self.size, self.stride, self.size // 2, dtype=dtype
+            self.inputs,
+            self.outputs,
+            self.size,
+            self.stride,
+            self.size // 2,
+            execution=self.execution,
         )
         self.norm = BatchNorm(c.norm_epsilon, c.norm_momentum, self.zero_init)
 

@@ -95,6 +95,17 @@ class Plan:
         room = math.inf if self.memory is None else self.memory
         return all(each.compiles and each.needed <= room for each in compiled)
 
+    @property
+    def quick(self) -> bool:
+        """Whether no shape was compiled at full effort."""
+        return all(each.compiled.quick for each in self.shapes)
+
+    @property
+    def near(self) -> bool:
+        """Whether what is needed is so near to what there is that a quick compile may err."""
+        needed, room = self.worst.compiled.needed, self.memory
+        return bool(needed and room) and 0.9 <= needed / room <= 1.1
+
     def kinds(self, shape: ShapePlan) -> dict[str, int]:
         """Bytes on a device by kind, for one shape of batches; together what is needed."""
         compiled, shards = shape.compiled, batch_shards(self.mesh)
@@ -157,6 +168,7 @@ def plan(
     slices: int | None = None,
     price: float | None = None,
     report: Callable[[str], None] | None = None,
+    quick: bool = False,
 ) -> Plan:
     """Plans a run on a pod.
 
@@ -168,6 +180,8 @@ def plan(
         slices: how many, where the topology does not say.
         price: of a chip for an hour, in any currency.
         report: is told what is being done.
+        quick: compile for a TPU at the least effort, a quarter of the time, which gives memory
+            within a few percent; what is nearer to the limit than that is compiled in full.
 
     Raises:
         ConfigError: an unknown topology, or libtpu is not installed.
@@ -175,7 +189,9 @@ def plan(
     """
     pod = topology if isinstance(topology, Pod) else pod_of(topology, slices)
     with uncached(), captured_xla_warnings() as warned:
-        made = plan_on(pod, experiment, mesh, report)
+        made = plan_on(pod, experiment, mesh, report, quick=quick)
+        if quick and made.near:
+            made = plan_on(pod, experiment, mesh, report)
     made.price = price
     made.warnings += warned
     return made

@@ -68,6 +68,11 @@ class Found:
         ]
         if self.best is None:
             return "\n".join([*lines, "none fits: take a larger pod, or a smaller batch"])
+        if any(each.quick for each in self.tried):
+            lines.append(
+                "  (compiled at the least effort, memory within a few percent; the best, and what "
+                "is near the limit, as `train` would)"
+            )
         words = shlex.join([*command, *changes(self.start, self.best.experiment)])
         return "\n".join([*lines, "the best that fits:", f"  {words}"])
 
@@ -103,14 +108,10 @@ def search(
                 f"no mesh of {len(pod.devices)} devices divides the batch and the model"
             )
         found = Found(pod, sorted(plans, key=_rank), experiment)
-        while (best := found.best) is not None and _quick(best):
+        while (best := found.best) is not None and best.quick:
             found.tried.remove(best)
             found.tried = sorted([*found.tried, _again(best)], key=_rank)
     return found
-
-
-def _quick(each: Plan) -> bool:
-    return all(shape.compiled.quick for shape in each.shapes)
 
 
 def _again(each: Plan) -> Plan:
@@ -153,7 +154,7 @@ def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig) -> list[Plan]:
         )
         try:
             made = plan_on(pod, tried, mesh, quick=True)
-            if _quick(made) and _near(made):
+            if made.quick and made.near:
                 made = _again(made)
         except UserError:
             break
@@ -164,12 +165,6 @@ def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig) -> list[Plan]:
         if found[-1].fits or (found[-1].memory and state > found[-1].memory):
             break
     return found
-
-
-def _near(each: Plan) -> bool:
-    """Whether a compile at full effort could decide otherwise."""
-    needed, room = each.worst.compiled.needed, each.memory
-    return bool(needed and room) and 0.9 <= needed / room <= 1.1
 
 
 def _row(each: Plan) -> str:
