@@ -265,6 +265,20 @@ def test_of_several_shapes_those_that_may_need_most_are_compiled_as_train_would(
     assert [each.compiled.quick for each in found.shapes] == [not again, False]
 
 
+@pytest.mark.parametrize("room, asked", [(2.0, [True]), (0.5, [True]), (1.02, [True, False])])
+def test_a_quick_plan_near_the_limit_is_made_in_full(divided, monkeypatch, room, asked):
+    seen = []
+
+    def plan_on(pod, experiment, mesh, report, quick=False):
+        seen.append(quick)
+        return replace(divided, pod=pod, warnings=[])
+
+    monkeypatch.setattr(planner, "plan_on", plan_on)
+    chips = pod(room * divided.worst.compiled.needed)
+    made = planner.plan(divided.experiment, chips, quick=True)
+    assert seen == asked and made.fits == (room >= 1)
+
+
 def test_parts_that_divide_no_batch_are_an_error():
     with pytest.raises(ShardingError, match=r"a batch of 16 rows .* in 7 parts"):
         plan(experiment(accumulate=7), pod())

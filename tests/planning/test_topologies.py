@@ -62,6 +62,7 @@ def test_devices_here_are_a_pod_and_a_data_sheet_may_be_lent_to_them():
         (["--price", "nan"], "--price: nan is no price"),
         (["--slices", "2"], "--slices is of a TPU pod: name it with --topology"),
         (["--search", "--json"], "--search prints a table"),
+        (["--search", "--quick"], "--search prints a table"),
         (["--search", "--mesh.fsdp", "2"], "--search chooses --mesh.fsdp by itself"),
         (["--picture", "a.nothing"], "no kind of picture ends in"),
         (["--mesh.data", "3"], "takes 3 devices, but there are 8"),
