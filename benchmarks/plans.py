@@ -99,6 +99,8 @@ ROWS = (
     Row("resnet/demo", "v2:2x2", "two CPU cores"),
     Row("resnet/demo", "v6e:1x1", "today"),
 )
+# At the least effort libtpu crashes for these.
+CRASHES = tuple(row for row in ROWS if row.file.endswith("lamb") and row.topology == "v6e:16x16")
 # Three models on every generation, from 8 to 256 chips.
 GENERATIONS = (
     *(
@@ -125,11 +127,11 @@ def main() -> None:
     done = json.loads(args.results.read_text()) if args.results.exists() else {}
     began = time.monotonic()
     for row in (*GENERATIONS, *ROWS):
-        quick = row in ROWS
+        effort = "mixed" if row in GENERATIONS else "full" if row in CRASHES else "least"
         wanted = not args.only or any(word in key(row) for word in args.only)
         if key(row) in done or not wanted or time.monotonic() - began > args.seconds:
             continue
-        done[key(row)] = planned(row, quick)
+        done[key(row)] = planned(row, effort)
         args.results.write_text(json.dumps(done, indent=1))
     print(table(ROWS, done))
     print(table(GENERATIONS, done, took=True))
@@ -149,7 +151,7 @@ def key(row: Row) -> str:
     return " ".join((row.file, row.topology, *(c for c in changes if not c.endswith("=1"))))
 
 
-def planned(row: Row, quick: bool) -> dict:
+def planned(row: Row, effort: str) -> dict:
     """The plan's JSON and the seconds it took."""
     experiment = load_experiment(ROOT / "experiments" / f"{row.file}.py")
     experiment = replace(experiment, accumulate=row.parts)
@@ -159,7 +161,7 @@ def planned(row: Row, quick: bool) -> dict:
     with tempfile.TemporaryDirectory() as empty:  # what an earlier plan kept would take no time
         os.environ["JAXFORMERS_CACHE"] = empty
         try:
-            made = planning.plan(experiment, row.topology, mesh=mesh, quick=quick)
+            made = planning.plan(experiment, row.topology, mesh=mesh, effort=effort)
             found = planning.to_json(made)
         except UserError as error:
             found = {"error": str(error)}

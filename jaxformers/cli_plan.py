@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import os
+import signal
+import subprocess
 import sys
 
 from jaxformers.cli_verbs import _experiment
 from jaxformers.errors import ConfigError
 
+INSIDE = "JAXFORMERS_PLAN_INSIDE"
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 SEARCHED = ("--mesh", "--remat", "--accumulate", "--attention")
 
 
@@ -28,6 +33,21 @@ def plan(args: argparse.Namespace, fields: list[str]) -> int:
         raise ConfigError(f"--price: {args.price} is no price; it is a number from 0 on")
     if args.slices is not None and args.topology is None:
         raise ConfigError("--slices is of a TPU pod: name it with --topology")
+    effort = "least" if args.quick or args.search else "mixed"
+    as_program = sys.argv[1:2] == ["plan"]
+    if args.topology and as_program and importlib.util.find_spec("libtpu") is not None:
+        if INSIDE not in os.environ:
+            status = _in_a_process()
+            if -status not in CRASHES:
+                return status if status >= 0 else 128 - status
+            print(
+                f"libtpu crashed ({signal.Signals(-status).name}) at less than its full effort; "
+                "compiling at full effort",
+                file=sys.stderr,
+            )
+            effort = "full"
+    else:
+        effort = "full"
     import jax
 
     if args.topology is not None:  # so that libtpu, where it is installed, looks for no TPU
@@ -39,11 +59,11 @@ def plan(args: argparse.Namespace, fields: list[str]) -> int:
     if args.picture:
         check_picture_path(args.picture)
     if args.search:
-        found = planning.search(experiment, args.topology, slices=args.slices)
+        found = planning.search(experiment, args.topology, slices=args.slices, effort=effort)
         print(found.text(["jaxformers", "train", args.file, *fields]))
         return 0 if found.best else 1
     mesh = experiment.mesh if any(word.startswith("--mesh") for word in fields) else None
-    choices = dict(mesh=mesh, slices=args.slices, price=args.price, quick=args.quick)
+    choices = dict(mesh=mesh, slices=args.slices, price=args.price, effort=effort)
     # Standard error is caught while XLA compiles, for its warnings; this copy of it is not.
     with os.fdopen(os.dup(2), "w") as told:
         made = planning.plan(
@@ -56,3 +76,12 @@ def plan(args: argparse.Namespace, fields: list[str]) -> int:
     if args.picture:
         print(f"wrote {save(planning.figure(made), args.picture)}", file=sys.stderr)
     return 0 if made.fits else 1
+
+
+def _in_a_process() -> int:
+    """The same command in a process of its own: its status, or minus the signal that ended it."""
+    command = [sys.executable, "-m", "jaxformers", *sys.argv[1:]]
+    try:
+        return subprocess.run(command, env=os.environ | {INSIDE: "1"}).returncode
+    except KeyboardInterrupt:
+        return 130

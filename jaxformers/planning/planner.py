@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax.sharding import Mesh
@@ -27,6 +27,8 @@ from jaxformers.sharding import MeshConfig, batch_shards, make_mesh
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.state import TrainState, abstract_state, init_state
 from jaxformers.training.step import make_step, make_transformation
+
+Effort = Literal["full", "mixed", "least"]
 
 
 @dataclass
@@ -168,7 +170,7 @@ def plan(
     slices: int | None = None,
     price: float | None = None,
     report: Callable[[str], None] | None = None,
-    quick: bool = False,
+    effort: Effort = "full",
 ) -> Plan:
     """Plans a run on a pod.
 
@@ -180,8 +182,10 @@ def plan(
         slices: how many, where the topology does not say.
         price: of a chip for an hour, in any currency.
         report: is told what is being done.
-        quick: compile for a TPU at the least effort, a quarter of the time, which gives memory
-            within a few percent; what is nearer to the limit than that is compiled in full.
+        effort: of the TPU compiler. At `least` it takes a quarter of the time and gives memory
+            within a few percent; what is near to the limit is compiled in full. `mixed` compiles
+            in full what decides whether it fits: the largest shape of batches. At less than `full`
+            libtpu crashes for some programs, and ends the process.
 
     Raises:
         ConfigError: an unknown topology, or libtpu is not installed.
@@ -189,9 +193,9 @@ def plan(
     """
     pod = topology if isinstance(topology, Pod) else pod_of(topology, slices)
     with uncached(), captured_xla_warnings() as warned:
-        made = plan_on(pod, experiment, mesh, report, quick=quick)
-        if quick and made.near:
-            made = plan_on(pod, experiment, mesh, report)
+        made = plan_on(pod, experiment, mesh, report, effort=effort)
+        if effort == "least" and made.near:
+            made = plan_on(pod, experiment, mesh, report, effort="mixed")
     made.price = price
     made.warnings += warned
     return made
@@ -208,20 +212,17 @@ def plan_on(
     mesh: MeshConfig | None = None,
     report: Callable[[str], None] | None = None,
     *,
-    quick: bool = False,
+    effort: Effort = "full",
 ) -> Plan:
-    """`plan` without XLA's warnings, which can be heard by one at a time only.
-
-    With `quick` no shape is compiled as `train` would (`program.compile_step`). Without it, of
-    several shapes of batches those are that decide whether the step fits.
-    """
+    """`plan` without XLA's warnings, which can be heard by one at a time only, and without its
+    second look at what is near to the limit."""
     config, notes = chosen_mesh(experiment, pod, mesh)
     experiment = replace(experiment, mesh=config)
     grid = make_mesh(config, pod.devices)
     state = _state(experiment, grid)
     said: list[str] = []
     with told_backends(said.append):
-        planned = _shape_plans(experiment, pod, grid, quick, report)
+        planned = _shape_plans(experiment, pod, grid, effort, report)
     params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
     notes += [*dict.fromkeys(said), *_notes(experiment)]
     made = Plan(experiment, pod, grid, params, state_bytes(state), planned, notes)
@@ -245,10 +246,10 @@ def _shape_plans(
     experiment: Experiment,
     pod: Pod,
     mesh: Mesh,
-    quick: bool,
+    effort: Effort,
     report: Callable[[str], None] | None,
 ) -> list[ShapePlan]:
-    """A plan for each shape of batches: the largest, and what may need as much, as in `train`."""
+    """A plan for each shape of batches."""
     shapes, shares = experiment.task.batch_shapes(), _shares(experiment)
     largest = max(range(len(shapes)), key=lambda number: _bytes(shapes[number]))
     planned: dict[int, ShapePlan] = {}
@@ -256,9 +257,10 @@ def _shape_plans(
         if report is not None:
             report(f"compiling for {pod.name}, batch shape {number + 1} of {len(shapes)}")
         parts = experiment, pod, mesh, shapes[number], shares[number]
-        made = _shape_plan(*parts, quick=quick or number != largest)
-        if not quick and made.compiled.quick and _may_decide(made, planned[largest]):
-            made = _shape_plan(*parts, quick=False)
+        quick = effort == "least" or (effort == "mixed" and number != largest)
+        made = _shape_plan(*parts, quick=quick, least=effort != "full")
+        if effort == "mixed" and made.compiled.quick and _may_decide(made, planned[largest]):
+            made = _shape_plan(*parts, quick=False, least=True)
         planned[number] = made
     return [planned[number] for number in range(len(shapes))]
 
@@ -274,9 +276,15 @@ def _bytes(shape: dict[str, jax.ShapeDtypeStruct]) -> int:
 
 
 def _shape_plan(
-    experiment: Experiment, pod: Pod, mesh: Mesh, shape: Any, share: float, quick: bool
+    experiment: Experiment,
+    pod: Pod,
+    mesh: Mesh,
+    shape: Any,
+    share: float,
+    quick: bool,
+    least: bool,
 ) -> ShapePlan:
-    compiled = compile_step(experiment, pod, mesh, shape, quick=quick)
+    compiled = compile_step(experiment, pod, mesh, shape, quick=quick, least=least)
     return ShapePlan(
         shape,
         share,

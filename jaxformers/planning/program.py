@@ -32,14 +32,14 @@ from jaxformers.sharding import batch_sharding
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.step import jit_step
 
-# Without windowed products and fused asynchronous ones each collective stands by itself. At the
-# least effort the compiler takes a quarter of the time: the collectives are the same, memory is
-# within a few percent.
+# Without windowed products and fused asynchronous ones each collective stands by itself.
 READABLE = {
     "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
     "xla_tpu_enable_async_collective_fusion": "false",
-    "exec_time_optimization_effort": -1.0,
 }
+# A quarter of the time, the same collectives, and memory within a few percent; but for some
+# programs libtpu crashes at it (seen with LAMB in parts on v6e), which ends the process.
+LEAST = {"exec_time_optimization_effort": -1.0}
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -98,11 +98,12 @@ def compile_step(
     shapes: dict[str, jax.ShapeDtypeStruct],
     *,
     quick: bool = False,
+    least: bool = False,
 ) -> Compiled:
     """The step that `train` runs, compiled for the devices of `mesh` and a batch of these shapes.
 
-    With `quick` it is compiled for a TPU at the least effort (`READABLE`), which changes its memory
-    by a few percent.
+    With `quick` it is compiled for a TPU at the least effort alone, which changes its memory by a
+    few percent and may crash the process (`LEAST`); with `least` only to read its collectives.
 
     Raises:
         ShardingError: a mesh that the model does not divide over.
@@ -120,7 +121,7 @@ def compile_step(
         path = _place(lowered, pod, mesh, quick)
         if (kept := _read(path)) is not None:
             return kept
-        compiled = _compile(lowered, pod, mesh, device_bytes((state, batch)), quick)
+        compiled = _compile(lowered, pod, mesh, device_bytes((state, batch)), quick, least)
     compiled.flops = flops_of(traced.jaxpr).matmul
     _write(path, compiled)
     return compiled
@@ -134,20 +135,23 @@ def device_bytes(tree: Any) -> int:
     )
 
 
-def _compile(lowered: Any, pod: Pod, mesh: Mesh, arguments: int, quick: bool) -> Compiled:
+def _compile(
+    lowered: Any, pod: Pod, mesh: Mesh, arguments: int, quick: bool, least: bool
+) -> Compiled:
     began, divided = time.perf_counter(), mesh.devices.size > mesh.shape["data"] or pod.slices > 1
     tpu = mesh.devices.flat[0].platform == "tpu"
     quick = quick and tpu
+    apart = READABLE | LEAST if quick or least else READABLE
     with ThreadPoolExecutor() as pool:
-        real = pool.submit(lowered.compile, READABLE if quick else None)
-        readable = pool.submit(lowered.compile, READABLE) if tpu and divided and not quick else real
+        real = pool.submit(lowered.compile, apart if quick else None)
+        readable = pool.submit(lowered.compile, apart) if tpu and divided and not quick else real
     try:
         program = real.result()
     except jax.errors.JaxRuntimeError as error:
         return _too_large(error, arguments)
     second = readable if readable.exception() is None else real
     memory, text = program.memory_analysis(), Program.parse(program.as_text())
-    apart = text if second is real else Program.parse(second.result().as_text())
+    single = text if second is real else Program.parse(second.result().as_text())
     kept = [each.buffer for each in kept_for_backward(text)]
     worst = max(kept, key=lambda b: b.padded - b.bytes, default=None)
     return Compiled(
@@ -159,7 +163,7 @@ def _compile(lowered: Any, pod: Pod, mesh: Mesh, arguments: int, quick: bool) ->
         padding=sum(b.padded - b.bytes for b in kept),
         padded=str(worst or ""),
         moved=moved_bytes(text),
-        collectives=collectives(apart, dict(mesh.shape), pod.slices),
+        collectives=collectives(single, dict(mesh.shape), pod.slices),
         readable=quick or second is not real,
         quick=quick,
         seconds=time.perf_counter() - began,

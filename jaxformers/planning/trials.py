@@ -2,8 +2,9 @@
 
 For each mesh the ways to save memory are tried from the quickest step to the smallest memory, and
 the first that fits stands; the meshes are compared by the time that their plans give. All are
-compiled at the least effort; those near the limit, and the best, as `train` would. The global batch
-and what is learned stay the same, so a model with batch norm keeps its batch in one part.
+compiled at the effort that is asked for; those near the limit, and the best, as `train` would. The
+global batch and what is learned stay the same, so a model with batch norm keeps its batch in one
+part.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rich.progress import Progress
 
 from jaxformers.costs.xla_warnings import uncached
 from jaxformers.errors import ConfigError, UserError
-from jaxformers.planning.planner import Plan, plan_on, pod_of
+from jaxformers.planning.planner import Effort, Plan, plan_on, pod_of
 from jaxformers.planning.report import ms
 from jaxformers.planning.topologies import Pod
 from jaxformers.sharding import MeshConfig
@@ -83,8 +84,11 @@ def search(
     *,
     slices: int | None = None,
     workers: int | None = None,
+    effort: Effort = "full",
 ) -> Found:
     """Tries meshes and ways to save memory on a pod, as many at once as there are cores.
+
+    `effort` is that of `plan`; what `least` leaves open is compiled in full.
 
     Raises:
         ConfigError: no mesh divides the batch and the model.
@@ -97,7 +101,7 @@ def search(
         task = progress.add_task("meshes", total=len(chains))
 
         def tried(mesh: MeshConfig) -> list[Plan]:
-            found = _chain(experiment, pod, mesh)
+            found = _chain(experiment, pod, mesh, effort)
             progress.advance(task)
             return found
 
@@ -116,7 +120,7 @@ def search(
 
 def _again(each: Plan) -> Plan:
     """The same plan, compiled as `train` would."""
-    return plan_on(each.pod, each.experiment, each.experiment.mesh)
+    return plan_on(each.pod, each.experiment, each.experiment.mesh, effort="mixed")
 
 
 def _rank(each: Plan) -> tuple:
@@ -138,7 +142,7 @@ def meshes(experiment: Experiment, pod: Pod) -> Iterator[MeshConfig]:
         tensor *= 2
 
 
-def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig) -> list[Plan]:
+def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig, effort: Effort) -> list[Plan]:
     """Plans on one mesh until one fits; none where the mesh does not divide the model."""
     found: list[Plan] = []
     for attention, remat, parts in SAVINGS:
@@ -153,7 +157,7 @@ def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig) -> list[Plan]:
             accumulate=experiment.accumulate * parts,
         )
         try:
-            made = plan_on(pod, tried, mesh, quick=True)
+            made = plan_on(pod, tried, mesh, effort=effort)
             if made.quick and made.near:
                 made = _again(made)
         except UserError:

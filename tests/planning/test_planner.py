@@ -250,7 +250,7 @@ def test_of_several_shapes_those_that_may_need_most_are_compiled_as_train_would(
     """The long phase as it is; the short one at the least effort, unless that leaves it open."""
     asked = []
 
-    def made(experiment, pod, mesh, shape, share, quick):
+    def made(experiment, pod, mesh, shape, share, quick, least):
         length = shape["input_ids"].shape[1]
         asked.append((length, quick))
         compiled = Compiled(wanted=quick_needs if quick else 100, quick=quick)
@@ -259,23 +259,27 @@ def test_of_several_shapes_those_that_may_need_most_are_compiled_as_train_would(
     monkeypatch.setattr(planner, "_shape_plan", made)
     phases = (Phase(length=16, rows=8, steps=90), Phase(length=32, rows=8))
     task = MaskedLanguage(BertConfig.tiny(), BundledDocuments(), pretraining=Pretraining(phases))
-    found = planner.plan_on(pod(), Experiment("toy", task, steps=100), MeshConfig(8, 1, 1))
+    found = planner.plan_on(
+        pod(), Experiment("toy", task, steps=100), MeshConfig(8, 1, 1), effort="mixed"
+    )
     assert asked == [(32, False), (16, True), *[(16, False)] * again]
     assert [each.share for each in found.shapes] == [0.9, 0.1]
     assert [each.compiled.quick for each in found.shapes] == [not again, False]
 
 
-@pytest.mark.parametrize("room, asked", [(2.0, [True]), (0.5, [True]), (1.02, [True, False])])
+@pytest.mark.parametrize(
+    "room, asked", [(2.0, ["least"]), (0.5, ["least"]), (1.02, ["least", "mixed"])]
+)
 def test_a_quick_plan_near_the_limit_is_made_in_full(divided, monkeypatch, room, asked):
     seen = []
 
-    def plan_on(pod, experiment, mesh, report, quick=False):
-        seen.append(quick)
+    def plan_on(pod, experiment, mesh, report, effort):
+        seen.append(effort)
         return replace(divided, pod=pod, warnings=[])
 
     monkeypatch.setattr(planner, "plan_on", plan_on)
     chips = pod(room * divided.worst.compiled.needed)
-    made = planner.plan(divided.experiment, chips, quick=True)
+    made = planner.plan(divided.experiment, chips, effort="least")
     assert seen == asked and made.fits == (room >= 1)
 
 

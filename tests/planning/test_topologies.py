@@ -1,11 +1,13 @@
 """The names of pods: what is known, what is near, what libtpu says of it."""
 
 import importlib.util
+import signal
+import sys
 
 import jax
 import pytest
 
-from jaxformers import cli
+from jaxformers import cli, cli_plan, planning
 from jaxformers.errors import ConfigError
 from jaxformers.planning import GENERATIONS, local_pod, topologies, tpu_pod
 
@@ -95,3 +97,26 @@ def test_libtpu_knows_the_chips_of_every_generation(name, chips, devices, chip):
     pod = tpu_pod(name)
     assert (pod.chips, len(pod.devices), pod.chip.name) == (chips, devices, chip)
     assert pod.name == name
+
+
+@pytest.mark.parametrize(
+    ("ended", "status", "said"),
+    [
+        (-signal.SIGSEGV, 2, "libtpu crashed (SIGSEGV) at less than its full effort"),
+        (-signal.SIGTERM, 128 + signal.SIGTERM, ""),
+        (1, 1, ""),
+    ],
+)
+def test_a_crash_of_the_compiler_is_followed_by_a_plan_at_full_effort(
+    monkeypatch, capfd, ended, status, said
+):
+    def plan(experiment, topology, *, effort, **choices):
+        raise ConfigError(f"planned at {effort} effort")
+
+    monkeypatch.setattr(sys, "argv", ["jaxformers", "plan"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(cli_plan, "_in_a_process", lambda: ended)
+    monkeypatch.setattr(planning, "plan", plan)
+    assert cli.main(["plan", EXPERIMENT, "--topology", "v5e:2x2"]) == status
+    err = capfd.readouterr().err
+    assert said in err and ("planned at full effort" in err) == bool(said)

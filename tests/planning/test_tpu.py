@@ -42,7 +42,9 @@ def test_a_plan_for_a_pod_adds_up_and_names_what_chips_send():
 def test_of_two_phases_the_one_that_needs_more_is_compiled_as_train_would():
     phases = (Phase(length=64, rows=64, steps=90), Phase(length=256, rows=64))
     task = MaskedLanguage(BertConfig.tiny(), BundledDocuments(), pretraining=Pretraining(phases))
-    made = plan(Experiment("toy", task, steps=100), "v5e:2x2", mesh=MeshConfig(2, 2, 1))
+    made = plan(
+        Experiment("toy", task, steps=100), "v5e:2x2", mesh=MeshConfig(2, 2, 1), effort="mixed"
+    )
     short, long = made.shapes
     assert short.compiled.quick and not long.compiled.quick and long is made.worst
     assert short.compiled.readable and long.compiled.readable

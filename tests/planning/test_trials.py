@@ -50,8 +50,9 @@ def test_what_a_quick_compile_leaves_open_is_decided_by_the_real_one(pod, monkey
     """The chips have 2 % to spare for the quick plan, and too little for the real one."""
     asked = []
 
-    def plan_on(pod, experiment, mesh, report=None, quick=False):
-        asked.append(quick)
+    def plan_on(pod, experiment, mesh, report=None, effort="full"):
+        asked.append(effort)
+        quick = effort == "least"
         made = trials_plan_on(pod, experiment, mesh)
         for shape in made.shapes:
             more = 0 if quick else pod.chip.memory // 20
@@ -63,12 +64,12 @@ def test_what_a_quick_compile_leaves_open_is_decided_by_the_real_one(pod, monkey
     monkeypatch.setattr(trials, "plan_on", plan_on)
     monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((FSDP,)))
     monkeypatch.setattr(trials, "SAVINGS", trials.SAVINGS[:1])
-    assert search(TOO_LARGE, pod).best is None and asked == [True, False]
+    assert search(TOO_LARGE, pod, effort="least").best is None and asked == ["least", "mixed"]
     # With a tenth to spare the quick plan is enough to go on, and the best is compiled again.
     asked.clear()
     roomy = replace(pod, chip=replace(pod.chip, memory=2 * pod.chip.memory))
-    best = search(TOO_LARGE, roomy).best
-    assert asked == [True, False] and not best.worst.compiled.quick
+    best = search(TOO_LARGE, roomy, effort="least").best
+    assert asked == ["least", "mixed"] and not best.worst.compiled.quick
 
 
 def test_when_nothing_fits_that_is_said(pod, monkeypatch):
@@ -81,7 +82,7 @@ def test_when_nothing_fits_that_is_said(pod, monkeypatch):
 def test_a_batch_that_is_normalised_together_is_not_taken_in_parts(pod, monkeypatch):
     tried = []
 
-    def too_large(pod, experiment, mesh, quick):
+    def too_large(pod, experiment, mesh, effort):
         tried.append(experiment.accumulate)
         made = plan_of(TOO_LARGE, pod, mesh=mesh)
         return replace(made, batch_norm=True, pod=replace(pod, chip=replace(pod.chip, memory=1)))
