@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -19,7 +19,7 @@ from jaxformers.costs.xla_warnings import captured_xla_warnings, uncached
 from jaxformers.errors import ShardingError
 from jaxformers.evaluation.published_costs import COSTS, PublishedCost
 from jaxformers.layers.backends import told_backends
-from jaxformers.planning.program import Compiled, compile_step, device_bytes
+from jaxformers.planning.program import Compiled, Effort, compile_step, device_bytes
 from jaxformers.planning.roofline import Roofline, roofline
 from jaxformers.planning.topologies import Pod, local_pod, tpu_pod
 from jaxformers.planning.waste import wastes
@@ -27,8 +27,6 @@ from jaxformers.sharding import MeshConfig, batch_shards, make_mesh
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.state import TrainState, abstract_state, init_state
 from jaxformers.training.step import make_step, make_transformation
-
-Effort = Literal["full", "mixed", "least"]
 
 
 @dataclass
@@ -106,7 +104,7 @@ class Plan:
     def near(self) -> bool:
         """Whether what is needed is so near to what there is that a quick compile may err."""
         needed, room = self.worst.compiled.needed, self.memory
-        return bool(needed and room) and 0.9 <= needed / room <= 1.1
+        return room is not None and (needed is None or 0.9 <= needed / room <= 1.1)
 
     def kinds(self, shape: ShapePlan) -> dict[str, int]:
         """Bytes on a device by kind, for one shape of batches; together what is needed."""
@@ -257,10 +255,10 @@ def _shape_plans(
         if report is not None:
             report(f"compiling for {pod.name}, batch shape {number + 1} of {len(shapes)}")
         parts = experiment, pod, mesh, shapes[number], shares[number]
-        quick = effort == "least" or (effort == "mixed" and number != largest)
-        made = _shape_plan(*parts, quick=quick, least=effort != "full")
-        if effort == "mixed" and made.compiled.quick and _may_decide(made, planned[largest]):
-            made = _shape_plan(*parts, quick=False, least=True)
+        smaller = effort == "mixed" and number != largest
+        made = _shape_plan(*parts, "least" if smaller else effort)
+        if smaller and made.compiled.quick and _may_decide(made, planned[largest]):
+            made = _shape_plan(*parts, "mixed")
         planned[number] = made
     return [planned[number] for number in range(len(shapes))]
 
@@ -276,15 +274,9 @@ def _bytes(shape: dict[str, jax.ShapeDtypeStruct]) -> int:
 
 
 def _shape_plan(
-    experiment: Experiment,
-    pod: Pod,
-    mesh: Mesh,
-    shape: Any,
-    share: float,
-    quick: bool,
-    least: bool,
+    experiment: Experiment, pod: Pod, mesh: Mesh, shape: Any, share: float, effort: Effort
 ) -> ShapePlan:
-    compiled = compile_step(experiment, pod, mesh, shape, quick=quick, least=least)
+    compiled = compile_step(experiment, pod, mesh, shape, effort)
     return ShapePlan(
         shape,
         share,

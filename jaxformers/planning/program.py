@@ -17,7 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax.sharding import Mesh
@@ -40,6 +40,8 @@ READABLE = {
 # A quarter of the time, the same collectives, and memory within a few percent; but for some
 # programs libtpu crashes at it (seen with LAMB in parts on v6e), which ends the process.
 LEAST = {"exec_time_optimization_effort": -1.0}
+# Of the TPU compiler; with `mixed` only the collectives are read at the least effort.
+Effort = Literal["full", "mixed", "least"]
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -58,7 +60,7 @@ class Compiled:
         moved: read and written in main memory.
         collectives: each one, from the readable program.
         readable: whether they come from a compile that leaves them apart.
-        quick: whether all of it comes from that compile, memory included.
+        quick: whether all of it comes from a compile at the least effort, memory included.
         wanted: what the compiler says that the program would need, where it does not fit.
         seconds: that compiling took.
     """
@@ -96,14 +98,12 @@ def compile_step(
     pod: Pod,
     mesh: Mesh,
     shapes: dict[str, jax.ShapeDtypeStruct],
-    *,
-    quick: bool = False,
-    least: bool = False,
+    effort: Effort = "full",
 ) -> Compiled:
     """The step that `train` runs, compiled for the devices of `mesh` and a batch of these shapes.
 
-    With `quick` it is compiled for a TPU at the least effort alone, which changes its memory by a
-    few percent and may crash the process (`LEAST`); with `least` only to read its collectives.
+    At the least effort memory is a few percent off; at less than full effort the TPU compiler may
+    crash the process (`LEAST`).
 
     Raises:
         ShardingError: a mesh that the model does not divide over.
@@ -118,10 +118,12 @@ def compile_step(
         step, state = jit_step(experiment, model, mesh)
         traced = step.trace(state, batch)
         lowered = traced.lower()
+        quick = effort == "least" and mesh.devices.flat[0].platform == "tpu"
         path = _place(lowered, pod, mesh, quick)
         if (kept := _read(path)) is not None:
             return kept
-        compiled = _compile(lowered, pod, mesh, device_bytes((state, batch)), quick, least)
+        compiled = _compile(lowered, pod, mesh, device_bytes((state, batch)), effort)
+        compiled.quick = quick
     compiled.flops = flops_of(traced.jaxpr).matmul
     _write(path, compiled)
     return compiled
@@ -135,13 +137,11 @@ def device_bytes(tree: Any) -> int:
     )
 
 
-def _compile(
-    lowered: Any, pod: Pod, mesh: Mesh, arguments: int, quick: bool, least: bool
-) -> Compiled:
+def _compile(lowered: Any, pod: Pod, mesh: Mesh, arguments: int, effort: Effort) -> Compiled:
     began, divided = time.perf_counter(), mesh.devices.size > mesh.shape["data"] or pod.slices > 1
     tpu = mesh.devices.flat[0].platform == "tpu"
-    quick = quick and tpu
-    apart = READABLE | LEAST if quick or least else READABLE
+    quick = effort == "least" and tpu
+    apart = READABLE if effort == "full" else READABLE | LEAST
     with ThreadPoolExecutor() as pool:
         real = pool.submit(lowered.compile, apart if quick else None)
         readable = pool.submit(lowered.compile, apart) if tpu and divided and not quick else real
@@ -165,7 +165,6 @@ def _compile(
         moved=moved_bytes(text),
         collectives=collectives(single, dict(mesh.shape), pod.slices),
         readable=quick or second is not real,
-        quick=quick,
         seconds=time.perf_counter() - began,
     )
 

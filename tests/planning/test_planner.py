@@ -250,8 +250,9 @@ def test_of_several_shapes_those_that_may_need_most_are_compiled_as_train_would(
     """The long phase as it is; the short one at the least effort, unless that leaves it open."""
     asked = []
 
-    def made(experiment, pod, mesh, shape, share, quick, least):
+    def made(experiment, pod, mesh, shape, share, effort):
         length = shape["input_ids"].shape[1]
+        quick = effort == "least"
         asked.append((length, quick))
         compiled = Compiled(wanted=quick_needs if quick else 100, quick=quick)
         return replace(divided.worst, compiled=compiled, shape=shape, share=share)
@@ -281,6 +282,11 @@ def test_a_quick_plan_near_the_limit_is_made_in_full(divided, monkeypatch, room,
     chips = pod(room * divided.worst.compiled.needed)
     made = planner.plan(divided.experiment, chips, effort="least")
     assert seen == asked and made.fits == (room >= 1)
+
+
+def test_a_quick_plan_that_does_not_say_what_it_wants_is_near_the_limit(divided):
+    shape = replace(divided.worst, compiled=Compiled(quick=True))
+    assert replace(divided, shapes=[shape]).near and not divided.near
 
 
 def test_parts_that_divide_no_batch_are_an_error():

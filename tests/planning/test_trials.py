@@ -65,7 +65,7 @@ def test_what_a_quick_compile_leaves_open_is_decided_by_the_real_one(pod, monkey
     monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((FSDP,)))
     monkeypatch.setattr(trials, "SAVINGS", trials.SAVINGS[:1])
     assert search(TOO_LARGE, pod, effort="least").best is None and asked == ["least", "mixed"]
-    # With a tenth to spare the quick plan is enough to go on, and the best is compiled again.
+    # With half to spare the quick plan is enough to go on, and the best is compiled again.
     asked.clear()
     roomy = replace(pod, chip=replace(pod.chip, memory=2 * pod.chip.memory))
     best = search(TOO_LARGE, roomy, effort="least").best
