@@ -101,6 +101,7 @@ def _run_verb(name: str, rest: list[str]) -> int:
         if not verb.fields or rest[0] in ("-h", "--help"):
             return 0
     args, fields = _parse(name, rest)
+    args.words = rest
     function = name.replace("-", "_")
     room = next(r for r in (cli_text, cli_plan, cli_verbs) if hasattr(r, function))
     return getattr(room, function)(args, fields) or 0

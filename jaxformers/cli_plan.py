@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import TextIO
 
 from jaxformers.cli_verbs import _experiment
 from jaxformers.errors import ConfigError
@@ -34,10 +35,9 @@ def plan(args: argparse.Namespace, fields: list[str]) -> int:
     if args.slices is not None and args.topology is None:
         raise ConfigError("--slices is of a TPU pod: name it with --topology")
     effort = "least" if args.quick or args.search else "mixed"
-    as_program = sys.argv[1:2] == ["plan"]
-    if args.topology and as_program and importlib.util.find_spec("libtpu") is not None:
+    if args.topology and importlib.util.find_spec("libtpu") is not None:
         if INSIDE not in os.environ:
-            status = _in_a_process()
+            status = _in_a_process(args.words)
             if -status not in CRASHES:
                 return status if status >= 0 else 128 - status
             print(
@@ -78,10 +78,29 @@ def plan(args: argparse.Namespace, fields: list[str]) -> int:
     return 0 if made.fits else 1
 
 
-def _in_a_process() -> int:
+def _in_a_process(words: list[str]) -> int:
     """The same command in a process of its own: its status, or minus the signal that ended it."""
-    command = [sys.executable, "-m", "jaxformers", *sys.argv[1:]]
+    command = [sys.executable, "-m", "jaxformers", "plan", *words]
+    places = [_inherited(sys.stdout, 1), _inherited(sys.stderr, 2)]
     try:
-        return subprocess.run(command, env=os.environ | {INSIDE: "1"}).returncode
+        ended = subprocess.run(
+            command,
+            env=os.environ | {INSIDE: "1"},
+            stdout=places[0],
+            stderr=places[1],
+            text=True,
+            encoding="utf-8",
+        )
     except KeyboardInterrupt:
         return 130
+    sys.stdout.write(ended.stdout or "")
+    sys.stderr.write(ended.stderr or "")
+    return ended.returncode
+
+
+def _inherited(stream: TextIO, number: int) -> int | None:
+    """None where a child writes to where we do; a pipe where a notebook or a test listens."""
+    try:
+        return None if stream.fileno() == number else subprocess.PIPE
+    except (AttributeError, OSError, ValueError):
+        return subprocess.PIPE

@@ -2,7 +2,6 @@
 
 import importlib.util
 import signal
-import sys
 
 import jax
 import pytest
@@ -113,10 +112,17 @@ def test_a_crash_of_the_compiler_is_followed_by_a_plan_at_full_effort(
     def plan(experiment, topology, *, effort, **choices):
         raise ConfigError(f"planned at {effort} effort")
 
-    monkeypatch.setattr(sys, "argv", ["jaxformers", "plan"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(cli_plan, "_in_a_process", lambda: ended)
+    monkeypatch.setattr(cli_plan, "_in_a_process", lambda words: ended)
     monkeypatch.setattr(planning, "plan", plan)
     assert cli.main(["plan", EXPERIMENT, "--topology", "v5e:2x2"]) == status
     err = capfd.readouterr().err
     assert said in err and ("planned at full effort" in err) == bool(said)
+
+
+def test_what_the_process_says_is_heard_by_who_called_it(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert cli.main(["plan", "no_such_file.py", "--topology", "v5e:2x2"]) == 2
+    said = capsys.readouterr()
+    assert "no_such_file.py" in said.err and said.err.count("\n") == 1
+    assert said.out == ""
