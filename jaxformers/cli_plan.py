@@ -16,6 +16,7 @@ from jaxformers.cli_verbs import _experiment
 from jaxformers.errors import ConfigError
 
 INSIDE = "JAXFORMERS_PLAN_INSIDE"
+"""The effort of the compiler, set for the process that plans."""
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 SEARCHED = ("--mesh", "--remat", "--accumulate", "--attention")
 
@@ -35,19 +36,12 @@ def plan(args: argparse.Namespace, fields: list[str]) -> int:
     if args.slices is not None and args.topology is None:
         raise ConfigError("--slices is of a TPU pod: name it with --topology")
     effort = "least" if args.quick or args.search else "mixed"
-    if args.topology and importlib.util.find_spec("libtpu") is not None:
-        if INSIDE not in os.environ:
-            status = _in_a_process(args.words)
-            if -status not in CRASHES:
-                return status if status >= 0 else 128 - status
-            print(
-                f"libtpu crashed ({signal.Signals(-status).name}) at less than its full effort; "
-                "compiling at full effort",
-                file=sys.stderr,
-            )
-            effort = "full"
-    else:
+    if args.topology is None or importlib.util.find_spec("libtpu") is None:
         effort = "full"
+    elif INSIDE not in os.environ:
+        return _guarded(args.words, effort)
+    else:
+        effort = os.environ[INSIDE]
     import jax
 
     if args.topology is not None:  # so that libtpu, where it is installed, looks for no TPU
@@ -78,14 +72,30 @@ def plan(args: argparse.Namespace, fields: list[str]) -> int:
     return 0 if made.fits else 1
 
 
-def _in_a_process(words: list[str]) -> int:
+def _guarded(words: list[str], first: str) -> int:
+    """The status of the same command in a process that libtpu may crash, once more if it did."""
+    for effort in dict.fromkeys((first, "full")):
+        status = _in_a_process(words, effort)
+        if -status not in CRASHES:
+            return status if status >= 0 else 128 - status
+        crash = f"libtpu crashed ({signal.Signals(-status).name})"
+        if effort != "full":
+            how = "at less than its full effort; compiling at full effort"
+            print(f"{crash} {how}", file=sys.stderr)
+    raise ConfigError(
+        f"{crash} while it compiled this program, also at its full effort; another --accumulate, "
+        "--mesh or --remat may pass"
+    )
+
+
+def _in_a_process(words: list[str], effort: str) -> int:
     """The same command in a process of its own: its status, or minus the signal that ended it."""
     command = [sys.executable, "-m", "jaxformers", "plan", *words]
     places = [_inherited(sys.stdout, 1), _inherited(sys.stderr, 2)]
     try:
         ended = subprocess.run(
             command,
-            env=os.environ | {INSIDE: "1"},
+            env=os.environ | {INSIDE: effort},
             stdout=places[0],
             stderr=places[1],
             text=True,

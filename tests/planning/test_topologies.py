@@ -98,26 +98,40 @@ def test_libtpu_knows_the_chips_of_every_generation(name, chips, devices, chip):
     assert pod.name == name
 
 
+CRASH = -signal.SIGSEGV
+
+
 @pytest.mark.parametrize(
-    ("ended", "status", "said"),
+    ("ends", "status", "said"),
     [
-        (-signal.SIGSEGV, 2, "libtpu crashed (SIGSEGV) at less than its full effort"),
-        (-signal.SIGTERM, 128 + signal.SIGTERM, ""),
-        (1, 1, ""),
+        ({"mixed": CRASH, "full": 0}, 0, ["(SIGSEGV) at less than its full effort; compiling at"]),
+        ({"mixed": CRASH, "full": CRASH}, 2, ["compiling at full effort", "also at its full eff"]),
+        ({"mixed": -signal.SIGTERM}, 128 + signal.SIGTERM, []),
+        ({"mixed": 1}, 1, []),
     ],
 )
 def test_a_crash_of_the_compiler_is_followed_by_a_plan_at_full_effort(
-    monkeypatch, capfd, ended, status, said
+    monkeypatch, capsys, ends, status, said
 ):
+    left = dict(ends)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(cli_plan, "_in_a_process", lambda words, effort: left.pop(effort))
+    assert cli.main(["plan", EXPERIMENT, "--topology", "v5e:2x2"]) == status
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(said) and all(map(str.__contains__, lines, said))
+    assert not left
+
+
+@pytest.mark.parametrize("effort", ["least", "full"])
+def test_the_process_plans_at_the_effort_that_it_was_given(monkeypatch, capsys, effort):
     def plan(experiment, topology, *, effort, **choices):
         raise ConfigError(f"planned at {effort} effort")
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(cli_plan, "_in_a_process", lambda words: ended)
+    monkeypatch.setenv(cli_plan.INSIDE, effort)
     monkeypatch.setattr(planning, "plan", plan)
-    assert cli.main(["plan", EXPERIMENT, "--topology", "v5e:2x2"]) == status
-    err = capfd.readouterr().err
-    assert said in err and ("planned at full effort" in err) == bool(said)
+    assert cli.main(["plan", EXPERIMENT, "--topology", "v5e:2x2"]) == 2
+    assert f"planned at {effort} effort" in capsys.readouterr().err
 
 
 def test_what_the_process_says_is_heard_by_who_called_it(monkeypatch, capsys):
