@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
+from jaxformers.layers import winograd
 from jaxformers.layers.basic import computed_once
 from jaxformers.layers.execution import Execution
 from jaxformers.sharding import constrain
@@ -50,8 +51,8 @@ def convolve(
 ) -> Array:
     """`x [B, H, W, C]` with a kernel `[h, w, C, D]`, of the same type.
 
-    A kernel of one pixel is a matrix product. On CPUs the kernel's gradient always is: XLA computes
-    it as a convolution there at a fraction of a product's speed.
+    A kernel of one pixel is a matrix product. On CPUs, where XLA's convolutions reach a fraction of
+    a product's speed, the kernel's gradient always is one, and kernels of 3 x 3 go Winograd's way.
     """
     around = pads(x.shape[1:3], kernel.shape[0], stride, padding)
     on_cpu = execution.platform == "cpu"
@@ -65,17 +66,31 @@ def _convolve(x: Images, kernel: Array, stride: int, around: tuple) -> Array:
     return lax.conv_general_dilated(x, kernel, (stride, stride), around, dimension_numbers=axes)
 
 
-_convolve_on_cpu = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3))
+def _fast(x: Images, kernel: Array, stride: int, around: tuple) -> Array:
+    if not winograd.suits(x, kernel, stride, around):
+        return _convolve(x, kernel, stride, around)
+
+    def plain(x: Array, kernel: Array) -> Array:
+        return _convolve(x, kernel, stride, around)
+
+    def fast(x: Array, kernel: Array) -> Array:
+        return winograd.convolve(x, kernel, around)
+
+    # On a CPU `plain` is never compiled; by it the FLOPs that the model needs are counted.
+    return lax.platform_dependent(x, kernel, cpu=fast, default=plain)
+
+
+_convolve_on_cpu = jax.custom_vjp(_fast, nondiff_argnums=(2, 3))
 
 
 def _forward(x: Images, kernel: Array, stride: int, around: tuple) -> tuple[Array, tuple]:
-    return _convolve(x, kernel, stride, around), (x, kernel)
+    return _fast(x, kernel, stride, around), (x, kernel)
 
 
 def _backward(stride: int, around: tuple, saved: tuple, gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
     gradient = computed_once(gradient, "cpu")  # and not a norm's gradient in each of its two uses
-    (of_x,) = jax.vjp(lambda x: _convolve(x, kernel, stride, around), x)[1](gradient)
+    of_x = _gradient_of_input(gradient, x, kernel, stride, around)
     padded = jnp.pad(x, ((0, 0), *around, (0, 0)))
     height, width = (stride * (n - 1) + 1 for n in gradient.shape[1:3])
     windows = jnp.concatenate(
@@ -89,6 +104,19 @@ def _backward(stride: int, around: tuple, saved: tuple, gradient: Array) -> tupl
     pixels = (0, 1, 2)
     of_kernel = lax.dot_general(gradient, windows, ((pixels, pixels), ((), ())))
     return of_x, of_kernel.T.reshape(kernel.shape)
+
+
+def _gradient_of_input(
+    gradient: Array, x: Images, kernel: Array, stride: int, around: tuple
+) -> Array:
+    """Without strides it is a convolution too, with the kernel turned round."""
+    if stride == 1:
+        turned = kernel[::-1, ::-1].swapaxes(2, 3)
+        sizes = zip(kernel.shape[:2], around, strict=True)
+        opposite = tuple(tuple(size - 1 - pad for pad in pads) for size, pads in sizes)
+        if winograd.suits(gradient, turned, 1, opposite):
+            return _fast(gradient, turned, 1, opposite)
+    return jax.vjp(lambda x: _convolve(x, kernel, stride, around), x)[1](gradient)[0]
 
 
 _convolve_on_cpu.defvjp(_forward, _backward)
