@@ -91,19 +91,7 @@ def _backward(stride: int, around: tuple, saved: tuple, gradient: Array) -> tupl
     x, kernel = saved
     gradient = computed_once(gradient, "cpu")  # and not a norm's gradient in each of its two uses
     of_x = _gradient_of_input(gradient, x, kernel, stride, around)
-    padded = jnp.pad(x, ((0, 0), *around, (0, 0)))
-    height, width = (stride * (n - 1) + 1 for n in gradient.shape[1:3])
-    windows = jnp.concatenate(
-        [
-            padded[:, i : i + height : stride, j : j + width : stride]
-            for i in range(kernel.shape[0])
-            for j in range(kernel.shape[1])
-        ],
-        axis=3,
-    )
-    pixels = (0, 1, 2)
-    of_kernel = lax.dot_general(gradient, windows, ((pixels, pixels), ((), ())))
-    return of_x, of_kernel.T.reshape(kernel.shape)
+    return of_x, _gradient_of_kernel(gradient, x, kernel, stride, around)
 
 
 def _gradient_of_input(
@@ -117,6 +105,38 @@ def _gradient_of_input(
         if winograd.suits(gradient, turned, 1, opposite):
             return _fast(gradient, turned, 1, opposite)
     return jax.vjp(lambda x: _convolve(x, kernel, stride, around), x)[1](gradient)[0]
+
+
+def _gradient_of_kernel(
+    gradient: Array, x: Images, kernel: Array, stride: int, around: tuple
+) -> Array:
+    """One product of all windows, or Winograd's of the transformed ones."""
+
+    def plain(gradient: Array, x: Array) -> Array:
+        return _by_windows(gradient, x, kernel, stride, around)
+
+    def fast(gradient: Array, x: Array) -> Array:
+        return jax.vjp(lambda kernel: winograd.convolve(x, kernel, around), kernel)[1](gradient)[0]
+
+    if not winograd.suits(x, kernel, stride, around):
+        return plain(gradient, x)
+    return lax.platform_dependent(gradient, x, cpu=fast, default=plain)
+
+
+def _by_windows(gradient: Array, x: Images, kernel: Array, stride: int, around: tuple) -> Array:
+    padded = jnp.pad(x, ((0, 0), *around, (0, 0)))
+    height, width = (stride * (n - 1) + 1 for n in gradient.shape[1:3])
+    windows = jnp.concatenate(
+        [
+            padded[:, i : i + height : stride, j : j + width : stride]
+            for i in range(kernel.shape[0])
+            for j in range(kernel.shape[1])
+        ],
+        axis=3,
+    )
+    pixels = (0, 1, 2)
+    of_kernel = lax.dot_general(gradient, windows, ((pixels, pixels), ((), ())))
+    return of_kernel.T.reshape(kernel.shape)
 
 
 _convolve_on_cpu.defvjp(_forward, _backward)
