@@ -123,9 +123,7 @@ def totals(found: Iterable[Collective]) -> dict[str, tuple[int, int]]:
 
 
 def _collective(op: Operation, sizes: Mapping[str, int], slices: int) -> Collective:
-    results, kind = op.results, op.kind.removesuffix("-start")
-    if kind != op.kind and len(results) > 1:  # an asynchronous one gives its operands too
-        results = results[len(results) // 2 :]
+    results, kind = op.outcome, op.kind.removesuffix("-start")
     axes, group = _extent(op.rest, sizes, slices)
     return Collective(
         op.name,

@@ -84,14 +84,31 @@ def numbers(text: str) -> tuple[int, ...]:
 
 @dataclass
 class Operation:
-    """One operation: its name, kind, results, the names it takes, and the rest of its line."""
+    """One operation: its name, kind, type, the names it takes, and the rest of its line."""
 
     name: str
     kind: str
-    results: tuple[Buffer, ...]
+    type: str
     operands: tuple[str, ...]
     rest: str
     root: bool = False
+
+    @cached_property
+    def results(self) -> tuple[Buffer, ...]:
+        """All arrays of its type, those of tuples in it included."""
+        return buffers(self.type)
+
+    @property
+    def outcome(self) -> tuple[Buffer, ...]:
+        """Its results; of an asynchronous start those that its `-done` will give.
+
+        A start's type is (operands, results, contexts...), as XLA's shape inference has it; only
+        that of an all-reduce is the results alone.
+        """
+        parts = _elements(self.type) if self.kind.endswith("-start") else []
+        if len(parts) < 2 or (self.kind == "all-reduce-start" and parts[0][0] != "("):
+            return self.results
+        return buffers(parts[1])
 
     @property
     def op_name(self) -> str:
@@ -195,11 +212,25 @@ def _operation(line: str) -> Operation | None:
     return Operation(
         left["name"],
         kind["kind"],
-        buffers(line[left.end() : at]),
+        line[left.end() : at].strip(),
         tuple(re.findall(r"%([\w.-]+)", line[kind.end() : end])),
         line[kind.end() :],
         bool(left["root"]),
     )
+
+
+def _elements(text: str) -> list[str]:
+    """The types in a tuple; none where the type is no tuple."""
+    if not text.startswith("("):
+        return []
+    depth, parts = 0, [""]
+    for letter in re.sub(r"/\*.*?\*/", "", text)[1:-1]:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
 
 
 def _end(line: str, at: int) -> int:

@@ -95,12 +95,58 @@ def test_a_permutation_moves_along_an_axis():
     assert (found.kind, found.axes, found.bytes) == ("collective-permute", ("fsdp",), 8)
 
 
-def test_an_asynchronous_start_counts_its_result_and_its_end_counts_nothing():
+# Types as XLA's shape inference has them: (operands, results, contexts...), but for an all-reduce.
+STARTS = {
+    "all-gather": ("(f32[2,8]{1,0}, f32[4,8]{1,0})", 128),
+    "all-gather of two": ("((f32[2]{0}, f32[8]{0}), (f32[4]{0}, f32[16]{0}))", 80),
+    "all-reduce": ("f32[1024]{0}", 4096),
+    "all-reduce of two": ("(f32[1024]{0:T(1024)}, /*index=1*/f32[512]{0:T(512)S(1)})", 6144),
+    "all-reduce of three": ("(f32[1024]{0}, f32[512]{0}, f32[10]{0})", 6184),
+    "reduce-scatter": ("((f32[8]{0}), f32[4]{0}, u32[]{:S(2)})", 16),
+    "all-to-all": ("((f32[8]{0}, f32[8]{0}), (f32[8]{0}, f32[8]{0}), s32[])", 64),
+}
+
+
+@pytest.mark.parametrize("case", STARTS)
+def test_an_asynchronous_start_counts_its_results_and_its_end_counts_nothing(case):
+    kind, (shape, size) = case.split(" ")[0], STARTS[case]
     text = (
-        "  %s = (f32[2,8]{1,0}, f32[4,8]{1,0}) all-gather-start(%p), replica_groups=[4,2]<=[8]\n"
-        "  %d = f32[4,8]{1,0} all-gather-done(%s)\n"
+        f"  %s = {shape} {kind}-start(%p, %q), replica_groups=[4,2]<=[8]\n"
+        f"  %d = f32[4,8]{{1,0}} {kind}-done(%s)\n"
     )
-    assert totals(collectives(text, SIZES)) == {"all-gather tensor": (1, 128)}
+    assert totals(collectives(text, SIZES)) == {f"{kind} tensor": (1, size)}
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        # A TPU's, with the two contexts that it hands on.
+        "(f32[256,128]{1,0:T(8,128)}, f32[256,128]{1,0:T(8,128)}, u32[]{:S(2)}, u32[]{:S(2)})",
+        "(f32[256,128]{1,0}, f32[256,128]{1,0})",
+        "((f32[64,128], f32[192,128]), (f32[64,128], f32[192,128]), u32[], u32[])",
+    ],
+)
+def test_a_permutation_that_is_started_counts_what_it_brings_not_its_contexts(shape):
+    pairs = "source_target_pairs={{0,2},{2,0},{1,3},{3,1},{4,6},{6,4},{5,7},{7,5}}"
+    (found,) = collectives(f"  %c = {shape} collective-permute-start(%p), {pairs}", SIZES)
+    assert (found.bytes, found.axes) == (131072, ("fsdp",))
+    assert set(found.types) == {"f32"} and found.shapes[-1] in {(256, 128), (192, 128)}
+
+
+def test_a_collective_in_an_asynchronous_computation_counts_once():
+    text = """
+%wrapped (p: f32[8]) -> f32[4] {
+  %p = f32[8]{0} parameter(0)
+  ROOT %r = f32[4]{0} reduce-scatter(%p), replica_groups=[4,2]<=[8], dimensions={0}, to_apply=%a
+}
+ENTRY %main (x: f32[8]) -> f32[4] {
+  %x = f32[8]{0} parameter(0)
+  %s = ((f32[8]{0}), f32[4]{0}, u32[]) async-start(%x), calls=%wrapped
+  ROOT %d = f32[4]{0} async-done(%s), calls=%wrapped
+}
+"""
+    (found,) = collectives(text, SIZES)
+    assert (found.kind, found.bytes, found.times) == ("reduce-scatter", 16, 1)
 
 
 def test_a_wasteful_program_is_caught_at_the_file_descriptor():
