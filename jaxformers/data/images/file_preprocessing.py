@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 from etils import epath
@@ -63,7 +64,7 @@ def _timm(said: dict[str, Any], place: epath.Path) -> Preprocessing:
         mode = said.get("crop_mode") or "center"
         if mode not in ("center", "squash"):
             raise WeightsError(f"{place}: crop_mode is {mode!r}, not 'center' or 'squash'")
-        channels, side, across = said["input_size"]
+        channels, side, across = map(operator.index, said["input_size"])
         if side != across:
             raise WeightsError(f"{place}: input_size {said['input_size']} is no square")
         return Preprocessing(

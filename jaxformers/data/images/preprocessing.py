@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,10 +61,16 @@ class Preprocessing:
             )
         if self.channels not in (1, 3):
             raise ConfigError(f"channels is {self.channels}; it is 3, or 1 for grey")
-        if {len(self.mean), len(self.std)} - {1, self.channels} or min(self.std) <= 0:
+        if {len(self.mean), len(self.std)} - {1, self.channels}:
             raise ConfigError(
                 f"mean {self.mean} and std {self.std} need {self.channels} numbers each"
             )
+        if not np.isfinite(self.mean).all():
+            raise ConfigError(f"mean {self.mean} is not finite")
+        # Not `<= 0`, which no nan is.
+        for name, values in (("scale", [self.scale]), ("std", self.std)):
+            if not all(0 < value < math.inf for value in values):
+                raise ConfigError(f"{name} {getattr(self, name)} is not finite and above 0")
 
     @staticmethod
     def central(size: int = 224, fraction: float = 0.875, **changes: Any) -> Preprocessing:
@@ -172,4 +179,6 @@ def _of_array(array: np.ndarray, where: str) -> Image.Image:
         raise DataError(
             f"{where} is {array.dtype} {array.shape}, not uint8 [H, W] or [H, W, 1, 3 or 4]"
         )
+    if not array.size:
+        raise DataError(f"{where} is empty: {array.shape}")
     return as_picture(np.ascontiguousarray(array))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,39 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _above_zero(value: Any) -> bool:
+    return _number(value) and value > 0
+
+
+def _each(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: all(map(good, value)) if isinstance(value, list | tuple) else good(value)
+
+
+def _flag(value: Any) -> bool:
+    return type(value) is bool
+
+
+# What a field's value must be, and how it is called when it is not.
+WISHES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "do_resize": (_flag, "neither true nor false"),
+    "do_center_crop": (_flag, "neither true nor false"),
+    "do_rescale": (_flag, "neither true nor false"),
+    "do_normalize": (_flag, "neither true nor false"),
+    "resample": (
+        lambda value: type(value) is int and value in set(Image.Resampling),
+        "not the number of one of Pillow's filters",
+    ),
+    "crop_pct": (lambda value: _above_zero(value) and value <= 1, "not above 0 and at most 1"),
+    "rescale_factor": (_above_zero, "not a number above 0"),
+    "image_mean": (_each(_number), "not of finite numbers"),
+    "image_std": (_each(_above_zero), "not of finite numbers above 0"),
+}
+
+
 def read_preprocessing(folder: epath.PathLike) -> Preprocessing:
     """The preprocessing that a folder's `preprocessor_config.json` states.
 
@@ -82,10 +117,11 @@ def read_preprocessing(folder: epath.PathLike) -> Preprocessing:
     _check_fields(said, path)
     values = DEFAULTS[kind] | {name: said[name] for name in READ if said.get(name) is not None}
     try:
+        _check_values(values, path)
         return _preprocessing(kind, values, path)
     except ConfigError as error:
         raise WeightsError(f"{path}: {error}") from None
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
         raise WeightsError(f"{path} is malformed: {error!r}") from None
 
 
@@ -105,6 +141,12 @@ def _check_fields(said: dict, path: epath.Path) -> None:
     for name, value in said.items():
         if name not in READ | SILENT and value not in (None, False):
             raise WeightsError(f"{path}: {name} = {value!r} is not supported")
+
+
+def _check_values(values: dict[str, Any], path: epath.Path) -> None:
+    for name, (good, wish) in WISHES.items():
+        if name in values and not good(values[name]):
+            raise WeightsError(f"{path}: {name} is {values[name]!r}, {wish}")
 
 
 def _preprocessing(kind: str, values: dict[str, Any], path: epath.Path) -> Preprocessing:
@@ -136,19 +178,25 @@ def _preprocessing(kind: str, values: dict[str, Any], path: epath.Path) -> Prepr
 def _resize(kind: str, values: dict[str, Any], path: epath.Path) -> tuple[int, str]:
     """The side that is resized to, and which one it is."""
     size = values["size"]
-    if isinstance(size, int):
-        return size, "direct" if kind == "ViT" else "small"
+    if not isinstance(size, dict):
+        return _side(size, path, "size"), "direct" if kind == "ViT" else "small"
     if set(size) == {"shortest_edge"}:
-        return int(size["shortest_edge"]), "small"
+        return _side(size["shortest_edge"], path, "size"), "small"
     return _square(size, path, "size"), "direct"
 
 
 def _square(size: int | dict[str, int], path: epath.Path, name: str) -> int:
-    if isinstance(size, int):
-        return size
+    if not isinstance(size, dict):
+        return _side(size, path, name)
     if set(size) != {"height", "width"} or size["height"] != size["width"]:
         raise WeightsError(f"{path}: {name} {size} is no square, which is not supported")
-    return int(size["height"])
+    return _side(size["height"], path, name)
+
+
+def _side(value: Any, path: epath.Path, name: str) -> int:
+    if type(value) is not int or value < 1:
+        raise WeightsError(f"{path}: {name} has {value!r}, not a whole number above 0")
+    return value
 
 
 def _numbers(values: float | list[float]) -> tuple[float, ...]:

@@ -132,7 +132,8 @@ def test_timms_folder_is_a_model_with_its_preprocessing(tmp_path):
         ({"crop_mode": "border"}, "crop_mode is 'border'"),
         ({"interpolation": "magic"}, "malformed"),
         ({"crop_pct": "much"}, "malformed"),
-        ({"std": [0, 0, 0]}, "3 numbers each"),
+        ({"input_size": [3, 12.5, 12.5]}, "malformed"),
+        ({"std": [0, 0, 0]}, "not finite and above 0"),
     ],
 )
 def test_what_timm_says_amiss_is_named(change, said, tmp_path):

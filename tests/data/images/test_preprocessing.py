@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -87,11 +88,45 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path):
     assert "no square" in refusal(tmp_path, uncropped)
     assert "fit into" in refusal(tmp_path, base | dict(do_center_crop=True, crop_size=999))
     assert "fit into" in refusal(tmp_path, base | dict(size=10**9))
-    assert "malformed" in refusal(tmp_path, base | dict(resample="big"))
-    assert "3 numbers" in refusal(tmp_path, base | dict(image_std=[0, 1, 1]))
+    assert "malformed" in refusal(tmp_path, base | dict(rescale_factor=10**400))
+    assert "3 numbers" in refusal(tmp_path, base | dict(image_std=[0.5, 1]))
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(WeightsError, match="holds no config"):
         jf.load_images(tmp_path)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        dict(do_resize="no"),
+        dict(do_normalize=0),
+        dict(resample="big"),
+        dict(resample=9),
+        dict(crop_pct=0),
+        dict(crop_pct=1.5),
+        dict(rescale_factor="x"),
+        dict(rescale_factor=0),
+        dict(rescale_factor=NAN),
+        dict(rescale_factor=True),
+        dict(image_mean=[0.5, None, 0.5]),
+        dict(image_std=[NAN] * 3),
+        dict(image_std=[0, 1, 1]),
+        dict(image_std=-1),
+        dict(size=dict(height=3.5, width=3.5)),
+        dict(size=dict(shortest_edge=0)),
+        dict(size=True),
+        dict(size=[8, 8]),
+    ],
+    ids=str,
+)
+def test_a_malformed_value_is_named_with_its_file_and_field(field, tmp_path):
+    said = dict(image_processor_type="ConvNextImageProcessor", size=dict(shortest_edge=24)) | field
+    message = refusal(tmp_path, said)
+    (name,) = field
+    assert re.search(rf"preprocessor_config.json: {name} .* (not|neither) ", message)
 
 
 def test_paths_bytes_images_and_arrays_give_the_same(tmp_path):
@@ -129,6 +164,8 @@ def test_bad_pictures_and_forms_are_named(tmp_path):
         (tmp_path / "none.jpg", "none.jpg cannot be read"),
         (np.zeros((3, 3, 2), np.uint8), "picture 1 is uint8"),
         (3, "picture 1 is int"),
+        (np.zeros((0, 9, 3), np.uint8), "picture 1 is empty"),
+        (np.zeros((9, 0), np.uint8), "picture 1 is empty"),
     ):
         with pytest.raises(DataError, match=said):
             Preprocessing(8)([given])
@@ -136,3 +173,8 @@ def test_bad_pictures_and_forms_are_named(tmp_path):
         Preprocessing(16, 8)
     with pytest.raises(ConfigError, match="3 numbers each"):
         Preprocessing(16, mean=(0.1, 0.2))
+    for field in (dict(std=(0.5, NAN, 0.5)), dict(std=(0.0,)), dict(scale=NAN), dict(scale=0.0)):
+        with pytest.raises(ConfigError, match=f"{next(iter(field))} .* not finite and above 0"):
+            Preprocessing(16, **field)
+    with pytest.raises(ConfigError, match=r"mean .* not finite"):
+        Preprocessing(16, mean=(NAN,))
