@@ -25,7 +25,13 @@ from jaxformers.interpret.attention import (
     explained_attention,
     token_scores,
 )
-from jaxformers.interpret.relevance import attribution, generic, generic_translation, rollout
+from jaxformers.interpret.relevance import (
+    attribution,
+    from_layer,
+    generic,
+    generic_translation,
+    rollout,
+)
 
 Method = Literal["attribution", "generic", "rollout", "attention"]
 """Chefer et al.'s of CVPR 2021 and of ICCV 2021, which tell classes apart; rollout and the last
@@ -74,7 +80,7 @@ def explain(
         start_layer: the first layer that counts.
 
     Raises:
-        ConfigError: an unknown method, or a model without a head.
+        ConfigError: an unknown method, no such layer, or a model without a head.
         DataError: a model without attention.
     """
     _check(method)
@@ -200,8 +206,8 @@ def _classified(
             matrix = _tokens(e, method, start_layer, normalized)
         else:
             maps = attention_maps(model, variables, *inputs, **named).encoder
-            matrix = rollout(maps, start_layer=start_layer) if method == "rollout" else None
-            matrix = maps[-1].mean(1) if matrix is None else matrix
+            maps = from_layer(maps, start_layer)
+            matrix = rollout(maps) if method == "rollout" else maps[-1].mean(1)
             shape = (*classes.shape, *matrix.shape[1:])
             matrix = jnp.broadcast_to(matrix[:, None], shape)
     likely = np.take_along_axis(np.asarray(likely), np.asarray(classes), axis=1)
@@ -213,7 +219,7 @@ def _tokens(e: Explained, method: str, start_layer: int, normalized: bool) -> Ar
         choices = dict(start_layer=start_layer, normalized=normalized)
         return attribution(e.relevance.encoder, e.gradients.encoder, **choices)
     probabilities = _for_each_score(e.probabilities).encoder
-    return generic(probabilities[start_layer:], e.gradients.encoder[start_layer:])
+    return generic(probabilities, e.gradients.encoder, start_layer=start_layer)
 
 
 def _for_each_score(maps: Attention) -> Attention:

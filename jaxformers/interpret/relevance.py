@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
+from jaxformers.errors import ConfigError
 
 Fusion = Literal["mean", "max", "min"]
 _FUSE: dict[str, Callable[..., Array]] = {"mean": jnp.mean, "max": jnp.max, "min": jnp.min}
@@ -33,7 +34,7 @@ def rollout(
         residual: the share that the residual connection carries.
         start_layer: the first layer that counts.
     """
-    mixed = _FUSE[heads](jnp.asarray(probabilities)[start_layer:], axis=-3)
+    mixed = _FUSE[heads](from_layer(jnp.asarray(probabilities), start_layer), axis=-3)
     mixed = (1 - residual) * mixed + residual * _eye(mixed)
     return _chain(_rows_sum_to_one(mixed))
 
@@ -54,16 +55,25 @@ def attribution(
             second or the first, their text explanations at the last.
         normalized: whether each layer's rows are divided by their sums, as for their text.
     """
-    layers = _positive(gradients, relevance)[start_layer:]
+    layers = from_layer(_positive(gradients, relevance), start_layer)
     layers = layers + _eye(layers)
     return _chain(_rows_sum_to_one(layers) if normalized else layers)
 
 
 def generic(
-    probabilities: Float[Array, "n *batch H T T"], gradients: Float[Array, "n *batch H T T"]
+    probabilities: Float[Array, "n *batch H T T"],
+    gradients: Float[Array, "n *batch H T T"],
+    *,
+    start_layer: int = 0,
 ) -> Float[Array, "*batch T T"]:
-    """Generic attention relevance of an encoder (Chefer et al., ICCV 2021, equations 5 and 6)."""
-    layers = _positive(gradients, probabilities)
+    """Generic attention relevance of an encoder (Chefer et al., ICCV 2021, equations 5 and 6).
+
+    Args:
+        probabilities: attention to itself, the first layer first.
+        gradients: the score's, by each probability.
+        start_layer: the first layer that counts.
+    """
+    layers = from_layer(_positive(gradients, probabilities), start_layer)
     return _chain(layers + _eye(layers))
 
 
@@ -88,6 +98,19 @@ def generic_translation(
         shared = _dot(jnp.swapaxes(_residual_apart(own), -1, -2), to_source)
         across = across + _dot(shared, _residual_apart(source))
     return across, own
+
+
+def from_layer(layers: Float[Array, "n *rest"], start: int) -> Float[Array, "m *rest"]:
+    """The layers from number `start` on.
+
+    Raises:
+        ConfigError: there is no such layer.
+    """
+    if start not in range(len(layers)):
+        raise ConfigError(
+            f"start_layer is {start!r}: the model has {len(layers)} layers, the first of them 0"
+        )
+    return layers[int(start) :]
 
 
 def _positive(a: Array, b: Array) -> Array:

@@ -80,6 +80,22 @@ def test_a_method_that_is_none_is_answered_in_a_line(vit):
         explain(ViT(config), variables, images, method="rollot")
 
 
+@pytest.mark.parametrize("method", ["attribution", "generic", "rollout", "attention"])
+def test_a_layer_that_there_is_not_is_named_beside_how_many_there_are(vit, method):
+    config, variables, images = vit
+    for start in (2, -1, "1"):
+        with pytest.raises(ConfigError, match=f"start_layer is {start!r}: the model has 2 layers"):
+            explain(ViT(config), variables, images, [[0], [1]], method, start_layer=start)
+
+
+def test_generic_relevance_may_start_late(vit, explained):
+    config, variables, images = vit
+    got = explain(ViT(config), variables, images, [[2, 0]] * 2, "generic", start_layer=1)
+    e = explained
+    c = np.asarray(e.gradients.encoder)[1] * np.asarray(e.probabilities.encoder)[1][:, None]
+    assert_allclose(got.relevance, c.clip(0).mean(2)[:, :, 0, 1:], atol=1e-5)
+
+
 def test_a_model_without_attention_is_named_as_such():
     class Plain(jf.layers.Linear):
         pass
