@@ -47,7 +47,7 @@ class ImageFolder(ImageSource):
 
     Classes are numbered in the order of their folders' names; those of `dev` and `test` as in
     `train`. A folder that holds pictures itself has no labels: it is for prediction. ImageNet-21k
-    and the like come so.
+    and the like come so. Names that begin with "." are passed over, and folders' with "__".
     """
 
     path: str = ""
@@ -202,6 +202,7 @@ def _entries(folder: epath.Path) -> tuple[list[str], list[str]]:
         with os.scandir(folder) as entries:  # far faster than asking for each entry's kind
             every = [(entry.name, entry.is_dir()) for entry in entries]
     shown = sorted((name, is_dir) for name, is_dir in every if not name.startswith("."))
-    folders = [name for name, is_dir in shown if is_dir]
+    # Names such as __pycache__ and __MACOSX are what other programs leave.
+    folders = [name for name, is_dir in shown if is_dir and not name.startswith("__")]
     files = [n for n, is_dir in shown if not is_dir and n.lower().endswith(tuple(ENDINGS))]
     return folders, files

@@ -47,6 +47,17 @@ def test_classes_are_folders_in_order_and_a_split_is_numbered_as_training_is(roo
     assert ImageFolder(str(root)).other("test") is None
 
 
+def test_what_other_programs_leave_is_no_class(root):
+    wanted = ImageFolder(str(root)).open()
+    for name in ("__MACOSX", "__pycache__", ".git"):
+        (root / "train" / name).mkdir()
+        (root / name).mkdir()
+    (root / "train" / "__MACOSX" / "x.png").write_bytes(encoded(0))
+    (root / "train" / "a" / "folder.png").mkdir()
+    found = ImageFolder(str(root)).open()
+    assert found.class_names == ("a", "b", "c") and found.content == wanted.content
+
+
 def test_a_folder_without_splits_is_for_training_and_a_flat_one_for_prediction(root):
     assert len(ImageFolder(str(root / "train")).open()) == 9
     flat = ImageFolder(str(root / "train" / "b")).open()
