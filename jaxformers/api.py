@@ -11,6 +11,7 @@ from etils import epath
 
 from jaxformers.data.images import Preprocessing
 from jaxformers.data.images.file_preprocessing import file_preprocessing, timm_fields
+from jaxformers.data.images.preprocessing import one_by_one
 from jaxformers.data.images.preprocessor_files import FILE as PREPROCESSOR
 from jaxformers.data.images.preprocessor_files import read_preprocessing
 from jaxformers.errors import ConfigError, DataError
@@ -261,7 +262,7 @@ def explain(
         start_layer: the first layer that counts.
 
     Raises:
-        ConfigError: an unknown method.
+        ConfigError: an unknown method, no such layer, or no class asked for.
         DataError: a picture that cannot be read.
         WeightsError: a model without patches or without a head.
     """
@@ -281,19 +282,19 @@ def classify_images(
         run_or_path: a ViT, ResNet or BiT with a head, as for `from_pretrained`; kept loaded for
             the next call.
         pictures: one or several: paths, encoded bytes, Pillow images or uint8 arrays
-            `[H, W, C]`; a folder's path stands for the pictures in it, in the order of their
-            names.
+            `[H, W, C]`, or a batch `[B, H, W, C]`; a folder's path stands for the pictures in it,
+            in the order of their names.
         top: how many classes.
 
     Raises:
+        ConfigError: no class asked for.
         DataError: a picture that cannot be read, or a folder without any.
         WeightsError: a model without a classifier of pictures.
     """
-    if top < 1:
-        raise ConfigError(f"top is {top}; it is at least 1")
+    image_use.check_top(top)
     model, variables = _model(str(run_or_path))
     image_use.check_classifier(model, run_or_path)
-    listed = list(pictures) if isinstance(pictures, list | tuple) else [pictures]
+    listed = one_by_one(pictures)
     paths = [each for each in listed if isinstance(each, str) or hasattr(each, "__fspath__")]
     if len(paths) == len(listed):
         listed = image_use.listed_pictures(paths)

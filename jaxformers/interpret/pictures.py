@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 
 from jaxformers.arrays import Array
 from jaxformers.data.images import Preprocessing
-from jaxformers.errors import ConfigError, WeightsError
+from jaxformers.errors import WeightsError
 from jaxformers.interpret.explain import Method, explain, heat_map
 from jaxformers.interpret.figures import heat_figure
+from jaxformers.tasks.image_use import check_top
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def explain_picture(
         start_layer: the first layer that counts.
 
     Raises:
-        ConfigError: an unknown method, or no class asked for.
+        ConfigError: an unknown method, no such layer, or no class asked for.
         DataError: a picture that cannot be read.
         WeightsError: a model without patches or without a head.
     """
@@ -74,8 +75,7 @@ def explain_picture(
         raise WeightsError(
             f"a {type(model).__name__} has no heat map of classes: explain needs a ViT with a head"
         )
-    if top < 1:
-        raise ConfigError(f"top is {top}; it is at least 1")
+    check_top(top)
     images = preprocessing(os.fspath(picture) if isinstance(picture, os.PathLike) else picture)
     found = explain(model, variables, images, None, method, top=top, start_layer=start_layer)
     relevance = found.relevance[0]

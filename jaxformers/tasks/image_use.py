@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from jaxformers.data.images import ArrayImages, ImageRows, Preprocessing
 from jaxformers.data.images.image_folder import ENDINGS
-from jaxformers.errors import DataError, WeightsError
+from jaxformers.errors import ConfigError, DataError, WeightsError
 from jaxformers.tasks.image_evaluation import logits_of
 
 Scored = list[tuple[str, float]]
@@ -82,7 +82,7 @@ def _rows(preprocessing: Preprocessing, pictures: Sequence[Any]) -> ImageRows:
 def listed_pictures(paths: Sequence[epath.PathLike]) -> list[str]:
     """The pictures at these paths, those in a folder in the order of their names.
 
-    In a folder, hidden files and those of other kinds are passed over.
+    In a folder, hidden files, those of other kinds and folders are passed over.
 
     Raises:
         DataError: a folder without pictures.
@@ -95,7 +95,9 @@ def listed_pictures(paths: Sequence[epath.PathLike]) -> list[str]:
             inside = sorted(
                 each
                 for each in place.iterdir()
-                if each.suffix.lower() in ENDINGS and not each.name.startswith(".")
+                if each.suffix.lower() in ENDINGS
+                and not each.name.startswith(".")
+                and not each.is_dir()
             )
         if not inside:
             raise DataError(f"{path} holds no picture")
@@ -107,3 +109,9 @@ def check_classifier(model: Any, place: Any) -> None:
     """Raises WeightsError unless the model names classes of pictures."""
     if not hasattr(model.config, "image_size") or not model.config.classes:
         raise WeightsError(f"{place} holds a {type(model).__name__}, which classifies no pictures")
+
+
+def check_top(top: Any) -> None:
+    """Raises ConfigError unless it is a number of classes to name."""
+    if not isinstance(top, int | np.integer) or top < 1:
+        raise ConfigError(f"top is {top!r}; it is a whole number of at least 1")

@@ -286,9 +286,15 @@ def test_what_was_trained_names_what_it_sees(tmp_path, capsys):
     )
     lines = capsys.readouterr().out.splitlines()[-3:]
     assert [line.split("\t")[1].rsplit(" ", 1)[0] for line in lines] == [e[0][0] for e in found]
-    # Hidden files and other kinds are no pictures; one that is damaged is left out if asked.
+    grey = np.stack([images.image(i) for i in range(3)])
+    assert jf.classify_images(tmp_path / "run", grey, top=2) == found
+    assert jf.classify_images(tmp_path / "run", grey[1], top=2) == found[1:2]
+    with pytest.raises(ConfigError, match="top is '3'"):
+        jf.classify_images(tmp_path / "run", grey, top="3")
+    # Hidden files, other kinds and folders are no pictures; a damaged one is left out if asked.
     (tmp_path / "pictures" / "._0.png").write_text("left by an archive")
     (tmp_path / "pictures" / "notes.pdf").write_text("not a picture")
+    (tmp_path / "pictures" / "folder.png").mkdir()
     (tmp_path / "pictures" / "1.png").write_bytes(b"damaged")
     words = ["classify-image", str(tmp_path / "run"), str(tmp_path / "pictures"), "--top", "1"]
     assert main(words) == 2

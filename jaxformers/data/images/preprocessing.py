@@ -91,11 +91,7 @@ class Preprocessing:
 
     def pixels(self, pictures: Picture | Sequence[Picture]) -> UInt8[np.ndarray, "B S S C"]:
         """The same before it is scaled and normalised."""
-        single = isinstance(pictures, str | bytes | Image.Image | os.PathLike) or (
-            isinstance(pictures, np.ndarray) and pictures.ndim < 4
-        )
-        listed = [pictures] if single else list(pictures)
-        if not listed:
+        if not (listed := one_by_one(pictures)):
             return np.zeros((0, self.size, self.size, self.channels), np.uint8)
         return np.stack([self._read(each, number) for number, each in enumerate(listed, 1)])
 
@@ -143,6 +139,14 @@ class Preprocessing:
     @property
     def _frame(self) -> Frame:
         return Frame(self.size, self.channels, self.interpolation, False)
+
+
+def one_by_one(pictures: Picture | Sequence[Picture]) -> list[Picture]:
+    """One picture or several, an array of a batch among them, as a list."""
+    single = isinstance(pictures, str | bytes | Image.Image | os.PathLike) or (
+        isinstance(pictures, np.ndarray) and pictures.ndim < 4
+    )
+    return [pictures] if single else list(pictures)
 
 
 def read_picture(given: Any, where: str = "the picture") -> Image.Image:
