@@ -33,7 +33,7 @@ gke_assume() {
 
 # Every node pool of the cluster: NAME<TAB>STATUS.
 gke_pools() {
-    ask "$assumed_pools" gcloud container node-pools list "${pools[@]}" \
+    listing "[A-Z_]+" "$assumed_pools" gcloud container node-pools list "${pools[@]}" \
         "--format=value(name,status)" ||
         die "the node pools could not be listed; what exists may cost money"
 }
@@ -90,19 +90,27 @@ gke_drop_jobset() {
         die "the JobSet ${conf[name]} could not be deleted and holds its nodes; $again"
 }
 
+# Deletes what is ours, and says so only when a look after that found nothing.
 gke_delete() {
-    local all name status
+    local all name status left="" looks=0
     gke_drop_jobset
-    all=$(gke_pools) || exit
-    while IFS=$'\t' read -r name status; do
-        [[ ! $name =~ ^${conf[name]}-[0-9]+$ || $status == STOPPING ]] || gke_drop_pool "$name"
-    done <<<"$all"
+    while ((looks < 2)) || [[ $left ]]; do
+        ((looks < 2)) || pause
+        left="" looks=$((looks + 1))
+        all=$(gke_pools) || exit
+        while IFS=$'\t' read -r name status; do
+            [[ $name =~ ^${conf[name]}-[0-9]+$ ]] || continue
+            left=yes
+            [[ $status == STOPPING ]] || gke_drop_pool "$name"
+        done <<<"$all"
+        assumed_pools=""
+    done
 }
 
 gke_status() {
     local all jobsets name status count=0
     all=$(gke_pools) || exit
-    jobsets=$(ask "" kubectl get jobsets "--output=jsonpath=$ALL") ||
+    jobsets=$(listing "[A-Za-z]*" "" kubectl get jobsets "--output=jsonpath=$ALL") ||
         die "the JobSets could not be listed; what exists may cost money"
     [[ ! $dry_run ]] || return 0
     while IFS=$'\t' read -r name status; do

@@ -52,6 +52,25 @@ ask() {
     return 1
 }
 
+# listing STATE ASSUMED COMMAND...: what a command that lists prints: lines of NAME<TAB>STATE, the
+# pattern that a state has, or nothing. Anything else, of whatever exit status, is no answer.
+listing() {
+    local state=$1 answer line form try
+    form="^[A-Za-z0-9][A-Za-z0-9._-]*"$'\t'"$state\$"
+    shift
+    for try in 1 2 3; do
+        answer=$(ask "$@") || return
+        while IFS= read -r line; do
+            [[ ! $line || $line =~ $form ]] || break
+            line=""
+        done <<<"$answer"
+        if [[ ! $line ]]; then printf '%s\n' "$answer" && return; fi
+        ((try == 3)) || pause
+    done
+    line=${line:0:80}
+    fail "this is no list of names and states: ${line@Q}"
+}
+
 # Between two looks at something that takes minutes.
 pause() { [[ $dry_run ]] || sleep "$interval"; }
 

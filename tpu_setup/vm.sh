@@ -18,14 +18,15 @@ vm_begin() {
 
 # Every queued resource of the zone: NAME<TAB>STATE.
 vm_requests() {
-    ask "$assumed_request" "${tpus[@]}" queued-resources list "${place[@]}" \
+    listing "[A-Z_]+" "$assumed_request" "${tpus[@]}" queued-resources list "${place[@]}" \
         "--format=value(name.basename(),state.state)" ||
         die "the queued resources could not be listed; what exists may cost money"
 }
 
 # Every node of the zone: NAME<TAB>STATE.
 vm_nodes() {
-    ask "" "${tpus[@]}" tpu-vm list "${place[@]}" "--format=value(name.basename(),state)" ||
+    listing "[A-Z_]+" "" "${tpus[@]}" tpu-vm list "${place[@]}" \
+        "--format=value(name.basename(),state)" ||
         die "the nodes could not be listed; what exists may cost money"
 }
 
@@ -99,15 +100,23 @@ vm_drop() {
     done
 }
 
+# Deletes what is ours, and says so only when a look after that found nothing.
 vm_delete() {
-    local state all name rest
-    state=$(vm_state) || exit
-    [[ $state == none ]] || vm_drop
-    all=$(vm_nodes) || exit
-    while IFS=$'\t' read -r name rest; do
-        [[ ! $name =~ ^${conf[name]}(-[0-9]+)?$ || $rest == DELETING ]] ||
-            run "${tpus[@]}" tpu-vm delete "$name" "${place[@]}" --quiet
-    done <<<"$all"
+    local state all name left="" looks=0
+    while ((looks < 2)) || [[ $left ]]; do
+        ((looks < 2)) || pause
+        left="" looks=$((looks + 1))
+        state=$(vm_state) || exit
+        if [[ $state != none ]]; then left=yes && vm_drop; fi
+        all=$(vm_nodes) || exit
+        while IFS=$'\t' read -r name state; do
+            [[ $name =~ ^${conf[name]}(-[0-9]+)?$ ]] || continue
+            left=yes
+            [[ $state == DELETING ]] ||
+                run "${tpus[@]}" tpu-vm delete "$name" "${place[@]}" --quiet ||
+                die "the node $name could not be deleted and may cost money; $again"
+        done <<<"$all"
+    done
 }
 
 vm_status() {

@@ -5,7 +5,8 @@ The folder STAND_IN holds `world` (by marshal, as a call has to be quick): live 
 (what has no order succeeds):
 
 * `create`, `delete`, `ssh`, `scp`, `list`, `pool`, `apply`...: `quota` (refused, nothing made),
-  `timeout` (an error, but done all the same), `half` (made in part, then failed), `fail`.
+  `timeout` (an error, but done all the same), `half` (made in part, then failed), `fail`; or what
+  a call that ends well prints in place of its answer: `nothing`, `garbage`, or `like a list`.
 * `grants`: the states that a queued resource goes through, one a look.
 * `runs`: what each start of the run comes to, one a look: `running`, a status such as `75`, or
   `preempted`; a list of statuses gives each host its own.
@@ -23,6 +24,12 @@ ERRORS = {
     "timeout": "DEADLINE_EXCEEDED: the call timed out.",
     "half": "INTERNAL: an error occurred.",
     "fail": "UNAVAILABLE: the service is not there.",
+}
+
+PRINTED = {
+    "nothing": "",
+    "garbage": "\x1b[31m<html>garbage\tfoo\tbar\n\n",
+    "like a list": "bert\tACTIVE\n<p>Try again later</p>\n",
 }
 
 
@@ -283,6 +290,9 @@ def main() -> int:
     world.save()
     if world.live["calls"] == int(os.environ.get("STAND_IN_KILL", "0")):
         os.killpg(0, 9)
+    if fate in PRINTED:
+        sys.stdout.write(PRINTED[fate])
+        return 0
     if fate or answer is None:
         print(f"ERROR: {ERRORS.get(fate or '', 'NOT_FOUND')}", file=sys.stderr)
         return 1

@@ -187,6 +187,58 @@ def test_another_ones_resources_are_listed_by_prefix_but_never_deleted(made, tmp
     assert set(pod.world()["nodes"]) == {"bert-large", "other"}
 
 
+LISTS = [(VM, "list"), (VM, "nodes"), (GKE, "pools"), (GKE, "jobsets")]
+
+
+@pytest.mark.parametrize("printed", ["garbage", "like a list"])
+@pytest.mark.parametrize(("config", "list"), LISTS, ids=[kind for _, kind in LISTS])
+def test_an_answer_that_is_no_list_is_an_error_and_never_nothing(
+    config, list, printed, made, tmp_path
+):
+    pod = Pod(tmp_path / "cloud", *made, config)
+    pod.say("create")
+    live = pod.live()
+    world = pod.world()
+    world["orders"] = {list: [printed] * 3}
+    pod.change(world)
+    done = pod.say("status")
+    assert done.returncode == 1 and not done.stdout
+    assert "could not be listed; what exists may cost money" in done.stderr
+    assert "this is no list of names and states" in done.stderr and "\x1b" not in done.stderr
+    assert pod.listed() == live  # asked again, it is seen
+    if list != "jobsets":  # `delete` does not ask for them
+        world["orders"] = {list: [printed] * 3}
+        pod.change(world)
+        done = pod.say("delete")
+        assert done.returncode == 1 and "nothing is left" not in done.stderr
+        assert pod.say("delete").returncode == 0 and not pod.live()
+
+
+@pytest.mark.parametrize("printed", ["nothing", "garbage"])
+@pytest.mark.parametrize(("config", "list"), LISTS[:3], ids=[kind for _, kind in LISTS[:3]])
+def test_delete_looks_again_before_it_says_that_nothing_is_left(
+    config, list, printed, made, tmp_path
+):
+    pod = Pod(tmp_path / "cloud", *made, config)
+    pod.say("create")
+    world = pod.world()
+    world["orders"] = {list: [printed], "delete": ["half"]}
+    pod.change(world)
+    done = pod.say("delete")
+    assert done.returncode == 0 and "nothing is left of bert" in done.stderr
+    assert not pod.live()
+
+
+def test_a_node_that_is_not_deleted_is_said(made, tmp_path):
+    pod = Pod(tmp_path / "cloud", *made, node=["fail"])
+    world = pod.world()
+    world["nodes"] = {"bert": "READY"}
+    pod.change(world)
+    done = pod.say("delete")
+    assert done.returncode == 1
+    assert "the node bert could not be deleted and may cost money" in done.stderr
+
+
 def test_uncommitted_changes_are_refused_unless_asked_for(made, tmp_path):
     repo = repository(tmp_path / "repo")
     (repo / "experiments/x.py").write_text("changed = 1\n")
