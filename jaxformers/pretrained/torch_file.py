@@ -28,6 +28,8 @@ TYPES = {
     "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
     "LongStorage": np.dtype(np.int64),
     "IntStorage": np.dtype(np.int32),
+    "ShortStorage": np.dtype(np.int16),
+    "CharStorage": np.dtype(np.int8),
     "ByteStorage": np.dtype(np.uint8),
     "BoolStorage": np.dtype(np.bool_),
 }
@@ -54,7 +56,8 @@ class Lazy(NamedTuple):
     """A tensor: which raw array, and how it lies in it."""
 
     key: str
-    kind: np.dtype
+    kind: np.dtype | str
+    """What its numbers are; a name: what we do not read."""
     numbers: int
     offset: int
     shape: Shape
@@ -89,6 +92,8 @@ class TorchFile:
     def read(self, name: str) -> np.ndarray:
         """One tensor as float32."""
         lazy, place = self._tensors[name], f"{self.place}: {name}"
+        if isinstance(lazy.kind, str):
+            raise WeightsError(f"{place} is of the kind {lazy.kind}, which is not supported")
         last = lazy.offset + sum((n - 1) * s for n, s in zip(lazy.shape, lazy.strides, strict=True))
         beyond = last >= lazy.numbers or math.prod(lazy.shape) > lazy.numbers
         if min((0, lazy.offset, *lazy.shape, *lazy.strides)) < 0 or beyond:
@@ -234,7 +239,7 @@ class _Machine:
 
     def _binpersid(self):
         _, kind, key, _, numbers = self.stack.pop()
-        self.stack.append((TYPES[kind.name], str(key), int(numbers)))
+        self.stack.append((TYPES.get(kind.name, kind.name), str(key), int(numbers)))
 
     def _newobj(self):
         self._reduce()
@@ -245,13 +250,17 @@ class _Machine:
 
 
 def _made(name: Name, given: tuple) -> Any:
-    """What calling `name` would give, of the three that tensors need; else a mark."""
+    """What calling `name` would give, of those that tensors need; else a mark."""
     match name:
         case ("collections", "OrderedDict"):
             return {}
         case ("torch._utils", "_rebuild_tensor_v2"):
             (kind, key, numbers), offset, shape, strides = given[:4]
             return Lazy(key, kind, numbers, int(offset), tuple(shape), tuple(strides))
-        case ("torch._utils", "_rebuild_parameter"):
+        case ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state"):
             return given[0]
+        case ("torch._utils", "_rebuild_tensor_v3"):  # kinds that have no storage of their own
+            return Lazy("", given[6].name, 0, 0, tuple(given[2]), ())
+        case ("torch._utils", function) if function.startswith("_rebuild_"):
+            return Lazy("", function.removeprefix("_rebuild_"), 0, 0, (), ())
     return Mark()

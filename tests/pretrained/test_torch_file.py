@@ -15,7 +15,7 @@ import vit_cases as cases
 import jaxformers as jf
 from jaxformers.errors import WeightsError
 from jaxformers.pretrained import torch_to_safetensors
-from jaxformers.pretrained.torch_file import TorchFile
+from jaxformers.pretrained.torch_file import Lazy, TorchFile, follow
 
 
 def rewritten(folder, change):
@@ -55,6 +55,42 @@ def test_a_damaged_description_is_refused(change, tmp_path):
     with pytest.raises(WeightsError, match=r"damaged|no tensors") as error:
         TorchFile(rewritten(tmp_path, change))
     assert "\n" not in str(error.value)
+
+
+def of_kind(folder, storage, kind, values):
+    """The golden file whose whole numbers are of another kind."""
+    long = np.arange(4).tobytes()
+    return rewritten(
+        folder,
+        lambda name, content: (
+            np.array(values, kind).tobytes()
+            if content == long
+            else content.replace(b"LongStorage", storage)
+        ),
+    )
+
+
+@pytest.mark.parametrize(("storage", "kind"), [(b"CharStorage", "i1"), (b"ShortStorage", "<i2")])
+def test_short_whole_numbers_are_read(storage, kind, tmp_path):
+    file = TorchFile(of_kind(tmp_path, storage, kind, [-128, 127, 0, 1]))
+    np.testing.assert_array_equal(file.read("whole"), [-128, 127, 0, 1])
+
+
+def test_a_kind_of_tensor_that_is_not_read_is_named_and_others_are(tmp_path):
+    file = TorchFile(of_kind(tmp_path, b"ComplexFloatStorage", "c8", [1, 2, 3, 4]))
+    np.testing.assert_array_equal(file.read("matrix"), cases.pickled()["matrix"])
+    with pytest.raises(WeightsError, match="whole is of the kind ComplexFloatStorage, which is"):
+        file.read("whole")
+    file = TorchFile(
+        rewritten(tmp_path, lambda _, content: content.replace(b"_tensor_v2", b"_qtensor"))
+    )
+    assert file.shapes.keys() == cases.pickled().keys()
+    with pytest.raises(WeightsError, match="half is of the kind qtensor, which is not supported"):
+        file.read("half")
+    # As torch.save writes torch.zeros(3, dtype=torch.uint16), with None for its storage.
+    opcodes = b"\x80\x02ctorch._utils\n_rebuild_tensor_v3\n(NK\x00K\x03\x85K\x01\x85\x89}"
+    found = follow(opcodes + b"ctorch\nuint16\ntR.")
+    assert isinstance(found, Lazy) and (found.kind, found.shape) == ("uint16", (3,))
 
 
 @pytest.mark.parametrize("what", ["missing", "short"])
