@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,12 @@ from jaxformers.pretrained.vit_names import TABLE
 
 PREFIXES = ("opt/target/", "params/img/", "params/")
 KERNEL, POSITIONS = "embedding/kernel", "pos_embedding"
-SPELLINGS = (  # of the code before Linen, of 2020's files, of stacks run by a scan
-    (r"LayerNorm_2/", "LayerNorm_1/"),
-    (r"MlpBlock_3/", "MlpBlock_0/"),
-    (r"MultiHeadDotProductAttention_1/", "MultiHeadDotProductAttention_0/"),
-    (r"^Transformer/(posembed_input/)?pos_embedding$", POSITIONS),
+SPELLINGS = (  # of the code before Linen, which 2020's files are from, and of today's
+    ("LayerNorm_2/", "LayerNorm_1/"),
+    ("MlpBlock_3/", "MlpBlock_0/"),
+    ("MultiHeadDotProductAttention_1/", "MultiHeadDotProductAttention_0/"),
 )
+OLD_POSITIONS = ("Transformer/posembed_input/pos_embedding", "Transformer/pos_embedding")
 STACKED = "Transformer/encoderblock/"
 LAYER = "Transformer/encoderblock_{layer}"
 # Sides that a model without a table of positions was probably trained at.
@@ -106,10 +107,11 @@ class Dialect:
     def __init__(self, source: TensorSource):
         self.place, self._source = source.place, source
         self._names: dict[str, tuple[str, int | None]] = {}
-        prefix = _prefix(source.shapes)
-        for name in source.shapes:
-            if name.startswith(prefix):
-                self._add(name, name.removeprefix(prefix))
+        self._prefix = prefix = _prefix(source.shapes)
+        inside = [name for name in source.shapes if name.startswith(prefix)]
+        self._old = [each for each in SPELLINGS if any(each[0] in name for name in inside)]
+        for name in inside:
+            self._add(name, name.removeprefix(prefix))
         self._kept: tuple[str, np.ndarray] | None = None
         self._free_class = False
         self.shapes = {name: self._shape(name) for name in self._names}
@@ -128,9 +130,18 @@ class Dialect:
             found = np.pad(found, ((0, 0), (1, 0), (0, 0)))
         return found.reshape(self.shapes[name])
 
+    def called(self, name: str) -> str:
+        """How the file calls what has this name today, or would call it if it had it."""
+        if name == POSITIONS and name in self._names:
+            return self._names[name][0]
+        for old, new in self._old:
+            name = name.replace(new, old)
+        return self._prefix + name
+
     def _add(self, theirs: str, name: str) -> None:
+        name = POSITIONS if name in OLD_POSITIONS else name
         for old, new in SPELLINGS:
-            name = re.sub(old, new, name)
+            name = name.replace(old, new)
         if not name.startswith(STACKED):
             self._put(name, theirs, None)
             return
@@ -161,6 +172,21 @@ class Dialect:
         return math.isqrt(shape[1]) ** 2 == shape[1]
 
 
+class _InFile:
+    """A dialect's arrays under the names that the file gives them, for complaints to use.
+
+    A stack's arrays stay apart: a layer has no name of its own there.
+    """
+
+    def __init__(self, dialect: Dialect):
+        self.place, self._dialect = dialect.place, dialect
+        self._names = {dialect.called(name): name for name in dialect.shapes}
+        self.shapes = {called: dialect.shapes[name] for called, name in self._names.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        return self._dialect.read(self._names[name])
+
+
 def _prefix(shapes: Mapping[str, Shape]) -> str:
     return next((p for p in PREFIXES if p + KERNEL in shapes), "")
 
@@ -179,8 +205,10 @@ def load_file(
     Raises:
         WeightsError: arrays that no ViT of ours has; one line.
     """
-    model = ViT(file_config(source), execution)
-    return families.read(model, name_map(model.config), Dialect(source))
+    model, dialect = ViT(file_config(source), execution), Dialect(source)
+    entries = name_map(model.config).entries
+    called = (replace(e, names=tuple(map(dialect.called, e.aliases))) for e in entries)
+    return families.read(model, NameMap(tuple(called)), _InFile(dialect))
 
 
 def file_config(source: TensorSource) -> ViTConfig:

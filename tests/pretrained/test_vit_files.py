@@ -191,6 +191,29 @@ def test_bad_arrays_are_named_in_one_line(change, words, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("dialect", ["linen", "2020", "training state", "big_vision"])
+def test_faults_are_named_as_the_file_names_its_arrays(dialect, tmp_path):
+    arrays = google(random_leaves(jf.ViT(SMALL)))
+    for change in DIALECTS[dialect]:
+        arrays = change(arrays)
+
+    def of(part):
+        return [name for name in arrays if part in name][-1]
+
+    absent = of("encoderblock_1/MlpBlock"), of("encoderblock_0/MultiHead"), of("block_1/LayerNorm")
+    for name in absent:
+        del arrays[name]
+    arrays[of("pos_embedding")] = np.ones((1, 10, 7), np.float32)
+    arrays[unknown := of("block_0/MlpBlock").rpartition("/")[0] + "/extra"] = np.ones(3)
+    with pytest.raises(WeightsError) as error:
+        load_pretrained(saved(tmp_path, arrays))
+    missing, unexpected, misshapen = str(error.value).split("; ")
+    assert set(missing.partition(": missing ")[2].split(", ")) <= set(absent)
+    assert all(name in missing for name in absent)
+    assert unexpected == f"unexpected {unknown}"
+    assert misshapen.startswith(f"misshapen {of('pos_embedding')} [1, 10, 7]")
+
+
 def timm(leaves, decoder=False):
     """Our variables under timm's names."""
     p = {path.removeprefix("params/"): leaf for path, leaf in leaves.items()}
