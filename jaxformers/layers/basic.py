@@ -161,10 +161,10 @@ def dropout(x: Array, rate: float, key: jax.Array) -> Array:
         return jnp.zeros_like(x)
     last = x.shape[-1]
     words = jax.random.bits(key, (*x.shape[:-1], -(-last // 2)), jnp.uint32)
-    halves = jax.lax.bitcast_convert_type(words, jnp.uint16)
+    halves = jnp.stack([words & 0xFFFF, words >> 16], axis=-1)
     draws = halves.reshape(*x.shape[:-1], -1)[..., :last]
     scaled = x * jnp.asarray(65536 / keep, x.dtype)
-    return jnp.where(draws < jnp.uint16(min(keep, 65535)), scaled, jnp.zeros((), x.dtype))
+    return jnp.where(draws < min(keep, 65535), scaled, jnp.zeros((), x.dtype))
 
 
 class Dropout(nn.Module):

@@ -19,6 +19,7 @@ import jax
 
 from jaxformers.costs import CHIPS, Chip, chip_for, chips_in
 from jaxformers.errors import ConfigError
+from jaxformers.pod.libtpu import give_compiler_stacks
 
 # What libtpu needs to hear before it is loaded where there is no TPU.
 ENVIRONMENT = {
@@ -184,6 +185,7 @@ def _described(name: str, options: dict) -> list[jax.Device]:
         raise ConfigError(f"planning for {name} needs the TPU compiler: {INSTALL}")
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+    give_compiler_stacks()
     from jax.experimental import topologies
 
     try:

@@ -18,6 +18,7 @@ from typing import IO
 
 from jaxformers.errors import ConfigError
 from jaxformers.pod.facts import Facts, code_facts
+from jaxformers.pod.libtpu import give_compiler_stacks
 from jaxformers.pod.link import Link
 from jaxformers.pod.place import (
     COORDINATOR,
@@ -85,6 +86,7 @@ def join(facts: Facts | None = None, say: Callable[[str], None] = print) -> Link
     pod = find_pod(os.environ, read_metadata)
     if on_tpu_machine() and (found := clear_stale_lock()):
         say(found)
+    give_compiler_stacks()
     if pod is None:
         return Link()
     link = roll_call(pod, {**code_facts(), **(facts or {})}, say)

@@ -1,6 +1,8 @@
 """The TPU compiler's own word, on machines that have libtpu."""
 
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 
@@ -81,3 +83,23 @@ def test_what_is_too_large_is_refused_and_the_search_finds_what_fits(monkeypatch
     assert found.best is not None and found.best.worst.compiled.compiles
     assert found.best.worst.compiled.needed <= found.best.memory
     assert found.best.experiment.task == large.task
+
+
+REMATERIALISED = """
+import jax
+jax.config.update("jax_platforms", "cpu")
+from jaxformers.data import BundledDocuments, Phase, Pretraining
+from jaxformers.models import BertConfig
+from jaxformers.planning import plan
+from jaxformers.tasks import MaskedLanguage
+from jaxformers.training import Experiment, Lamb
+model = BertConfig.large(layers=2)
+rows = Pretraining((Phase(length=512, rows=512),))
+task = MaskedLanguage(model, BundledDocuments(), pretraining=rows)
+toy = Experiment("toy", task, steps=100, optimizer=Lamb(), remat="full", accumulate=4, clip_norm=1)
+assert plan(toy, "v6e:2x2", effort="least").fits
+"""
+
+
+def test_attention_dropout_that_is_computed_again_does_not_crash_the_compiler():
+    subprocess.run([sys.executable, "-c", REMATERIALISED], check=True)
