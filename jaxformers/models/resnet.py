@@ -36,12 +36,15 @@ class ResNetConfig(ResidualConfig):
     """Whether each block's last norm starts at scale 0, so that the block starts as nothing."""
     stride_first: bool = False
     """Whether a bottleneck's first convolution has the stride, as in the paper (version 1)."""
+    halve_first: bool = False
+    """Whether the first stage has stride 2 too, as the others have."""
 
     def __post_init__(self):
         super().__post_init__()
+        # The 3x3 convolution's width is the quotient, rounded down.
         for width in self.stage_widths:
-            if width % self.expansion or width < 1:
-                raise ConfigError(f"a bottleneck's width of {width} does not divide by 4")
+            if width < self.expansion:
+                raise ConfigError(f"a {self.block} block's width of {width} is too small to divide")
 
     @property
     def expansion(self) -> int:
@@ -119,7 +122,10 @@ class ResNet(Classifier):
         self.stem = unit(c.channels, c.width, size, stride)
         fields = dict(unit=unit, expansion=c.expansion, zero_init=c.zero_init)
         fields |= dict(stride_first=c.stride_first)
-        self.stages = stages(c, execution, Block, fields)
+        made = stages(c, execution, Block, fields)
+        if c.halve_first:
+            made[0] = made[0].clone(stride=2)
+        self.stages = made
         if c.classes:
             self.head = Linear((c.stage_widths[-1],), (c.classes,), gathered=True)
 

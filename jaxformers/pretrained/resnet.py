@@ -24,8 +24,8 @@ MODEL_TYPE, TITLE = "resnet", "ResNet"
 PREFIX, HEAD = "resnet.", "classifier.1"
 TRACKED = "num_batches_tracked"
 # What the network would be with another value, we do not have.
-ONLY = {"hidden_act": "relu", "downsample_in_first_stage": False}
-STRIDE_FIRST = "downsample_in_bottleneck"
+ONLY = {"hidden_act": "relu"}
+STRIDE_FIRST, HALVE_FIRST = "downsample_in_bottleneck", "downsample_in_first_stage"
 Names = Callable[[str, str], tuple[Entry, ...]]
 
 
@@ -91,7 +91,8 @@ def read_config(fields: Fields, classes: int) -> ResNetConfig:
     shared = read_residual(fields, classes)
     # Basic blocks have no such choice, whatever the file says.
     first = fields.flag(STRIDE_FIRST) and block == "bottleneck"
-    made = fields.make(ResNetConfig, block=block, stride_first=first, **shared)
+    strides = dict(stride_first=first, halve_first=fields.flag(HALVE_FIRST))
+    made = fields.make(ResNetConfig, block=block, **strides, **shared)
     return made.without_plain_widths()
 
 
@@ -177,5 +178,6 @@ def write_config(config: ResNetConfig) -> dict[str, Any]:
         {"model_type": MODEL_TYPE, "architectures": [architecture], "dtype": "float32"}
         | ONLY
         | write_residual(config)
-        | {"layer_type": config.block, STRIDE_FIRST: config.stride_first}
+        | {"layer_type": config.block}
+        | {STRIDE_FIRST: config.stride_first, HALVE_FIRST: config.halve_first}
     )

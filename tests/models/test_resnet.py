@@ -181,7 +181,7 @@ def test_bfloat16_gives_float32_logits_close_to_float32s():
         (jf.ResNetConfig, {"classes": -1}),
         (jf.ResNetConfig, {"class_names": ("a",)}),
         (jf.ResNetConfig, {"widths": (64, 128)}),
-        (jf.ResNetConfig, {"widths": (64, 128, 250, 512)}),
+        (jf.ResNetConfig, {"widths": (64, 128, 3, 512)}),
         (jf.BiTConfig, {"width": 48}),
         (HybridStemConfig, {"width": 48}),
     ],
