@@ -155,9 +155,11 @@ class Program:
         runs[self.entry] = runs[""] = 1
         for name in reversed(self.computations):  # callers come after those that they call
             for operation in self.computations[name]:
-                turns = self.turns(operation) or 1
+                turns = self.turns(operation)
                 for called in called_by(operation):
-                    runs[called] = runs.get(called, 0) + runs[name] * turns
+                    runs[called] = runs.get(called, 0) + runs[name] * (
+                        1 if turns is None else turns
+                    )
         return runs
 
     @cached_property
@@ -170,24 +172,126 @@ class Program:
         return inside
 
     def turns(self, operation: Operation) -> int | None:
-        """Turns of a loop; None where they are not known before it runs, 1 for no loop."""
+        """Turns of a loop; None where the text does not tell them, 1 for no loop.
+
+        XLA tells them for CPUs and GPUs; for TPUs they follow from the loop's counter.
+        """
         if operation.kind != "while":
             return 1
         if known := re.search(r'known_trip_count":\{"n":"(\d+)"', operation.rest):
             return int(known[1])
-        return self._limit(operation.attribute("condition"))
+        return self._counted(operation)
 
-    def _limit(self, condition: str) -> int | None:
-        """The constant that the counter is compared with: JAX's loops count from 0."""
-        found = []
-        for operation in self.computations.get(condition, ()):
-            constant = re.match(r"(\d+)\)", operation.rest)
-            if operation.kind == "constant" and constant:
-                found.append(int(constant[1]))
-            found += [n for c in called_by(operation) if (n := self._limit(c)) is not None]
-        return found[0] if len(found) == 1 else None
+    def _counted(self, loop: Operation) -> int | None:
+        """Turns of a loop that steps a counter from a constant to a constant; None for others."""
+        condition, body = (self._scope(loop.attribute(name)) for name in ("condition", "body"))
+        compare, inside = _through(condition, condition.root)
+        if compare is None or compare.kind != "compare":
+            return None
+        left, right = (inside.value(name) for name in compare.operands)
+        test = compare.attribute("direction")
+        if isinstance(left, int):
+            left, right, test = right, left, _MIRRORED.get(test, test)
+        if not isinstance(left, _Element) or not isinstance(right, int):
+            return None
+        start = self._scope(self._home[loop.name]).value(loop.operands[0], left.index)
+        after = body.value(body.root, left.index)
+        stepped = isinstance(after, _Element) and after.index == left.index
+        if not isinstance(start, int) or not stepped:
+            return None
+        return _turns(start + left.plus, after.plus, right, test)
+
+    @cached_property
+    def _home(self) -> dict[str, str]:
+        """The computation that each loop stands in."""
+        return {op.name: computation for computation, op in self if op.kind == "while"}
+
+    def _scope(self, computation: str) -> _Scope:
+        operations = self.computations.get(computation, ())
+        return _Scope(self, {op.name: op for op in operations})
 
 
+@dataclass(frozen=True)
+class _Element:
+    """A number of a loop's state as a turn finds it, and what has been added to it since."""
+
+    index: int
+    plus: int = 0
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """A computation's operations, and where the values of its parameters come from."""
+
+    program: Program
+    made: dict[str, Operation]
+    given: tuple[str, ...] = ()
+    outer: _Scope | None = None
+    """None for a loop's own computation, whose one parameter is the loop's state."""
+
+    @property
+    def root(self) -> str:
+        return next((op.name for op in self.made.values() if op.root), "")
+
+    def value(self, name: str, index: int | None = None) -> int | _Element | None:
+        """The number that `name` is, or element `index` of its tuple; None where it is not told."""
+        op, inside = _through(self, name)
+        if op is None:
+            return None
+        if index is not None:
+            if op.kind == "tuple":
+                return inside.value(op.operands[index])
+            return _Element(index) if op.kind == "parameter" else None
+        if op.kind == "get-tuple-element":
+            return inside.value(op.operands[0], int(op.attribute("index")))
+        if op.kind == "constant" and (number := re.match(r"(-?\d+)\)", op.rest)):
+            return int(number[1])
+        if op.kind in ("add", "subtract"):
+            return _sum(*map(inside.value, op.operands), sign=1 if op.kind == "add" else -1)
+        return None
+
+
+def _through(scope: _Scope, name: str) -> tuple[Operation | None, _Scope]:
+    """The operation that makes a value, copies and fusions seen through, and where it stands."""
+    while (op := scope.made.get(name)) is not None:
+        if op.kind in _COPIES:
+            name = op.operands[0]
+        elif op.kind in ("fusion", "call"):
+            inner = scope.program._scope(op.attribute("calls") or op.attribute("to_apply"))
+            scope = _Scope(scope.program, inner.made, op.operands, scope)
+            name = scope.root
+        elif op.kind == "parameter" and scope.outer:
+            name, scope = scope.given[numbers(op.rest.partition(")")[0])[0]], scope.outer
+        else:
+            break
+    return op, scope
+
+
+def _sum(left: int | _Element | None, right: int | _Element | None, sign: int):
+    if isinstance(right, _Element) and sign == 1:
+        left, right = right, left
+    if not isinstance(right, int) or left is None:
+        return None
+    right *= sign
+    return left + right if isinstance(left, int) else _Element(left.index, left.plus + right)
+
+
+def _turns(start: int, step: int, limit: int, test: str) -> int | None:
+    """How often `test` holds of start, start + step and so on against `limit`; None for ever."""
+    if test in ("GT", "GE"):
+        start, step, limit = -start, -step, -limit
+    if test in ("LE", "GE"):
+        limit += 1
+    away = limit - start
+    if test == "NE" and step and away % step == 0 and away // step >= 0:
+        return away // step
+    if test not in ("LT", "LE", "GT", "GE") or (away > 0 and step <= 0):
+        return None
+    return max(0, -(-away // step)) if away > 0 else 0
+
+
+_COPIES = {"bitcast", "convert", "copy", "copy-start", "copy-done", "opt-barrier", "reshape"}
+_MIRRORED = {"LT": "GT", "LE": "GE", "GT": "LT", "GE": "LE"}
 _OUTER = {"while", "call", "conditional", "async-start"}
 
 

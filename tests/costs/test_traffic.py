@@ -41,7 +41,9 @@ LOOP = """
   %stack = f32[4,100] get-tuple-element(%p), index=1
   %row = f32[100]{0:T(128)S(1)} broadcast(%i), dimensions={}
   %f = f32[4,100] fusion(%stack, %i, %row), kind=kLoop, calls=%written
-  ROOT %t = (s32[], f32[4,100]) tuple(%i, %f)
+  %one = s32[] constant(1)
+  %next = s32[]{:T(128)S(1)} add(%i, %one)
+  ROOT %t = (s32[], f32[4,100]) tuple(%next, %f)
 }
 %condition (p.1: (s32[], f32[4,100])) -> pred[] {
   %p.1 = (s32[], f32[4,100]) parameter(0)
@@ -49,13 +51,15 @@ LOOP = """
   %n = s32[] constant(4)
   ROOT %lt = pred[] compare(%i.1, %n), direction=LT
 }
-ENTRY %main (a: (s32[], f32[4,100])) -> (s32[], f32[4,100]) {
-  %a = (s32[], f32[4,100]) parameter(0)
-  ROOT %w = (s32[], f32[4,100]) while(%a), condition=%condition, body=%body
+ENTRY %main (a: f32[4,100]) -> (s32[], f32[4,100]) {
+  %a = f32[4,100] parameter(0)
+  %zero = s32[] constant(0)
+  %state = (s32[], f32[4,100]) tuple(%zero, %a)
+  ROOT %w = (s32[], f32[4,100]) while(%state), condition=%condition, body=%body
 }
 """
 
 
 def test_a_slice_that_a_loop_writes_into_a_stack_counts_once_and_on_chip_memory_not_at_all():
-    # Each of the 4 turns reads its counter twice, writes a row of 400 bytes, and compares (9).
-    assert moved_bytes(Program.parse(LOOP)) == 4 * (400 + 4 + 4 + 9)
+    # Each of 4 turns reads its counter twice, writes a row of 400 bytes, adds (8) and compares (9).
+    assert moved_bytes(Program.parse(LOOP)) == 4 * (400 + 4 + 4 + 8 + 9)
