@@ -19,6 +19,8 @@ COORDINATOR = "JAXFORMERS_COORDINATOR"
 DEADLINE = "JAXFORMERS_DEADLINE"
 PORT = 8490
 """Where process 0 listens, unless the coordinator's address says otherwise."""
+LONGEST = 1e9
+"""Seconds that a deadline may have: JAX counts them in 32 bits."""
 GOOGLE = "0x1ae0"
 """The vendor of the PCI devices that every machine with a TPU has."""
 
@@ -68,6 +70,11 @@ def find_pod(environment: Mapping[str, str], metadata: Metadata) -> Pod | None:
         ConfigError: what is told does not fit together.
     """
     deadline = _number(environment, DEADLINE, "300", float)
+    if not 0 < deadline <= LONGEST:  # NaN neither
+        raise ConfigError(
+            f"{DEADLINE} is {environment[DEADLINE]!r}; it must be seconds above 0, "
+            f"at most {LONGEST:.0e}"
+        )
     if PROCESSES in environment:
         process, count = (_number(environment, name) for name in (PROCESS, PROCESSES))
         return _checked(Pod(process, count, environment.get(COORDINATOR, ""), (), deadline))
@@ -115,9 +122,10 @@ def _number(
 
 def _checked(pod: Pod) -> Pod:
     host, _, port = pod.coordinator.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or not 0 < int(port[:6]) < 1 << 16:
         raise ConfigError(
-            f"{COORDINATOR} is {pod.coordinator!r}; it must be host:port of process 0 in a pod"
+            f"{COORDINATOR} is {pod.coordinator!r}; it must be host:port of process 0 in a pod, "
+            "the port from 1 to 65535"
         )
     if not 0 <= pod.process < pod.processes:
         raise ConfigError(f"process {pod.process} is not below the {pod.processes} of its pod")

@@ -7,6 +7,7 @@ each before JAX is used, finds that place, or that of a host of a real pod, and 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import subprocess
@@ -107,7 +108,7 @@ def _connect(link: Link) -> None:
         link.pod.processes,
         link.pod.process,
         cluster_detection_method="deactivate",  # our own has found it, and the roll-call agreed
-        initialization_timeout=int(link.pod.deadline),
+        initialization_timeout=math.ceil(link.pod.deadline),
         heartbeat_timeout_seconds=HEARTBEAT,
         shutdown_timeout_seconds=HEARTBEAT,
     )

@@ -74,6 +74,13 @@ def test_a_single_host_is_alone(environment):
         ({"JAXFORMERS_PROCESS": "4"}, "process 4 is not below the 4 of its pod"),
         ({"JAXFORMERS_PROCESS": "x"}, "JAXFORMERS_PROCESS is 'x'; it must be a number"),
         ({"JAXFORMERS_COORDINATOR": "host"}, "'host'; it must be host:port of process 0"),
+        ({"JAXFORMERS_COORDINATOR": "a:0"}, "'a:0'; it must be .* the port from 1 to 65535"),
+        ({"JAXFORMERS_COORDINATOR": "a:99999"}, "'a:99999'; it must be .* from 1 to 65535"),
+        ({"JAXFORMERS_DEADLINE": "soon"}, "JAXFORMERS_DEADLINE is 'soon'; it must be a number"),
+        *(
+            ({"JAXFORMERS_DEADLINE": text}, f"'{text}'; it must be seconds above 0")
+            for text in ("nan", "inf", "1e10", "-1", "0")
+        ),
     ],
 )
 def test_a_place_that_cannot_be_is_told(change, said):
