@@ -56,7 +56,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "hours": _list(low_high),
         "chip_hours": chip_hours,
         "price": plan.price,
-        "cost": chip_hours and plan.price and [hours * plan.price for hours in chip_hours],
+        "cost": _cost(chip_hours, plan.price),
         "shapes": [_shape(each) for each in plan.shapes],
         "published": plan.published and plan.published._asdict(),
         "notes": plan.notes,
@@ -64,6 +64,12 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "remedies": [] if plan.fits else remedies(plan),
         "basis": basis(plan),
     }
+
+
+def _cost(chip_hours: list[float] | None, price: float | None) -> list[float] | None:
+    if chip_hours is None or price is None:  # a price of 0 is one
+        return None
+    return [hours * price for hours in chip_hours]
 
 
 def _shape(shape: ShapePlan) -> dict[str, Any]:

@@ -381,6 +381,14 @@ def test_the_keys_for_machines_are_stable(divided):
     assert all(key in to_json.__doc__ for key in (*keys, *SHAPE_KEYS.split()))
     assert set(found["memory"]) == {"chip", "needed", "kinds"}
     assert found["chip_hours"] == [8 * hours for hours in found["hours"]]
+    assert found["cost"] == [2 * hours for hours in found["chip_hours"]]
+
+
+@pytest.mark.parametrize(("price", "cost"), [(0.0, [0.0, 0.0]), (None, None)])
+def test_a_price_of_nothing_is_a_cost_and_no_price_is_none(divided, price, cost):
+    assert to_json(replace(divided, price=price))["cost"] == cost
+    shapes = [replace(each, roofline=None) for each in divided.shapes]
+    assert to_json(replace(divided, shapes=shapes, price=price))["cost"] is None
 
 
 def test_the_picture_has_a_bar_for_each_shape_and_a_line_for_the_chip(divided):
