@@ -224,7 +224,8 @@ def embed(
     Args:
         run_or_path: any BERT, as for `from_pretrained`; kept loaded for the next call.
         texts: a longer one than the folder's `max_seq_length`, or than the model's positions, is
-            cut at its end, as sentence-transformers does.
+            cut at its end, as sentence-transformers does; a special token's name in a text, such as
+            "[SEP]", is text (Google's rule), which Hugging Face's tokenizers take for the token.
         pooling: "mean", "cls", "max" or "mean_sqrt_len"; None: as the folder's files say (those of
             sentence-transformers), else the mean over all tokens.
         normalize: whether vectors get length 1; None: as the folder's files say, else not.

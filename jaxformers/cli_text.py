@@ -7,6 +7,7 @@ The library is imported inside, so that other verbs stay quick.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import select
@@ -70,6 +71,8 @@ def classify(args: argparse.Namespace, fields: list[str]) -> None:
 def answer(args: argparse.Namespace, fields: list[str]) -> None:
     """Prints the answer to every question."""
     _at_least_one(args, "longest", "batch")
+    if args.null_threshold is not None and math.isnan(args.null_threshold):
+        raise ConfigError("--null-threshold: nan is no score")
     load_code(args)
     from jaxformers.api import answer as answered
 

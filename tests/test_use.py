@@ -19,7 +19,7 @@ import jaxformers as jf
 from jaxformers import api
 from jaxformers.data import BundledMovies
 from jaxformers.errors import ConfigError, DataError, UserError, WeightsError
-from jaxformers.pretrained import hub
+from jaxformers.pretrained import hub, save_pretrained
 from jaxformers.tasks import SequenceClassification
 from jaxformers.training import runs
 
@@ -54,6 +54,25 @@ def test_classes_and_numbers_are_those_of_hugging_faces_pipeline(folders, name):
     for text, (label, value), (their_label, theirs) in zip(texts, found, GOLDEN[name], strict=True):
         assert label == their_label, text
         assert value == pytest.approx(theirs, abs=2e-5), text
+
+
+def test_labels_that_do_not_exclude_each_other_have_probabilities_of_their_own(folders, tmp_path):
+    place = shutil.copytree(folders["classes"], tmp_path / "multi")
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(
+        json.dumps(config | {"problem_type": "multi_label_classification"})
+    )
+    model, variables = jf.from_pretrained(place)
+    tokenizer = api.load_text(place)
+    (pieces,) = tokenizer.encode([use.TEXTS[0]])
+    ids = np.array([[tokenizer.cls_id, *pieces, tokenizer.sep_id]])
+    logits = np.asarray(model.apply(variables, ids)[0])
+    ((label, value),) = jf.classify(place, [use.TEXTS[0]])
+    assert label == model.config.label_names[logits.argmax()]
+    assert value == pytest.approx(1 / (1 + np.exp(-logits.max())), abs=1e-5)
+    save_pretrained(model, variables, tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert saved["problem_type"] == "multi_label_classification"
 
 
 def test_answers_are_the_best_spans_of_hugging_faces_logits(folders):

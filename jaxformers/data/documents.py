@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, overload, runtime_checkable
 import numpy as np
 from etils import epath
 
-from jaxformers.data.lines import Lines
+from jaxformers.data.lines import Lines, NoText
 from jaxformers.data.sentence_splitting import split_sentences
 from jaxformers.data.sources import BUNDLED, held_out
 from jaxformers.data.tfds_rows import TfdsRows
@@ -176,10 +176,15 @@ class _TextDocuments(Documents):
         self._lines = lru_cache(maxsize=4)(Lines)
         digests, spans = [], []
         for number, file in enumerate(files):
-            lines = self._lines(file)
+            try:
+                lines = self._lines(file)
+            except NoText:
+                continue
             digests.append(lines.digest)
             found = _spans_between_blank_lines(lines) if self._by_blank_lines else [[0, len(lines)]]
             spans += [np.array([[number, *span] for span in found]).reshape(-1, 3)]
+        if not spans:
+            raise DataError(f"{config.path} holds no text: its files are empty or blank")
         self._spans = np.concatenate(spans)
         name = f"{config.path}, {config.pattern}"
         content = json.dumps([digests, config.documents, config.sentences]).encode()

@@ -32,9 +32,10 @@ class Labels:
         """
         if self.count == 1:
             return _number(value, where)
-        if isinstance(value, str) and value.strip() in self.names:
-            return self.names.index(value.strip())
         index = _integer(value)
+        name = value.strip() if isinstance(value, str) else str(index)  # names may be numbers
+        if name in self.names:
+            return self.names.index(name)
         if index is None or not 0 <= index < self.count:
             mend = "" if self.names else "; set --task.model.labels or --task.model.label-names"
             raise DataError(f"{where}: label {value!r} is not one of {self}{mend}")

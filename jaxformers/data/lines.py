@@ -20,6 +20,10 @@ NEWLINE, TAB, SPACE, LAST_ASCII = 10, 9, 32, 127
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
+class NoText(DataError):
+    """A file without a line that says something."""
+
+
 class Lines:
     """The lines of `path`: memory-mapped bytes and the offset of every line, no strings.
 
@@ -31,7 +35,8 @@ class Lines:
         columns: how many tab-separated columns each line must have at least.
 
     Raises:
-        DataError: no such file, nothing in it, damaged gzip, invalid UTF-8 or a line with too few
+        NoText: nothing in it, or blank lines only.
+        DataError: no such file, damaged gzip, invalid UTF-8 or a line with too few
             columns (the line is named).
     """
 
@@ -107,10 +112,10 @@ def _unpacked(path: epath.Path) -> Any:
 def _map(file: Any, path: epath.Path) -> mmap.mmap:
     file.seek(0, 2)
     if not file.tell():
-        raise DataError(f"{path} is empty: it must hold one sentence or pair a line")
+        raise NoText(f"{path} is empty: it must hold one sentence or pair a line")
     content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if len(content) < BLOCK and not content[:].strip():
-        raise DataError(f"{path} holds blank lines only")
+        raise NoText(f"{path} holds blank lines only")
     return content
 
 

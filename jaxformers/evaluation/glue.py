@@ -68,9 +68,10 @@ def scores(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) ->
             raise DataError(f"there is no metric {name!r}{known}")
         value = 100.0 * _quietly(name, labels, predictions)
         problem = _undefined(name, labels, predictions)
-        if problem or not np.isfinite(value):
+        defined = not problem and np.isfinite(value)
+        if not defined:
             notes.append(f"{name} is not defined ({problem or 'not finite'}): 0 stands for it")
-        values[name] = float(value) if np.isfinite(value) else 0.0
+        values[name] = float(value) if defined else 0.0
     return Scores(values, notes)
 
 

@@ -75,6 +75,9 @@ class BertConfig:
     """Classes of `BertForSequenceClassification`; 1: a regression."""
     label_names: tuple[str, ...] = ()
     """What the classes are called, in order; empty: numbers."""
+    multi_label: bool = False
+    """Whether several classes may hold at once, each by a probability of its own; some published
+    classifiers are so."""
 
     def __post_init__(self):
         names = ("vocab_size", "width", "heads", "feed_forward", "layers", "max_length", "labels")

@@ -12,6 +12,7 @@ from jaxformers.models import BertConfig
 from jaxformers.pretrained.config_fields import ACTIVATIONS, Fields, activation_name, class_fields
 
 MODEL_TYPE = "bert"
+MULTI_LABEL = "multi_label_classification"
 
 # Our field -> their field and its default.
 SIZES = {
@@ -66,6 +67,7 @@ def read_config(config: dict[str, Any], place: str) -> BertConfig:
         "norm_epsilon": fields.epsilon("layer_norm_eps", 1e-12),
         "activation": fields.activation("hidden_act", "gelu"),
     }
+    values["multi_label"] = config.get("problem_type") == MULTI_LABEL
     return fields.make(BertConfig, **values)
 
 
@@ -82,6 +84,8 @@ def write_config(config: BertConfig, architecture: str) -> dict[str, Any]:
     named = class_fields(config.label_names, config.labels)
     if config.labels == 1:
         named["problem_type"] = "regression"
+    if config.multi_label:
+        named["problem_type"] = MULTI_LABEL
     return (
         {"model_type": MODEL_TYPE, "architectures": [architecture], "dtype": "float32"}
         | ONLY

@@ -25,6 +25,7 @@ from jaxformers.pretrained.transforms import Shape
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 GOOGLE_CONFIG = "bert_config.json"
+OLD_PLACE = "0_Transformer"  # of an encoder's own files in sentence-transformers before 2021
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
 TOKENIZER_FILES = (
     "source.spm",

@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 
 from jaxformers.errors import WeightsError
-from jaxformers.pretrained.folder import CONFIG, GOOGLE_CONFIG
+from jaxformers.pretrained.folder import CONFIG, GOOGLE_CONFIG, OLD_PLACE
 
 TORCH = (".pth", ".pt", ".bin")
 PATTERNS = ["*.json", "*.safetensors", "*.spm", "vocab.txt"]
@@ -17,7 +17,7 @@ PATTERNS = ["*.json", "*.safetensors", "*.spm", "vocab.txt"]
 def resolve(path_or_name: Any) -> epath.Path:
     """The folder meant: the one at that path, a run's, or the hub's model of that name, fetched."""
     path = epath.Path(path_or_name).expanduser()
-    for place in (path, path / "model"):  # a run keeps its final weights in `model/`
+    for place in (path, path / "model", path / OLD_PLACE):  # a run's weights lie in `model/`
         if (place / CONFIG).exists() or (place / GOOGLE_CONFIG).exists():
             return place
     if path.is_dir():

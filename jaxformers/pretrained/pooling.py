@@ -14,7 +14,7 @@ from typing import Any, Literal
 from etils import epath
 
 from jaxformers.errors import WeightsError
-from jaxformers.pretrained.folder import read_json
+from jaxformers.pretrained.folder import OLD_PLACE, read_json
 
 MODULES, ENCODER, OVERALL = (
     "modules.json",
@@ -56,6 +56,8 @@ def read_pooling(folder: Any) -> Pooling:
         WeightsError: a damaged file, or a part that is not supported; one line.
     """
     folder = epath.Path(folder)
+    if folder.name == OLD_PLACE and not (folder / MODULES).exists():
+        folder = folder.parent
     if not (folder / MODULES).exists():
         return Pooling()
     parts = _parts(folder / MODULES)
@@ -66,7 +68,7 @@ def read_pooling(folder: Any) -> Pooling:
             "Transformer, Pooling and then perhaps Normalize"
         )
     modes, with_prompt = _modes(folder / parts[1][1] / "config.json")
-    max_length, lowercase = _encoder(folder)
+    max_length, lowercase = _encoder(folder / parts[0][1])
     prompt = _prompt(folder / OVERALL)
     if prompt and not with_prompt:
         raise WeightsError(f"{folder}: pooling without the prompt's tokens is not supported")

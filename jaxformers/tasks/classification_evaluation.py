@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from jaxformers.data.labelled import LabelledSource, LabelledTexts, Labels
 from jaxformers.data.labelled_rows import LabelledRows
@@ -229,7 +229,8 @@ def classify(
 
     Returns:
         (label, probability); of a regression ("score", number), with the label's name if it has
-        one. Labels without names are numbers.
+        one. Labels without names are numbers. Of labels that do not exclude each other, the
+        likeliest with its own probability.
     """
     if not len(texts):
         return []
@@ -240,8 +241,8 @@ def classify(
     store.length = min(-(-store.longest // STEP) * STEP, model.config.max_length)
     logits = logits_of(model, variables, store, min(rows, len(pairs)))
     names = model.config.label_names
-    if logits.shape[1] == 1:
+    if logits.shape[1] == 1 and not model.config.multi_label:
         return [(names[0] if names else "score", float(value)) for value in logits[:, 0]]
     labels = Labels(logits.shape[1], names)
-    shares = softmax(logits, axis=-1)
+    shares = expit(logits) if model.config.multi_label else softmax(logits, axis=-1)
     return [(labels.name(int(row.argmax())), float(row.max())) for row in shares]

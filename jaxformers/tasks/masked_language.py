@@ -83,11 +83,11 @@ class MaskedLanguage(Task):
                     f"{self.model.max_length} positions; raise --task.model.max-length"
                 )
         if not self.model.masked_words:
-            raise ConfigError("masked words need their head: set --task.model.masked-words True")
+            raise ConfigError("masked words need their head: set --task.model.masked-words")
         if self.pretraining.next_sentence and not self._has_sentence_head:
             raise ConfigError(
                 "pretraining.next_sentence needs a model with pooler and next_sentence; set both, "
-                "or --task.pretraining.next-sentence False"
+                "or --task.pretraining.no-next-sentence"
             )
 
     @property

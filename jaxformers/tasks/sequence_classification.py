@@ -82,6 +82,8 @@ class SequenceClassification(JudgedByOutputs):
             raise ConfigError(f"rows is {self.rows}; it is at least 1")
         if not self.model.pooler:
             raise ConfigError("the classifier reads the pooled [CLS]: set --task.model.pooler")
+        if self.model.multi_label:
+            raise ConfigError("an example has one label here: leave out --task.model.multi-label")
         evaluation.check_metrics(self)
 
     @property

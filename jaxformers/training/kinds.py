@@ -9,7 +9,7 @@ import typing
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from jaxformers.errors import ConfigError
+from jaxformers.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 
@@ -97,8 +97,9 @@ def _switched(value: Any, path: list[str], option: str, name: str, texts: dict[s
     plain = {re.sub(r"\W|_", "", kind).lower(): kind for kind in kinds}
     kind = plain.get(re.sub(r"\W|_", "", name).lower())
     if kind is None:
-        names = ", ".join(map(spelled, kinds))
-        raise ConfigError(f"{option}: {name!r} is not one of {names}")
+        names = [spelled(kind) for kind in kinds]
+        hint = did_you_mean(name.lower(), names)
+        raise ConfigError(f"{option}: {name!r} is not one of {', '.join(names)}{hint}")
     place = option[2:].replace("-", "_")
     here = {o.removeprefix(f"{place}."): text for o, text in texts.items()}
     try:

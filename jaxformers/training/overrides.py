@@ -118,7 +118,9 @@ def _options(default: Any, prefix: str = "--") -> Iterator[str]:
 def _one_line(boxes: str, args: list[str], default: Any, also: Sequence[str]) -> str:
     """tyro's boxes as one line; what no case below knows is given as its bare text."""
     bare = re.sub(r"\x1b\[[0-9;]*m|[─-╿]", " ", boxes)
-    text = " ".join(" ".join(bare.splitlines()[1:]).split())
+    # Where the output is not "utf-8" by exactly that name, the boxes are drawn in ASCII.
+    lines = [line for line in bare.splitlines()[1:] if set(line.strip()) != {"-"}]
+    text = " ".join(" ".join(lines).split())
     text, _, usage = re.split(r" For full helptext", text)[0].partition(" Argument helptext: ")
     if found := re.search(r"Unrecognized options: (.*?)(?: Perhaps you meant|$)", text):
         kinds = [option for option, _ in _kinds(default)]

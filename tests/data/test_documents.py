@@ -113,6 +113,17 @@ def test_blank_lines_may_hold_any_white_space(tmp_path):
     assert list(documents) == [["Über."], ["Ein"], ["Zwei"], ["“Drei”"]]
 
 
+def test_blank_files_are_passed_over_unless_all_are(folder, tmp_path):
+    wanted = list(TextFolder(str(folder)).open())
+    (folder / "blank.txt").write_text("\n \n")
+    with gzip.open(folder / "b" / "nothing.txt.gz", "wb"):
+        pass
+    assert list(TextFolder(str(folder)).open()) == wanted
+    for name in ("one.txt", "b/two.txt.gz"):
+        (folder / name).unlink()
+    assert "holds no text: its files are empty or blank" in message(TextFolder(str(folder)))
+
+
 def test_sources_can_be_joined(folder):
     books = TextFolder(str(folder))
     notes = TextFolder(str(folder / "notes.md"))

@@ -56,6 +56,16 @@ def test_tsv_columns_are_numbers_or_names_of_the_header(write):
     assert "set header" in message(TsvTexts(path, "first"), MOODS)
 
 
+def test_names_that_are_numbers_are_names_in_every_format(write):
+    stars = Labels(5, ("5", "4", "3", "2", "1"))
+    rows = [("bad", 1), ("good", 5), ("so so", 3)]
+    tsv = write("own.tsv", "".join(f"{text}\t{star}\n" for text, star in rows))
+    lines = [json.dumps({"text": text, "label": star}) for text, star in rows]
+    jsonl = write("own.jsonl", "\n".join(lines))
+    for texts in (TsvTexts(tsv).open(stars), JsonlTexts(jsonl).open(stars)):
+        assert texts.labels.tolist() == [4, 0, 2]
+
+
 def test_tsv_numbers_are_labels_of_a_regression(write):
     texts = TsvTexts(write("own.tsv", "a\t-0.5\nb\t1e1\n")).open(NUMBER)
     assert texts.labels.tolist() == [-0.5, 10.0] and texts.labels.dtype == np.float32

@@ -74,6 +74,7 @@ def test_correlations_are_scipys():
         ([2.0, 2.0, 2.0], [0.1, 0.2, 0.3], "all labels are the same"),
         ([2.0], [0.1], "fewer than two examples"),
         ([1.0, 2.0, 3.0], [0.1, np.nan, 0.3], "predictions are not finite"),
+        ([1.0, 2.0, 3.0], [0.1, np.inf, 0.3], "predictions are not finite"),
     ],
 )
 def test_a_correlation_that_is_not_defined_is_zero_and_noted(labels, said, why):

@@ -12,7 +12,7 @@ import bert_use as use
 from huggingface_hub.utils import filter_repo_objects
 
 from jaxformers.errors import WeightsError
-from jaxformers.pretrained.hub import PATTERNS
+from jaxformers.pretrained.hub import PATTERNS, resolve
 from jaxformers.pretrained.pooling import Pooling, read_pooling
 
 
@@ -35,6 +35,20 @@ def test_each_mode_and_several_in_the_order_in_which_they_are_joined(tmp_path):
     assert read_pooling(tmp_path) == Pooling(("mean_sqrt_len",), False, None, True)
     use.pooling(tmp_path, "mean_tokens", "max_tokens", "cls_token")
     assert read_pooling(tmp_path).modes == ("cls", "max", "mean")
+
+
+def test_before_2021_the_encoder_lay_in_a_folder_of_its_own(tmp_path):
+    use.pooling(tmp_path, "cls_token")
+    parts = json.loads((tmp_path / "modules.json").read_text())
+    parts[0]["path"] = "0_Transformer"
+    (tmp_path / "modules.json").write_text(json.dumps(parts))
+    inner = tmp_path / "0_Transformer"
+    inner.mkdir()
+    (tmp_path / "sentence_bert_config.json").unlink()
+    edit(inner / "sentence_bert_config.json", max_seq_length=77)
+    edit(inner / "config.json")
+    assert resolve(tmp_path) == inner
+    assert read_pooling(resolve(tmp_path)) == Pooling(("cls",), False, 77)
 
 
 def test_newer_files_name_the_mode(tmp_path):

@@ -118,7 +118,7 @@ def test_next_sentences_need_their_head():
 
 
 def test_masked_words_need_their_head():
-    with pytest.raises(ConfigError, match=r"--task\.model\.masked-words True"):
+    with pytest.raises(ConfigError, match=r"--task\.model\.masked-words$"):
         task_of(replace(PLAIN, masked_words=False))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -188,7 +190,7 @@ def test_an_absent_part_is_given_by_name_and_taken_away_by_none():
         ),
         (
             "--schedule cos",
-            "--schedule: 'cos' is not one of inverse-square-root, cosine",
+            "--schedule: 'cos' is not one of inverse-square-root, cosine; did you mean cosine?",
         ),
         ("--schedule cosine --schedule.end -1", "--schedule: end is at least 0"),
         ("--steps -1", "steps is at least 0"),
@@ -198,6 +200,13 @@ def test_an_absent_part_is_given_by_name_and_taken_away_by_none():
 )
 def test_a_mistake_is_one_line_that_names_the_mend(line, message):
     assert complaint(line) == message
+
+
+@pytest.mark.parametrize("line", ["--task.model.bias no", "--zzz", "--steps ten", "extra"])
+def test_it_says_the_same_where_boxes_are_drawn_in_ascii(line, monkeypatch):
+    wanted = complaint(line)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "latin-1"))
+    assert complaint(line) == wanted
 
 
 def test_help_lists_fields_with_their_docstrings_defaults_and_kinds(capsys):
