@@ -11,8 +11,11 @@ import argparse
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
+from itertools import takewhile
 
 from jaxformers import __version__, cli_plan, cli_text, cli_verbs
 from jaxformers.cli_table import VERBS
@@ -119,7 +122,10 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message} ({self.prog} --help tells more)")
 
 
-def _parser(name: str, *, positionals: bool = True) -> argparse.ArgumentParser:
+def _parser(
+    name: str, *, positionals: bool = True, required: bool = True
+) -> argparse.ArgumentParser:
+    """The verb's parser; without positionals, or with nothing required, for a first look."""
     verb = VERBS[name]
     parser = _Parser(
         prog=f"jaxformers {name}",
@@ -130,7 +136,7 @@ def _parser(name: str, *, positionals: bool = True) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for option, spec in verb.options:
-        parser.add_argument(option, **spec)
+        parser.add_argument(option, **(spec if required else spec | {"required": False}))
     for word in verb.positionals if positionals else ():
         many = "+" if word.endswith("...") else None
         parser.add_argument(word.rstrip(".").lower(), metavar=word, nargs=many)
@@ -164,15 +170,30 @@ def _parse(name: str, words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     verb = VERBS[name]
     known = [option for option, _ in verb.options]
     if not verb.fields:
+        # A mistyped option is named as such before what it leaves missing.
+        _, rest = _parser(name, positionals=False, required=False).parse_known_args(words)
+        options = [word for word in takewhile("--".__ne__, rest) if _is_option(word)]
+        _refuse(name, options, "unknown option")
         args, extra = _parser(name).parse_known_args(words)
-        if extra:
-            what = "unknown option" if extra[0].startswith("-") else "unexpected argument"
-            hint = did_you_mean(extra[0].split("=")[0], known)
-            raise ConfigError(f"{what} {extra[0]}{hint} (jaxformers {name} --help tells more)")
+        _refuse(name, extra, "unexpected argument")
         return args, []
     # A field's value must not be taken for the file, so the file comes before all fields.
     args, rest = _parser(name, positionals=False).parse_known_args(words)
     first = next((i for i, word in enumerate(rest) if word.startswith("-")), len(rest))
+    if first == 0 and rest and get_close_matches(rest[0].split("=")[0], known, cutoff=0.8):
+        _refuse(name, rest, "unknown option")
     args = _parser(name).parse_args(rest[:first], namespace=args)
     args.known, args.verb = known, name
     return args, rest[first:]
+
+
+def _is_option(word: str) -> bool:
+    """As argparse has it: numbers below 0 and texts with spaces are values."""
+    return re.match(r"-(?!\d*\.?\d+$)[^ ]+$", word) is not None
+
+
+def _refuse(name: str, words: list[str], what: str) -> None:
+    """Raises ConfigError for the first of these words, if there is one."""
+    if words:
+        hint = did_you_mean(words[0].split("=")[0], [option for option, _ in VERBS[name].options])
+        raise ConfigError(f"{what} {words[0]}{hint} (jaxformers {name} --help tells more)")

@@ -117,6 +117,14 @@ def test_version(capfd):
         (["convert", "a"], "TARGET is missing"),
         (["convert", "a", "b", "c"], "unexpected argument c"),
         (["translate", "runs/x", "--beems", "2"], "unknown option --beems; did you mean --beams?"),
+        (["explain", "x", "--imag", "a.jpg"], "unknown option --imag; did you mean --image?"),
+        (["explain", "x", "--imag=a.jpg"], "unknown option --imag=a.jpg; did you mean --image?"),
+        (["explain", "--metod", "rollout"], "unknown option --metod; did you mean --method?"),
+        (["prepare", "--datadir", "x", "a.py"], "--datadir; did you mean --data-dir?"),
+        (["convert", "a", "--to", "bert"], "unknown option --to"),
+        (["train", "--fodler", "x", "a.py"], "unknown option --fodler; did you mean --folder?"),
+        (["train", "--steps", "5", "a.py"], "FILE is missing"),
+        (["explain", "x"], "--image is missing"),
         (["translate", "runs/x", "--beams", "two"], "--beams: 'two' is not an int"),
         (["translate", "runs/x", "--beams", "0"], "--beams: 0 is not at least 1"),
         (["train", "a.py", "--processes", "0"], "--processes: 0 is not at least 1"),
@@ -145,6 +153,10 @@ def test_a_mistake_is_one_line_and_status_2(capfd, words, said):
 )
 def test_a_mistaken_field_is_one_line_and_status_2(capfd, tiny, words, said):
     assert said in mistake(capfd, "train", tiny, *words)
+
+
+def test_words_behind_two_dashes_are_no_options(capfd):
+    assert "unexpected argument -c" in mistake(capfd, "convert", "--", "a", "-b", "-c")
 
 
 def test_an_operating_system_error_is_one_line(capfd, monkeypatch, tiny):
