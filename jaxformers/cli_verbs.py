@@ -110,6 +110,7 @@ def _folder(args: argparse.Namespace) -> Iterator[str | None]:
         return
     with tempfile.TemporaryDirectory(prefix="jaxformers-") as folder:
         yield folder
+    print("rehearsed: its folder is removed again; --folder DIR would keep it")
 
 
 def _devices_each(processes: int) -> int:

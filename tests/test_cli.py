@@ -311,3 +311,17 @@ def test_check_leaves_the_warnings_of_xla_visible():
     words = [sys.executable, "-c", code]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, timeout=120)
     assert ended.stdout == b"True\n"
+
+
+def test_a_rehearsals_own_folder_is_gone_in_the_end_and_it_says_so(monkeypatch, capsys):
+    seen = []
+
+    def here(args, fields, folder, *, alone):
+        assert alone and os.path.isdir(folder)
+        seen.append(folder)
+        return 0
+
+    monkeypatch.setattr(cli_verbs, "_train_here", here)
+    assert cli.main(["train", "my.py", "--rehearse"]) == 0
+    assert not os.path.exists(seen[0])
+    assert "its folder is removed again; --folder DIR would keep it" in capsys.readouterr().out
