@@ -29,6 +29,9 @@ BEAT = 2.0
 GRACE = 3.0
 """Seconds after a host's error in which a lost host, its likely cause, may become known."""
 
+APART = ("Gloo context initialization failed", "GetKeyValue() timed out")
+"""What a JAX error holds when a host waited in vain for another, which is there, but late."""
+
 
 class Ended(Exception):
     """The pod ends with `status`, for the reason that the exception's text gives."""
@@ -234,6 +237,8 @@ def _status_and_line(error: BaseException) -> tuple[int, str]:
         return MISTAKE, line
     if isinstance(error, KeyboardInterrupt):
         return 130, "stopped"
+    if any(words in line for words in APART):
+        return STOPPED, f"the hosts did not meet in time ({line[:200]}); start again"
     return 1, f"{type(error).__name__}: {line[:300]}"
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from jaxformers.errors import ConfigError
-from jaxformers.pod.link import Ended
+from jaxformers.pod.link import STOPPED, Ended
 from jaxformers.pod.place import Pod
 from jaxformers.pod.roll_call import roll_call
+from jaxformers.pod.supervisor import RESUMED
 from jaxformers.pod.wire import LONGEST
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,6 +179,11 @@ with roll_call(pod, {}) as link:
         raise DataError("no such file")
     if how == "error":
         raise RuntimeError("a bug")
+    if how == "apart":  # as JAX has it, in its own type of RuntimeError
+        raise RuntimeError(
+            "UNKNOWN: Gloo context initialization failed: DEADLINE_EXCEEDED: GetKeyValue() timed "
+            "out with key: cpu:gloo/0,1/0 and duration: 29.99s"
+        )
     if how == "worker":
         import multiprocessing
         worker = multiprocessing.Process(target=time.sleep, args=(600,))
@@ -250,6 +256,13 @@ def test_an_error_on_one_host_ends_all_with_its_status(how, status, line):
     assert statuses == [status] * 3
     assert said[0] == said[2] == f"jaxformers: host 1 ({socket.gethostname()}) ended: {line}\n"
     assert said[1].splitlines()[-1] == (f"jaxformers: {line}" if status == 2 else line)
+
+
+def test_hosts_that_met_too_late_start_again_with_a_line_that_says_so():
+    statuses, said = ends(trio("wait", "apart", "wait"))
+    assert statuses == [STOPPED] * 3 and STOPPED in RESUMED
+    assert "the hosts did not meet in time (UNKNOWN: Gloo context" in said[0]
+    assert all(each.count("\n") == 1 and each.endswith("; start again\n") for each in said)
 
 
 def test_alone_nothing_is_waited_for():
