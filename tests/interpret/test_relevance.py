@@ -33,7 +33,7 @@ def said(vit):
     p, images = stated(vit)
     found = [statement.relevance(p, images[1], PATCH, c) for c in CLASSES]
     grads = [statement.gradients(p, images[1], PATCH, c) for c in CLASSES]
-    probs = np.stack([kept[7] for kept in statement.forward(p, images[1], PATCH)[2]])
+    probs = np.stack([kept.seen.probs for kept in statement.forward(p, images[1], PATCH)[2]])
     return probs, np.stack(grads), np.stack(found)
 
 
