@@ -8,6 +8,7 @@ It uses the standard library only: it runs before anything is installed.
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 import shlex
@@ -72,20 +73,38 @@ class Chip(NamedTuple):
     sizes: str
 
 
+def cubes(most: int) -> str:
+    """Slices of a 3D torus of up to so many chips, those of whole cubes of 64 chips included.
+
+    An accelerator type tells how many chips, not their shape: it stands for the one most like a
+    cube, so that of several shapes of as many chips only this one can be asked for.
+    """
+    found: dict[int, tuple[int, ...]] = {}
+    for shape in itertools.combinations_with_replacement(range(4, 28, 4), 3):
+        chips = math.prod(shape)
+        if chips <= most:
+            found[chips] = min(found.get(chips, shape), shape, key=sum)
+    whole = ["x".join(map(str, found[chips])) for chips in sorted(found)]
+    return " ".join(["2x2x1 2x2x2 2x2x4 2x4x4", *whole])
+
+
 FLAT = "1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16"
-CUBES = "2x2x1 2x2x2 2x2x4 2x4x4 4x4x4 4x4x8 4x8x8 8x8x8 8x8x16 8x16x16"
 UBUNTU = "tpu-ubuntu2204-base"
 CHIPS = {
     "v2": Chip("v2", 2, UBUNTU, "", "", "2x2 4x4 8x8 8x16 16x16"),
     "v3": Chip("v3", 2, UBUNTU, "", "", "2x2 4x4 4x8 8x8 8x16 16x16 16x32 32x32"),
-    "v4": Chip("v4", 2, UBUNTU, "ct4p-hightpu", "tpu-v4-podslice", CUBES),
+    "v4": Chip("v4", 2, UBUNTU, "ct4p-hightpu", "tpu-v4-podslice", cubes(2048)),
     "v5e": Chip(
         "v5litepod", 1, "v2-alpha-tpuv5-lite", "ct5lp-hightpu", "tpu-v5-lite-podslice", FLAT
     ),
-    "v5p": Chip("v5p", 2, "v2-alpha-tpuv5", "ct5p-hightpu", "tpu-v5p-slice", CUBES),
+    "v5p": Chip("v5p", 2, "v2-alpha-tpuv5", "ct5p-hightpu", "tpu-v5p-slice", cubes(6144)),
     "v6e": Chip("v6e", 1, "v2-alpha-tpuv6e", "ct6e-standard", "tpu-v6e-slice", FLAT),
 }
 TOPOLOGIES = [f"{kind}:{size}" for kind, chip in CHIPS.items() for size in chip.sizes.split()]
+
+
+# Up to a `#` at the beginning or after a blank; one in quotes that are closed is passed over.
+BEFORE_COMMENT = re.compile(r"""(?:\\.|"(?:\\.|[^"\\])*"|'[^']*'|(?<=\S)\#|[^\#])*""")
 
 
 def near(word: str, known: list[str]) -> str:
@@ -95,10 +114,10 @@ def near(word: str, known: list[str]) -> str:
 
 
 def parse(text: str) -> dict[str, str]:
-    """The keys and values that a file gives; `#` starts a comment."""
+    """The keys and values that a file gives; `#` starts a comment, but not in quotes."""
     values: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        line = re.sub(r"(^|\s)#.*", "", line).strip()
+        line = BEFORE_COMMENT.match(line)[0].strip()
         if not line:
             continue
         key, equals, value = (part.strip() for part in line.partition("="))
@@ -174,7 +193,7 @@ def words(full: dict[str, str]) -> list[str]:
 def read(path: str) -> list[tuple[str, str]]:
     """The pairs that the scripts get; raises ConfigError."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             text = file.read(100_000)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
@@ -190,6 +209,9 @@ def read(path: str) -> list[tuple[str, str]]:
 
 def main() -> int:
     """Print the pairs of the file that is named; the exit status."""
+    if len(sys.argv) != 2:
+        print("config.py: name one file: python3 config.py FILE", file=sys.stderr)
+        return 2
     try:
         pairs = read(sys.argv[1])
     except ConfigError as error:

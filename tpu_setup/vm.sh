@@ -44,6 +44,8 @@ vm_create() {
     local state before="" asked=""
     while :; do
         state=$(vm_state) || exit
+        [[ $before$asked || $state == none || $state == SUSPENDED || $state == FAILED ]] ||
+            vm_compare
         case $state in
             ACTIVE) say "${conf[name]} is there and costs money" && return ;;
             none) vm_request && asked=yes ;;
@@ -60,6 +62,17 @@ vm_create() {
         esac
         before=$state
     done
+}
+
+# What was asked for under this name before must be what the file asks for now.
+vm_compare() {
+    local made
+    made=$(ask "${conf[accelerator]}" "${tpus[@]}" queued-resources describe "${conf[name]}" \
+        "${place[@]}" "--format=value(tpu.nodeSpec[0].node.acceleratorType)") ||
+        die "${conf[name]} could not be described; $again"
+    [[ ! $made || $made == "${conf[accelerator]}" ]] ||
+        die "${conf[name]} is there as $made, but $config asks for ${conf[accelerator]}: \
+put its topology back, or first: tpu_setup/pod delete $(quoted "$config")" 2
 }
 
 # Asks for the slices. A call that failed may have asked all the same.

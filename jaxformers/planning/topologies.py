@@ -60,7 +60,7 @@ class Generation:
 
 
 GENERATIONS = {
-    "v2": Generation("2x2 4x4 4x8 8x8 8x16 16x16"),
+    "v2": Generation("2x2 4x4 8x8 8x16 16x16"),
     "v3": Generation("2x2 4x4 4x8 8x8 8x16 16x16 16x32 32x32", wraps=32),
     "v4": Generation(most=4096, wraps=4),
     "v5e": Generation("1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16"),

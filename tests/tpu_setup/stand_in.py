@@ -69,7 +69,11 @@ def create(world: World, argv: list[str], fate: str | None) -> str:
     if fate == "quota":
         return ""
     grants = ["FAILED"] if fate == "half" else world.order("grants")
-    world.live["requests"][name] = {"state": "WAITING_FOR_RESOURCES", "next": grants or ["ACTIVE"]}
+    world.live["requests"][name] = {
+        "state": "WAITING_FOR_RESOURCES",
+        "next": grants or ["ACTIVE"],
+        "type": flag(argv, "accelerator-type"),
+    }
     if fate == "half":
         world.live["nodes"][nodes[0]] = "CREATING"
     world.live["wanted"] = nodes
@@ -101,11 +105,17 @@ def list_requests(world: World, argv: list[str], fate: str | None) -> str:
     return rows({name: request["state"] for name, request in world.live["requests"].items()})
 
 
+def describe(world: World, argv: list[str], fate: str | None) -> str:
+    if "acceleratorType" in flag(argv, "format"):
+        return world.live["requests"][argv[4]]["type"] + "\n"
+    return "no capacity in time\n"
+
+
 def delete(world: World, argv: list[str], fate: str | None) -> str:
     if fate == "fail":
         return ""
     if fate == "timeout":
-        world.live["requests"][argv[4]] = {"state": "DELETING", "next": ["DELETING", "GONE"]}
+        world.live["requests"][argv[4]].update(state="DELETING", next=["DELETING", "GONE"])
         return ""
     del world.live["requests"][argv[4]]
     if fate != "half":
@@ -256,7 +266,7 @@ def nothing(world: World, argv: list[str], fate: str | None) -> str:
 CALLS = [
     ("compute tpus queued-resources list", "list", list_requests),
     ("compute tpus queued-resources create", "create", create),
-    ("compute tpus queued-resources describe", "describe", lambda *_: "no capacity in time\n"),
+    ("compute tpus queued-resources describe", "describe", describe),
     ("compute tpus queued-resources delete", "delete", delete),
     ("compute tpus queued-resources ssh", "ssh", ssh),
     ("compute tpus queued-resources scp", "scp", nothing),

@@ -229,6 +229,32 @@ def test_delete_looks_again_before_it_says_that_nothing_is_left(
     assert not pod.live()
 
 
+def test_slices_of_another_type_than_the_file_asks_for_are_not_taken_for_its_own(made, tmp_path):
+    pod = Pod(tmp_path / "cloud", *made)
+    assert pod.say("create").returncode == 0
+    pod.config.write_text(VM.replace("v5e:4x4", "v5e:4x8"))
+    done = pod.say("run")
+    assert done.returncode == 2
+    line = done.stderr.splitlines()[-1]
+    assert "bert is there as v5litepod-16, but" in line and "asks for v5litepod-32" in line
+    assert pod.live() == pod.listed() == {("queued resource", "bert"), ("node", "bert")}
+    assert pod.say("delete").returncode == 0 and not pod.live()
+
+
+@pytest.mark.parametrize("seconds", ["abc", "", "-1", "1;ls"])
+def test_an_interval_that_is_no_number_is_one_line(seconds, made, tmp_path):
+    done = subprocess.run(
+        [made[0] / "tpu_setup/pod", "status"],
+        env={**os.environ, "POD_INTERVAL": seconds},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    said = "POD_INTERVAL is" if seconds else "pod.conf: cannot be read"  # empty: as if not set
+    assert said in done.stderr
+
+
 def test_a_node_that_is_not_deleted_is_said(made, tmp_path):
     pod = Pod(tmp_path / "cloud", *made, node=["fail"])
     world = pod.world()

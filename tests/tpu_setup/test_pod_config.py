@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -31,7 +32,10 @@ def values(tmp_path, text: str) -> dict[str, str]:
         ("v4:2x2x2", "v4-16", 2, 4),
         ("v5e:2x4", "v5litepod-8", 1, 8),
         ("v5e:16x16", "v5litepod-256", 64, 4),
+        ("v4:4x4x12", "v4-384", 48, 4),
         ("v5p:2x2x4", "v5p-32", 4, 4),
+        ("v5p:8x8x12", "v5p-1536", 192, 4),
+        ("v5p:16x16x24", "v5p-12288", 1536, 4),
         ("v6e:1x1", "v6e-1", 1, 1),
         ("v6e:4x8", "v6e-32", 8, 4),
     ],
@@ -57,6 +61,46 @@ def test_arguments_are_split_as_a_shell_would_but_nothing_is_expanded(tmp_path):
     assert words == ["--steps", "100", "--note", "it's $HOME; rm -rf *"]
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('--a "x #1" --b # a comment', ["--a", "x #1", "--b"]),
+        ("--a 'x # y' # it's a comment", ["--a", "x # y"]),
+        ("--a x#1 --b", ["--a", "x#1", "--b"]),
+        (r'--a "x \" # y" # z', ["--a", 'x " # y']),
+        (r"--a \" # z", ["--a", '"']),
+    ],
+)
+def test_a_number_sign_in_quotes_begins_no_comment(line, words, tmp_path):
+    text = VM.replace('--steps 100 --note "it\'s $HOME; rm -rf *"', line)
+    said = read(tmp_path, text).stdout.splitlines()
+    assert [each.split("\t")[1] for each in said if each.startswith("argument\t")] == words
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path):
+    assert values(tmp_path, "\ufeff" + VM.lstrip())["name"] == "bert"
+
+
+def test_what_can_be_asked_for_can_be_planned():
+    from jaxformers.planning.topologies import GENERATIONS
+
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        from config import CHIPS
+    finally:
+        sys.path.remove(str(SCRIPTS))
+    for kind, chip in CHIPS.items():
+        planned, asked = GENERATIONS[kind].names, chip.sizes.split()
+        assert set(asked) <= set(planned), kind
+        if not GENERATIONS[kind].most:
+            assert asked == planned, kind
+            continue
+        # Of a 3D torus one shape for each number of chips, up to the largest.
+        counts = [math.prod(map(int, size.split("x"))) for size in asked]
+        every = {math.prod(map(int, size.split("x"))) for size in planned}
+        assert counts == sorted(count for count in every if count <= max(counts)), kind
+
+
 MISTAKES = {
     "an unknown key": (VM + "zones = a\n", "line 11: unknown key 'zones'; nearest: zone"),
     "no equals sign": (VM + "spot\n", "line 11 is not `key = value`"),
@@ -65,6 +109,10 @@ MISTAKES = {
     "an unknown topology": (
         VM.replace("v5e:4x4", "v5e:4x5"),
         "topology 'v5e:4x5' is not one that can be asked for; nearest: v5e:4x8, v5e:4x4",
+    ),
+    "a shape that no accelerator type stands for": (
+        VM.replace("v5e:4x4", "v4:4x4x24"),
+        "topology 'v4:4x4x24' is not one that can be asked for; nearest: v4:4x4x4",
     ),
     "an unknown chip": (VM.replace("v5e:4x4", "v5x:4x4"), "nearest: v5e:4x4"),
     "a name with a command": (VM.replace("bert ", "$(rm -rf .) ", 1), "name = '$(rm -rf .)'"),
@@ -92,6 +140,11 @@ def test_a_mistake_is_one_line_that_says_where_and_what(mistake, tmp_path):
     assert done.returncode == 2 and not done.stdout
     assert said in done.stderr and done.stderr.count("\n") == 1
     assert "\x1b" not in done.stderr
+
+
+def test_no_file_is_one_line():
+    done = subprocess.run([sys.executable, SCRIPTS / "config.py"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "name one file" in done.stderr
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path):
