@@ -196,7 +196,10 @@ class _Run:
                 batch = next(batches)
                 waited, shape = time.perf_counter() - began, _shape(batch, self.hosts)
                 spent("data wait")
-                state, metrics = self.step_fn(state, put_batch(batch, self.mesh, self.hosts))
+                placed = put_batch(batch, self.mesh, self.hosts)
+                if shape not in seen:
+                    self.meet(state, placed)
+                state, metrics = self.step_fn(state, placed)
                 units = e.task.units(batch) * self.hosts
                 self.flying.append((step, metrics, units, waited, self.flops.get(shape)))
                 self.land(IN_FLIGHT)
@@ -220,6 +223,15 @@ class _Run:
         self.checkpoints.wait()
         spent("checkpoint")
         return state
+
+    def meet(self, state: TrainState, batch: Any) -> None:
+        """In a pod: returns once every host has compiled the step for such a batch.
+
+        In their first collective gloo gives them 30 s to meet, and a busy machine compiles longer.
+        """
+        if self.hosts > 1:
+            self.step_fn.lower(state, batch).compile()
+            self.link.agree({})
 
     def land(self, left: int) -> None:
         """Waits until at most `left` steps are in flight; logs those that arrived."""

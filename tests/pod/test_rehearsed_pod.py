@@ -26,12 +26,12 @@ ONWARD = 240.0
 class Rehearsed:
     """A run of `count` supervised hosts on this machine."""
 
-    def __init__(self, folder, count, *more):
+    def __init__(self, folder, count, *more, file=FILE):
         self.folder, self.log = Path(folder), open(f"{folder}.log", "a+")  # noqa: SIM115
-        command = [sys.executable, "-m", "jaxformers", "train", str(FILE), "--folder", str(folder)]
+        command = [sys.executable, "-m", "jaxformers", "train", str(file), "--folder", str(folder)]
         self.launcher = subprocess.Popen(
             [*command, "--processes", str(count), *more],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": f"{ROOT}:{FILE.parent}"},
             cwd=ROOT,
             stdout=self.log,
             stderr=subprocess.STDOUT,
@@ -112,8 +112,8 @@ def pod(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     started = []
 
-    def start(name, count, *more):
-        started.append(Rehearsed(tmp_path / name, count, *more))
+    def start(name, count, *more, **options):
+        started.append(Rehearsed(tmp_path / name, count, *more, **options))
         return started[-1]
 
     yield start
@@ -160,6 +160,33 @@ def test_the_command_names_a_missing_host_and_ends_with_75(tmp_path):
     )
     said = "jaxformers: host 0 did not answer at 127.0.0.1:1 within 0.5 s\n"
     assert (ended.returncode, ended.stderr) == (75, said)
+
+
+SLOW = """
+import os, time
+from jax._src import compiler
+from tiny_pod import experiment
+
+compile, slept = compiler.compile_or_get_cached, []
+
+def late(backend, computation, *args, **kwargs):
+    if "step" in str(computation.operation.attributes["sym_name"]) and not slept:
+        slept.append(time.sleep(40))
+        print("compiled late", file=open("late", "w"))
+    return compile(backend, computation, *args, **kwargs)
+
+if os.environ.get("JAXFORMERS_PROCESS") == "3":
+    compiler.compile_or_get_cached = late
+"""
+
+
+@pytest.mark.slow
+def test_a_host_that_compiles_longer_than_gloo_waits_is_waited_for(pod, tmp_path):
+    file, late = tmp_path / "late_pod.py", tmp_path / "late"
+    file.write_text(SLOW.replace('"late"', repr(str(late))))
+    run = pod("run", 4, "--steps", "2", file=file)  # two hosts along each axis: gloo's own groups
+    run.finish()
+    assert late.exists() and [step for step, _ in run.losses()] == [1, 2]
 
 
 @pytest.mark.slow
