@@ -28,16 +28,15 @@ class ResNetConfig(ResidualConfig):
     """Shape and choices of a ResNet; the defaults are ResNet-50."""
 
     block: Literal["basic", "bottleneck"] = "bottleneck"
-    stem: Literal["imagenet", "small"] = "imagenet"
-    """`imagenet`: 7x7 with stride 2, then max pooling; `small`: 3x3, for pictures of 28 to 64."""
+    stem: Literal["imagenet", "imagenet_halved", "small"] = "imagenet"
+    """`imagenet`: 7x7 with stride 2, then max pooling; `imagenet_halved`: the same, and the first
+    stage has stride 2 as the others have; `small`: 3x3, for pictures of 28 to 64."""
     norm_momentum: float = 0.9
     """Share of the old running statistics that is kept at each step."""
     zero_init: bool = False
     """Whether each block's last norm starts at scale 0, so that the block starts as nothing."""
     stride_first: bool = False
     """Whether a bottleneck's first convolution has the stride, as in the paper (version 1)."""
-    halve_first: bool = False
-    """Whether the first stage has stride 2 too, as the others have."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -118,12 +117,12 @@ class ResNet(Classifier):
     def setup(self):
         c, execution = self.config, self.execution
         unit = partial(Unit, c, execution=execution)
-        size, stride = (7, 2) if c.stem == "imagenet" else (3, 1)
+        size, stride = (3, 1) if c.stem == "small" else (7, 2)
         self.stem = unit(c.channels, c.width, size, stride)
         fields = dict(unit=unit, expansion=c.expansion, zero_init=c.zero_init)
         fields |= dict(stride_first=c.stride_first)
         made = stages(c, execution, Block, fields)
-        if c.halve_first:
+        if c.stem == "imagenet_halved":
             made[0] = made[0].clone(stride=2)
         self.stages = made
         if c.classes:
@@ -135,7 +134,7 @@ class ResNet(Classifier):
         """The last feature map."""
         check_images(images, self.config.channels)
         x = self.stem(images, train)
-        if self.config.stem == "imagenet":
+        if self.config.stem != "small":
             x = max_pool(x, 3, 2, 1)
         for stage in self.stages:
             x = stage(x, train)

@@ -91,8 +91,8 @@ def read_config(fields: Fields, classes: int) -> ResNetConfig:
     shared = read_residual(fields, classes)
     # Basic blocks have no such choice, whatever the file says.
     first = fields.flag(STRIDE_FIRST) and block == "bottleneck"
-    strides = dict(stride_first=first, halve_first=fields.flag(HALVE_FIRST))
-    made = fields.make(ResNetConfig, block=block, **strides, **shared)
+    stem = "imagenet_halved" if fields.flag(HALVE_FIRST) else "imagenet"
+    made = fields.make(ResNetConfig, block=block, stem=stem, stride_first=first, **shared)
     return made.without_plain_widths()
 
 
@@ -149,7 +149,7 @@ def why_not(model: nn.Module, variables: families.Variables) -> str | None:
     if type(model) is not ResNet:
         return "it is no ResNet"
     config = model.config
-    if config.stem != "imagenet":
+    if config.stem == "small":
         return f"the stem {config.stem!r} has no name there"
     if config.norm_epsilon != 1e-5:
         return "its norms' epsilon is not 1e-5"
@@ -179,5 +179,5 @@ def write_config(config: ResNetConfig) -> dict[str, Any]:
         | ONLY
         | write_residual(config)
         | {"layer_type": config.block}
-        | {STRIDE_FIRST: config.stride_first, HALVE_FIRST: config.halve_first}
+        | {STRIDE_FIRST: config.stride_first, HALVE_FIRST: config.stem == "imagenet_halved"}
     )
