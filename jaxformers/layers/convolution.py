@@ -52,7 +52,8 @@ def convolve(
     """`x [B, H, W, C]` with a kernel `[h, w, C, D]`, of the same type.
 
     A kernel of one pixel is a matrix product. On CPUs, where XLA's convolutions reach a fraction of
-    a product's speed, the kernel's gradient always is one, and kernels of 3 x 3 go Winograd's way.
+    a product's speed, the kernel's gradient always is one, and where no gradient is asked for,
+    kernels of 3 x 3 go Winograd's way.
     """
     around = pads(x.shape[1:3], kernel.shape[0], stride, padding)
     on_cpu = execution.platform == "cpu"
@@ -84,46 +85,14 @@ _convolve_on_cpu = jax.custom_vjp(_fast, nondiff_argnums=(2, 3))
 
 
 def _forward(x: Images, kernel: Array, stride: int, around: tuple) -> tuple[Array, tuple]:
-    return _fast(x, kernel, stride, around), (x, kernel)
+    # Not Winograd's way: in a step it is no faster, as its transforms wait for memory.
+    return _convolve(x, kernel, stride, around), (x, kernel)
 
 
 def _backward(stride: int, around: tuple, saved: tuple, gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
     gradient = computed_once(gradient, "cpu")  # and not a norm's gradient in each of its two uses
-    of_x = _gradient_of_input(gradient, x, kernel, stride, around)
-    return of_x, _gradient_of_kernel(gradient, x, kernel, stride, around)
-
-
-def _gradient_of_input(
-    gradient: Array, x: Images, kernel: Array, stride: int, around: tuple
-) -> Array:
-    """Without strides it is a convolution too, with the kernel turned round."""
-    if stride == 1:
-        turned = kernel[::-1, ::-1].swapaxes(2, 3)
-        sizes = zip(kernel.shape[:2], around, strict=True)
-        opposite = tuple(tuple(size - 1 - pad for pad in pads) for size, pads in sizes)
-        if winograd.suits(gradient, turned, 1, opposite):
-            return _fast(gradient, turned, 1, opposite)
-    return jax.vjp(lambda x: _convolve(x, kernel, stride, around), x)[1](gradient)[0]
-
-
-def _gradient_of_kernel(
-    gradient: Array, x: Images, kernel: Array, stride: int, around: tuple
-) -> Array:
-    """One product of all windows, or Winograd's of the transformed ones."""
-
-    def plain(gradient: Array, x: Array) -> Array:
-        return _by_windows(gradient, x, kernel, stride, around)
-
-    def fast(gradient: Array, x: Array) -> Array:
-        return jax.vjp(lambda kernel: winograd.convolve(x, kernel, around), kernel)[1](gradient)[0]
-
-    if not winograd.suits(x, kernel, stride, around):
-        return plain(gradient, x)
-    return lax.platform_dependent(gradient, x, cpu=fast, default=plain)
-
-
-def _by_windows(gradient: Array, x: Images, kernel: Array, stride: int, around: tuple) -> Array:
+    (of_x,) = jax.vjp(lambda x: _convolve(x, kernel, stride, around), x)[1](gradient)
     padded = jnp.pad(x, ((0, 0), *around, (0, 0)))
     height, width = (stride * (n - 1) + 1 for n in gradient.shape[1:3])
     windows = jnp.concatenate(
@@ -136,7 +105,7 @@ def _by_windows(gradient: Array, x: Images, kernel: Array, stride: int, around: 
     )
     pixels = (0, 1, 2)
     of_kernel = lax.dot_general(gradient, windows, ((pixels, pixels), ((), ())))
-    return of_kernel.T.reshape(kernel.shape)
+    return of_x, of_kernel.T.reshape(kernel.shape)
 
 
 _convolve_on_cpu.defvjp(_forward, _backward)

@@ -42,29 +42,26 @@ def test_its_error_is_that_of_plain_float32():
 LARGE = (4, 15, 16, 32), (3, 3, 32, 48)
 
 
-def loss(target):
+def layer(target):
     execution = Execution(target=target)
-    weights = jnp.asarray(normal(4, 15, 16, 48, seed=2))
-    return lambda x, kernel: (convolve(x, kernel, 1, 1, execution) * weights).sum()
+    return lambda x, kernel: convolve(x, kernel, 1, 1, execution)
 
 
-def test_a_layer_and_its_gradients_use_it_and_stay_what_they_are():
+def test_a_layer_uses_it_where_no_gradient_is_asked_for_and_stays_what_it_is():
     x, kernel = normal(*LARGE[0]), normal(*LARGE[1], seed=1)
     assert winograd.suits(x, kernel, 1, ((1, 1), (1, 1)))
-    there = jax.jit(jax.value_and_grad(loss("cpu"), (0, 1))).lower(x, kernel).as_text()
-    assert "convolution" not in there
-    fast = jax.value_and_grad(loss("cpu"), (0, 1))(x, kernel)
-    plain = jax.value_and_grad(loss("tpu"), (0, 1))(x, kernel)
-    for found, wanted in zip(jax.tree.leaves(fast), jax.tree.leaves(plain), strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-4 * np.abs(wanted).max())
+    assert "convolution" not in jax.jit(layer("cpu")).lower(x, kernel).as_text()
+    np.testing.assert_allclose(layer("cpu")(x, kernel), layer("tpu")(x, kernel), atol=2e-4)
+    kept, back = jax.vjp(layer("cpu"), x, kernel)
+    plain, wanted = jax.vjp(layer("tpu"), x, kernel)
+    np.testing.assert_array_equal(kept, plain)
+    for found, each in zip(back(plain), wanted(plain), strict=True):
+        np.testing.assert_allclose(found, each, atol=1e-5 * np.abs(each).max())
 
 
 def test_its_flops_are_those_that_the_model_needs():
     x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in LARGE)
-    counts = [count_flops(jax.grad(loss(target), (0, 1)), x, kernel) for target in ("cpu", "tpu")]
-    assert abs(counts[0] / counts[1] - 1) < 0.07  # XLA's count leaves padding out
-    forward = [count_flops(loss(target), x, kernel) for target in ("cpu", "tpu")]
-    assert forward[0] == forward[1]
+    assert count_flops(layer("cpu"), x, kernel) == count_flops(layer("tpu"), x, kernel)
 
 
 @pytest.mark.parametrize(
@@ -74,19 +71,8 @@ def test_its_flops_are_those_that_the_model_needs():
         ((1, 8, 8, 64), (3, 3, 64, 64), 1, 1),
         ((4, 16, 16, 32), (3, 3, 32, 32), 2, 1),
         ((4, 16, 16, 32), (5, 5, 32, 32), 1, 1),
-        ((4, 16, 16, 32), (3, 3, 32, 32), 1, -1),
     ],
 )
 def test_what_it_is_not_for(shape, kernel, stride, pad):
     x, kernel = np.zeros(shape, np.float32), np.zeros(kernel, np.float32)
     assert not winograd.suits(x, kernel, stride, ((pad, pad), (pad, pad)))
-
-
-def test_more_padding_than_the_kernel_is_wide():
-    x, kernel = normal(4, 16, 16, 32), normal(3, 3, 32, 32, seed=1)
-
-    def back(target):
-        execution = Execution(target=target)
-        return jax.grad(lambda x: (convolve(x, kernel, 1, 3, execution) ** 2).sum())(x)
-
-    np.testing.assert_allclose(back("cpu"), back("tpu"), rtol=1e-4, atol=1e-2)
