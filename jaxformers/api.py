@@ -14,7 +14,7 @@ from jaxformers.data.images.file_preprocessing import file_preprocessing, timm_f
 from jaxformers.data.images.preprocessing import one_by_one
 from jaxformers.data.images.preprocessor_files import FILE as PREPROCESSOR
 from jaxformers.data.images.preprocessor_files import read_preprocessing
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.errors import ConfigError, DataError, check_top
 from jaxformers.layers import Execution
 from jaxformers.pretrained import at_image_size, load_pretrained, save_pretrained
 from jaxformers.pretrained.folder import WEIGHTS
@@ -292,7 +292,7 @@ def classify_images(
         DataError: a picture that cannot be read, or a folder without any.
         WeightsError: a model without a classifier of pictures.
     """
-    image_use.check_top(top)
+    check_top(top)
     model, variables = _model(str(run_or_path))
     image_use.check_classifier(model, run_or_path)
     listed = one_by_one(pictures)

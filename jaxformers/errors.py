@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 from collections.abc import Sequence
+from typing import Any
 
 
 class UserError(Exception):
@@ -45,6 +47,12 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     )
     close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def check_top(top: Any) -> None:
+    """Raises ConfigError unless it is a number of classes to name."""
+    if not isinstance(top, numbers.Integral) or top < 1:
+        raise ConfigError(f"top is {top!r}; it is a whole number of at least 1")
 
 
 def _last(option: str) -> str:

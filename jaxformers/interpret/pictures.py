@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 
 from jaxformers.arrays import Array
 from jaxformers.data.images import Preprocessing
-from jaxformers.errors import WeightsError
+from jaxformers.errors import WeightsError, check_top
 from jaxformers.interpret.explain import Method, explain, heat_map
 from jaxformers.interpret.figures import heat_figure
-from jaxformers.tasks.image_use import check_top
 
 
 @dataclass(frozen=True)

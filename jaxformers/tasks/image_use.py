@@ -13,7 +13,7 @@ from scipy.special import softmax
 
 from jaxformers.data.images import ArrayImages, ImageRows, Preprocessing
 from jaxformers.data.images.image_folder import ENDINGS
-from jaxformers.errors import ConfigError, DataError, WeightsError
+from jaxformers.errors import DataError, WeightsError
 from jaxformers.tasks.image_evaluation import logits_of
 
 Scored = list[tuple[str, float]]
@@ -109,9 +109,3 @@ def check_classifier(model: Any, place: Any) -> None:
     """Raises WeightsError unless the model names classes of pictures."""
     if not hasattr(model.config, "image_size") or not model.config.classes:
         raise WeightsError(f"{place} holds a {type(model).__name__}, which classifies no pictures")
-
-
-def check_top(top: Any) -> None:
-    """Raises ConfigError unless it is a number of classes to name."""
-    if not isinstance(top, int | np.integer) or top < 1:
-        raise ConfigError(f"top is {top!r}; it is a whole number of at least 1")
