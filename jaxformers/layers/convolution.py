@@ -85,7 +85,7 @@ _convolve_on_cpu = jax.custom_vjp(_fast, nondiff_argnums=(2, 3))
 
 
 def _forward(x: Images, kernel: Array, stride: int, around: tuple) -> tuple[Array, tuple]:
-    # Not Winograd's way: in a step it is no faster, as its transforms wait for memory.
+    # Not Winograd's way: in ResNet-50's training step it was no faster.
     return _convolve(x, kernel, stride, around), (x, kernel)
 
 

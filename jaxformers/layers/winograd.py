@@ -1,8 +1,8 @@
 """Convolutions of 3 x 3 pixels by Winograd's minimal filtering (Lavin and Gray 2016, section 4).
 
 F(2 x 2, 3 x 3): tiles of 4 x 4 pixels, two apart, give 2 x 2 outputs each by 16 products where the
-definition takes 36; what is around the products is sums. In float32 its error is that of a plain
-sum of as many terms. On a CPU it takes half of the time of XLA's convolution.
+definition takes 36; what is around the products is sums. In float32 its error stays near that of
+the plain sum. On a CPU it is faster than XLA's convolution.
 """
 
 from __future__ import annotations
@@ -20,19 +20,24 @@ def suits(x: Array, kernel: Array, stride: int, around: tuple) -> bool:
     """Whether `convolve` can do it and is the faster way."""
     if kernel.shape[:2] != (3, 3) or stride != 1 or x.dtype != jnp.float32:
         return False
-    rows, columns = tiles(x, around)
+    rows, columns = _tiles(_sizes(x, around))
     return min(kernel.shape[2:]) >= CHANNELS and len(x) * rows * columns >= TILES
 
 
-def tiles(x: Array, around: tuple) -> list[int]:
+def _sizes(x: Array, around: tuple) -> list[int]:
+    """Height and width of what comes out."""
+    return [n + sum(pad) - 2 for n, pad in zip(x.shape[1:3], around, strict=True)]
+
+
+def _tiles(sizes: list[int]) -> list[int]:
     """Rows and columns of tiles of 2 x 2 outputs."""
-    return [-(-(n + sum(pad) - 2) // 2) for n, pad in zip(x.shape[1:3], around, strict=True)]
+    return [-(-size // 2) for size in sizes]
 
 
 def convolve(x: Array, kernel: Array, around: tuple) -> Array:
     """`x [B, H, W, C]`, padded by `around`, with a kernel `[3, 3, C, D]`: `[B, h, w, D]`."""
-    rows, columns = tiles(x, around)
-    sizes = [n + sum(pad) - 2 for n, pad in zip(x.shape[1:3], around, strict=True)]
+    sizes = _sizes(x, around)
+    rows, columns = _tiles(sizes)
     more = [2 * n - size for n, size in zip((rows, columns), sizes, strict=True)]
     pads = [(before, behind + odd) for (before, behind), odd in zip(around, more, strict=True)]
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
