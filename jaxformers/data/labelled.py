@@ -34,7 +34,7 @@ class Labels:
             return _number(value, where)
         index = _integer(value)
         name = value.strip() if isinstance(value, str) else str(index)  # names may be numbers
-        if name in self.names:
+        if name in self.names and (index is not None or isinstance(value, str)):
             return self.names.index(name)
         if index is None or not 0 <= index < self.count:
             mend = "" if self.names else "; set --task.model.labels or --task.model.label-names"

@@ -66,6 +66,12 @@ def test_names_that_are_numbers_are_names_in_every_format(write):
         assert texts.labels.tolist() == [4, 0, 2]
 
 
+@pytest.mark.parametrize("value", [None, 0.5, True])
+def test_what_is_neither_text_nor_number_is_not_the_class_none(value):
+    with pytest.raises(DataError, match="is not one of"):
+        Labels(2, ("None", "Some")).read(value, "own.jsonl, line 1")
+
+
 def test_tsv_numbers_are_labels_of_a_regression(write):
     texts = TsvTexts(write("own.tsv", "a\t-0.5\nb\t1e1\n")).open(NUMBER)
     assert texts.labels.tolist() == [-0.5, 10.0] and texts.labels.dtype == np.float32
