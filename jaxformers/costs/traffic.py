@@ -28,6 +28,7 @@ _FREE = {
     "while",
 }
 _SAME = {"bitcast", "copy", "copy-start", "copy-done", "get-tuple-element", "opt-barrier"}
+_BETWEEN_MEMORIES = {"copy-start", "slice-start"}
 _NEW = {"parameter", "constant", "iota", "partition-id"}
 
 
@@ -56,15 +57,15 @@ def _turns(program: Program) -> dict[str, int]:
 def _moved(op: Operation, made: dict[str, Operation], turns: int) -> int:
     if op.kind in _FREE or op.kind.endswith("-done") or "AllocateBuffer" in op.rest:
         return 0
-    if op.kind.endswith("-start"):  # (destination, source, ...)
-        return _size(op.results[:1], turns, on_chip=True)
+    if op.kind in _BETWEEN_MEMORIES:  # what it carries is read on one side and written on the other
+        return _size(op.outcome, turns, on_chip=True)
     read = [made[name].results for name in op.operands if name in made]
     single = [each[0] for each in read if len(each) == 1]
-    for written in op.results:
+    for written in op.outcome:
         # A stack that a slice is written into is not read.
         if turns > 1 and written.shape[:1] == (turns,) and written in single:
             single.remove(written)
-    return _size(op.results, turns) + _size(tuple(single), turns)
+    return _size(op.outcome, turns) + _size(tuple(single), turns)
 
 
 def _size(buffers: tuple[Buffer, ...], turns: int, on_chip: bool = False) -> int:

@@ -25,8 +25,8 @@ def to_json(plan: Plan) -> dict[str, Any]:
             (seconds of `compute`, `memory`, `network` and `between` slices at the peak rates),
             `model_flops`, `hardware_flops`, `moved` (of a device), `needed` (of a device),
             `collectives` (`kind`, `axes`, `slices`, `count`, `bytes`, `wire`),
-            `reduction` (bytes of gradients' sums by type), `readable` and `quick` (see
-            `program.Compiled`).
+            `reduction` (bytes of gradients' sums by type), `readable`, `unknown_loops` and `quick`
+            (see `program.Compiled`).
         published: the paper's own cost, or null.
         notes, warnings, remedies, basis: lines for people; `remedies` is empty where it fits.
     """
@@ -86,6 +86,7 @@ def _shape(shape: ShapePlan) -> dict[str, Any]:
         "collectives": [{**row, "axes": list(row["axes"])} for row in traffic(shape)],
         "reduction": dict(reduction_types(shape)),
         "readable": compiled.readable,
+        "unknown_loops": compiled.unknown_loops,
         "quick": compiled.quick,
     }
 

@@ -60,6 +60,7 @@ class Compiled:
         moved: read and written in main memory.
         collectives: each one, from the readable program.
         readable: whether they come from a compile that leaves them apart.
+        unknown_loops: whose turns are not known before they run; each counts as one turn.
         quick: whether all of it comes from a compile at the least effort, memory included.
         wanted: what the compiler says that the program would need, where it does not fit.
         seconds: that compiling took.
@@ -76,6 +77,7 @@ class Compiled:
     moved: int = 0
     collectives: list[Collective] = field(default_factory=list)
     readable: bool = False
+    unknown_loops: int = 0
     quick: bool = False
     wanted: int | None = None
     seconds: float = 0.0
@@ -124,7 +126,9 @@ def compile_step(
             return kept
         compiled = _compile(lowered, pod, mesh, device_bytes((state, batch)), effort)
         compiled.quick = quick
-    compiled.flops = flops_of(traced.jaxpr).matmul
+    count = flops_of(traced.jaxpr)
+    compiled.flops = count.matmul
+    compiled.unknown_loops = max(compiled.unknown_loops, sum(map(bool, count.unknown_loops)))
     _write(path, compiled)
     return compiled
 
@@ -165,6 +169,7 @@ def _compile(lowered: Any, pod: Pod, mesh: Mesh, arguments: int, effort: Effort)
         moved=moved_bytes(text),
         collectives=collectives(single, dict(mesh.shape), pod.slices),
         readable=quick or second is not real,
+        unknown_loops=max(len(each.unknown_loops) for each in (text, single)),
         seconds=time.perf_counter() - began,
     )
 

@@ -191,6 +191,12 @@ def basis(plan: Plan) -> list[str]:
         "FLOPs: counted in the step's jaxpr, loops as often as they run; matrix products only",
         "memory moved: each operation of the program reads its operands and writes its results",
     ]
+    if loops := max(shape.compiled.unknown_loops for shape in plan.shapes):
+        what = "a loop" if loops == 1 else f"{loops} loops"
+        found.append(
+            f"{what} of unknown length: counted as one turn, so that FLOPs, memory moved, "
+            "collectives and time are the least that they can be"
+        )
     for shape in plan.shapes:
         if shape.compiled.quick:
             found.append(

@@ -54,6 +54,7 @@ def test_a_loop_whose_length_is_not_known_counts_once():
     program = Program.parse(jax.jit(until).lower(jnp.ones(4)).compile().as_text())
     (loop,) = (op for _, op in program if op.kind == "while")
     assert program.turns(loop) is None and program.times[loop.attribute("body")] == 1
+    assert program.unknown_loops == [loop.name]
 
 
 def untold(fn, *shapes) -> Program:

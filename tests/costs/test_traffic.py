@@ -63,3 +63,21 @@ ENTRY %main (a: f32[4,100]) -> (s32[], f32[4,100]) {
 def test_a_slice_that_a_loop_writes_into_a_stack_counts_once_and_on_chip_memory_not_at_all():
     # Each of 4 turns reads its counter twice, writes a row of 400 bytes, adds (8) and compares (9).
     assert moved_bytes(Program.parse(LOOP)) == 4 * (400 + 4 + 4 + 8 + 9)
+
+
+STARTS = """
+ENTRY %main (a: f32[4,100]) -> f32[8,100] {
+  %a = f32[4,100] parameter(0)
+  %near = (f32[4,100], f32[4,100]{1,0:S(1)}, u32[]) copy-start(%a)
+  %near.1 = f32[4,100]{1,0:S(1)} copy-done(%near)
+  %row = ((f32[4,100]), f32[1,100]{1,0:S(1)}, s32[]) slice-start(%a), slice={[0:1], [0:100]}
+  %row.1 = f32[1,100]{1,0:S(1)} slice-done(%row)
+  %all = (f32[4,100], f32[8,100]) all-gather-start(%a), dimensions={0}
+  ROOT %all.1 = f32[8,100] all-gather-done(%all)
+}
+"""
+
+
+def test_what_is_started_counts_by_what_it_carries():
+    # A copy onto the chip, one row of it, and a gather that reads one array and writes another.
+    assert moved_bytes(Program.parse(STARTS)) == 1600 + 400 + (1600 + 3200)

@@ -371,7 +371,7 @@ remedies basis
 """
 SHAPE_KEYS = """
 arrays share seconds roofline model_flops hardware_flops moved needed collectives reduction readable
-quick
+unknown_loops quick
 """
 
 
@@ -382,6 +382,14 @@ def test_the_keys_for_machines_are_stable(divided):
     assert set(found["memory"]) == {"chip", "needed", "kinds"}
     assert found["chip_hours"] == [8 * hours for hours in found["hours"]]
     assert found["cost"] == [2 * hours for hours in found["chip_hours"]]
+
+
+def test_loops_of_unknown_length_are_told_in_the_report_and_to_machines(divided):
+    assert "unknown length" not in text(divided)
+    compiled = replace(divided.worst.compiled, unknown_loops=2)
+    until = replace(divided, shapes=[replace(divided.worst, compiled=compiled)])
+    assert "2 loops of unknown length: counted as one turn" in text(until)
+    assert to_json(until)["shapes"][0]["unknown_loops"] == 2
 
 
 @pytest.mark.parametrize(("price", "cost"), [(0.0, [0.0, 0.0]), (None, None)])
