@@ -39,14 +39,14 @@ class FlopCount:
         matmul: FLOPs of matrix products and convolutions.
         elementwise: FLOPs of everything else on floating-point numbers, one an element.
         by_primitive: both, split by the name of JAX's primitive.
-        unknown_loops: FLOPs of one turn of each `while` whose number of turns is not known before
-            it runs; each is counted as one turn.
+        unknown_loops: one turn of each `while` whose number of turns is not known before it runs;
+            each is counted as one turn.
     """
 
     matmul: int = 0
     elementwise: int = 0
     by_primitive: Counter[str] = field(default_factory=Counter)
-    unknown_loops: list[int] = field(default_factory=list)
+    unknown_loops: list[FlopCount] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -93,8 +93,8 @@ def count_flops(
         UserWarning: a `while` loop's number of turns is unknown; it was counted as one turn.
     """
     count = measure_flops(fn, *args, **kwargs)
-    if any(count.unknown_loops):
-        turns = ", ".join(f"{flops:,}" for flops in count.unknown_loops)
+    if any(turn.total for turn in count.unknown_loops):
+        turns = ", ".join(f"{turn.total:,}" for turn in count.unknown_loops)
         warnings.warn(
             f"while loops of unknown length, counted as one turn each (FLOPs a turn: {turns})",
             stacklevel=2,
@@ -152,9 +152,9 @@ def _count_inside(eqn: JaxprEqn, name: str, count: FlopCount) -> None:
 def _count_while(eqn: JaxprEqn, count: FlopCount) -> None:
     once = _count(_open(eqn.params["body_jaxpr"]))
     turns = _trip_count(eqn)
-    if turns is None:
-        once.unknown_loops.append(once.total)
     count.add(once, 1 if turns is None else turns)
+    if turns is None:
+        count.unknown_loops.append(once)
 
 
 def _trip_count(eqn: JaxprEqn) -> int | None:

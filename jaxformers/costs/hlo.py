@@ -171,11 +171,14 @@ class Program:
                 inside |= {c for op in self.computations[name] for c in called_by(op)}
         return inside
 
-    @cached_property
-    def unknown_loops(self) -> list[str]:
-        """The loops that run in a call and whose number of turns is not told."""
-        loops = (op for name, op in self if op.kind == "while" and self.times[name])
-        return [op.name for op in loops if self.turns(op) is None]
+    def reached(self, computation: str) -> set[str]:
+        """A computation and all that it calls, directly or not."""
+        found, ahead = set(), [computation]
+        while ahead:
+            if (name := ahead.pop()) in self.computations and name not in found:
+                found.add(name)
+                ahead += [c for op in self.computations[name] for c in called_by(op)]
+        return found
 
     def turns(self, operation: Operation) -> int | None:
         """Turns of a loop; None where the text does not tell them, 1 for no loop.

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from jaxformers.costs.collectives import KINDS as COLLECTIVES
 from jaxformers.costs.hlo import Buffer, Operation, Program
 
 BACKWARD = "transpose("  # in the path of every operation of a backward pass
@@ -37,15 +38,40 @@ def moved_bytes(program: Program) -> int:
 
     An array that a loop takes a slice of in each turn (a stack of layers) counts by the slice.
     """
-    turns = _turns(program)
-    total = 0
-    for computation, operations in program.computations.items():
-        if computation in program.fused or not program.times[computation]:
+    return sum(_moved_by(program).values())
+
+
+def unknown_loops(program: Program) -> list[str]:
+    """Loops of unknown length that weigh something; all else counts them as one turn.
+
+    Those do whose one turn sends something or moves a hundredth of all bytes; the draws of a beta
+    distribution, for one, do not.
+    """
+    moved = _moved_by(program)
+    found = []
+    for computation, op in program:
+        if op.kind != "while" or not program.times[computation] or program.turns(op) is not None:
             continue
-        made = {op.name: op for op in operations}
-        moved = sum(_moved(op, made, turns.get(computation, 1)) for op in operations)
-        total += moved * program.times[computation]
-    return total
+        inside = program.reached(op.attribute("body"))
+        sends = any(
+            each.kind.removesuffix("-start") in COLLECTIVES
+            for name in inside
+            for each in program.computations[name]
+        )
+        if sends or 100 * sum(moved.get(name, 0) for name in inside) >= sum(moved.values()):
+            found.append(op.name)
+    return found
+
+
+def _moved_by(program: Program) -> dict[str, int]:
+    """Bytes that each computation moves in a call, as often as it runs."""
+    turns, found = _turns(program), {}
+    for name, operations in program.computations.items():
+        if name not in program.fused and program.times[name]:
+            made = {op.name: op for op in operations}
+            moved = sum(_moved(op, made, turns.get(name, 1)) for op in operations)
+            found[name] = moved * program.times[name]
+    return found
 
 
 def _turns(program: Program) -> dict[str, int]:

@@ -26,7 +26,7 @@ from jaxformers import costs
 from jaxformers.costs import flops_of
 from jaxformers.costs.collectives import Collective, collectives
 from jaxformers.costs.hlo import Program
-from jaxformers.costs.traffic import kept_for_backward, moved_bytes
+from jaxformers.costs.traffic import kept_for_backward, moved_bytes, unknown_loops
 from jaxformers.planning.topologies import Pod
 from jaxformers.sharding import batch_sharding
 from jaxformers.training.experiment import Experiment
@@ -60,7 +60,8 @@ class Compiled:
         moved: read and written in main memory.
         collectives: each one, from the readable program.
         readable: whether they come from a compile that leaves them apart.
-        unknown_loops: whose turns are not known before they run; each counts as one turn.
+        unknown_loops: of some weight whose turns are not known before they run; each counts as
+            one turn.
         quick: whether all of it comes from a compile at the least effort, memory included.
         wanted: what the compiler says that the program would need, where it does not fit.
         seconds: that compiling took.
@@ -128,7 +129,8 @@ def compile_step(
         compiled.quick = quick
     count = flops_of(traced.jaxpr)
     compiled.flops = count.matmul
-    compiled.unknown_loops = max(compiled.unknown_loops, sum(map(bool, count.unknown_loops)))
+    products = sum(turn.matmul > 0 for turn in count.unknown_loops)
+    compiled.unknown_loops = max(compiled.unknown_loops, products)
     _write(path, compiled)
     return compiled
 
@@ -169,7 +171,7 @@ def _compile(lowered: Any, pod: Pod, mesh: Mesh, arguments: int, effort: Effort)
         moved=moved_bytes(text),
         collectives=collectives(single, dict(mesh.shape), pod.slices),
         readable=quick or second is not real,
-        unknown_loops=max(len(each.unknown_loops) for each in (text, single)),
+        unknown_loops=max(len(unknown_loops(each)) for each in (text, single)),
         seconds=time.perf_counter() - began,
     )
 
