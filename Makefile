@@ -2,7 +2,7 @@
 # PYTHON=... names another interpreter, TESTS=... gives pytest other arguments.
 .PHONY: demo test lint clean FORCE
 .DELETE_ON_ERROR:
-TESTS ?= -n auto --maxprocesses 4 --dist loadfile
+TESTS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 # On Linux, huge pages make training on a CPU faster; elsewhere this does nothing.
 HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1

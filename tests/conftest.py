@@ -25,8 +25,27 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+# The files that take the longest begin first, so that the workers end together.
+LONG = (
+    "training/test_loop",
+    "planning/test_planner",
+    "tasks/test_image_tasks",
+    "training/test_step",
+    "decoding/test_search",
+    "training/test_check",
+    "tasks/test_masked_language",
+    "pod/test_rehearsed_pod",
+    "models/test_resnet",
+)
+
 CHECKED = ["sharding", "layers", "models", "decoding", "tasks.losses"]
 install_import_hook([f"jaxformers.{room}" for room in CHECKED], "beartype.beartype")
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"{file}.py": place for place, file in enumerate(LONG)}
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: places.get(str(item.path.relative_to(tests)), len(LONG)))
 
 
 def _without_waste(item):
