@@ -166,10 +166,7 @@ class Program:
     def fused(self) -> set[str]:
         """Computations inside a fusion or a reduction, whose values never reach memory."""
         inside = {c for _, op in self for c in called_by(op) if op.kind not in _OUTER}
-        for name in reversed(self.computations):
-            if name in inside:
-                inside |= {c for op in self.computations[name] for c in called_by(op)}
-        return inside
+        return {name for outer in inside for name in self.reached(outer)}
 
     def reached(self, computation: str) -> set[str]:
         """A computation and all that it calls, directly or not."""

@@ -29,7 +29,7 @@ _FREE = {
     "while",
 }
 _SAME = {"bitcast", "copy", "copy-start", "copy-done", "get-tuple-element", "opt-barrier"}
-_BETWEEN_MEMORIES = {"copy-start", "slice-start"}
+_BETWEEN_MEMORIES = {"copy-start", "slice-start"}  # one of the two is the chip's own
 _NEW = {"parameter", "constant", "iota", "partition-id"}
 
 
@@ -48,19 +48,16 @@ def unknown_loops(program: Program) -> list[str]:
     distribution, for one, do not.
     """
     moved = _moved_by(program)
-    found = []
-    for computation, op in program:
-        if op.kind != "while" or not program.times[computation] or program.turns(op) is not None:
-            continue
-        inside = program.reached(op.attribute("body"))
-        sends = any(
-            each.kind.removesuffix("-start") in COLLECTIVES
-            for name in inside
-            for each in program.computations[name]
+    sends = {name for name, op in program if op.kind.removesuffix("-start") in COLLECTIVES}
+
+    def weighs(loop: Operation) -> bool:
+        inside = program.reached(loop.attribute("body"))
+        return bool(inside & sends) or 100 * sum(moved.get(name, 0) for name in inside) >= sum(
+            moved.values()
         )
-        if sends or 100 * sum(moved.get(name, 0) for name in inside) >= sum(moved.values()):
-            found.append(op.name)
-    return found
+
+    loops = (op for name, op in program if op.kind == "while" and program.times[name])
+    return [op.name for op in loops if program.turns(op) is None and weighs(op)]
 
 
 def _moved_by(program: Program) -> dict[str, int]:
@@ -83,7 +80,7 @@ def _turns(program: Program) -> dict[str, int]:
 def _moved(op: Operation, made: dict[str, Operation], turns: int) -> int:
     if op.kind in _FREE or op.kind.endswith("-done") or "AllocateBuffer" in op.rest:
         return 0
-    if op.kind in _BETWEEN_MEMORIES:  # what it carries is read on one side and written on the other
+    if op.kind in _BETWEEN_MEMORIES:  # what it carries, not what it is cut from
         return _size(op.outcome, turns, on_chip=True)
     read = [made[name].results for name in op.operands if name in made]
     single = [each[0] for each in read if len(each) == 1]

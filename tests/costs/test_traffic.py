@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxformers.costs import flops_of
 from jaxformers.costs.hlo import Program
-from jaxformers.costs.traffic import kept_for_backward, moved_bytes
+from jaxformers.costs.traffic import kept_for_backward, moved_bytes, unknown_loops
 
 
 def test_bytes_moved_are_xlas_where_there_is_no_loop():
@@ -81,3 +82,21 @@ ENTRY %main (a: f32[4,100]) -> f32[8,100] {
 def test_what_is_started_counts_by_what_it_carries():
     # A copy onto the chip, one row of it, and a gather that reads one array and writes another.
     assert moved_bytes(Program.parse(STARTS)) == 1600 + 400 + (1600 + 3200)
+
+
+def test_a_small_loop_of_unknown_length_does_not_weigh_and_one_with_products_does():
+    x, w = jnp.ones((512, 512)), jnp.ones((512, 512))
+
+    def draws(x, w, key):
+        return jnp.tanh(x @ w) * jax.random.beta(key, 1.0, 1.0)
+
+    def until(x, w, key):
+        return jax.lax.while_loop(lambda x: x.sum() < 100.0, lambda x: x @ w, x)
+
+    for step, weigh, products in ((draws, 0, 0), (until, 1, 1)):
+        traced = jax.jit(step).trace(x, w, jax.random.key(0))
+        program = Program.parse(traced.lower().compile().as_text())
+        loops = [op for _, op in program if op.kind == "while" and program.turns(op) is None]
+        assert loops and len(unknown_loops(program)) == weigh
+        counted = flops_of(traced.jaxpr).unknown_loops
+        assert sum(turn.matmul > 0 for turn in counted) == products
