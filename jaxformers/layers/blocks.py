@@ -1,7 +1,9 @@
 """Transformer blocks: attention and feed-forward layers with residuals and norms (section 3.1).
 
 Pre- and post-norm, activation, epsilon and biases are fields of one small `BlockConfig`; a paper's
-file states its choices. Axis letters: B batch, T target, S source, L length, D model width.
+file states its choices.
+
+Axis letters: B batch, T target, S source, L length, M leading tokens, D model width.
 """
 
 from __future__ import annotations
@@ -117,17 +119,25 @@ class _Block(nn.Module):
         )
 
     def residual(
-        self, x: Array, norm: Norm, sublayer, *, train: bool = False, skip: Array | None = None
+        self,
+        x: Array,
+        norm: Norm,
+        sublayer,
+        *,
+        train: bool = False,
+        skip: Array | None = None,
+        first: int | None = None,
     ) -> Array:
         """x + f(norm(x)) (pre) or norm(x + f(x)) (post), with dropout on f's output.
 
         `skip`: the rate at which an example goes without f; None: never.
+        `first`: how many leading tokens f gives; None: all.
         """
         pre = self.config.norm_position == "pre"
         y = self.drop(sublayer(norm(x) if pre else x), train=train)
         if skip is not None:
             y = drop_path(y, skip, self.make_rng("dropout"))
-        y = x + y
+        y = x[:, :first] + y
         y = computed_once(y, self.execution.platform)
         return constrain(y if pre else norm(y), "batch", "length", "embed")
 
@@ -149,17 +159,20 @@ class EncoderBlock(_Block):
         *,
         train: bool = False,
         skip: Float[Array, ""] | None = None,
-    ) -> Float[Array, "B L D"]:
+        first: int | None = None,
+    ) -> Float[Array, "B M D"]:
         """One block; its output is sown as `blocks` when that collection is mutable.
 
         `skip`: the rate at which an example goes without each sub-layer; None: never.
+        `first`: how many leading tokens (M) are wanted; None: all. They attend to all the same.
         """
         x = self.residual(
             x,
             self.self_attention_norm,
-            lambda y: self.self_attention(y, mask=mask, train=train),
+            lambda y: self.self_attention(y[:, :first], y, mask, train=train),
             train=train,
             skip=skip,
+            first=first,
         )
         x = self.residual(
             x,

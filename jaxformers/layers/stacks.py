@@ -7,6 +7,7 @@ step time does. One layout serves every platform, name map and sharding row.
 from __future__ import annotations
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
@@ -16,7 +17,8 @@ from jaxformers.layers.blocks import BlockConfig, DecoderBlock, EncoderBlock
 from jaxformers.layers.execution import Execution, remat_policy
 from jaxformers.layers.masks import Mask
 
-SCANNED = {"params": 0, "probs": 0, "perturb": 0, "blocks": 0}
+SHOWN = ("probs", "perturb", "blocks")  # collections of what is inside
+SCANNED = dict.fromkeys(("params", *SHOWN), 0)
 
 
 class Stack(nn.Module):
@@ -36,9 +38,10 @@ class Stack(nn.Module):
 
     def run(self, x: Array, *inputs, train: bool = False) -> Array:
         """All blocks over x, each given the same `inputs`."""
+        x = self._scanned(x, inputs, self._skips() if train else None, train)
+        return self.norm(x) if self.final_norm else x
 
-        skips = self._skips() if train else None
-
+    def _scanned(self, x: Array, inputs: tuple, skips: Array | None, train: bool) -> Array:
         def body(block, carry, inputs, skip):
             return block(carry, *inputs, train=train, skip=skip), None
 
@@ -53,8 +56,7 @@ class Stack(nn.Module):
             length=self.layers,
             unroll=self.layers if self.execution.platform == "cpu" else 1,
         )
-        x, _ = scan(self.blocks, x, inputs, skips)
-        return self.norm(x) if self.final_norm else x
+        return scan(self.blocks, x, inputs, skips)[0]
 
     def _skips(self) -> Array | None:
         """Each block's rate of stochastic depth, `[layers]` from 0 up; None without it."""
@@ -69,10 +71,48 @@ class EncoderStack(Stack):
     block = EncoderBlock
 
     def __call__(
-        self, x: Float[Array, "B L D"], mask: Mask | None = None, *, train: bool = False
-    ) -> Float[Array, "B L D"]:
-        """Runs the stack."""
-        return self.run(x, mask, train=train)
+        self,
+        x: Float[Array, "B L D"],
+        mask: Mask | None = None,
+        *,
+        train: bool = False,
+        first: int | None = None,
+    ) -> Float[Array, "B M D"]:
+        """Runs the stack.
+
+        `first`: how many leading tokens (M) are wanted at its end; None: all. Where blocks are
+        unrolled the last one then computes no others; a rolled loop would copy all parameters
+        for that.
+        """
+        if first is None or not self._last_apart(mask):
+            return self.run(x, mask, train=train)[:, :first]
+        skips = self._skips() if train else None
+        params, last = _split_last(self.blocks.variables["params"])
+        rngs = {"dropout": self.make_rng("dropout")} if self.has_rng("dropout") else {}
+        before = EncoderStack(self.config, self.layers - 1, execution=self.execution, parent=None)
+        x = before.apply(
+            {"params": {"blocks": params}},
+            *(x, (mask,), None if skips is None else skips[:-1], train),
+            method="_scanned",
+            rngs=rngs,
+        )
+        block = EncoderBlock(self.config, self.execution, parent=None)
+        skip = None if skips is None else skips[-1]
+        options = dict(train=train, skip=skip, first=first)
+        rngs = {name: self.make_rng(name) for name in rngs}
+        x = block.apply({"params": last}, x, mask, **options, rngs=rngs)
+        return self.norm(x) if self.final_norm else x
+
+    def _last_apart(self, mask: Mask | None) -> bool:
+        """Whether the last block may run by itself: unrolled, with nothing inside asked for."""
+        asked = any(self.is_mutable_collection(name) for name in (*SHOWN, "intermediates"))
+        return (
+            self.layers > 1
+            and self.execution.platform == "cpu"
+            and self.execution.remat == "none"
+            and not (asked or self.variables.get("perturb") or self.is_initializing())
+            and (mask is None or mask.same_for_queries)
+        )
 
 
 class DecoderStack(Stack):
@@ -91,3 +131,13 @@ class DecoderStack(Stack):
     ) -> Float[Array, "B T D"]:
         """Runs the stack."""
         return self.run(x, memory, mask, cross_mask, train=train)
+
+
+def _split_last(stacked):
+    """The parameters of all blocks but the last, and the last one's, without the layer axis.
+
+    They are split, not sliced: the gradient is then one concatenation.
+    """
+    leaves, tree = jax.tree.flatten(stacked)
+    before, last = zip(*(jax.lax.split(x, (len(x) - 1, 1)) for x in leaves), strict=True)
+    return tree.unflatten(before), tree.unflatten([x[0] for x in last])

@@ -214,10 +214,23 @@ class Bert(nn.Module):
         x = self.embed(input_ids, token_type_ids, positions, train=train)
         mask = Mask(keys=attention_mask, query_segments=segments, key_segments=segments)
         hidden = self.encoder(x, mask, train=train)
-        if not self.config.pooler:
-            return BertOutput(hidden, None)
+        return BertOutput(hidden, self._pool(hidden) if self.config.pooler else None)
+
+    def pooled(
+        self,
+        input_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"] | None = None,
+        attention_mask: Int[Array, "B L"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "B D"]:
+        """The pooled first token alone, which spares the last block the others."""
+        x = self.embed(input_ids, token_type_ids, train=train)
+        return self._pool(self.encoder(x, Mask(keys=attention_mask), train=train, first=1))
+
+    def _pool(self, hidden: Float[Array, "B M D"]) -> Float[Array, "B D"]:
         first = constrain(hidden[:, 0], "batch", "embed")
-        return BertOutput(hidden, constrain(jnp.tanh(self.pooler(first)), "batch", "embed"))
+        return constrain(jnp.tanh(self.pooler(first)), "batch", "embed")
 
     def embed(self, input_ids, token_type_ids=None, positions=None, *, train: bool = False):
         """The sum of three embeddings, normed and dropped out: what the stack takes."""
@@ -310,7 +323,7 @@ class BertForSequenceClassification(nn.Module):
         train: bool = False,
     ) -> Float[Array, "B N"]:
         """Float32 logits of the classes, or the regressed value `[B, 1]`."""
-        pooled = self.bert(input_ids, token_type_ids, attention_mask, train=train).pooled
+        pooled = self.bert.pooled(input_ids, token_type_ids, attention_mask, train=train)
         return self.classifier(self.drop(pooled, train=train))
 
 

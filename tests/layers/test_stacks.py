@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxformers.costs import model_flops
 from jaxformers.errors import ConfigError
 from jaxformers.layers import (
     BlockConfig,
     DecoderBlock,
     EncoderBlock,
     EncoderStack,
+    Execution,
     FeedForward,
     Mask,
     Norm,
@@ -155,3 +157,79 @@ def test_without_drop_path_training_draws_nothing():
     rngs = {"dropout": jax.random.key(0)}
     run = jax.make_jaxpr(lambda x: stack.apply(variables, x, train=True, rngs=rngs))(X)
     assert "random_bits" not in str(run)
+
+
+PADDED = Mask(keys=np.array([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]], bool))
+
+
+@pytest.mark.parametrize("position", ["pre", "post"])
+@pytest.mark.parametrize("mask", [None, PADDED], ids=["whole", "padded"])
+def test_leading_tokens_alone_are_those_of_the_whole_stack(position, mask):
+    stack = EncoderStack(BlockConfig(**CONFIG, norm_position=position), 3, final_norm=True)
+    variables = randomized(stack.init(jax.random.key(0), X))
+    weights = RNG.standard_normal((2, 2, 12)).astype(np.float32)
+
+    def total(variables, first):
+        y = stack.apply(variables, X, mask, first=first)[:, :2]
+        return (y * weights).sum(), y
+
+    whole, alone = (jax.grad(total, has_aux=True)(variables, first) for first in (None, 2))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), alone, whole)
+
+
+def test_leading_tokens_alone_spare_the_last_block_the_others():
+    stack = EncoderStack(BlockConfig(**CONFIG), 3)
+    variables = stack.init(jax.random.key(0), X)
+
+    def flops(first, **options):
+        return model_flops(lambda v, x: stack.apply(v, x, first=first, **options), variables, X)
+
+    # Per token: query and output 12 x 12 each, two of 12 x 20, attention twice 5 x 12.
+    spared = 2 * 2 * 4 * (2 * 12 * 12 + 2 * 12 * 20 + 2 * 5 * 12)
+    assert flops(None) - flops(1) == spared
+    assert flops(1, mutable=["blocks"]) == flops(None)
+    assert flops(1, mutable=["probs"]) == flops(None)
+
+
+def test_what_is_inside_is_shown_whole_though_leading_tokens_are_asked_for():
+    stack = EncoderStack(BlockConfig(**CONFIG), 3)
+    variables = stack.init(jax.random.key(0), X)
+    y, found = stack.apply(variables, X, first=1, mutable=["blocks", "probs"])
+    assert y.shape == (2, 1, 12) and found["blocks"]["blocks"]["output"].shape == (3, 2, 5, 12)
+    probs = found["probs"]["blocks"]["self_attention"]["probs"]
+    assert probs.shape == (3, 2, 3, 5, 5)
+    perturbed = {**variables, "perturb": jax.tree.map(np.ones_like, found["probs"])}
+    moved = stack.apply(perturbed, X, first=1)
+    np.testing.assert_allclose(moved, stack.apply(perturbed, X)[:, :1], atol=1e-6)
+    assert np.abs(moved - y).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("execution", "mask"),
+    [
+        (Execution(target="tpu"), None),
+        (Execution(remat="full"), None),
+        (Execution(), Mask(causal=True)),
+        (Execution(), Mask(query_segments=X[..., 0] > 0, key_segments=X[..., 0] > 0)),
+    ],
+    ids=["rolled", "remat", "causal", "segments"],
+)
+def test_leading_tokens_are_cut_off_at_the_end_where_the_last_block_cannot_stand_apart(
+    execution, mask
+):
+    stack = EncoderStack(BlockConfig(**CONFIG), 3, execution=execution)
+    variables = randomized(stack.init(jax.random.key(0), X))
+    whole, alone = (stack.apply(variables, X, mask, first=first) for first in (None, 2))
+    np.testing.assert_allclose(alone, whole[:, :2], atol=1e-6)
+
+
+@pytest.mark.parametrize(("layer", "kept"), [(1, 0.8), (2, 0.6), (3, 0.4)])
+def test_leading_tokens_skip_sublayers_at_their_layers_own_rate(layer, kept):
+    config = BlockConfig(**CONFIG, norm_position="pre", drop_path=0.6)
+    stack = EncoderStack(config, 4)
+    variables = jax.tree.map(jnp.zeros_like, stack.init(jax.random.key(0), X))
+    bias = jnp.zeros((4, 12)).at[layer].set(1)
+    variables["params"]["blocks"]["feed_forward"]["down"]["bias"] = bias
+    rngs = {"dropout": jax.random.key(3)}
+    y = stack.apply(variables, jnp.zeros((2000, 2, 12)), train=True, rngs=rngs, first=1)
+    assert (y[:, 0, 0] > 0).mean() == pytest.approx(kept, abs=0.04)

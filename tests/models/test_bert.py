@@ -57,6 +57,13 @@ def test_parameter_counts_to_the_unit(config, encoder, both_heads):
     assert count(jf.BertForSpanExtraction) == encoder - pooler + 2 * config.width + 2
 
 
+def test_the_pooled_token_alone_is_that_of_the_whole_output():
+    model, inputs = jf.Bert(SMALL), batch()
+    variables = random_variables(model, *inputs)
+    pooled = model.apply(variables, *inputs, method="pooled")
+    np.testing.assert_allclose(pooled, model.apply(variables, *inputs).pooled, atol=1e-6)
+
+
 def test_the_published_sizes_have_heads_of_64():
     for layers in (2, 4, 6, 8, 10, 12):
         for width in (128, 256, 512, 768):
