@@ -137,6 +137,16 @@ def test_batch_norm_has_the_gradient_of_its_formula():
     for a, b in zip(found, jax.grad(plain, (0, 1, 2))(*arrays), strict=True):
         np.testing.assert_allclose(a, b, atol=3e-5)
 
+    direction = jnp.asarray(1.0 + normal(4, 3, 2, 5, seed=5))  # moves the mean, too
+
+    def bent(function):
+        return jax.jvp(
+            jax.grad(lambda x: function(x, *arrays[1:]) ** 2), (arrays[0],), (direction,)
+        )
+
+    for a, b in zip(bent(ours), bent(plain), strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-5 * np.abs(b).max())
+
 
 @pytest.mark.parametrize("target", ["cpu", "tpu"])
 @pytest.mark.parametrize(
