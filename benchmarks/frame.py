@@ -35,6 +35,7 @@ def machine() -> dict[str, Any]:
     """Cores, their load, and the versions of the packages that matter."""
     found = {"cores": cores(), "load": os.getloadavg()[0], "processor": platform.machine()}
     found["malloc"] = os.environ.get("GLIBC_TUNABLES", "")  # huge pages or not
+    found["xla_flags"] = os.environ.get("XLA_FLAGS", "")  # which library multiplies
     for name in PACKAGES:
         try:
             found[name] = version(name)

@@ -38,10 +38,9 @@ class Stack(nn.Module):
 
     def run(self, x: Array, *inputs, train: bool = False) -> Array:
         """All blocks over x, each given the same `inputs`."""
-        x = self._scanned(x, inputs, self._skips() if train else None, train)
-        return self.norm(x) if self.final_norm else x
 
-    def _scanned(self, x: Array, inputs: tuple, skips: Array | None, train: bool) -> Array:
+        skips = self._skips() if train else None
+
         def body(block, carry, inputs, skip):
             return block(carry, *inputs, train=train, skip=skip), None
 
@@ -56,7 +55,8 @@ class Stack(nn.Module):
             length=self.layers,
             unroll=self.layers if self.execution.platform == "cpu" else 1,
         )
-        return scan(self.blocks, x, inputs, skips)[0]
+        x, _ = scan(self.blocks, x, inputs, skips)
+        return self.norm(x) if self.final_norm else x
 
     def _skips(self) -> Array | None:
         """Each block's rate of stochastic depth, `[layers]` from 0 up; None without it."""
@@ -84,32 +84,28 @@ class EncoderStack(Stack):
         unrolled the last one then computes no others; a rolled loop would copy all parameters
         for that.
         """
-        if first is None or not self._last_apart(mask):
+        if first is None or not self._last_apart(mask, train):
             return self.run(x, mask, train=train)[:, :first]
-        skips = self._skips() if train else None
         params, last = _split_last(self.blocks.variables["params"])
-        rngs = {"dropout": self.make_rng("dropout")} if self.has_rng("dropout") else {}
         before = EncoderStack(self.config, self.layers - 1, execution=self.execution, parent=None)
-        x = before.apply(
-            {"params": {"blocks": params}},
-            *(x, (mask,), None if skips is None else skips[:-1], train),
-            method="_scanned",
-            rngs=rngs,
-        )
+        x = before.apply({"params": {"blocks": params}}, x, mask, train=train)
         block = EncoderBlock(self.config, self.execution, parent=None)
-        skip = None if skips is None else skips[-1]
-        options = dict(train=train, skip=skip, first=first)
-        rngs = {name: self.make_rng(name) for name in rngs}
-        x = block.apply({"params": last}, x, mask, **options, rngs=rngs)
+        x = block.apply({"params": last}, x, mask, train=train, first=first)
         return self.norm(x) if self.final_norm else x
 
-    def _last_apart(self, mask: Mask | None) -> bool:
-        """Whether the last block may run by itself: unrolled, with nothing inside asked for."""
+    def _last_apart(self, mask: Mask | None, train: bool) -> bool:
+        """Whether the last block may run by itself: unrolled, with nothing inside asked for.
+
+        Where training draws at random it may not, so that every platform draws the same.
+        """
+        c = self.config
+        rates = c.dropout, c.attention_dropout, c.activation_dropout, c.drop_path
         asked = any(self.is_mutable_collection(name) for name in (*SHOWN, "intermediates"))
         return (
             self.layers > 1
             and self.execution.platform == "cpu"
             and self.execution.remat == "none"
+            and not (train and any(rates))
             and not (asked or self.variables.get("perturb") or self.is_initializing())
             and (mask is None or mask.same_for_queries)
         )
