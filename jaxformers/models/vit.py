@@ -283,10 +283,9 @@ class ViT(nn.Module):
     def pooled(self, images: Float[Array, "B H W C"], *, train: bool = False) -> Array:
         """What the head sees: `[B, D]`, or `[B, pre_logits]`."""
         c, x = self.config, self.embed(images, train=train)
-        if c.pooling == "class":
-            x = self.encoder(x, train=train, first=1)[:, 0]
-        else:
-            x = self.encoder(x, train=train)[:, int(c.class_token) :].mean(1)
+        of_class = c.pooling == "class"
+        x = self.encoder(x, train=train, first=1 if of_class else None)
+        x = x[:, 0] if of_class else x[:, int(c.class_token) :].mean(1)
         x = self.head_norm(x) if c.head_norm else x
         x = jnp.tanh(self.pre_logits(x)) if c.pre_logits else x
         return constrain(x, "batch", "embed")
