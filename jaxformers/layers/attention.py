@@ -52,6 +52,7 @@ class MultiHeadAttention(nn.Module):
     def setup(self):
         dtype, split = self.execution.compute_dtype, (self.heads, self.head_width)
         common = dict(use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=dtype)
+        common |= dict(platform=self.execution.platform)
         self.query = Linear((self.width,), split, **common)
         self.key = Linear((self.width,), split, **common)
         self.value = Linear((self.width,), split, **common)

@@ -91,6 +91,24 @@ def _truncated_normal(key, shape, dtype=jnp.float32, std=0.02):
     return std * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
 
+def multiply(
+    x: Array, kernel: Array, inputs: int, platform: str | None, dtype: jnp.dtype | None = None
+) -> Array:
+    """x `[..., *inputs]` times a kernel `[*inputs, *outputs]`: `[..., *outputs]`, of type `dtype`.
+
+    On CPU it is a product of two matrices, unless a mesh may cut the dimensions that this merges:
+    where a product sums over several, as the gradient of a kernel does, XLA for CPU makes
+    transposed copies of both its factors.
+    """
+    around, outputs = x.shape[: x.ndim - inputs], kernel.shape[inputs:]
+    if platform != "cpu" or jax.sharding.get_abstract_mesh().size > 1:
+        summed = tuple(range(len(around), x.ndim)), tuple(range(inputs))
+        return jax.lax.dot_general(x, kernel, (summed, ((), ())), preferred_element_type=dtype)
+    width = math.prod(kernel.shape[:inputs])
+    x, kernel = x.reshape(-1, width), kernel.reshape(width, -1)
+    return jax.lax.dot(x, kernel, preferred_element_type=dtype).reshape(*around, *outputs)
+
+
 class Linear(nn.Module):
     """`y = x W + b` over the last `len(inputs)` dimensions of x.
 
@@ -106,6 +124,8 @@ class Linear(nn.Module):
     """Whether the kernel is whole in the product, which XLA would else cut along idle mesh axes."""
     bias_start: float = 0.0
     """What the bias starts at."""
+    platform: str | None = None
+    """Platform compiled for, by which `multiply` goes its way; None: any."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -114,11 +134,8 @@ class Linear(nn.Module):
         kernel = self.param("kernel", initializer(self.kernel_init, len(self.inputs)), shape)
         if self.gathered:
             kernel = constrain(kernel, *(None,) * kernel.ndim)
-        n = len(self.inputs)
-        contract = (tuple(range(x.ndim - n, x.ndim)), tuple(range(n)))
-        y = jax.lax.dot_general(
-            x.astype(self.dtype), kernel.astype(self.dtype), (contract, ((), ()))
-        )
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        y = multiply(x, kernel, len(self.inputs), self.platform)
         if self.use_bias:
             start = nn.initializers.constant(self.bias_start)
             bias = self.param("bias", start, self.outputs).astype(self.dtype)

@@ -82,6 +82,7 @@ class FeedForward(nn.Module):
         c = self.config
         dtype = self.execution.compute_dtype
         common = dict(use_bias=c.feed_forward_bias, kernel_init=c.init, dtype=dtype)
+        common |= dict(platform=self.execution.platform)
         self.up = Linear((c.width,), (c.feed_forward,), **common)
         if c.gated:
             self.gate = Linear((c.width,), (c.feed_forward,), **common)

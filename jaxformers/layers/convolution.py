@@ -86,15 +86,25 @@ _convolve_on_cpu = jax.custom_vjp(_fast, nondiff_argnums=(2, 3))
 
 def _forward(x: Images, kernel: Array, stride: int, around: tuple) -> tuple[Array, tuple]:
     # Not Winograd's way: in ResNet-50's training step it was no faster.
-    return _convolve(x, kernel, stride, around), (x, kernel)
+    return _padded(x, kernel, stride, around), (x, kernel)
+
+
+def _padded(x: Images, kernel: Array, stride: int, around: tuple) -> Array:
+    """`_convolve`; where the height stays, with a row too many, which is dropped.
+
+    The library that XLA for CPU takes by default is slow here, and refuses outputs that grow.
+    """
+    (top, bottom), columns = around
+    if kernel.shape[0] == 1 or stride != 1 or top + bottom != kernel.shape[0] - 1:
+        return _convolve(x, kernel, stride, around)
+    return _convolve(x, kernel, 1, ((top, bottom + 1), columns))[:, :-1]
 
 
 def _backward(stride: int, around: tuple, saved: tuple, gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
     gradient = computed_once(gradient, "cpu")  # and not a norm's gradient in each of its two uses
-    (of_x,) = jax.vjp(lambda x: _convolve(x, kernel, stride, around), x)[1](gradient)
-    padded = jnp.pad(x, ((0, 0), *around, (0, 0)))
     height, width = (stride * (n - 1) + 1 for n in gradient.shape[1:3])
+    padded = jnp.pad(x, ((0, 0), *around, (0, 0)))
     windows = jnp.concatenate(
         [
             padded[:, i : i + height : stride, j : j + width : stride]
@@ -103,9 +113,19 @@ def _backward(stride: int, around: tuple, saved: tuple, gradient: Array) -> tupl
         ],
         axis=3,
     )
-    pixels = (0, 1, 2)
-    of_kernel = lax.dot_general(gradient, windows, ((pixels, pixels), ((), ())))
-    return of_x, of_kernel.T.reshape(kernel.shape)
+    # Two matrices: of both factors of a sum over three dimensions XLA makes transposed copies.
+    rows = (a.reshape(-1, a.shape[3]) for a in (windows, gradient))
+    of_kernel = lax.dot_general(*rows, (((0,), (0,)), ((), ())))
+    return _of_input(x, kernel, stride, around, gradient), of_kernel.reshape(kernel.shape)
+
+
+def _of_input(x: Images, kernel: Array, stride: int, around: tuple, gradient: Array) -> Array:
+    """The gradient by x."""
+    if stride != 1 or kernel.shape[0] == 1:
+        return jax.vjp(lambda x: _convolve(x, kernel, stride, around), x)[1](gradient)[0]
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    size = kernel.shape[0] - 1
+    return _padded(gradient, turned, 1, tuple((size - a, size - b) for a, b in around))
 
 
 _convolve_on_cpu.defvjp(_forward, _backward)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
 from jaxformers.layers.attention import MASKED
+from jaxformers.layers.basic import multiply
 from jaxformers.layers.execution import Execution
 from jaxformers.sharding import constrain
 
@@ -91,7 +92,7 @@ class TokenEmbedding(nn.Module):
     def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
         """x E^T in float32; V is the stored vocabulary, the rows beyond `vocab_size` masked."""
         x = x.astype(self.execution.compute_dtype)
-        y = jnp.einsum("BLD,VD->BLV", x, self._gathered(), preferred_element_type=jnp.float32)
+        y = multiply(x, self._gathered().T, 1, self.execution.platform, jnp.dtype("float32"))
         return constrain(mask_padding(y, self.vocab_size), "batch", "length", "vocab")
 
 

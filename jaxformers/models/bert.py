@@ -356,8 +356,8 @@ class BertForSpanExtraction(nn.Module):
 
 def _dense(inputs: int, outputs: int, execution: Execution = Execution()) -> Linear:  # noqa: B008
     """A dense layer with BERT's initial weights; a head's, in float32, by default."""
-    dtype = execution.compute_dtype
-    return Linear((inputs,), (outputs,), kernel_init="truncated_normal", dtype=dtype, gathered=True)
+    common = dict(dtype=execution.compute_dtype, platform=execution.platform)
+    return Linear((inputs,), (outputs,), kernel_init="truncated_normal", gathered=True, **common)
 
 
 def _at(hidden: Float[Array, "B L D"], positions: Int[Array, "B M"]) -> Float[Array, "B M D"]:

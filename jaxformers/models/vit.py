@@ -30,7 +30,7 @@ from jaxformers.layers import (
     PositionEmbedding,
     grid_sinusoids,
 )
-from jaxformers.layers.basic import Init, initializer
+from jaxformers.layers.basic import Init, initializer, multiply
 from jaxformers.layers.convolution import BatchNorm
 from jaxformers.models.hybrid_stem import HybridStem, HybridStemConfig
 from jaxformers.sharding import constrain
@@ -218,7 +218,7 @@ class PatchEmbedding(nn.Module):
         # Whole in the product: a kernel of 768 rows is not worth a cut along idle mesh axes.
         kernel = constrain(kernel, None, None, None, None).reshape(-1, self.width)
         patches = patchify(images, self.size).astype(dtype)
-        x = jnp.einsum("BPE,ED->BPD", patches, kernel.astype(dtype))
+        x = multiply(patches, kernel.astype(dtype), 1, self.execution.platform)
         return constrain(x + bias.astype(dtype)[None, None], "batch", "length", "embed")
 
 

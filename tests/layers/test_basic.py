@@ -1,6 +1,7 @@
 """Linear maps, norms, dropout and activations, against plain NumPy."""
 
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxformers.layers import Dropout, Linear, Norm, activate, dropout
+from jaxformers.layers.basic import multiply
 from jaxformers.sharding import MeshConfig, make_mesh
 
 RNG = np.random.default_rng(0)
@@ -45,9 +47,10 @@ def test_an_unknown_activation_is_refused():
         activate(X, "swishy")
 
 
+@pytest.mark.parametrize("platform", [None, "cpu"])
 @pytest.mark.parametrize(("inputs", "outputs"), [((8,), (3,)), ((8,), (2, 3)), ((5, 8), (4,))])
-def test_a_linear_map_is_a_product_over_its_inputs_and_a_bias(inputs, outputs):
-    layer = Linear(inputs, outputs)
+def test_a_linear_map_is_a_product_over_its_inputs_and_a_bias(inputs, outputs, platform):
+    layer = Linear(inputs, outputs, platform=platform)
     params = {
         "kernel": RNG.standard_normal((*inputs, *outputs)).astype(np.float32),
         "bias": RNG.standard_normal(outputs).astype(np.float32),
@@ -56,6 +59,31 @@ def test_a_linear_map_is_a_product_over_its_inputs_and_a_bias(inputs, outputs):
     np.testing.assert_allclose(layer.apply({"params": params}, X), expected, atol=1e-5)
     made = jax.eval_shape(lambda: Linear(inputs, outputs, False).init(jax.random.key(0), X))
     assert list(made["params"]) == ["kernel"]
+
+
+def test_on_cpu_the_gradient_of_a_kernel_copies_neither_factor():
+    x, kernel, dy = jnp.ones((4, 50, 96)), jnp.ones((96, 4, 32)), jnp.ones((4, 50, 4, 32))
+
+    def copies(platform):
+        def run(x, kernel, dy):
+            return jax.vjp(lambda x, k: multiply(x, k, 1, platform), x, kernel)[1](dy)
+
+        text = jax.jit(run).lower(x, kernel, dy).compile().as_text()
+        return len(re.findall(r" (?:transpose|copy)\(", text))
+
+    assert copies(None) > 0 and copies("cpu") == 0
+
+
+def test_what_a_mesh_may_cut_is_not_merged():
+    x, kernel = jnp.ones((2, 6, 8)), jnp.ones((8, 2, 4))
+
+    def primitives():
+        made = jax.make_jaxpr(lambda x, k: multiply(x, k, 1, "cpu"))(x, kernel)
+        return [eqn.primitive.name for eqn in made.eqns]
+
+    assert primitives() == ["reshape", "reshape", "dot_general", "reshape"]
+    with jax.set_mesh(make_mesh(MeshConfig(4, 2))):
+        assert primitives() == ["dot_general"]
 
 
 @pytest.mark.parametrize("epsilon", [1e-12, 1e-6, 1e-5])

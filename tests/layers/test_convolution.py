@@ -1,5 +1,8 @@
 """Convolutions, norms and pooling against direct statements in NumPy."""
 
+import math
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -167,6 +170,34 @@ def test_the_gradients_of_a_convolution_are_its_transposes(size, stride, side, t
     moved = 1e-2 * normal(*x.shape, seed=3)
     change = (convolve(moved, kernel, stride, size // 2) * dy).sum()
     np.testing.assert_allclose(np.vdot(back, moved), change, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_on_cpu_neither_the_slow_library_nor_copies_of_images_stand_in_training(size):
+    x, kernel, dy = (
+        jnp.ones((2, 14, 14, 64)),
+        jnp.ones((size, size, 64, 32)),
+        jnp.ones((2, 14, 14, 32)),
+    )
+
+    def both_ways(target):
+        def run(x, kernel, dy):
+            run = lambda x, k: layers.convolve(x, k, 1, size // 2, Execution(target=target))  # noqa: E731
+            y, back = jax.vjp(run, x, kernel)
+            return y, back(dy)
+
+        return jax.jit(run).lower(x, kernel, dy).compile().as_text()
+
+    def in_library(text):
+        return len(re.findall(r"conv_general_dilated[^\n]*__ynn_fusion", text))
+
+    def copies(text):
+        shapes = re.findall(r"= f32\[([\d,]+)\]\S* (?:transpose|copy)\(", text)
+        return [s for s in shapes if math.prod(map(int, s.split(","))) > kernel.size]
+
+    other, ours = both_ways("tpu"), both_ways("cpu")
+    assert copies(other) and not copies(ours)
+    assert in_library(other) == (2 if size == 3 else 0) and not in_library(ours)
 
 
 def test_a_layer_computes_in_its_type_and_adds_its_bias():

@@ -238,10 +238,10 @@ def test_no_target_as_wide_as_the_vocabulary_is_made_for_the_forward_pass():
     def loss(variables):
         return task.loss(model, variables, tiny.batch(), train=False).total
 
-    closed, shape = jax.make_jaxpr(loss)(variables), (8, 9, 104)
+    closed, shapes = jax.make_jaxpr(loss)(variables), [(8, 9, 104), (72, 104)]
     made = {
         eqn.primitive.name
         for eqn in equations(closed.jaxpr)
-        if eqn.outvars and eqn.outvars[0].aval.shape == shape
+        if eqn.outvars and eqn.outvars[0].aval.shape in shapes
     }
     assert "dot_general" in made and not {"one_hot", "scatter", "eq"} & made
