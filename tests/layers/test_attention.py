@@ -1,5 +1,7 @@
 """Multi-head attention against plain NumPy, with every kind of mask."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,11 +68,37 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_attention_is_the_papers_formula(name):
+def test_attention_is_the_papers_formula(name, train):
     memory, mask, allowed = CASES[name]
-    ours = LAYER.apply({"params": PARAMS}, X, memory, mask)
+    ours = LAYER.apply({"params": PARAMS}, X, memory, mask, train=train)
     np.testing.assert_allclose(ours, plain(X, X if memory is None else memory, allowed), atol=3e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_its_way_outside_training_has_the_same_gradient(name):
+    memory, mask, allowed = CASES[name]
+    seeing = np.True_ if allowed is None else allowed.any(-1).all(1)[..., None]  # some key
+
+    def loss(params, x, train):
+        y = LAYER.apply({"params": params}, x, memory, mask, train=train)
+        return jnp.square(jnp.where(seeing, y, 0.0)).sum()
+
+    one, other = (
+        jax.tree.leaves(jax.grad(loss, (0, 1))(PARAMS, X, each)) for each in (False, True)
+    )
+    largest = max(np.abs(each).max() for each in other)
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6 * largest)
+
+
+def test_outside_training_a_cpu_divides_the_product_and_not_every_probability():
+    def divided(**how):
+        run = jax.make_jaxpr(lambda x: LAYER.apply({"params": PARAMS}, x, MEMORY, **how))(X)
+        return re.findall(r"f32\[([\d,]+)\] = div", str(run))
+
+    assert divided() == [f"{B},{H},{T},{K}"] and divided(train=True) == [f"{B},{H},{T},{S}"]
 
 
 def test_a_causal_query_does_not_see_what_comes_later():
