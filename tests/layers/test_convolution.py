@@ -181,9 +181,11 @@ def test_on_cpu_neither_the_slow_library_nor_copies_of_images_stand_in_training(
     )
 
     def both_ways(target):
+        def convolve(x, kernel):
+            return layers.convolve(x, kernel, 1, size // 2, Execution(target=target))
+
         def run(x, kernel, dy):
-            run = lambda x, k: layers.convolve(x, k, 1, size // 2, Execution(target=target))  # noqa: E731
-            y, back = jax.vjp(run, x, kernel)
+            y, back = jax.vjp(convolve, x, kernel)
             return y, back(dy)
 
         return jax.jit(run).lower(x, kernel, dy).compile().as_text()
