@@ -13,6 +13,7 @@ encoder and the pooler over 8 rows. The two take turns. With a GPU, `--gpu` meas
 from __future__ import annotations
 
 import statistics
+from functools import partial
 
 import frame
 import jax
@@ -155,10 +156,10 @@ def training(turns: int) -> list[dict]:
     return results
 
 
-def inference(turns: int) -> list[dict]:
-    """The encoder at three lengths."""
+def inference(turns: int, lengths: list[int]) -> list[dict]:
+    """The encoder at each length."""
     results = []
-    for length in (32, 128, 512):
+    for length in lengths:
         batch = random_batch(BertConfig.base(), ROWS, length, 1)
         ours, flops = our_inference(batch)
         name = f"inference, 8 x {length}"
@@ -184,13 +185,14 @@ def main() -> None:
     parser = frame.parser(__doc__)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--parts", nargs="+", default=["training", "inference"])
+    parser.add_argument("--lengths", nargs="+", type=int, default=[32, 128, 512], help="inference")
     parser.add_argument("--gpu", action="store_true", help="only BERT large, in bfloat16")
     args = parser.parse_args()
     if args.gpu:
         frame.need_gpu()
         results = large_on_gpu(args.turns)
     else:
-        parts = {"training": training, "inference": inference}
+        parts = {"training": training, "inference": partial(inference, lengths=args.lengths)}
         results = [each for part in args.parts for each in parts[part](args.turns)]
     frame.keep(args.json, results)
 
