@@ -53,7 +53,7 @@ def convolve(
 
     A kernel of one pixel is a matrix product. On CPUs, where XLA's convolutions reach a fraction of
     a product's speed, the kernel's gradient always is one, and where no gradient is asked for,
-    kernels of 3 x 3 go Winograd's way.
+    kernels of 3 x 3 go Winograd's way; in training they go to the faster of XLA's two libraries.
     """
     around = pads(x.shape[1:3], kernel.shape[0], stride, padding)
     on_cpu = execution.platform == "cpu"
@@ -92,7 +92,8 @@ def _forward(x: Images, kernel: Array, stride: int, around: tuple) -> tuple[Arra
 def _padded(x: Images, kernel: Array, stride: int, around: tuple) -> Array:
     """`_convolve`; where the height stays, with a row too many, which is dropped.
 
-    The library that XLA for CPU takes by default is slow here, and refuses outputs that grow.
+    The library that XLA for CPU takes by default is slow here, and refuses outputs that grow. FLOPs
+    counted of training on CPU include that row.
     """
     (top, bottom), columns = around
     if kernel.shape[0] == 1 or stride != 1 or top + bottom != kernel.shape[0] - 1:

@@ -38,7 +38,6 @@ class Stack(nn.Module):
 
     def run(self, x: Array, *inputs, train: bool = False) -> Array:
         """All blocks over x, each given the same `inputs`."""
-
         skips = self._skips() if train else None
 
         def body(block, carry, inputs, skip):
