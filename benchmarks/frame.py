@@ -55,6 +55,9 @@ def take_turns(runs: dict[str, Run], turns: int) -> dict[str, list[float]]:
     A turn begins with a call that does not count: a step that follows a step finds the memory that
     the last one used, and one that follows another program's has to ask the kernel for it.
     """
+    from jaxformers.training.allocator import keep_freed_memory
+
+    keep_freed_memory()  # as `jaxformers train` does; for both sides
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(turns):
         for name, run in runs.items():

@@ -54,6 +54,8 @@ def convolve(
     A kernel of one pixel is a matrix product. On CPUs, where XLA's convolutions reach a fraction of
     a product's speed, the kernel's gradient always is one, and where no gradient is asked for,
     kernels of 3 x 3 go Winograd's way; in training they go to the faster of XLA's two libraries.
+    The derivatives written for that go backwards only: `jax.jvp`, `jax.hessian` and the like need
+    `Execution(target="gpu")`, which runs on CPU as well.
     """
     around = pads(x.shape[1:3], kernel.shape[0], stride, padding)
     on_cpu = execution.platform == "cpu"

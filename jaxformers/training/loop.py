@@ -23,6 +23,7 @@ from jaxformers.pod.link import Link
 from jaxformers.sharding import make_mesh, path_text, put_batch
 from jaxformers.tasks.base import Evaluation
 from jaxformers.training import runs
+from jaxformers.training.allocator import keep_freed_memory
 from jaxformers.training.checkpoints import Checkpointer
 from jaxformers.training.closing import closing_lines
 from jaxformers.training.experiment import Experiment
@@ -77,6 +78,7 @@ def train(
     """
     folder, link = epath.Path(folder or epath.Path("runs") / experiment.name), link or Link()
     mesh = make_mesh(experiment.mesh)
+    keep_freed_memory()
     with RunLock(folder), jax.set_mesh(mesh):
         runs.check_experiment(folder, experiment)
         result = _Run(experiment, folder, mesh, link).train()
