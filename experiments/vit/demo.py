@@ -2,7 +2,8 @@
 
 9,000 grey pictures of clothes, 28 x 28, in ten classes, cut into 16 patches of 7 x 7. The second
 run has no position embedding: it sees its patches as a bag. Logistic regression on the pixels
-reaches 84.9 % of the test pictures, support vectors 87.4 %, this ViT 87.6 %.
+reaches 84.9 % of the test pictures, support vectors 87.4 %, this ViT 89.4 %. Pictures are
+mixed and cut into one another, for so few are soon learned by heart.
 
     jaxformers train experiments/vit/demo.py
     jaxformers explain runs/vit_demo --image PICTURE
@@ -25,7 +26,6 @@ MODEL = ViTConfig(
     feed_forward=384,
     layers=4,
     positions="sincos2d",
-    drop_path=0.05,
     classes=10,
 )
 
@@ -46,13 +46,15 @@ def one(name: str, model: ViTConfig) -> Experiment:
             augmentation=Augmentation(28, channels=1, crop=PaddedCrop(1)),
             preprocessing=Preprocessing(28, channels=1, mean=(0.286,), std=(0.353,)),
             rows=64,
+            mixup=0.2,
+            cutmix=1.0,
         ),
-        steps=5625,
-        epochs=40,
+        steps=8437,
+        epochs=60,
         optimizer=Adam(b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.05, decays="kernels"),
-        schedule=Cosine(peak=2e-3, warmup=140),
+        schedule=Cosine(peak=2e-3, warmup=200),
         clip_norm=1.0,
         evaluate_every=281,
-        checkpoint=Checkpointing(every=1406, keep_last=1),
+        checkpoint=Checkpointing(every=2109, keep_last=1),
         logging=Logging(every=20),
     )
