@@ -12,12 +12,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from jaxformers.allocator import cpu_alone, keep_freed_memory
+
 PACKAGES = ("jax", "flax", "optax", "torch", "transformers")
 Run = Callable[[], object]
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
-    """A parser that answers `--help` with the script's docstring and knows `--json`."""
+    """A parser that answers `--help` with the script's docstring and knows `--json`.
+
+    From here on memory is kept as in `jaxformers train`, which JAX must not have started for yet;
+    so it is for the peer.
+    """
+    keep_freed_memory(cpu_alone())
     made = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,9 +62,6 @@ def take_turns(runs: dict[str, Run], turns: int) -> dict[str, list[float]]:
     A turn begins with a call that does not count: a step that follows a step finds the memory that
     the last one used, and one that follows another program's has to ask the kernel for it.
     """
-    from jaxformers.training.allocator import keep_freed_memory
-
-    keep_freed_memory()  # as `jaxformers train` does; for both sides
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(turns):
         for name, run in runs.items():

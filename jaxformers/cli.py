@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from itertools import takewhile
 
 from jaxformers import __version__, cli_plan, cli_text, cli_verbs
+from jaxformers.allocator import cpu_alone, keep_freed_memory
 from jaxformers.cli_table import VERBS
 from jaxformers.errors import ConfigError, UserError, did_you_mean
 
@@ -105,6 +106,7 @@ def _run_verb(name: str, rest: list[str]) -> int:
             return 0
     args, fields = _parse(name, rest)
     args.words = rest
+    keep_freed_memory(cpu_alone())  # before JAX starts
     function = name.replace("-", "_")
     room = next(r for r in (cli_text, cli_plan, cli_verbs) if hasattr(r, function))
     return getattr(room, function)(args, fields) or 0

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxformers"
 
 # Each room may import those on an earlier line, and on its own line those before it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "arrays"),
+    ("errors", "arrays", "allocator"),
     ("sharding", "costs", "pod"),
     ("layers",),
     ("models", "decoding", "text", "pretrained", "data", "evaluation", "interpret"),

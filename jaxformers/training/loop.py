@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from jaxformers.allocator import keep_freed_memory
 from jaxformers.costs import chips_in, model_flops, peak_flops
 from jaxformers.errors import UserError
 from jaxformers.layers import told_backends
@@ -23,7 +24,6 @@ from jaxformers.pod.link import Link
 from jaxformers.sharding import make_mesh, path_text, put_batch
 from jaxformers.tasks.base import Evaluation
 from jaxformers.training import runs
-from jaxformers.training.allocator import keep_freed_memory
 from jaxformers.training.checkpoints import Checkpointer
 from jaxformers.training.closing import closing_lines
 from jaxformers.training.experiment import Experiment
@@ -78,7 +78,7 @@ def train(
     """
     folder, link = epath.Path(folder or epath.Path("runs") / experiment.name), link or Link()
     mesh = make_mesh(experiment.mesh)
-    keep_freed_memory()
+    keep_freed_memory(jax.default_backend() == "cpu")
     with RunLock(folder), jax.set_mesh(mesh):
         runs.check_experiment(folder, experiment)
         result = _Run(experiment, folder, mesh, link).train()
