@@ -8,11 +8,13 @@ Axis letters: B batch, T target, S source, L length, M leading tokens, D model w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
@@ -30,6 +32,7 @@ from jaxformers.layers.basic import (
 )
 from jaxformers.layers.execution import Execution
 from jaxformers.layers.masks import Mask
+from jaxformers.layers.pieces import ROWS, worth_cutting
 from jaxformers.sharding import constrain
 
 KeysValues = tuple[Float[Array, "B H _ K"], Float[Array, "B H _ K"]]  # what a cache keeps
@@ -91,6 +94,26 @@ class FeedForward(nn.Module):
 
     def __call__(self, x: Float[Array, "B L D"], *, train: bool = False) -> Float[Array, "B L D"]:
         """act(x W_up + b) W_down + b, or its gated form."""
+        rows = math.prod(x.shape[:-1])
+        numbers = rows * (2 * self.config.width + self.config.feed_forward)
+        on_cpu = self.execution.platform == "cpu" and self.execution.dtype == "float32"
+        if on_cpu and not (train or self.is_initializing()) and worth_cutting(numbers):
+            return self._in_pieces(x, -(-rows // ROWS))
+        return self._at_once(x, train=train)
+
+    def _in_pieces(self, x: Array, pieces: int) -> Array:
+        rows = x.reshape(-1, x.shape[-1])
+        each = -(-len(rows) // pieces)
+        padded = jnp.pad(rows, ((0, pieces * each - len(rows)), (0, 0)))
+
+        def piece(layer: FeedForward, carry: None, x: Array) -> tuple[None, Array]:
+            return carry, layer._at_once(x[None])
+
+        lifted = nn.scan(piece, variable_broadcast="params", split_rngs={"params": False})
+        _, y = lifted(self, None, padded.reshape(pieces, each, -1))
+        return y.reshape(pieces * each, -1)[: len(rows)].reshape(x.shape)
+
+    def _at_once(self, x: Array, *, train: bool = False) -> Array:
         c = self.config
         if c.gated:
             hidden = activate(self.gate(x), c.activation) * self.up(x)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxformers.layers import Execution, Mask, MultiHeadAttention
+from jaxformers.layers import Execution, Mask, MultiHeadAttention, pieces
+from jaxformers.sharding import MeshConfig, make_mesh
 
 RNG = np.random.default_rng(0)
 B, T, S, D, H, K = 3, 5, 7, 12, 3, 4  # odd lengths, width that is no power of two
@@ -91,6 +92,37 @@ def test_its_way_outside_training_has_the_same_gradient(name):
     largest = max(np.abs(each).max() for each in other)
     for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6 * largest)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("name", CASES)
+def test_some_heads_at_a_time_are_the_same_with_the_same_gradient(monkeypatch, name, heads):
+    memory, mask, _ = CASES[name]
+
+    def squares(params, x):
+        return jnp.square(LAYER.apply({"params": params}, x, memory, mask)).sum()
+
+    whole = jax.value_and_grad(squares, (0, 1))(PARAMS, X)
+    monkeypatch.setattr(pieces, "LARGE", 0)
+    monkeypatch.setattr(pieces, "SCORES", 4 * heads * T * (S if memory is not None else T))
+    assert "scan" in str(jax.make_jaxpr(squares)(PARAMS, X))
+    for a, b in zip(
+        *map(jax.tree.leaves, (whole, jax.value_and_grad(squares, (0, 1))(PARAMS, X))), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_scores_are_cut_where_they_are_large_and_nobody_wants_to_see_them(monkeypatch):
+    def cut(layer=LAYER, **how):
+        run = jax.make_jaxpr(lambda x: layer.apply({"params": PARAMS}, x, MEMORY, **how))
+        return "scan" in str(run(X))
+
+    assert not cut()
+    monkeypatch.setattr(pieces, "LARGE", 4 * B * H * T * S - 1)
+    assert cut() and not cut(train=True) and not cut(mutable=["probs"])
+    assert not cut(MultiHeadAttention(D, H, K, execution=Execution(target="gpu")))
+    with jax.set_mesh(make_mesh(MeshConfig(1, 1, 3), jax.devices()[:3])):
+        assert not cut()
 
 
 def test_outside_training_a_cpu_divides_the_product_and_not_every_probability():

@@ -17,6 +17,7 @@ from jaxformers.layers import (
     Mask,
     Norm,
     activate,
+    pieces,
 )
 
 RNG = np.random.default_rng(0)
@@ -65,6 +66,39 @@ def test_the_feed_forward_layer_is_its_formula(gated):
         hidden = activate(x @ p["gate"]["kernel"] + p["gate"]["bias"][None], "gelu") * up
     expected = hidden @ p["down"]["kernel"] + p["down"]["bias"][None]
     np.testing.assert_allclose(layer.apply(variables, X).reshape(-1, 12), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("rows", [3, 5, 10, 64])
+def test_rows_in_pieces_go_through_the_feed_forward_layer_as_at_once(monkeypatch, gated, rows):
+    layer = FeedForward(BlockConfig(**CONFIG, gated=gated))
+    variables = randomized(layer.init(jax.random.key(0), X))
+
+    def squares(variables, x):
+        return jnp.square(layer.apply(variables, x)).sum()
+
+    def cut(**how):
+        run = jax.make_jaxpr(lambda x: layer.apply(variables, x, **how))(X)
+        return "scan" in str(run)
+
+    whole = jax.value_and_grad(squares, (0, 1))(variables, X)
+    flops = model_flops(layer.apply, variables, X)
+    monkeypatch.setattr("jaxformers.layers.blocks.ROWS", rows)
+    monkeypatch.setattr(pieces, "LARGE", 4 * 10 * (12 + 20 + 12))
+    assert not cut()
+    monkeypatch.setattr(pieces, "LARGE", 4 * 10 * (12 + 20 + 12) - 1)
+    assert cut() and not cut(train=True)
+    assert flops <= model_flops(layer.apply, variables, X) <= 1.2 * flops  # rows of padding
+    pieced = jax.value_and_grad(squares, (0, 1))(variables, X)
+    for a, b in zip(*map(jax.tree.leaves, (whole, pieced)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_large_layer_is_initialised_at_once(monkeypatch):
+    layer = FeedForward(BlockConfig(**CONFIG))
+    plain = layer.init(jax.random.key(0), X)
+    monkeypatch.setattr(pieces, "LARGE", 0)
+    jax.tree.map(np.testing.assert_array_equal, plain, layer.init(jax.random.key(0), X))
 
 
 def test_a_stack_is_its_blocks_in_turn():
