@@ -89,6 +89,7 @@ def test_rows_in_pieces_go_through_the_feed_forward_layer_as_at_once(monkeypatch
     monkeypatch.setattr(pieces, "LARGE", 4 * 10 * (12 + 20 + 12) - 1)
     assert cut() and not cut(train=True)
     assert not cut(mutable=["intermediates"], capture_intermediates=True)
+    assert not cut(mutable=["probs"])
     assert flops <= model_flops(layer.apply, variables, X) <= 1.2 * flops  # rows of padding
     pieced = jax.value_and_grad(squares, (0, 1))(variables, X)
     for a, b in zip(*map(jax.tree.leaves, (whole, pieced)), strict=True):
