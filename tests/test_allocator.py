@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jaxformers import allocator
+from jaxformers import allocator, cli
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 
@@ -68,6 +68,14 @@ def test_another_c_library_or_platform_is_left_alone(monkeypatch):
     assert not allocator.keep_freed_memory(True)
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
     assert not allocator.keep_freed_memory(False)
+
+
+def test_the_command_keeps_memory_whatever_the_verb(monkeypatch, capsys):
+    told = []
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setattr(cli, "keep_freed_memory", told.append)
+    assert cli.main(["evaluate", "no-such-run"]) == 2 and told == [True]
+    assert "no-such-run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

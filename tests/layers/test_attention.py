@@ -112,6 +112,13 @@ def test_some_heads_at_a_time_are_the_same_with_the_same_gradient(monkeypatch, n
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "heads, scores, some", [(12, 1 << 18, 4), (12, 1 << 19, 2), (12, 1 << 21, 1), (5, 1, 5)]
+)
+def test_as_many_heads_as_divide_all_and_fit_go_at_once(heads, scores, some):
+    assert pieces.heads_at_once(heads, scores) == some
+
+
 def test_scores_are_cut_where_they_are_large_and_nobody_wants_to_see_them(monkeypatch):
     def cut(layer=LAYER, **how):
         run = jax.make_jaxpr(lambda x: layer.apply({"params": PARAMS}, x, MEMORY, **how))
