@@ -97,10 +97,9 @@ class FeedForward(nn.Module):
         rows = math.prod(x.shape[:-1])
         numbers = rows * (2 * self.config.width + self.config.feed_forward)
         on_cpu = self.execution.platform == "cpu" and self.execution.dtype == "float32"
-        # Relevance, which asks for probabilities, has no rule for pieces.
+        # Relevance, which asks for probabilities, has no rule for pieces; `init` asks for all.
         asked = any(self.is_mutable_collection(name) for name in ("probs", "intermediates"))
-        whole = train or asked or self.is_initializing()
-        if on_cpu and not whole and worth_cutting(numbers):
+        if on_cpu and not (train or asked) and worth_cutting(numbers):
             return self._in_pieces(x, -(-rows // ROWS))
         return self._at_once(x, train=train)
 
