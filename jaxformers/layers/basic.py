@@ -27,9 +27,12 @@ def computed_once(x: Array, platform: str) -> Array:
     sums before it: work that grows with the square of the depth. It repeats no division; the
     divisor is 1, which XLA cannot know.
     """
-    if platform != "cpu" or x.dtype != jnp.float32:
+    if platform != "cpu" or x.dtype != jnp.float32 or not x.size:
         return x
-    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(x), jnp.int32)
+    on_mesh = jax.sharding.get_abstract_mesh().size > 1
+    # One number costs no memory to speak of, but devices that share x would have to send it.
+    seed = jax.lax.stop_gradient(x if on_mesh else x[(0,) * x.ndim])
+    bits = jax.lax.bitcast_convert_type(seed, jnp.int32)
     return x / (1 + ((bits * (bits + 1)) & 1)).astype(x.dtype)
 
 

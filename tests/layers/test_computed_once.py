@@ -24,6 +24,23 @@ def test_it_is_its_argument_to_the_bit_and_so_is_its_gradient():
     np.testing.assert_array_equal(back(jnp.asarray(VALUES))[0], VALUES)
 
 
+def test_a_number_and_an_empty_batch_are_themselves():
+    assert computed_once(jnp.float32(-2.5), "cpu") == -2.5
+    assert computed_once(jnp.zeros((0, 3)), "cpu").shape == (0, 3)
+
+
+def test_its_divisor_is_one_number_but_where_devices_share_it():
+    x = jax.ShapeDtypeStruct((6, 2), jnp.float32)
+
+    def whole():
+        """Whether every number of x is looked at for the divisor."""
+        return "i32[6,2]" in str(jax.make_jaxpr(lambda x: computed_once(x, "cpu"))(x))
+
+    assert not whole()
+    with jax.set_mesh(jax.make_mesh((2,), ("data",))):
+        assert whole()
+
+
 @pytest.mark.parametrize(("platform", "dtype"), [("tpu", "float32"), ("cpu", "bfloat16")])
 def test_elsewhere_it_is_nothing(platform, dtype):
     x = jax.ShapeDtypeStruct((2,), dtype)
