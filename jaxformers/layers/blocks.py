@@ -8,7 +8,6 @@ Axis letters: B batch, T target, S source, L length, M leading tokens, D model w
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,7 +31,7 @@ from jaxformers.layers.basic import (
 )
 from jaxformers.layers.execution import Execution
 from jaxformers.layers.masks import Mask
-from jaxformers.layers.pieces import ROWS, worth_cutting
+from jaxformers.layers.pieces import examples_at_once
 from jaxformers.sharding import constrain
 
 KeysValues = tuple[Float[Array, "B H _ K"], Float[Array, "B H _ K"]]  # what a cache keeps
@@ -94,28 +93,6 @@ class FeedForward(nn.Module):
 
     def __call__(self, x: Float[Array, "B L D"], *, train: bool = False) -> Float[Array, "B L D"]:
         """act(x W_up + b) W_down + b, or its gated form."""
-        rows = math.prod(x.shape[:-1])
-        numbers = rows * (2 * self.config.width + self.config.feed_forward)
-        on_cpu = self.execution.platform == "cpu" and self.execution.dtype == "float32"
-        # Relevance, which asks for probabilities, has no rule for pieces; `init` asks for all.
-        asked = any(self.is_mutable_collection(name) for name in ("probs", "intermediates"))
-        if on_cpu and not (train or asked) and worth_cutting(numbers):
-            return self._in_pieces(x, -(-rows // ROWS))
-        return self._at_once(x, train=train)
-
-    def _in_pieces(self, x: Array, pieces: int) -> Array:
-        rows = x.reshape(-1, x.shape[-1])
-        each = -(-len(rows) // pieces)
-        padded = jnp.pad(rows, ((0, pieces * each - len(rows)), (0, 0)))
-
-        def piece(layer: FeedForward, carry: None, x: Array) -> tuple[None, Array]:
-            return carry, layer._at_once(x[None])
-
-        lifted = nn.scan(piece, variable_broadcast="params", split_rngs={"params": False})
-        _, y = lifted(self, None, padded.reshape(pieces, each, -1))
-        return y.reshape(pieces * each, -1)[: len(rows)].reshape(x.shape)
-
-    def _at_once(self, x: Array, *, train: bool = False) -> Array:
         c = self.config
         if c.gated:
             hidden = activate(self.gate(x), c.activation) * self.up(x)
@@ -192,6 +169,36 @@ class EncoderBlock(_Block):
         `skip`: the rate at which an example goes without each sub-layer; None: never.
         `first`: how many leading tokens (M) are wanted; None: all. They attend to all the same.
         """
+        examples = len(x) if train or not self._may_be_cut() else examples_at_once(*x.shape)
+        if examples == len(x):
+            return self._at_once(x, mask, train=train, skip=skip, first=first)
+
+        def cut(part: Array) -> Array:
+            part = jnp.broadcast_to(part, (len(x), *part.shape[1:]))
+            return part.reshape(-1, examples, *part.shape[1:])
+
+        def piece(block: EncoderBlock, carry: None, inputs: tuple) -> tuple[None, Array]:
+            return carry, block._at_once(*inputs, first=first)
+
+        lifted = nn.scan(piece, variable_broadcast="params", split_rngs={"params": False})
+        _, y = lifted(self, None, jax.tree.map(cut, (x, mask)))
+        return y.reshape(-1, *y.shape[2:])
+
+    def _may_be_cut(self) -> bool:
+        """On CPU, with nothing inside asked for: relevance has no rule for pieces."""
+        asked = any(self.is_mutable_collection(n) for n in ("probs", "blocks", "intermediates"))
+        on_cpu = self.execution.platform == "cpu" and self.execution.dtype == "float32"
+        return on_cpu and not (asked or self.variables.get("perturb"))
+
+    def _at_once(
+        self,
+        x: Array,
+        mask: Mask | None,
+        *,
+        train: bool = False,
+        skip: Array | None = None,
+        first: int | None = None,
+    ) -> Array:
         x = self.residual(
             x,
             self.self_attention_norm,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import jax
 
-LARGE = 32 << 20
-"""Bytes between two products from which on they are cut: a last-level cache."""
+LARGE = 16 << 20
+"""Bytes between two products from which on they are cut: half a last-level cache."""
 SCORES = 4 << 20
 """Bytes of attention scores in a piece, at least one head's."""
 ROWS = 1024
-"""Rows of a feed-forward layer in a piece."""
+"""The fewest tokens that go through a block in a piece."""
 
 
 def worth_cutting(numbers: int) -> bool:
@@ -29,3 +29,17 @@ def heads_at_once(heads: int, scores: int) -> int:
     """The most heads, a divisor of all, whose float32 `scores` each are no more than a piece."""
     fitting = (n for n in range(heads, 0, -1) if heads % n == 0 and 4 * n * scores <= SCORES)
     return next(fitting, 1)
+
+
+def examples_at_once(examples: int, length: int, width: int) -> int:
+    """How many examples of a batch go through a block together, a divisor of all.
+
+    All, unless their residuals, queries, keys and values are too large; then those of a piece.
+    """
+    if not worth_cutting(examples * 4 * length * width):
+        return examples
+    return next(
+        n
+        for n in range(1, examples + 1)
+        if examples % n == 0 and (n * length >= ROWS or n == examples)
+    )

@@ -70,7 +70,7 @@ def test_what_is_explained_is_not_cut_into_pieces(vit, monkeypatch):
     config, variables, images = vit
     whole = explain(ViT(config), variables, images, method="attribution")
     monkeypatch.setattr("jaxformers.layers.pieces.LARGE", 0)
-    monkeypatch.setattr("jaxformers.layers.blocks.ROWS", 7)
+    monkeypatch.setattr("jaxformers.layers.pieces.ROWS", 1)
     jax.clear_caches()
     large = explain(ViT(config), variables, images, method="attribution")
     assert_allclose(large.relevance, whole.relevance, atol=1e-5)

@@ -19,6 +19,7 @@ from jaxformers.layers import (
     activate,
     pieces,
 )
+from jaxformers.sharding import MeshConfig, make_mesh
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2, 5, 12)).astype(np.float32)
@@ -68,38 +69,85 @@ def test_the_feed_forward_layer_is_its_formula(gated):
     np.testing.assert_allclose(layer.apply(variables, X).reshape(-1, 12), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("rows", [3, 5, 10, 64])
-def test_rows_in_pieces_go_through_the_feed_forward_layer_as_at_once(monkeypatch, gated, rows):
-    layer = FeedForward(BlockConfig(**CONFIG, gated=gated))
-    variables = randomized(layer.init(jax.random.key(0), X))
+def many(examples):
+    """So many examples of 5 tokens, and masks of several kinds."""
+    rng = np.random.default_rng(1)
+    keys = np.arange(5) < rng.integers(1, 6, (examples, 1))
+    segments = rng.integers(0, 2, (examples, 5))
+    masks = dict(
+        none=None,
+        keys=Mask(keys=keys),
+        segments=Mask(query_segments=segments, key_segments=segments, causal=True),
+        one_for_all=Mask(dense=rng.random((1, 1, 5, 5)) < 0.7),
+        of_heads=Mask(dense=rng.random((examples, 3, 5, 5)) < 0.7),
+    )
+    return rng.standard_normal((examples, 5, 12)).astype(np.float32), masks
 
-    def squares(variables, x):
-        return jnp.square(layer.apply(variables, x)).sum()
 
-    def cut(**how):
-        run = jax.make_jaxpr(lambda x: layer.apply(variables, x, **how))(X)
-        return "scan" in str(run)
+@pytest.mark.parametrize("kind", ["none", "keys", "segments", "one_for_all", "of_heads"])
+@pytest.mark.parametrize("first", [None, 1])
+def test_examples_in_pieces_go_through_a_block_as_together(monkeypatch, kind, first):
+    x, masks = many(6)
+    mask = masks[kind]
+    if first and mask is not None and not mask.same_for_queries:
+        pytest.skip("leading tokens alone are asked for where queries may see the same keys")
+    block = EncoderBlock(BlockConfig(**CONFIG))
+    variables = randomized(block.init(jax.random.key(0), x))
 
-    whole = jax.value_and_grad(squares, (0, 1))(variables, X)
-    flops = model_flops(layer.apply, variables, X)
-    monkeypatch.setattr("jaxformers.layers.blocks.ROWS", rows)
-    monkeypatch.setattr(pieces, "LARGE", 4 * 10 * (12 + 20 + 12))
+    def run(variables, x):
+        return block.apply(variables, x, mask, first=first)
+
+    def slopes():
+        return jax.grad(lambda *inputs: jnp.square(run(*inputs)).sum(), (0, 1))(variables, x)
+
+    whole, whole_slopes, flops = run(variables, x), slopes(), model_flops(run, variables, x)
+    monkeypatch.setattr(pieces, "LARGE", 4 * 4 * 6 * 5 * 12 - 1)
+    monkeypatch.setattr(pieces, "ROWS", 10)  # two examples
+    jax.clear_caches()  # `run` was traced before
+    assert "scan[" in str(jax.make_jaxpr(run)(variables, x))
+    np.testing.assert_allclose(run(variables, x), whole, rtol=1e-5, atol=1e-5)
+    for a, b in zip(*map(jax.tree.leaves, (whole_slopes, slopes())), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    assert model_flops(run, variables, x) == flops
+
+
+def test_what_trains_is_asked_for_or_small_is_not_cut(monkeypatch):
+    x, _ = many(6)
+    stack = EncoderStack(BlockConfig(**CONFIG), 2)
+    variables = randomized(stack.init(jax.random.key(0), x))
+
+    block = EncoderBlock(BlockConfig(**CONFIG))
+    alone = {"params": jax.tree.map(lambda p: p[0], variables["params"]["blocks"])}
+
+    def cut(variables=variables, module=stack, **how):
+        jax.clear_caches()
+        run = jax.make_jaxpr(lambda x: module.apply(variables, x, **how))(x)
+        return "length=3\n" in str(run)
+
+    monkeypatch.setattr(pieces, "ROWS", 10)
     assert not cut()
-    monkeypatch.setattr(pieces, "LARGE", 4 * 10 * (12 + 20 + 12) - 1)
+    monkeypatch.setattr(pieces, "LARGE", 4 * 4 * 6 * 5 * 12)
+    assert not cut()
+    monkeypatch.setattr(pieces, "LARGE", 4 * 4 * 6 * 5 * 12 - 1)
     assert cut() and not cut(train=True)
-    assert not cut(mutable=["intermediates"], capture_intermediates=True)
-    assert not cut(mutable=["probs"])
-    assert flops <= model_flops(layer.apply, variables, X) <= 1.2 * flops  # rows of padding
-    pieced = jax.value_and_grad(squares, (0, 1))(variables, X)
-    for a, b in zip(*map(jax.tree.leaves, (whole, pieced)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert not cut(mutable=["probs"]) and not cut(mutable=["blocks"])
+    assert cut(alone, block)
+    assert not cut(alone, block, mutable=["intermediates"], capture_intermediates=True)
+    _, shown = stack.apply(variables, x, mutable=["probs"])
+    assert not cut({**variables, "perturb": jax.tree.map(jnp.zeros_like, shown["probs"])})
+    assert "length=3\n" not in str(jax.make_jaxpr(stack.init)(jax.random.key(0), x))
+    with jax.set_mesh(make_mesh(MeshConfig(1, 3, 1), jax.devices()[:3])):
+        assert not cut()
 
 
-def test_a_large_layer_is_initialised_at_once(monkeypatch):
-    layer = FeedForward(BlockConfig(**CONFIG))
-    monkeypatch.setattr(pieces, "LARGE", 0)
-    assert "scan" not in str(jax.make_jaxpr(layer.init)(jax.random.key(0), X))
+@pytest.mark.parametrize(
+    ("examples", "length", "some"),
+    [(8, 512, 2), (6, 512, 2), (7, 512, 7), (9, 512, 3), (4, 2048, 1), (1, 8192, 1), (16, 128, 8)],
+)
+def test_a_piece_is_the_fewest_examples_of_enough_tokens(monkeypatch, examples, length, some):
+    monkeypatch.setattr(pieces, "LARGE", 4 * 4 * 1500 * 768)
+    assert pieces.examples_at_once(examples, length, 768) == some
+    assert pieces.examples_at_once(examples, length, 1) == examples
 
 
 def test_a_stack_is_its_blocks_in_turn():
