@@ -38,8 +38,5 @@ def examples_at_once(examples: int, length: int, width: int) -> int:
     """
     if not worth_cutting(examples * 4 * length * width):
         return examples
-    return next(
-        n
-        for n in range(1, examples + 1)
-        if examples % n == 0 and (n * length >= ROWS or n == examples)
-    )
+    fitting = (n for n in range(1, examples) if examples % n == 0 and n * length >= ROWS)
+    return next(fitting, examples)
