@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -63,6 +64,8 @@ def take_turns(runs: dict[str, Run], turns: int) -> dict[str, list[float]]:
     the last one used, and one that follows another program's has to ask the kernel for it.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        settle(run)
     for _ in range(turns):
         for name, run in runs.items():
             time.sleep(0.1)  # the other's threads go to sleep
@@ -71,6 +74,23 @@ def take_turns(runs: dict[str, Run], turns: int) -> dict[str, list[float]]:
             run()
             seconds[name].append(time.perf_counter() - began)
     return seconds
+
+
+def settle(run: Run, most: int = 10) -> None:
+    """Calls it until two calls in a row took no more memory than those before: a program's first
+    steps ask the kernel for theirs, which can take as long as the rest of a step.
+    """
+
+    def held() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
+
+    steady = 0
+    for _ in range(most):
+        before = held()
+        run()
+        steady = steady + 1 if held() < before + 2**14 else 0
+        if steady == 2:
+            return
 
 
 def beside_product(runs: dict[str, Run], turns: int) -> tuple[dict[str, list[float]], float]:

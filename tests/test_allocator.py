@@ -33,15 +33,55 @@ print(kept, faults(), faults())
 """
 
 
-def ran(**environment):
-    """What `keep_freed_memory` said, and the page faults of the same step twice."""
+HOLES = """
+import threading, time
+from jaxformers import allocator
+
+allocator.SPARE = 2**25
+assert allocator.keep_freed_memory(True)
+
+def hold_and_free():  # 128 MiB with something small behind each block
+    blocks, small = [], []
+    for _ in range(8):
+        blocks.append(b"1" * 2**24)
+        small.append(b"1" * 2**12)
+    return small
+
+small = hold_and_free()
+held = allocator.resident()
+allocator.give_back_surplus(held)
+needed = allocator.resident()
+most = allocator.give_back_surplus(0)
+print(held, needed, allocator.resident(), most)
+
+small += hold_and_free()
+held, allocator.TIMES = allocator.resident(), 0  # the thread has seen it all in use
+allocator.keep_freed_memory(True)
+print([each.name for each in threading.enumerate()].count("jaxformers-memory"))
+until = time.monotonic() + 60
+while allocator.resident() > held / 2 and time.monotonic() < until:
+    time.sleep(0.1)
+print(held, allocator.resident())
+"""
+
+
+def program(text, **environment):
+    """What a program prints, word by word, with nothing chosen but `environment`."""
     plain = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
     plain |= {"GLIBC_TUNABLES": "", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(
-        command, env=plain | environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", text],
+        env=plain | environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    kept, first, second = done.stdout.split()
+    return done.stdout.split()
+
+
+def ran(**environment):
+    """What `keep_freed_memory` said, and the page faults of the same step twice."""
+    kept, first, second = program(PROGRAM, **environment)
     return kept == "True", int(first), int(second)
 
 
@@ -61,6 +101,15 @@ def test_what_was_chosen_by_hand_stays(chosen):
     assert not kept and second > first / 2
 
 
+@glibc
+def test_memory_held_for_nothing_is_given_back():
+    held, needed, left, in_use, threads, again, later = map(int, program(HOLES))
+    assert needed > held * 0.9, "it may be needed again"
+    assert left < held / 2 and in_use < held / 2
+    assert threads == 1
+    assert again > held * 0.9 and later < again / 2, "the thread looks by itself"
+
+
 def test_another_c_library_or_platform_is_left_alone(monkeypatch):
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: pytest.fail("touched"))
@@ -68,6 +117,8 @@ def test_another_c_library_or_platform_is_left_alone(monkeypatch):
     assert not allocator.keep_freed_memory(True)
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
     assert not allocator.keep_freed_memory(False)
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: object())  # before 2.33
+    assert not allocator.keep_freed_memory(True)
 
 
 def test_the_command_keeps_memory_whatever_the_verb(monkeypatch, capsys):
