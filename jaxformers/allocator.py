@@ -17,7 +17,7 @@ TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
 NEVER = -1
 CHOSEN = ("arena_max", "mmap_max", "mmap_threshold", "trim_threshold")
 TIMES, SPARE = 2, 2**30
-"""Memory held for nothing is given back above so many times what was in use, and these bytes."""
+"""What may be held: so many times what was in use, and bytes more."""
 
 
 def keep_freed_memory(on_cpu: bool) -> bool:
@@ -68,7 +68,7 @@ def give_back_surplus(most: int) -> int:
         most: bytes, the most that was in use so far.
 
     Returns:
-        The same with what is in use now.
+        The same, what is in use now included.
     """
     libc = ctypes.CDLL(None)
     libc.mallinfo2.restype = _Usage
@@ -76,6 +76,7 @@ def give_back_surplus(most: int) -> int:
     most = max(most, usage.uordblks + usage.hblkhd)
     if resident() > TIMES * most + SPARE:
         libc.malloc_trim(0)
+        most = max(most, resident())  # what is left is in use, by whomever
     return most
 
 
