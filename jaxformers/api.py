@@ -147,8 +147,7 @@ def fill_mask(
         DataError: a text with more tokens than the model has positions.
         WeightsError: a model without a masked-word head.
     """
-    if top < 1:
-        raise ConfigError(f"top is {top}; it is at least 1")
+    check_top(top)
     return filled(*_loaded("fill_mask", run_or_path), _listed(texts), top=top)
 
 
@@ -224,8 +223,10 @@ def embed(
     Args:
         run_or_path: any BERT, as for `from_pretrained`; kept loaded for the next call.
         texts: a longer one than the folder's `max_seq_length`, or than the model's positions, is
-            cut at its end, as sentence-transformers does; a special token's name in a text, such as
-            "[SEP]", is text (Google's rule), which Hugging Face's tokenizers take for the token.
+            cut at its end, as sentence-transformers does. Words are cut by Google's rules: a
+            special token's name in a text, such as "[SEP]", is text, which Hugging Face's
+            tokenizers take for the token; a Greek capital sigma that ends a word becomes a final
+            one, where theirs write another.
         pooling: "mean", "cls", "max" or "mean_sqrt_len"; None: as the folder's files say (those of
             sentence-transformers), else the mean over all tokens.
         normalize: whether vectors get length 1; None: as the folder's files say, else not.

@@ -50,7 +50,7 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 
 def check_top(top: Any) -> None:
-    """Raises ConfigError unless it is a number of classes to name."""
+    """Raises ConfigError unless it is a number of things to name."""
     if not isinstance(top, numbers.Integral) or top < 1:
         raise ConfigError(f"top is {top!r}; it is a whole number of at least 1")
 

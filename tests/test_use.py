@@ -297,7 +297,8 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path):
     ("call", "name", "texts", "options", "said"),
     [
         (jf.embed, "encoder", [["a"]], {"pooling": "average"}, "choose cls, max, mean,"),
-        (jf.fill_mask, "words", [["a"]], {"top": 0}, "top is 0; it is at least 1"),
+        (jf.fill_mask, "words", [["a"]], {"top": 0}, "top is 0; it is a whole number"),
+        (jf.fill_mask, "words", [["a"]], {"top": 2.5}, "top is 2.5; it is a whole number"),
         (jf.answer, "spans", [["a"], ["a"]], {"longest": 0}, "longest is 0"),
         (jf.answer, "spans", [["a", "b"], ["a"]], {}, "2 questions but 1 contexts"),
         (jf.classify, "classes", [[("a", "b", "c")]], {}, "text 1 is neither a text nor a pair"),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from jaxformers.data.json_text import parse_json
 from jaxformers.data.labelled import (
     Example,
     LabelledSource,
@@ -95,7 +95,7 @@ class JsonlTexts(LabelledSource):
     def _example(self, number: int, line: str) -> Example:
         where = f"{self.path}, line {number:,}"
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from etils import epath
 
+from jaxformers.data.json_text import parse_json
 from jaxformers.data.questions import Mismatched, Question, Questions
 from jaxformers.data.sources import BundledPairs
 from jaxformers.data.spacing import evenly_spaced
@@ -103,7 +103,7 @@ def _json(path: epath.Path) -> Any:
     if len(content) > LARGEST:
         raise DataError(f"{path} holds over {LARGEST >> 30} GiB: split it into smaller files")
     try:
-        return json.loads(content)
+        return parse_json(content)
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} is not JSON ({reason}): is the download complete?") from None

@@ -212,10 +212,14 @@ class Windows:
 
 def _best_window(first: np.ndarray, count: np.ndarray) -> np.ndarray:
     """The window that counts for each piece of one context [pieces]; never falling."""
-    piece = np.arange(first[-1] + count[-1])[None]
-    left, right = piece - first[:, None], (first + count)[:, None] - 1 - piece
-    score = np.minimum(left, right) + 0.01 * count[:, None]
-    return np.argmax(np.where((left >= 0) & (right >= 0), score, -np.inf), axis=0)
+    best = np.zeros(first[-1] + count[-1], np.int64)
+    most = np.full(len(best), -np.inf)
+    for window, (begin, pieces) in enumerate(zip(first, count, strict=True)):
+        left, here = np.arange(pieces), slice(begin, begin + pieces)
+        score = np.minimum(left, pieces - 1 - left) + 0.01 * pieces
+        best[here] = np.where(score > most[here], window, best[here])
+        most[here] = np.maximum(most[here], score)
+    return best
 
 
 def _pieces(texts: Sequence[str], tokenizer: Any) -> Pieces:

@@ -7,6 +7,7 @@ the pooling, `sentence_bert_config.json` the longest text.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -112,7 +113,8 @@ def _encoder(folder: epath.Path) -> tuple[int | None, bool]:
     other = folder / "tokenizer_config.json"
     if limit is None and other.exists():
         place, limit = other, read_json(other).get("model_max_length")
-    if limit is not None and (not isinstance(limit, int | float) or limit < 2):
+    known = isinstance(limit, int | float) and 2 <= limit < math.inf
+    if limit is not None and not known:
         raise WeightsError(f"{place}: {limit!r} cannot be the most tokens of a text")
     return None if limit is None else int(limit), config.get("do_lower_case") is True
 

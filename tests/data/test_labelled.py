@@ -149,6 +149,12 @@ def test_a_json_line_that_cannot_be_used_is_named(write, line, problem):
 SIGNS = BundledMovies().own
 
 
+def test_half_a_surrogate_pair_in_json_is_replaced(write):
+    line = r'{"text": "a \ud83d b \ud83d\ude00", "label": "good"}'
+    texts = JsonlTexts(write("own.jsonl", line + "\n")).open(MOODS)
+    assert texts.texts == ["a \ufffd b \U0001f600"]
+
+
 def test_the_bundled_sentences_split_as_stated():
     for kind, counts in (("sign", (8505, 1013, 1050)), ("rating", (8535, 1016, 1054))):
         sets = [BundledMovies(split, kind) for split in ("train", "dev", "test")]

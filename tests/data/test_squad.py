@@ -63,6 +63,16 @@ def test_all_annotated_answers_are_kept(tmp_path):
     assert SquadJson(path).open()[0].answers == ("Denmark", "from Denmark")
 
 
+def test_half_a_surrogate_pair_is_replaced_and_moves_no_offset(tmp_path):
+    made = squad(asked(0, "nmark \ud83d", question="Where \ude00?", answers=[]))
+    paragraph = made["data"][0]["paragraphs"][0]
+    paragraph["context"] = "Denmark \ud83d too \U0001f600"
+    paragraph["qas"][0]["answers"] = [{"text": "mark \ud83d", "answer_start": 3}]
+    found = SquadJson(written(tmp_path / "cut.json", made)).open()[0]
+    assert found.context == "Denmark \ufffd too \U0001f600" and found.question == "Where \ufffd?"
+    assert found.answers == ("mark \ufffd",) and found.starts == (3,)
+
+
 def test_a_question_of_squad_2_may_be_impossible(tmp_path):
     plausible = [{"text": "Denmark", "answer_start": 3}]
     none = asked(0, answers=[], is_impossible=True, plausible_answers=plausible)

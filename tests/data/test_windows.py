@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -110,6 +111,15 @@ def test_the_window_with_most_context_on_the_smaller_side_counts():
     batch = windows.gather(np.arange(3))
     assert batch["input_ids"][1, 3:8].tolist() == LETTERS.encode(["d e f g h"])[0]
     assert windows.best_context.tolist() == [[0, 4], [4, 7], [7, 10]]
+
+
+def test_most_context_takes_memory_by_the_pieces_not_by_their_square():
+    windows = windows_of(("a", "a b c d " * 10_000), size=WindowSize(384, 128, 64))
+    tracemalloc.start()
+    starts = windows.best_context[:, 0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(starts) > 300 and (np.diff(starts) == 128)[1:-1].all() and peak < 4e6
 
 
 def test_a_window_that_misses_part_of_the_answer_points_at_cls():

@@ -99,6 +99,8 @@ def test_a_default_prompt_is_put_before_texts(tmp_path):
         ),
         ("1_Pooling/config.json", '{"pooling_mode": 3}', "the pooling 3 is not supported"),
         ("sentence_bert_config.json", '{"max_seq_length": "9"}', "'9' cannot be the most tokens"),
+        ("sentence_bert_config.json", '{"max_seq_length": NaN}', "nan cannot be the most tokens"),
+        ("sentence_bert_config.json", '{"max_seq_length": Infinity}', "inf cannot be the most"),
         ("sentence_bert_config.json", '{"max_seq_length": 1}', "1 cannot be the most tokens"),
         ("config_sentence_transformers.json", '{"default_prompt_name": "q"}', "no prompt 'q'"),
     ],

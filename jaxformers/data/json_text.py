@@ -1,0 +1,25 @@
+"""JSON whose texts can be written again."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def parse_json(content: str | bytes) -> Any:
+    """What `content` says, with U+FFFD for each half of a surrogate pair.
+
+    JSON can escape such a half (text that was cut within an emoji holds one), but no UTF-8 can, so
+    a report or predictions could not be written. Offsets into texts stay as they were.
+
+    Raises:
+        ValueError: no JSON.
+        RecursionError: nested too deeply.
+    """
+    found = json.loads(content)
+    again = json.dumps(found, ensure_ascii=False)
+    return json.loads(HALF_PAIR.sub(REPLACEMENT, again)) if HALF_PAIR.search(again) else found
