@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 class UserError(Exception):
@@ -53,6 +54,29 @@ def check_top(top: Any) -> None:
     """Raises ConfigError unless it is a number of things to name."""
     if not isinstance(top, numbers.Integral) or top < 1:
         raise ConfigError(f"top is {top!r}; it is a whole number of at least 1")
+
+
+def check_choices(config: Any) -> None:
+    """Raises ConfigError where a dataclass's field of Literal type holds none of its choices."""
+    for name, choices in _choices(type(config)).items():
+        value = getattr(config, name)
+        if value not in choices:
+            known = [str(each) for each in choices]
+            near = did_you_mean(str(value), known)
+            raise ConfigError(f"{name} is {value!r}, not one of {', '.join(known)}{near}")
+
+
+@functools.cache
+def _choices(kind: type) -> dict[str, tuple[Any, ...]]:
+    hints = get_type_hints(kind)
+    return {n: get_args(each) for n, each in hints.items() if get_origin(each) is Literal}
+
+
+def check_rates(config: Any, *names: str) -> None:
+    """Raises ConfigError unless these fields are from 0 to below 1."""
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise ConfigError(f"{name} is {getattr(config, name)}; it is from 0 to below 1")
 
 
 def _last(option: str) -> str:

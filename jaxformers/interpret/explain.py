@@ -234,5 +234,5 @@ def _outputs(model, variables, inputs, named) -> Array:
 
 def _check(method: str, known: Sequence[str] = get_args(Method)) -> None:
     if method not in known:
-        hint = did_you_mean(method, known) or f"; choose {', '.join(known)}"
+        hint = did_you_mean(str(method), known) or f"; choose {', '.join(known)}"
         raise ConfigError(f"no method {method!r} to explain with{hint}")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from jaxformers.arrays import Array
 from jaxformers.data.images import Preprocessing
-from jaxformers.errors import WeightsError, check_top
+from jaxformers.errors import DataError, WeightsError, check_top
 from jaxformers.interpret.explain import Method, explain, heat_map
 from jaxformers.interpret.figures import heat_figure
 
@@ -76,6 +76,8 @@ def explain_picture(
         )
     check_top(top)
     images = preprocessing(os.fspath(picture) if isinstance(picture, os.PathLike) else picture)
+    if len(images) != 1:
+        raise DataError(f"{len(images)} pictures were given, and one is explained at a time")
     found = explain(model, variables, images, None, method, top=top, start_layer=start_layer)
     relevance = found.relevance[0]
     side = math.isqrt(relevance.shape[-1])

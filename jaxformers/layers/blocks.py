@@ -8,6 +8,7 @@ Axis letters: B batch, T target, S source, L length, M leading tokens, D model w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
-from jaxformers.errors import ConfigError
+from jaxformers.errors import ConfigError, check_choices, check_rates
 from jaxformers.layers.attention import MultiHeadAttention
 from jaxformers.layers.basic import (
     Activation,
@@ -65,6 +66,13 @@ class BlockConfig:
     init: Init = "xavier"
 
     def __post_init__(self):
+        check_choices(self)
+        check_rates(self, "dropout", "attention_dropout", "activation_dropout", "drop_path")
+        if self.feed_forward < 1 or not 0 < self.norm_epsilon < math.inf:
+            raise ConfigError(
+                f"feed_forward {self.feed_forward} and norm_epsilon {self.norm_epsilon} must be "
+                "above 0"
+            )
         if self.head_width is None and self.width % self.heads:
             raise ConfigError(f"{self.heads} heads do not divide a width of {self.width}")
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.errors import ConfigError, DataError, check_choices
 from jaxformers.layers import Execution
 from jaxformers.layers.convolution import sown
 from jaxformers.layers.execution import remat_policy
@@ -59,6 +59,7 @@ class ResidualConfig:
             raise ConfigError(f"a {kind}'s depths {self.depths} need a block in every stage")
         if self.widths and len(self.widths) != len(self.depths):
             raise ConfigError(f"widths {self.widths} do not fit {len(self.depths)} stages")
+        check_choices(self)
 
     @property
     def expansion(self) -> int:

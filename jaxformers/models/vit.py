@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.errors import ConfigError, DataError, check_choices
 from jaxformers.layers import (
     Activation,
     BlockConfig,
@@ -94,6 +94,12 @@ class ViTConfig:
         for name in ("image_size", "patch_size", "channels", "width", "heads", "layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"a ViT's {name} of {getattr(self, name)} is not above 0")
+        check_choices(self)
+        if self.classes < 0 or (self.pre_logits is not None and self.pre_logits < 1):
+            raise ConfigError(
+                f"classes {self.classes} must be 0 (no head) or more, pre_logits {self.pre_logits} "
+                "None (no such layer) or more than 0"
+            )
         if self.image_size % self.patch_pixels:
             raise ConfigError(
                 f"images of {self.image_size} pixels do not divide into patches of "
@@ -322,6 +328,10 @@ def with_class_token(token: Float[Array, "D"], x: Float[Array, "B P D"]) -> Floa
 
 def check_images(shape: tuple[int, ...], config: ViTConfig) -> None:
     """Refuses images that the model was not made for, in one line."""
+    if len(shape) != 4:
+        raise DataError(
+            f"images of shape {shape}: the model takes [batch, height, width, channels]"
+        )
     _, height, width, channels = shape
     if channels != config.channels:
         raise DataError(f"images of {channels} channels for a model of {config.channels}")

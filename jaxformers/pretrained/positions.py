@@ -5,6 +5,7 @@ Both ways are one small matrix for each side of the grid. `jax.image.resize` giv
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -41,6 +42,8 @@ def at_image_size(
     encoder = config.encoder if type(model) is MAE else config
     if not hasattr(encoder, "image_size"):
         raise WeightsError(f"a {type(model).__name__} has no image size to change")
+    if not isinstance(size, numbers.Integral):
+        raise WeightsError(f"image size {size!r} is not a whole number")
     try:
         changed = replace(encoder, image_size=size)
         resized = replace(config, encoder=changed) if type(model) is MAE else changed

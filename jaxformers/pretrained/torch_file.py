@@ -79,6 +79,8 @@ class TorchFile:
                 if archive.getinfo(listing).file_size > PICKLE_BYTES:
                     raise ValueError("its description is too long")
                 found = follow(archive.read(listing))
+        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+            raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
         except DAMAGED:
             raise WeightsError(
                 f"{path} is damaged, or no file that torch.save has written since 2020"
@@ -115,11 +117,14 @@ def torch_to_safetensors(source: Any, target: Any) -> None:
     """Writes the tensors of a `.pth` file as `.safetensors`, which `from_pretrained` takes.
 
     Raises:
-        WeightsError: as for `TorchFile`.
+        WeightsError: as for `TorchFile`, or `target` cannot be written.
     """
     file = TorchFile(source)
     tensors = {name: file.read(name) for name in file.shapes}
-    safetensors.numpy.save_file(tensors, Path(target).expanduser(), metadata={"format": "pt"})
+    try:
+        safetensors.numpy.save_file(tensors, Path(target).expanduser(), metadata={"format": "pt"})
+    except (OSError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"{target} cannot be written: {error}") from None
 
 
 def _tensors(found: Any) -> dict[str, Lazy]:

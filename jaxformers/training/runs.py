@@ -90,7 +90,13 @@ def changed_fields(before: Experiment, now: Experiment, *, results: bool = False
     """Names of the fields that differ and matter to the weights; when `results`, to the end too."""
     also = ("average_last", *(("steps",) if now.epochs is None else ())) if results else ()
     matter = [n for n in Experiment.__dataclass_fields__ if n not in FREE or n in also]
-    return [name for name in matter if getattr(before, name) != getattr(now, name)]
+    return [n for n in matter if _without_workers(before, n) != _without_workers(now, n)]
+
+
+def _without_workers(experiment: Experiment, name: str) -> Any:
+    """A field; of a task without its number of workers, which changes no batch."""
+    value = getattr(experiment, name)
+    return replace(value, workers=0) if hasattr(value, "workers") else value
 
 
 def check_fingerprint(saved: dict[str, Any], now: dict[str, Any], folder: epath.Path) -> None:

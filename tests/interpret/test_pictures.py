@@ -14,7 +14,7 @@ import jaxformers as jf
 from jaxformers.cli import main
 from jaxformers.data.images import Preprocessing
 from jaxformers.data.images.preprocessor_files import write_preprocessing
-from jaxformers.errors import ConfigError, WeightsError
+from jaxformers.errors import ConfigError, DataError, WeightsError
 from jaxformers.interpret.pictures import explain_picture, seen
 from jaxformers.models.vit import ViT
 
@@ -84,6 +84,11 @@ def test_a_model_without_classes_or_patches_is_refused(vit):
     for model in (ViT(replace(config, classes=0)), jf.Bert(jf.BertConfig.tiny())):
         with pytest.raises(WeightsError, match="needs a ViT with a head"):
             explain_picture(model, variables, Preprocessing(6), np.zeros((6, 6, 3), np.uint8))
+    picture = np.zeros((6, 6, 3), np.uint8)
     with pytest.raises(ConfigError, match="top is 0"):
-        picture = np.zeros((6, 6, 3), np.uint8)
         explain_picture(ViT(config), variables, Preprocessing(6), picture, top=0)
+    with pytest.raises(ConfigError, match="no method None"):
+        explain_picture(ViT(config), variables, Preprocessing(6), picture, None)
+    for pictures in ([], [picture, picture]):
+        with pytest.raises(DataError, match=f"{len(pictures)} pictures were given"):
+            explain_picture(ViT(config), variables, Preprocessing(6), pictures)

@@ -1,5 +1,7 @@
 """ViT: sizes, positions, pooling, meshes, and what it refuses."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import jax
@@ -10,7 +12,7 @@ import pytest
 import jaxformers as jf
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution, grid_sinusoids
-from jaxformers.models.vit import patchify
+from jaxformers.models.vit import check_images, patchify
 from jaxformers.sharding import MeshConfig, make_mesh, parameter_spec, path_text, shardings
 
 SMALL = jf.ViTConfig(
@@ -180,6 +182,41 @@ def test_images_it_was_not_made_for_are_refused(shape, words, small):
         model.apply(variables, np.zeros(shape, np.float32))
 
 
+def test_a_single_image_is_refused():
+    with pytest.raises(DataError, match=r"\(12, 12, 3\): the model takes \[batch, height, width"):
+        check_images((12, 12, 3), SMALL)
+
+
+CHOICES = """
+import jaxformers as jf
+
+for config, field, value in (
+    (jf.ViTConfig, "positions", "learnt"),
+    (jf.ViTConfig, "pooling", "mean"),
+    (jf.ViTConfig, "activation", "gellu"),
+    (jf.ResNetConfig, "block", "basik"),
+    (jf.ResNetConfig, "stem", "x"),
+):
+    try:
+        config(**{field: value})
+    except jf.errors.ConfigError as error:
+        print(error)
+"""
+
+
+def test_a_misspelt_choice_is_refused_where_no_types_are_checked():
+    done = subprocess.run([sys.executable, "-c", CHOICES], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        "positions is 'learnt', not one of learned, sincos2d, sincos2d_mae, none; "
+        "did you mean learned?",
+        "pooling is 'mean', not one of class, average",
+        "activation is 'gellu', not one of relu, gelu, gelu_tanh, quick_gelu, silu, tanh; "
+        "did you mean gelu?",
+        "block is 'basik', not one of basic, bottleneck; did you mean basic?",
+        "stem is 'x', not one of imagenet, imagenet_halved, small",
+    ], done.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -189,6 +226,13 @@ def test_images_it_was_not_made_for_are_refused(shape, words, small):
         ({"positions": "sincos2d", "width": 18, "heads": 2}, "width divisible by 4"),
         ({"class_names": ("a",)}, "1 names for 6 classes"),
         ({"layers": 0}, "layers of 0"),
+        ({"feed_forward": 0}, "feed_forward 0"),
+        ({"classes": -3, "class_names": ()}, "classes -3"),
+        ({"pre_logits": -1}, "pre_logits -1"),
+        ({"dropout": 1.5}, "dropout is 1.5; it is from 0 to below 1"),
+        ({"attention_dropout": -0.1}, "attention_dropout is -0.1"),
+        ({"drop_path": 1.0}, "drop_path is 1.0"),
+        ({"norm_epsilon": 0.0}, "norm_epsilon 0.0"),
     ],
     ids=str,
 )

@@ -51,6 +51,8 @@ def test_a_model_is_loaded_for_larger_images(activation, method, tmp_path):
     assert logits.shape == (1, 2)
     with pytest.raises(WeightsError, match="image size 21: images of 21 pixels do not divide"):
         at_image_size(model, variables, 21)
+    with pytest.raises(WeightsError, match="'24' is not a whole number"):
+        at_image_size(model, variables, "24")
 
 
 def test_a_table_without_the_grid_is_refused():

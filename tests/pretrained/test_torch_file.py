@@ -118,3 +118,7 @@ def test_what_is_no_archive_is_refused(tmp_path):
     (tmp_path / "old.pth").write_bytes(b"\x80\x02}q\x00.")
     with pytest.raises(WeightsError, match="written since 2020"):
         TorchFile(tmp_path / "old.pth")
+    with pytest.raises(WeightsError, match=r"none.pth cannot be read: No such file"):
+        TorchFile(tmp_path / "none.pth")
+    with pytest.raises(WeightsError, match=r"x.safetensors cannot be written"):
+        torch_to_safetensors(cases.PICKLED, tmp_path / "none" / "x.safetensors")

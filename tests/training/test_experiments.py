@@ -12,6 +12,7 @@ import pytest
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.training import Experiment, golden
 from jaxformers.training.config import from_json, load_experiment, to_json
+from jaxformers.training.runs import changed_fields
 from jaxformers.training.state import abstract_state
 from jaxformers.training.step import make_transformation
 
@@ -105,6 +106,13 @@ def test_its_rehearsal_is_small_and_the_same_kind_of_run(file):
     assert small.steps <= 10 and small.mesh.shape(8) == (2, 2, 2)
     kept = choices(experiment.task.model)
     assert len(kept) >= 2 and choices(small.task.model) == kept
+
+
+def test_the_number_of_workers_makes_no_other_run():
+    experiment = load_experiment(ROOT / "vit" / "demo.py")
+    for field, changed in (("workers", []), ("rows", ["task"])):
+        task = replace(experiment.task, **{field: 3})
+        assert changed_fields(experiment, replace(experiment, task=task)) == changed
 
 
 def choices(model):

@@ -21,7 +21,7 @@ from jaxformers.data.images.crops import (
 from jaxformers.data.images.decoding import pixels
 from jaxformers.data.images.erasing import RandomErasing
 from jaxformers.data.images.randaugment import RandAugment
-from jaxformers.errors import ConfigError
+from jaxformers.errors import ConfigError, check_choices
 
 Crop = InceptionCrop | RandomCrop | PaddedCrop | CentralCrop | WholeImage | AsIs
 
@@ -58,6 +58,17 @@ class Augmentation:
             )
         if not 0 <= self.flip <= 1:
             raise ConfigError(f"flip {self.flip} must be a chance from 0 to 1")
+        check_choices(self)
+        if getattr(self.crop, "resize", self.size) < self.size:
+            raise ConfigError(
+                f"a crop of {self.size} does not fit into a side resized to {self.crop.resize}"
+            )
+        erasing = self.erasing
+        if erasing and {len(erasing.mean), len(erasing.std)} - {1, self.channels}:
+            raise ConfigError(
+                f"erasing's mean {erasing.mean} and std {erasing.std} need a number for each of "
+                f"the {self.channels} channels, or one for all"
+            )
 
     @property
     def draws(self) -> int:

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-from jaxformers.data.images.decoding import coloured
+from jaxformers.data.images.decoding import MOST_PIXELS, coloured
 from jaxformers.errors import ConfigError, DataError
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
@@ -40,6 +40,24 @@ def small_side(size: tuple[int, int], side: int) -> tuple[int, int]:
     """(width, height) with the shorter of them `side`, the longer cut to a whole number."""
     short = min(size)
     return tuple(side if each == short else int(side * each / short) for each in size)
+
+
+def resized_part(
+    picture: Image.Image, size: tuple[int, int], corner: tuple[int, int], frame: Frame
+) -> Image.Image:
+    """The frame's square, from `corner` (left, top) on, of a picture that is resized to `size`.
+
+    It is resized whole and cut, as publishers do. A thin one, which would grow beyond
+    `MOST_PIXELS`, is resized in that square alone, which is nearly the same.
+    """
+    filtered, (left, top) = resampling(frame.interpolation), corner
+    box = left, top, left + frame.size, top + frame.size
+    if size[0] * size[1] <= MOST_PIXELS:
+        whole = picture if picture.size == size else picture.resize(size, filtered)
+        return whole.crop(box)
+    x, y = picture.width / size[0], picture.height / size[1]
+    inside = box[0] * x, box[1] * y, box[2] * x, box[3] * y
+    return picture.resize((frame.size, frame.size), filtered, inside)
 
 
 def shown(picture: Image.Image, box: Box, frame: Frame) -> Image.Image:
@@ -147,9 +165,7 @@ def _square(picture: Image.Image, side: int, frame: Frame, down: float, across: 
     top = int(down * (height - frame.size + 1))
     left = int(across * (width - frame.size + 1))
     if not frame.fast:
-        whole = coloured(picture, frame.channels)
-        whole = whole.resize((width, height), resampling(frame.interpolation))
-        return whole.crop((left, top, left + frame.size, top + frame.size))
+        return resized_part(coloured(picture, frame.channels), (width, height), (left, top), frame)
     x, y = picture.width / width, picture.height / height
     box = (left * x, top * y, (left + frame.size) * x, (top + frame.size) * y)
     return shown(picture, box, frame)

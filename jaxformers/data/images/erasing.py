@@ -37,6 +37,10 @@ class RandomErasing:
     def __post_init__(self):
         if not 0 <= self.probability <= 1 or not 0 < self.area[0] <= self.area[1] <= 1:
             raise ConfigError(f"{self}: probability and area must lie between 0 and 1")
+        if not 0 < self.aspect[0] <= self.aspect[1] < math.inf:
+            raise ConfigError(f"aspect {self.aspect} must be two positive numbers, smaller first")
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) < 0:
+            raise ConfigError(f"mean {self.mean} and std {self.std} must be finite, std 0 or more")
 
     def __call__(
         self, image: UInt8[np.ndarray, "H W C"], u: Float64[np.ndarray, "D"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -18,12 +18,12 @@ from jaxformers.data.images.crops import (
     Frame,
     Interpolation,
     check_size,
-    resampling,
+    resized_part,
     small_side,
 )
 from jaxformers.data.images.decoding import coloured, decoding, opened, pixels, turned
 from jaxformers.data.images.labelled_images import as_picture
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.errors import ConfigError, DataError, check_choices
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LARGEST = 2**14  # side; what a file asks for beyond it is a mistake or an attack
@@ -55,6 +55,7 @@ class Preprocessing:
     draws: ClassVar[int] = 0
 
     def __post_init__(self):
+        check_choices(self)
         if not 1 <= self.size <= (self.resize or self.size) <= LARGEST:
             raise ConfigError(
                 f"size {self.size} must be at least 1 and fit into what is resized to {self.resize}"
@@ -106,15 +107,13 @@ class Preprocessing:
     ) -> UInt8[np.ndarray, "S S C"]:
         """The pixels of one picture; `u` are the draws of an augmentation, and not needed."""
         picture = coloured(picture, self.channels)
+        size, side = picture.size, self.resize or self.size
         if self.rule == "none":
-            check_size(*picture.size, self._frame)
+            check_size(*size, self._frame)
         else:
-            side = self.resize or self.size
-            size = (side, side) if self.rule == "direct" else small_side(picture.size, side)
-            if picture.size != size:
-                picture = picture.resize(size, resampling(self.interpolation))
-        left, top = ((whole - self.size) // 2 for whole in picture.size)
-        return pixels(picture.crop((left, top, left + self.size, top + self.size)), self.channels)
+            size = (side, side) if self.rule == "direct" else small_side(size, side)
+        left, top = ((whole - self.size) // 2 for whole in size)
+        return pixels(resized_part(picture, size, (left, top), self._frame), self.channels)
 
     def arrays(self, images: UInt8[np.ndarray, "B H W C"], u: Any) -> np.ndarray | None:
         """Pictures that have the size already, all at once; None where they have not."""
@@ -146,6 +145,8 @@ def one_by_one(pictures: Picture | Sequence[Picture]) -> list[Picture]:
     single = isinstance(pictures, str | bytes | Image.Image | os.PathLike) or (
         isinstance(pictures, np.ndarray) and pictures.ndim < 4
     )
+    if not single and not isinstance(pictures, Iterable):
+        raise DataError(f"{type(pictures).__name__} is no picture, nor several")
     return [pictures] if single else list(pictures)
 
 

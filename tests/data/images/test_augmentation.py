@@ -1,4 +1,5 @@
 import io
+import resource
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from jaxformers.data.images import (
     CentralCrop,
     InceptionCrop,
     PaddedCrop,
+    Preprocessing,
     RandAugment,
     RandomCrop,
     RandomErasing,
     WholeImage,
+    crops,
 )
 from jaxformers.data.images.crops import Frame
 from jaxformers.data.images.randaugment import TIMM, WORDS
@@ -24,6 +27,7 @@ Y, X = np.mgrid[:60, :90]
 SMOOTH = np.stack([2 * X, 4 * Y, X + Y], -1).astype(np.uint8)
 PICTURE = Image.fromarray(SMOOTH)
 NOISE = Image.fromarray(RNG.integers(0, 256, (20, 30, 3), np.uint8))
+SQUARES = RandomCrop, CentralCrop
 EXACT = dict(fast=False, flip=0.0)
 
 
@@ -71,6 +75,27 @@ def test_a_random_crop_is_a_square_of_the_resized_picture(u, left, top):
 def test_a_central_crop_is_the_random_ones_middle():
     middle = drawn(Augmentation(40, 3, CentralCrop(50), **EXACT), PICTURE)
     assert np.array_equal(middle, drawn(Augmentation(40, 3, RandomCrop(50), **EXACT), PICTURE))
+
+
+@pytest.mark.parametrize("size", [(3, 40), (40, 3), (1, 30)])
+def test_a_thin_picture_is_resized_in_the_square_alone(size, monkeypatch):
+    picture = Image.fromarray(RNG.integers(0, 256, (*size[::-1], 3), np.uint8))
+    transforms = [Augmentation(24, 3, crop(32), **EXACT) for crop in SQUARES]
+    transforms += [Preprocessing.central(24, 0.75)]
+    u = RNG.random(transforms[0].draws)
+    whole = [each.picture(picture, u[: each.draws]) for each in transforms]
+    monkeypatch.setattr(crops, "MOST_PIXELS", 2000)
+    monkeypatch.setattr(Image.Image, "crop", lambda *_: pytest.fail("made whole"))
+    for transform, wanted in zip(transforms, whole, strict=True):
+        found = transform.picture(picture, u[: transform.draws])
+        assert np.abs(found.astype(int) - wanted).max() <= 1
+
+
+def test_a_picture_one_pixel_wide_takes_little_memory():
+    picture = Image.fromarray(RNG.integers(0, 256, (20_000, 1, 3), np.uint8))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert Preprocessing.central(224)([picture]).shape == (1, 224, 224, 3)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 2**17  # KiB
 
 
 def test_a_padded_crop_shows_black_margins():
@@ -235,7 +260,12 @@ def test_impossible_fields_are_refused():
         lambda: RandAugment(magnitude=11.0),
         lambda: RandAugment(interpolation="lanczos"),
         lambda: RandomErasing(2.0),
-        lambda: drawn(Augmentation(64, 3, RandomCrop(50)), PICTURE),
+        lambda: RandomErasing(aspect=(0.0, 2.0)),
+        lambda: RandomErasing(std=(-0.1,)),
+        lambda: Augmentation(8, 1, erasing=RandomErasing()),
+        lambda: Augmentation(8, 3, erasing=RandomErasing(mean=(0.1, 0.2))),
+        lambda: Augmentation(8, interpolation="bicubik"),
+        lambda: Augmentation(64, 3, RandomCrop(50)),
     ):
         with pytest.raises(ConfigError) as error:
             make()

@@ -169,8 +169,13 @@ def test_bad_pictures_and_forms_are_named(tmp_path):
     ):
         with pytest.raises(DataError, match=said):
             Preprocessing(8)([given])
+    for given in (None, 3):
+        with pytest.raises(DataError, match="is no picture, nor several"):
+            Preprocessing(8)(given)
     with pytest.raises(ConfigError, match="fit into"):
         Preprocessing(16, 8)
+    with pytest.raises(ConfigError, match=r"rule is 'smal'.*did you mean small"):
+        Preprocessing(16, rule="smal")
     with pytest.raises(ConfigError, match="3 numbers each"):
         Preprocessing(16, mean=(0.1, 0.2))
     for field in (dict(std=(0.5, NAN, 0.5)), dict(std=(0.0,)), dict(scale=NAN), dict(scale=0.0)):
