@@ -76,16 +76,17 @@ def take_turns(runs: dict[str, Run], turns: int) -> dict[str, list[float]]:
     return seconds
 
 
-def settle(run: Run, most: int = 10) -> None:
-    """Calls it until two calls in a row took no more memory than those before: a program's first
-    steps ask the kernel for theirs, which can take as long as the rest of a step.
+def settle(run: Run) -> None:
+    """Calls it until two calls in a row took no more memory, ten times at most.
+
+    A program's first steps ask the kernel for theirs, which can take as long as the rest of a step.
     """
 
     def held() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
 
     steady = 0
-    for _ in range(most):
+    for _ in range(10):
         before = held()
         run()
         steady = steady + 1 if held() < before + 2**14 else 0

@@ -16,6 +16,8 @@ from typing import NoReturn
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
 NEVER = -1
 CHOSEN = ("arena_max", "mmap_max", "mmap_threshold", "trim_threshold")
+USAGE = ("arena", "ordblks", "smblks", "hblks", "hblkhd")
+USAGE += ("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
 TIMES, SPARE = 2, 2**30
 """What may be held: so many times what was in use, and bytes more."""
 
@@ -90,21 +92,7 @@ def resident() -> int:
 class _Usage(ctypes.Structure):
     """`struct mallinfo2`."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        )
-    ]
+    _fields_ = [(name, ctypes.c_size_t) for name in USAGE]
 
 
 def cpu_alone() -> bool:

@@ -113,8 +113,8 @@ def _encoder(folder: epath.Path) -> tuple[int | None, bool]:
     other = folder / "tokenizer_config.json"
     if limit is None and other.exists():
         place, limit = other, read_json(other).get("model_max_length")
-    known = isinstance(limit, int | float) and 2 <= limit < math.inf
-    if limit is not None and not known:
+    usable = isinstance(limit, int | float) and 2 <= limit < math.inf
+    if limit is not None and not usable:
         raise WeightsError(f"{place}: {limit!r} cannot be the most tokens of a text")
     return None if limit is None else int(limit), config.get("do_lower_case") is True
 

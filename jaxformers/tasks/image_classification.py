@@ -21,7 +21,7 @@ from jaxformers.data.images import (
     check_classes,
 )
 from jaxformers.data.images.real_labels import RealLabels
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.errors import ConfigError, DataError, check_rates
 from jaxformers.layers import Execution
 from jaxformers.models import BiT, BiTConfig, ResNet, ResNetConfig, ViT, ViTConfig
 from jaxformers.models.hybrid_stem import HybridStemConfig
@@ -89,8 +89,9 @@ class ImageClassification(JudgedByOutputs):
         check_sizes(self)
         if self.model.classes < 1:
             raise ConfigError("a model without classes cannot be taught any: set its classes")
-        if not 0.0 <= self.smoothing < 1.0 or min(self.mixup, self.cutmix) < 0.0:
-            raise ConfigError("smoothing lies from 0 to below 1, mixup and cutmix are not below 0")
+        check_rates(self, "smoothing")
+        if min(self.mixup, self.cutmix) < 0.0:
+            raise ConfigError("mixup and cutmix are not below 0")
 
     @property
     def best(self) -> str:

@@ -23,7 +23,7 @@ from jaxformers.data import (
     sentences,
 )
 from jaxformers.data.assembly import batch_shapes
-from jaxformers.errors import ConfigError
+from jaxformers.errors import ConfigError, check_rates
 from jaxformers.layers import Execution
 from jaxformers.models import Transformer, TransformerConfig
 from jaxformers.sharding import batch_multiple
@@ -96,8 +96,7 @@ class Translation(Task):
         return beside_translations(self, found)
 
     def __post_init__(self):
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ConfigError(f"label_smoothing is {self.label_smoothing}; it lies in [0, 1)")
+        check_rates(self, "label_smoothing")
         for _, source, target in self._sizes():
             if max(source, target) > self.model.max_length:
                 raise ConfigError(

@@ -36,6 +36,12 @@ def resampling(interpolation: Interpolation) -> Image.Resampling:
     return Image.Resampling[interpolation.upper()]
 
 
+def check_aspect(aspect: tuple[float, float]) -> None:
+    """Raises ConfigError unless a ratio can be drawn between its two numbers."""
+    if not 0 < aspect[0] <= aspect[1] < math.inf:
+        raise ConfigError(f"aspect {aspect} must be two positive numbers, smaller first")
+
+
 def small_side(size: tuple[int, int], side: int) -> tuple[int, int]:
     """(width, height) with the shorter of them `side`, the longer cut to a whole number."""
     short = min(size)
@@ -55,9 +61,13 @@ def resized_part(
     if size[0] * size[1] <= MOST_PIXELS:
         whole = picture if picture.size == size else picture.resize(size, filtered)
         return whole.crop(box)
+    return picture.resize((frame.size, frame.size), filtered, _unscaled(box, size, picture))
+
+
+def _unscaled(box: Box, size: tuple[int, int], picture: Image.Image) -> Box:
+    """`box` of the picture resized to `size`, in the picture as it is."""
     x, y = picture.width / size[0], picture.height / size[1]
-    inside = box[0] * x, box[1] * y, box[2] * x, box[3] * y
-    return picture.resize((frame.size, frame.size), filtered, inside)
+    return box[0] * x, box[1] * y, box[2] * x, box[3] * y
 
 
 def shown(picture: Image.Image, box: Box, frame: Frame) -> Image.Image:
@@ -105,8 +115,7 @@ class InceptionCrop:
     def __post_init__(self):
         if not 0 < self.area[0] <= self.area[1] <= 1:
             raise ConfigError(f"area {self.area} must be shares of a picture, above 0 to 1")
-        if not 0 < self.aspect[0] <= self.aspect[1]:
-            raise ConfigError(f"aspect {self.aspect} must be two positive numbers, smaller first")
+        check_aspect(self.aspect)
 
     def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
         """The drawn part, in the frame."""
@@ -159,16 +168,13 @@ class CentralCrop:
 
 
 def _square(picture: Image.Image, side: int, frame: Frame, down: float, across: float):
-    if side < frame.size:
-        raise ConfigError(f"a crop of {frame.size} does not fit into a side resized to {side}")
     width, height = small_side(picture.size, side)
     top = int(down * (height - frame.size + 1))
     left = int(across * (width - frame.size + 1))
     if not frame.fast:
         return resized_part(coloured(picture, frame.channels), (width, height), (left, top), frame)
-    x, y = picture.width / width, picture.height / height
-    box = (left * x, top * y, (left + frame.size) * x, (top + frame.size) * y)
-    return shown(picture, box, frame)
+    box = left, top, left + frame.size, top + frame.size
+    return shown(picture, _unscaled(box, (width, height), picture), frame)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import AvifImagePlugin, Image, ImageOps, TiffImagePlugin, WebPImagePlugin
 
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.errors import DataError
 
 # What Pillow opens without calling other programs; these three it knows once they are imported.
 ADDED = (AvifImagePlugin, TiffImagePlugin, WebPImagePlugin)
@@ -39,8 +39,6 @@ def decoding(where: str) -> Iterator[None]:
         if str(error).startswith(where):
             raise
         raise DataError(f"{where}: {error}") from None
-    except ConfigError:
-        raise
     # Decoders raise many kinds of errors on damaged bytes.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

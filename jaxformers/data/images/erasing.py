@@ -11,7 +11,7 @@ from jaxtyping import Float64, UInt8
 from scipy.special import ndtri
 
 from jaxformers.data.draws import uniform
-from jaxformers.data.images.crops import ATTEMPTS, between
+from jaxformers.data.images.crops import ATTEMPTS, between, check_aspect
 from jaxformers.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from jaxformers.errors import ConfigError
 
@@ -37,8 +37,7 @@ class RandomErasing:
     def __post_init__(self):
         if not 0 <= self.probability <= 1 or not 0 < self.area[0] <= self.area[1] <= 1:
             raise ConfigError(f"{self}: probability and area must lie between 0 and 1")
-        if not 0 < self.aspect[0] <= self.aspect[1] < math.inf:
-            raise ConfigError(f"aspect {self.aspect} must be two positive numbers, smaller first")
+        check_aspect(self.aspect)
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) < 0:
             raise ConfigError(f"mean {self.mean} and std {self.std} must be finite, std 0 or more")
 
