@@ -18,7 +18,7 @@ from pathlib import Path
 
 import frame
 
-from jaxformers.training.config import load_experiment
+from jaxformers.training.config.experiment_files import load_experiment
 from jaxformers.training.loop import train
 
 FILE = Path(__file__).resolve().parents[1] / "experiments" / "bert" / "demo.py"

@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image
 
 from jaxformers.data.images import Augmentation, ImageFolder, PaddedCrop, Preprocessing
+from jaxformers.runs.compare import compare, figure, table
 from jaxformers.training import Checkpointing, Experiment
-from jaxformers.training.compare import compare, figure, table
-from jaxformers.training.config import load_experiment
+from jaxformers.training.config.experiment_files import load_experiment
 from jaxformers.training.loop import train
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"

@@ -26,7 +26,7 @@ from jaxformers import planning
 from jaxformers.errors import UserError
 from jaxformers.planning.program import Effort
 from jaxformers.sharding import MeshConfig
-from jaxformers.training.config import load_experiment
+from jaxformers.training.config.experiment_files import load_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 GPU = "its GPUs' nearest in peak"

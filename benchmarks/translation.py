@@ -71,7 +71,7 @@ def data_part(args: argparse.Namespace) -> list[dict]:
 
 
 def demo_experiment():
-    from jaxformers.training.config import load_experiment
+    from jaxformers.training.config.experiment_files import load_experiment
 
     return load_experiment(DEMO)
 

@@ -20,7 +20,7 @@ import frame
 from jaxformers.data.images import Augmentation, BundledFashionMnist, PaddedCrop, Preprocessing
 from jaxformers.models import ResNetConfig
 from jaxformers.training import Checkpointing, Experiment
-from jaxformers.training.config import load_experiment
+from jaxformers.training.config.experiment_files import load_experiment
 from jaxformers.training.loop import train
 
 FILE = Path(__file__).resolve().parents[1] / "experiments" / "resnet" / "pets_resnet34.py"

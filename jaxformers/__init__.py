@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from jaxformers.models import ViT as ViT
     from jaxformers.models import ViTConfig as ViTConfig
     from jaxformers.planning import plan as plan
+    from jaxformers.runs.tune import tune as tune
     from jaxformers.training import Experiment as Experiment
     from jaxformers.training.loop import train as train
-    from jaxformers.training.tune import tune as tune
 
 _NAMES = {
     "Bert": "models",

@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxformers.cli import main
+from jaxformers.cli.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

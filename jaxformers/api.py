@@ -10,24 +10,25 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from jaxformers.data.images import Preprocessing
-from jaxformers.data.images.file_preprocessing import file_preprocessing, timm_fields
 from jaxformers.data.images.preprocessing import one_by_one
-from jaxformers.data.images.preprocessor_files import FILE as PREPROCESSOR
-from jaxformers.data.images.preprocessor_files import read_preprocessing
 from jaxformers.errors import ConfigError, DataError, check_top
 from jaxformers.layers import Execution
 from jaxformers.pretrained import at_image_size, load_pretrained, save_pretrained
-from jaxformers.pretrained.folder import WEIGHTS
-from jaxformers.pretrained.hub import resolve
-from jaxformers.pretrained.pooling import MODES, Pooling, read_pooling
-from jaxformers.pretrained.single_file import is_single_file
-from jaxformers.tasks import embedding, image_use, text_use
-from jaxformers.tasks.fill_mask import fill_mask as filled
-from jaxformers.tasks.span_answers import Answer
-from jaxformers.tasks.translation import Search
-from jaxformers.tasks.translation_evaluation import translate as translate_texts
+from jaxformers.pretrained.bert.sentence_pooling import MODES, Pooling, read_pooling
+from jaxformers.pretrained.formats.hub import resolve
+from jaxformers.pretrained.formats.safetensors_folder import WEIGHTS
+from jaxformers.pretrained.formats.single_file import is_single_file
+from jaxformers.pretrained.preprocessing.preprocessor_config import FILE as PREPROCESSOR
+from jaxformers.pretrained.preprocessing.preprocessor_config import read_preprocessing
+from jaxformers.pretrained.preprocessing.single_file import file_preprocessing, timm_fields
+from jaxformers.tasks.images import image_inference
+from jaxformers.tasks.text import embedding, text_inference
+from jaxformers.tasks.text.fill_mask import fill_mask as filled
+from jaxformers.tasks.text.span_answers import Answer
+from jaxformers.tasks.translation.translation import Search
+from jaxformers.tasks.translation.translation_evaluation import translate as translate_texts
 from jaxformers.text import Tokenizer, load_tokenizer
-from jaxformers.training.runs import is_run, load_run, tokenizer_folder
+from jaxformers.training.run_directory import is_run, load_run, tokenizer_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,7 +175,7 @@ def classify(
         WeightsError: a model without a classifier.
     """
     given = [texts_or_pairs] if isinstance(texts_or_pairs, str) else texts_or_pairs
-    return text_use.classify(*_loaded("classify", run_or_path), given, truncate=truncate)
+    return text_inference.classify(*_loaded("classify", run_or_path), given, truncate=truncate)
 
 
 def answer(
@@ -208,7 +209,7 @@ def answer(
     loaded, questions = _loaded("answer", run_or_path), _listed(questions)
     contexts = [contexts] * len(questions) if isinstance(contexts, str) else _listed(contexts)
     options = dict(longest=longest, null_threshold=null_threshold)
-    return text_use.answer(*loaded, questions, contexts, **options)
+    return text_inference.answer(*loaded, questions, contexts, **options)
 
 
 def embed(
@@ -295,13 +296,13 @@ def classify_images(
     """
     check_top(top)
     model, variables = _model(str(run_or_path))
-    image_use.check_classifier(model, run_or_path)
+    image_inference.check_classifier(model, run_or_path)
     listed = one_by_one(pictures)
     paths = [each for each in listed if isinstance(each, str) or hasattr(each, "__fspath__")]
     if len(paths) == len(listed):
-        listed = image_use.listed_pictures(paths)
+        listed = image_inference.listed_pictures(paths)
     preprocessing = load_images(run_or_path)
-    return image_use.classify_images(model, variables, preprocessing, listed, top=top)
+    return image_inference.classify_images(model, variables, preprocessing, listed, top=top)
 
 
 def _listed(texts: Any) -> list[str]:
@@ -315,9 +316,9 @@ def _listed(texts: Any) -> list[str]:
 def _loaded(use: str, path: epath.PathLike) -> tuple[Any, dict, Tokenizer]:
     """Model, variables and tokenizer, for a use that they are fit for."""
     model, variables = _model(str(path))
-    text_use.check_head(use, model, path)
+    text_inference.check_head(use, model, path)
     tokenizer = _tokenizer(str(path))
-    text_use.check_tokenizer(use, model, tokenizer, path)
+    text_inference.check_tokenizer(use, model, tokenizer, path)
     return model, variables, tokenizer
 
 

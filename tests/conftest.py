@@ -29,11 +29,11 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 LONG = (
     "training/test_loop",
     "planning/test_planner",
-    "tasks/test_image_tasks",
+    "tasks/images/test_image_tasks",
     "training/test_step",
     "decoding/test_search",
-    "training/test_check",
-    "tasks/test_masked_language",
+    "runs/test_check",
+    "tasks/text/test_masked_language",
     "pod/test_rehearsed_pod",
     "models/test_resnet",
 )

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from jaxformers import allocator, cli
+from jaxformers import allocator
+from jaxformers.cli import command
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 
@@ -124,8 +125,8 @@ def test_another_c_library_or_platform_is_left_alone(monkeypatch):
 def test_the_command_keeps_memory_whatever_the_verb(monkeypatch, capsys):
     told = []
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    monkeypatch.setattr(cli, "keep_freed_memory", told.append)
-    assert cli.main(["evaluate", "no-such-run"]) == 2 and told == [True]
+    monkeypatch.setattr(command, "keep_freed_memory", told.append)
+    assert command.main(["evaluate", "no-such-run"]) == 2 and told == [True]
     assert "no-such-run" in capsys.readouterr().err
 
 

@@ -44,7 +44,7 @@ def test_files_that_it_names_exist(path):
 
 
 def test_commands_that_it_shows_are_verbs_with_their_options():
-    from jaxformers.cli import VERBS
+    from jaxformers.cli.command import VERBS
 
     shown = re.findall(r"^(?:.*\| \.venv/bin/)?jaxformers ([\w-]+)", README, flags=re.M)
     assert len(shown) >= 7

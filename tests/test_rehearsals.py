@@ -6,8 +6,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxformers import cli
-from jaxformers.training.run_files import read_metrics
+from jaxformers.cli import command
+from jaxformers.training.reports.run_files import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1] / "experiments"
 # One of each kind of task that no other test rehearses; training/test_loop.py, test_following.py
@@ -23,7 +23,7 @@ def named(path):
 @pytest.mark.parametrize("file", [named(path) for path in sorted(ROOT.glob("*/*.py"))])
 def test_it_rehearses(file, tmp_path):
     assert jax.device_count() == 8  # in use from here on, so that other tests keep their compiler
-    assert cli.main(["train", str(file), "--rehearse", "--folder", str(tmp_path)]) == 0
+    assert command.main(["train", str(file), "--rehearse", "--folder", str(tmp_path)]) == 0
     runs = [place.parent for place in tmp_path.rglob("metrics.jsonl")]
     assert tmp_path in runs
     for run in runs:

@@ -19,9 +19,10 @@ import jaxformers as jf
 from jaxformers import api
 from jaxformers.data import BundledMovies
 from jaxformers.errors import ConfigError, DataError, UserError, WeightsError
-from jaxformers.pretrained import hub, save_pretrained
+from jaxformers.pretrained import save_pretrained
+from jaxformers.pretrained.formats import hub
 from jaxformers.tasks import SequenceClassification
-from jaxformers.training import runs
+from jaxformers.training import run_directory
 
 GOLDEN = json.loads(use.GOLDEN.read_text())
 MINILM = os.environ.get("JAXFORMERS_MINILM")
@@ -131,7 +132,6 @@ def test_vectors_of_all_minilm_are_pytorchs():
 
 def varied_texts() -> list[str]:
     """200 texts: of every length, emoji, CJK, accents, right to left, very long words, empty."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent / "text"))
     import varied_lines
 
     special = ["", " ", "x" * 99, "x" * 101, "y" * 5000, "word " * 600, "\U0001f600" * 9, "\u200b"]
@@ -193,7 +193,7 @@ def test_nothing_in_nothing_out(folders):
 
 
 def test_few_shapes_are_compiled_for_many_texts(folders):
-    from jaxformers.tasks import embedding
+    from jaxformers.tasks.text import embedding
 
     texts = ["a " * (n % 14) for n in range(150)]
     jf.embed(folders["encoder"], texts)
@@ -214,9 +214,9 @@ def test_a_run_of_ours_is_used_like_published_weights(folders, tmp_path):
     model, variables = jf.from_pretrained(folders["classes"])
     tokenizer, folder = jf.load_text(folders["classes"]), epath.Path(tmp_path)
     task = SequenceClassification(model.config, BundledMovies(), length=use.POSITIONS)
-    runs.write_experiment(folder, jf.Experiment("run", task, steps=1), main=True)
-    runs.export(folder, model, variables, tokenizer, 1)
-    tokenizer.save(runs.tokenizer_folder(folder))
+    run_directory.write_experiment(folder, jf.Experiment("run", task, steps=1), main=True)
+    run_directory.export(folder, model, variables, tokenizer, 1)
+    tokenizer.save(run_directory.tokenizer_folder(folder))
     assert jf.classify(folder, use.TEXTS) == jf.classify(folders["classes"], use.TEXTS)
     wanted = jf.embed(folders["classes"], use.TEXTS)
     np.testing.assert_array_equal(jf.embed(folder, use.TEXTS), wanted)

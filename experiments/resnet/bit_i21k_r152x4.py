@@ -7,7 +7,7 @@ after 30, 60 and 80 epochs. Fine-tuned by BiT-HyperRule: ImageNet 85.39 %, CIFAR
 
 ImageNet-21k is not in TFDS: its tar files are unpacked into a folder for each class, and
     jaxformers train experiments/resnet/bit_i21k_r152x4.py --task.data.path gs://BUCKET/imagenet21k
-trains on it. `jaxformers.training.hyperrule` gives the rule for fine-tuning.
+trains on it. `jaxformers.training.optim.hyperrule` gives the rule for fine-tuning.
 """
 
 from jaxformers.data.images import Augmentation, ImageFolder, Preprocessing

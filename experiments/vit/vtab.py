@@ -15,7 +15,7 @@ three groups' means and a picture of all bars.
 """
 
 from jaxformers.data.images import Augmentation, Preprocessing, Vtab, WholeImage
-from jaxformers.data.images.vtab import TASKS
+from jaxformers.data.images.sources.vtab import TASKS
 from jaxformers.models import ViTConfig
 from jaxformers.tasks import ImageClassification
 from jaxformers.training import Checkpointing, Cosine, Experiment, Sgd

@@ -1,20 +1,6 @@
 """Sentence pairs or documents -> ids -> batches, each batch a pure function of (seed, step)."""
 
-from jaxformers.data.assembly import Batch, Plan
-from jaxformers.data.bucketing import Bucketing, BucketingPlan
-from jaxformers.data.document_store import SpecialPieces, TokenizedDocuments
-from jaxformers.data.documents import (
-    BundledDocuments,
-    Documents,
-    DocumentSource,
-    JoinedDocuments,
-    ListedDocuments,
-    TextFolder,
-    TfdsDocuments,
-    document_sentences,
-)
-from jaxformers.data.fingerprint import differences
-from jaxformers.data.glue import Glue
+from jaxformers.data.files.prepare import prepare
 from jaxformers.data.images import (
     ArrayImages,
     AsIs,
@@ -36,22 +22,36 @@ from jaxformers.data.images import (
     Vtab,
     WholeImage,
 )
-from jaxformers.data.labelled import Labels
-from jaxformers.data.labelled_rows import LabelledRows
-from jaxformers.data.movies import BundledMovies
-from jaxformers.data.own_texts import JsonlTexts, TsvTexts
-from jaxformers.data.packing import Packing, PackingPlan
-from jaxformers.data.pairs import ListedPairs, Pairs, PairSource, sentences
-from jaxformers.data.pipeline import batches
-from jaxformers.data.prepare import prepare
-from jaxformers.data.pretraining import Phase, Pretraining, PretrainingPlan
-from jaxformers.data.questions import Question, Questions
-from jaxformers.data.sentence_splitting import split_sentences
-from jaxformers.data.shown_example import ShownExample, describe_example
-from jaxformers.data.sources import AlignedFiles, BundledPairs, TfdsPairs, TsvPairs
-from jaxformers.data.squad import BundledQuestions, SquadJson, TfdsSquad
-from jaxformers.data.tokenized import SpecialIds, TokenizedPairs
-from jaxformers.data.windows import Windows, WindowSize
+from jaxformers.data.pipeline.bucketing import Bucketing, BucketingPlan
+from jaxformers.data.pipeline.collate import Batch, Plan
+from jaxformers.data.pipeline.fingerprint import differences
+from jaxformers.data.pipeline.loader import batches
+from jaxformers.data.pipeline.packing import Packing, PackingPlan
+from jaxformers.data.pretraining.describe_example import ShownExample, describe_example
+from jaxformers.data.pretraining.document_store import SpecialPieces, TokenizedDocuments
+from jaxformers.data.pretraining.documents import (
+    BundledDocuments,
+    Documents,
+    DocumentSource,
+    JoinedDocuments,
+    ListedDocuments,
+    TextFolder,
+    TfdsDocuments,
+    document_sentences,
+)
+from jaxformers.data.pretraining.examples import Phase, Pretraining, PretrainingPlan
+from jaxformers.data.pretraining.sentence_splitting import split_sentences
+from jaxformers.data.text.glue import Glue
+from jaxformers.data.text.labelled_rows import LabelledRows
+from jaxformers.data.text.labelled_texts import Labels
+from jaxformers.data.text.movies import BundledMovies
+from jaxformers.data.text.questions import Question, Questions
+from jaxformers.data.text.squad import BundledQuestions, SquadJson, TfdsSquad
+from jaxformers.data.text.text_files import JsonlTexts, TsvTexts
+from jaxformers.data.text.windows import Windows, WindowSize
+from jaxformers.data.translation.parallel_text import ListedPairs, Pairs, PairSource, sentences
+from jaxformers.data.translation.sources import AlignedFiles, BundledPairs, TfdsPairs, TsvPairs
+from jaxformers.data.translation.tokenized import SpecialIds, TokenizedPairs
 
 __all__ = [
     "AlignedFiles",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from jaxformers.data.images.vtab import GROUPS, TASKS
+from jaxformers.data.images.sources.vtab import GROUPS, TASKS
 from jaxformers.evaluation.image_metrics import vtab_means
 from jaxformers.evaluation.published_images import published_vtab
 

@@ -12,6 +12,8 @@ from jaxformers.interpret.explain import explain as explain
 from jaxformers.interpret.explain import explain_text as explain_text
 from jaxformers.interpret.explain import explain_translation as explain_translation
 from jaxformers.interpret.explain import heat_map as heat_map
+from jaxformers.interpret.explain_image import ExplainedPicture as ExplainedPicture
+from jaxformers.interpret.explain_image import explain_picture as explain_picture
 from jaxformers.interpret.figures import attention_distance_figure as attention_distance_figure
 from jaxformers.interpret.figures import attention_figure as attention_figure
 from jaxformers.interpret.figures import check_picture_path as check_picture_path
@@ -21,8 +23,6 @@ from jaxformers.interpret.figures import position_similarity_figure as position_
 from jaxformers.interpret.figures import reconstruction_figure as reconstruction_figure
 from jaxformers.interpret.figures import save as save
 from jaxformers.interpret.figures import text_figure as text_figure
-from jaxformers.interpret.pictures import ExplainedPicture as ExplainedPicture
-from jaxformers.interpret.pictures import explain_picture as explain_picture
 from jaxformers.interpret.relevance import attribution as attribution
 from jaxformers.interpret.relevance import generic as generic
 from jaxformers.interpret.relevance import generic_translation as generic_translation

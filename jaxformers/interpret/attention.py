@@ -21,7 +21,7 @@ from flax.traverse_util import flatten_dict
 
 from jaxformers.arrays import Array
 from jaxformers.errors import DataError
-from jaxformers.interpret.tape import trace
+from jaxformers.interpret.jaxpr_interpreter import trace
 
 
 class Attention(NamedTuple):

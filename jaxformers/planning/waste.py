@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import jax
 
 from jaxformers.costs.traffic import BACKWARD
+from jaxformers.runs.check_steps import parameter_sizes
 from jaxformers.sharding import path_text
-from jaxformers.training.check_steps import parameter_sizes
 from jaxformers.training.state import TrainState
 
 if TYPE_CHECKING:

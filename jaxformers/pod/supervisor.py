@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from jaxformers.pod.link import LOST, STOPPED
+from jaxformers.pod.peer_monitor import LOST, STOPPED
 
 RESUMED = (STOPPED, LOST, 137)
 """Exit statuses after which the same command goes on: stopped, a host lost (SIGABRT, SIGKILL)."""

@@ -11,25 +11,16 @@ import jax.numpy as jnp
 
 from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
-from jaxformers.pretrained import (
-    bert,
-    bert_config,
-    bert_google,
-    bit,
-    folder,
-    marian,
-    marian_config,
-    own,
-    resnet,
-    single_file,
-    vit,
-    vit_mae,
-)
-from jaxformers.pretrained.families import PLAIN, Variables
-from jaxformers.pretrained.hub import resolve
-from jaxformers.pretrained.positions import at_image_size, resize_positions
-from jaxformers.pretrained.torch_file import torch_to_safetensors
-from jaxformers.pretrained.trunk import trunk
+from jaxformers.pretrained import bit, resnet
+from jaxformers.pretrained.backbone import trunk
+from jaxformers.pretrained.bert import bert_config, bert_google, bert_hf
+from jaxformers.pretrained.formats import native_format, safetensors_folder, single_file
+from jaxformers.pretrained.formats.hub import resolve
+from jaxformers.pretrained.formats.torch_file import torch_to_safetensors
+from jaxformers.pretrained.mapping.position_resize import at_image_size, resize_positions
+from jaxformers.pretrained.marian import marian_config, marian_hf
+from jaxformers.pretrained.registry import PLAIN, Variables
+from jaxformers.pretrained.vit import vit_hf, vit_mae
 
 __all__ = [
     "at_image_size",
@@ -43,11 +34,11 @@ __all__ = [
 Format = Literal["auto", "marian", "bert", "bit", "resnet", "vit", "vit_mae", "jaxformers"]
 # Modules with `load`, `why_not` (the reason, or None), `write` and a title for messages.
 PUBLISHED = {
-    marian_config.MODEL_TYPE: marian,
-    bert_config.MODEL_TYPE: bert,
+    marian_config.MODEL_TYPE: marian_hf,
+    bert_config.MODEL_TYPE: bert_hf,
     bit.MODEL_TYPE: bit,
     resnet.MODEL_TYPE: resnet,
-    vit.MODEL_TYPE: vit,
+    vit_hf.MODEL_TYPE: vit_hf,
     vit_mae.MODEL_TYPE: vit_mae,
 }
 
@@ -83,15 +74,15 @@ def _load(path_or_name: Any, execution: Execution) -> tuple[nn.Module, dict[str,
     path = resolve(path_or_name)
     if bert_google.recognises(path):
         return bert_google.load(path, execution)
-    config = folder.read_json(path / folder.CONFIG)
+    config = safetensors_folder.read_json(path / safetensors_folder.CONFIG)
     if {"architecture", "pretrained_cfg"} <= config.keys():  # timm's, whose shapes tell the rest
-        return single_file.load(path / folder.WEIGHTS, execution)
-    if config.get("format") == own.FORMAT:
-        load = own.load
+        return single_file.load(path / safetensors_folder.WEIGHTS, execution)
+    if config.get("format") == native_format.FORMAT:
+        load = native_format.load
     elif (kind := bert_config.model_type(config)) in PUBLISHED:
         load = PUBLISHED[kind].load
     else:
-        raise WeightsError(_unsupported(kind, path / folder.CONFIG))
+        raise WeightsError(_unsupported(kind, path / safetensors_folder.CONFIG))
     return load(path, execution)
 
 
@@ -118,20 +109,21 @@ def save_pretrained(
         WeightsError: a model that the format cannot express, variables that do not fit the model,
             or a folder that cannot be written.
     """
-    if format not in ("auto", *PUBLISHED, own.FORMAT):
+    if format not in ("auto", *PUBLISHED, native_format.FORMAT):
         known = ", ".join(("auto", *PUBLISHED))
-        raise WeightsError(f"no format {format!r}: choose {known} or {own.FORMAT}")
+        raise WeightsError(f"no format {format!r}: choose {known} or {native_format.FORMAT}")
     if format == "auto":
         exact = (name for name, each in PUBLISHED.items() if not each.why_not(model, variables))
-        format = next(exact, own.FORMAT)
-    if format == own.FORMAT:
-        return own.save(model, variables, path, tokenizer)
+        format = next(exact, native_format.FORMAT)
+    if format == native_format.FORMAT:
+        return native_format.save(model, variables, path, tokenizer)
     kind = PUBLISHED[format]
     if reason := kind.why_not(model, variables):
         raise WeightsError(
-            f"cannot save as {kind.TITLE}: {reason}; the format {own.FORMAT!r} keeps everything"
+            f"cannot save as {kind.TITLE}: {reason}; "
+            f"the format {native_format.FORMAT!r} keeps everything"
         )
-    folder.write_folder(path, *kind.write(model, variables), tokenizer)
+    safetensors_folder.write_folder(path, *kind.write(model, variables), tokenizer)
 
 
 def _unsupported(kind: Any, place: epath.Path) -> str:

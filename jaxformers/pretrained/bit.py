@@ -12,13 +12,14 @@ import numpy as np
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import BiT, BiTConfig
-from jaxformers.pretrained import families, folder
-from jaxformers.pretrained.config_fields import Fields
+from jaxformers.pretrained import registry
+from jaxformers.pretrained.formats import safetensors_folder
+from jaxformers.pretrained.formats.hf_folder import open_folder
 from jaxformers.pretrained.image_config import head_classes, read_residual, write_residual
-from jaxformers.pretrained.names import Entry, NameMap, TensorSource
-from jaxformers.pretrained.published import open_folder
-from jaxformers.pretrained.torch_names import convolution, linear, norm
-from jaxformers.pretrained.transforms import Lead, Shape
+from jaxformers.pretrained.mapping.config_fields import Fields
+from jaxformers.pretrained.mapping.name_map import Entry, NameMap, TensorSource
+from jaxformers.pretrained.mapping.torch_names import convolution, linear, norm
+from jaxformers.pretrained.mapping.transforms import Lead, Shape
 
 MODEL_TYPE, TITLE = "bit", "BiT"
 PREFIX, HEAD = "bit.", "classifier.1"
@@ -79,7 +80,7 @@ def google_map(config: BiTConfig) -> NameMap:
     return NameMap(tuple(entries))
 
 
-def load(path: Any, execution: Execution = families.PLAIN) -> tuple[BiT, dict[str, Any]]:
+def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[BiT, dict[str, Any]]:
     """The model in a folder of Hugging Face's, and its variables.
 
     Raises:
@@ -88,7 +89,7 @@ def load(path: Any, execution: Execution = families.PLAIN) -> tuple[BiT, dict[st
     fields, tensors, prefix = open_folder(path, PREFIX)
     classes = head_classes(tensors, f"{HEAD}.weight")
     model = BiT(read_config(fields, classes), execution)
-    return families.read(model, name_map(model.config, prefix), tensors)
+    return registry.read(model, name_map(model.config, prefix), tensors)
 
 
 def read_config(fields: Fields, classes: int) -> BiTConfig:
@@ -115,7 +116,7 @@ def recognises(shapes: Mapping[str, Shape]) -> bool:
 
 
 def load_file(
-    source: TensorSource, execution: Execution = families.PLAIN
+    source: TensorSource, execution: Execution = registry.PLAIN
 ) -> tuple[BiT, dict[str, Any]]:
     """The model in one of Google's files, whose shapes tell its size.
 
@@ -123,7 +124,7 @@ def load_file(
         WeightsError: tensors that no BiT has.
     """
     model = BiT(file_config(source), execution)
-    return families.read(model, google_map(model.config), _Renamed(source))
+    return registry.read(model, google_map(model.config), _Renamed(source))
 
 
 def file_config(source: TensorSource) -> BiTConfig:
@@ -172,7 +173,7 @@ def _from_shapes(shapes: Mapping[str, Shape]) -> BiTConfig:
     ).without_plain_widths()
 
 
-def why_not(model: nn.Module, variables: families.Variables) -> str | None:
+def why_not(model: nn.Module, variables: registry.Variables) -> str | None:
     """Why the model has no Hugging Face form; None when it has."""
     if type(model) is not BiT:
         return "it is no BiT"
@@ -187,7 +188,7 @@ def why_not(model: nn.Module, variables: families.Variables) -> str | None:
 
 
 def write(
-    model: nn.Module, variables: families.Variables
+    model: nn.Module, variables: registry.Variables
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Tensors and JSON files for transformers' Bit classes; the model has no `why_not`.
 
@@ -195,8 +196,8 @@ def write(
         WeightsError: variables that do not fit the model.
     """
     prefix = PREFIX if model.config.classes else ""
-    tensors = name_map(model.config, prefix).write(families.published(model, variables))
-    return tensors, {folder.CONFIG: write_config(model.config)}
+    tensors = name_map(model.config, prefix).write(registry.published(model, variables))
+    return tensors, {safetensors_folder.CONFIG: write_config(model.config)}
 
 
 def write_config(config: BiTConfig) -> dict[str, Any]:

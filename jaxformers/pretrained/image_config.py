@@ -6,8 +6,8 @@ from typing import Any
 
 from jaxformers.errors import WeightsError
 from jaxformers.models.residual import ResidualConfig
-from jaxformers.pretrained.config_fields import LAYERS, Fields, class_fields, class_names
-from jaxformers.pretrained.names import TensorSource
+from jaxformers.pretrained.mapping.config_fields import LAYERS, Fields, class_fields, class_names
+from jaxformers.pretrained.mapping.name_map import TensorSource
 
 LARGEST = 1 << 16
 

@@ -12,13 +12,14 @@ import numpy as np
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import ResNet, ResNetConfig
-from jaxformers.pretrained import families, folder
-from jaxformers.pretrained.config_fields import Fields
+from jaxformers.pretrained import registry
+from jaxformers.pretrained.formats import safetensors_folder
+from jaxformers.pretrained.formats.hf_folder import open_folder
 from jaxformers.pretrained.image_config import head_classes, read_residual, write_residual
-from jaxformers.pretrained.names import Entry, NameMap, TensorSource
-from jaxformers.pretrained.published import open_folder
-from jaxformers.pretrained.torch_names import batch_norm, convolution, linear
-from jaxformers.pretrained.transforms import Shape
+from jaxformers.pretrained.mapping.config_fields import Fields
+from jaxformers.pretrained.mapping.name_map import Entry, NameMap, TensorSource
+from jaxformers.pretrained.mapping.torch_names import batch_norm, convolution, linear
+from jaxformers.pretrained.mapping.transforms import Shape
 
 MODEL_TYPE, TITLE = "resnet", "ResNet"
 PREFIX, HEAD = "resnet.", "classifier.1"
@@ -66,7 +67,7 @@ def torchvision_map(config: ResNetConfig) -> NameMap:
     return NameMap((*entries, *head), ignored=(rf".*\.{TRACKED}",))
 
 
-def load(path: Any, execution: Execution = families.PLAIN) -> tuple[ResNet, dict[str, Any]]:
+def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[ResNet, dict[str, Any]]:
     """The model in a folder of Hugging Face's, and its variables, running statistics included.
 
     Raises:
@@ -75,7 +76,7 @@ def load(path: Any, execution: Execution = families.PLAIN) -> tuple[ResNet, dict
     fields, tensors, prefix = open_folder(path, PREFIX)
     classes = head_classes(tensors, f"{HEAD}.weight")
     model = ResNet(read_config(fields, classes), execution)
-    return families.read(model, name_map(model.config, prefix), tensors)
+    return registry.read(model, name_map(model.config, prefix), tensors)
 
 
 def read_config(fields: Fields, classes: int) -> ResNetConfig:
@@ -102,7 +103,7 @@ def recognises(shapes: Mapping[str, Shape]) -> bool:
 
 
 def load_file(
-    source: TensorSource, execution: Execution = families.PLAIN
+    source: TensorSource, execution: Execution = registry.PLAIN
 ) -> tuple[ResNet, dict[str, Any]]:
     """The model in a file of torchvision's or timm's names, whose shapes tell its size.
 
@@ -110,7 +111,7 @@ def load_file(
         WeightsError: tensors that no ResNet of ours has.
     """
     model = ResNet(file_config(source), execution)
-    return families.read(model, torchvision_map(model.config), source)
+    return registry.read(model, torchvision_map(model.config), source)
 
 
 def file_config(source: TensorSource) -> ResNetConfig:
@@ -144,7 +145,7 @@ def _from_shapes(shapes: Mapping[str, Shape]) -> ResNetConfig:
     ).without_plain_widths()
 
 
-def why_not(model: nn.Module, variables: families.Variables) -> str | None:
+def why_not(model: nn.Module, variables: registry.Variables) -> str | None:
     """Why the model has no Hugging Face form; None when it has."""
     if type(model) is not ResNet:
         return "it is no ResNet"
@@ -157,7 +158,7 @@ def why_not(model: nn.Module, variables: families.Variables) -> str | None:
 
 
 def write(
-    model: nn.Module, variables: families.Variables
+    model: nn.Module, variables: registry.Variables
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Tensors and JSON files for transformers' ResNet classes; the model has no `why_not`.
 
@@ -165,10 +166,10 @@ def write(
         WeightsError: variables that do not fit the model.
     """
     prefix = PREFIX if model.config.classes else ""
-    tensors = name_map(model.config, prefix).write(families.published(model, variables))
+    tensors = name_map(model.config, prefix).write(registry.published(model, variables))
     means = [name for name in tensors if name.endswith(".running_mean")]
     counts = {name.replace("running_mean", TRACKED): np.zeros((), np.int64) for name in means}
-    return tensors | counts, {folder.CONFIG: write_config(model.config)}
+    return tensors | counts, {safetensors_folder.CONFIG: write_config(model.config)}
 
 
 def write_config(config: ResNetConfig) -> dict[str, Any]:

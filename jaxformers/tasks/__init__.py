@@ -1,13 +1,13 @@
 """What is learned: a model and its batches, a loss, metrics, evaluation and prediction."""
 
 from jaxformers.tasks.base import Evaluation, JudgedByOutputs, Loss, Task, TaskData
-from jaxformers.tasks.image_classification import ImageClassification
+from jaxformers.tasks.images.image_classification import ImageClassification
+from jaxformers.tasks.images.masked_image import MaskedImage
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
-from jaxformers.tasks.masked_image import MaskedImage
-from jaxformers.tasks.masked_language import MaskedLanguage, WordPieces
-from jaxformers.tasks.sequence_classification import SequenceClassification
-from jaxformers.tasks.span_extraction import SpanExtraction
-from jaxformers.tasks.translation import Search, Translation, Vocabulary
+from jaxformers.tasks.text.masked_language import MaskedLanguage, WordPieces
+from jaxformers.tasks.text.sequence_classification import SequenceClassification
+from jaxformers.tasks.text.span_extraction import SpanExtraction
+from jaxformers.tasks.translation.translation import Search, Translation, Vocabulary
 
 __all__ = [
     "Evaluation",

@@ -15,7 +15,7 @@ from etils import epath
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from jaxformers.errors import DataError, UserError
-from jaxformers.text import word_piece_files as files
+from jaxformers.text import word_piece_files
 from jaxformers.text.base import until_eos
 from jaxformers.text.bert_words import NO_CHARACTER, WordRules
 
@@ -123,7 +123,7 @@ class WordPiece:
             UserError: a file is missing or damaged, or the vocabulary cannot be used.
         """
         folder = epath.Path(folder)
-        vocabulary, options = files.read(folder)
+        vocabulary, options = word_piece_files.read(folder)
         try:
             return cls(vocabulary, **options)
         except UserError as error:
@@ -141,7 +141,7 @@ class WordPiece:
             strip_accents=strip_accents,
             split_chinese=split_chinese,
         )
-        files.write(epath.Path(folder), self.vocabulary, options)
+        word_piece_files.write(epath.Path(folder), self.vocabulary, options)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of the pieces of each text, without special tokens; threads share many texts."""

@@ -1,12 +1,11 @@
 """Experiments: what they are, how they train, what they leave behind."""
 
-from jaxformers.training.checkpoints import Checkpointing
+from jaxformers.training.checkpoints.checkpoint_manager import Checkpointing
+from jaxformers.training.custom_model import sharded_update
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.hyperrule import HyperRule, hyperrule
-from jaxformers.training.metrics_log import Logging
-from jaxformers.training.optimizers import Adam, BertAdam, Lamb, Lars, Optimizer, Sgd
-from jaxformers.training.own_model import sharded_update
-from jaxformers.training.schedules import (
+from jaxformers.training.optim.hyperrule import HyperRule, hyperrule
+from jaxformers.training.optim.optimizers import Adam, BertAdam, Lamb, Lars, Optimizer, Sgd
+from jaxformers.training.optim.schedules import (
     BertLinear,
     Cosine,
     InverseSquareRoot,
@@ -16,6 +15,7 @@ from jaxformers.training.schedules import (
     Steps,
     TwoPhases,
 )
+from jaxformers.training.reports.training_log import Logging
 
 __all__ = [
     "Adam",

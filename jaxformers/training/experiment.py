@@ -16,11 +16,11 @@ from jaxformers.layers import Execution
 from jaxformers.layers.execution import Attention, Remat
 from jaxformers.sharding import TABLE, MeshConfig, Row, platform_of
 from jaxformers.tasks.base import Task
-from jaxformers.training.checkpoints import Checkpointing
-from jaxformers.training.following import rehearsals
-from jaxformers.training.metrics_log import Logging
-from jaxformers.training.optimizers import Adam, Optimizer
-from jaxformers.training.schedules import InverseSquareRoot, Schedule
+from jaxformers.training.checkpoints.checkpoint_manager import Checkpointing
+from jaxformers.training.follow_up_runs import rehearsals
+from jaxformers.training.optim.optimizers import Adam, Optimizer
+from jaxformers.training.optim.schedules import InverseSquareRoot, Schedule
+from jaxformers.training.reports.training_log import Logging
 
 
 @dataclass(frozen=True)

@@ -20,23 +20,23 @@ from jaxformers.allocator import keep_freed_memory
 from jaxformers.costs import chips_in, model_flops, peak_flops
 from jaxformers.errors import UserError
 from jaxformers.layers import told_backends
-from jaxformers.pod.link import Link
+from jaxformers.pod.peer_monitor import Link
 from jaxformers.sharding import make_mesh, path_text, put_batch
 from jaxformers.tasks.base import Evaluation
-from jaxformers.training import runs
-from jaxformers.training.checkpoints import Checkpointer
-from jaxformers.training.closing import closing_lines
+from jaxformers.training import run_directory
+from jaxformers.training.checkpoints.checkpoint_manager import Checkpointer
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.folder import RunLock
-from jaxformers.training.following import begun_from
-from jaxformers.training.goodput import Goodput
-from jaxformers.training.heartbeat import Heartbeat, spent_before
-from jaxformers.training.metrics_log import MetricsLog
-from jaxformers.training.report import report_run
+from jaxformers.training.follow_up_runs import begun_from
+from jaxformers.training.reports.final_summary import closing_lines
+from jaxformers.training.reports.goodput import Goodput
+from jaxformers.training.reports.heartbeat import Heartbeat, spent_before
+from jaxformers.training.reports.multi_run_report import report_together, summary
+from jaxformers.training.reports.report import report_run
+from jaxformers.training.reports.training_log import MetricsLog
+from jaxformers.training.run_lock import RunLock
 from jaxformers.training.signals import StopSignals
 from jaxformers.training.state import TrainState, init_state, started_from
 from jaxformers.training.step import jit_step, make_step, make_transformation
-from jaxformers.training.together import report_together, summary
 
 IN_FLIGHT = 2  # more unfinished steps than this can deadlock emulated devices, and help nobody
 
@@ -80,7 +80,7 @@ def train(
     mesh = make_mesh(experiment.mesh)
     keep_freed_memory(jax.default_backend() == "cpu")
     with RunLock(folder), jax.set_mesh(mesh):
-        runs.check_experiment(folder, experiment)
+        run_directory.check_experiment(folder, experiment)
         result = _Run(experiment, folder, mesh, link).train()
     link.began = time.time()  # of the run that follows
     for following in experiment.after if result.finished else ():
@@ -104,14 +104,14 @@ class _Run:
         self.model = experiment.task.module(experiment.execution(mesh))
         # What can be wrong with the mesh is said before any data is read.
         self.step_fn, self.abstract = jit_step(experiment, self.model, mesh)
-        runs.write_experiment(folder, experiment, main=self.host == 0)
+        run_directory.write_experiment(folder, experiment, main=self.host == 0)
         self.data = experiment.task.open(folder, experiment.seed, self.host)
         if experiment.epochs is not None:
             steps = max(1, int(experiment.epochs * self.data.steps_per_epoch))
             self.experiment = replace(experiment, steps=steps)
             self.step_fn, self.abstract = jit_step(self.experiment, self.model, mesh)
-            runs.write_experiment(folder, self.experiment, main=self.host == 0)
-        link.agree(runs.data_facts(self.fingerprint()))
+            run_directory.write_experiment(folder, self.experiment, main=self.host == 0)
+        link.agree(run_directory.data_facts(self.fingerprint()))
         self.result = RunResult(folder, 0, finished=False)
         self.notes: list[str] = []
 
@@ -123,7 +123,9 @@ class _Run:
         with Checkpointer(checkpoints, config, report=self.tell) as self.checkpoints, self.link:
             state = self.restore() or self.fresh()
             self.start = self.result.step = int(state.step)
-            if self.start == self.experiment.steps and runs.is_finished(self.folder, self.start):
+            if self.start == self.experiment.steps and run_directory.is_finished(
+                self.folder, self.start
+            ):
                 self.result.finished = True
                 return self.result
             self.heartbeat = Heartbeat(
@@ -152,7 +154,7 @@ class _Run:
         restored = self.checkpoints.restore(self.abstract)
         if restored is None:
             return None
-        runs.check_fingerprint(restored.metadata["data"], self.fingerprint(), self.folder)
+        run_directory.check_fingerprint(restored.metadata["data"], self.fingerprint(), self.folder)
         self.goodput = Goodput(restored.metadata.get("goodput"))
         self.tell(f"resumed from step {restored.step}")
         return restored.state
@@ -178,7 +180,7 @@ class _Run:
         """Writes a checkpoint, once all steps up to it are known to be finite."""
         metadata = {
             "data": self.fingerprint(),
-            "experiment": runs.record(self.experiment),
+            "experiment": run_directory.record(self.experiment),
             "goodput": self.goodput.record(),
         }
         self.log.upload()
@@ -288,7 +290,7 @@ class _Run:
             variables["params"] = self.checkpoints.average(self.abstract.params, e.average_last)
         self.result.variables, self.result.finished = variables, True
         published = e.task.exported(self.model, self.data.tools)
-        runs.export(self.folder, published, variables, self.data.tools, self.result.step)
+        run_directory.export(self.folder, published, variables, self.data.tools, self.result.step)
         self.log.message("evaluating")
         found = e.task.evaluate(self.model, variables, self.data.tools, final=True)
         self.log.scalars(self.result.step, found.metrics)
@@ -297,7 +299,7 @@ class _Run:
         self.goodput.spent("evaluation")
         self.result.wall_time = self.goodput.words()
         if self.host == 0:
-            runs.write_predictions(self.folder, found)
+            run_directory.write_predictions(self.folder, found)
             report_run(self.folder, e, self.result)
             for line in closing_lines(self.folder, found, e.task):
                 self.log.message(line)

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxformers.errors import ShardingError
 from jaxformers.sharding import batch_sharding
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.optimizers import is_frozen, transformation
+from jaxformers.training.optim.optimizers import is_frozen, transformation
 from jaxformers.training.state import TrainState, abstract_state
 
 PREPARING = 2**32 - 1  # no part of a batch has this number

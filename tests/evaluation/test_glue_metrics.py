@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from jaxformers.data.glue import FORMATS
+from jaxformers.data.text.glue import FORMATS
 from jaxformers.errors import DataError
 from jaxformers.evaluation.glue import GLUE_METRICS, METRICS, metrics_for, scores
 from jaxformers.evaluation.published_glue import (

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
-from jaxformers.data.images.vtab import GROUPS, TASKS
+from jaxformers.data.images.sources.vtab import GROUPS, TASKS
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.evaluation.image_metrics import (
     classification_metrics,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxformers.data.images import Vtab
-from jaxformers.data.images.vtab import GROUPS, TASKS
+from jaxformers.data.images.sources.vtab import GROUPS, TASKS
 from jaxformers.errors import ConfigError
 from jaxformers.evaluation.published_images import published_vtab
 from jaxformers.evaluation.vtab_results import vtab_figure, vtab_rows
@@ -45,7 +45,7 @@ def test_there_is_a_bar_for_each_mean_and_task():
 def test_runs_of_all_tasks_come_together_and_fewer_do_not():
     from types import SimpleNamespace
 
-    from jaxformers.tasks.image_comparisons import vtab_together
+    from jaxformers.tasks.images.image_comparison import vtab_together
 
     runs = [(SimpleNamespace(data=Vtab(t)), {"test_top1": v}) for t, v in SCORES.items()]
     comparison, _ = vtab_together(runs)

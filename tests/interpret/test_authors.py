@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from jaxformers.interpret import relevance as arrays
+from jaxformers.interpret import relevance
 from jaxformers.interpret.attention import explained_attention
 from jaxformers.models.vit import ViT, ViTConfig
 
@@ -48,5 +48,5 @@ def test_propagated_relevance_is_the_authors(ours):
 @pytest.mark.parametrize("start", cases.START_LAYERS)
 def test_the_map_over_patches_is_the_authors(ours, start):
     theirs = AUTHORS["maps"][:, :, cases.START_LAYERS.index(start)]
-    found = arrays.attribution(ours.relevance.encoder, ours.gradients.encoder, start_layer=start)
+    found = relevance.attribution(ours.relevance.encoder, ours.gradients.encoder, start_layer=start)
     assert_allclose(found[:, :, 0, 1:] / theirs.max(), theirs / theirs.max(), atol=2e-4)

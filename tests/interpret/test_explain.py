@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 import jaxformers as jf
 from jaxformers.errors import ConfigError, DataError
-from jaxformers.interpret import relevance as arrays
+from jaxformers.interpret import relevance
 from jaxformers.interpret.attention import attention_maps, explained_attention, token_scores
 from jaxformers.interpret.explain import explain, explain_text, explain_translation
 from jaxformers.layers import Execution
@@ -23,24 +23,24 @@ DRAWS = np.random.RandomState(0)
 def test_rollout_is_the_product_of_mixed_layers():
     probs = DRAWS.dirichlet(np.ones(5), (3, 2, 4, 5)).astype(np.float32)
     for fuse in ("mean", "max", "min"):
-        got = arrays.rollout(probs, heads=fuse, residual=0.5)
+        got = relevance.rollout(probs, heads=fuse, residual=0.5)
         for b in range(2):
             want = np.eye(5)
             for layer in getattr(probs[:, b], fuse)(1):
                 mixed = layer + np.eye(5)
                 want = mixed / mixed.sum(1, keepdims=True) @ want
             assert_allclose(got[b], want, atol=1e-5)
-    assert_allclose(arrays.rollout(probs).sum(-1), 1, atol=1e-5)
-    later = arrays.rollout(probs, start_layer=2, residual=0.0)
+    assert_allclose(relevance.rollout(probs).sum(-1), 1, atol=1e-5)
+    later = relevance.rollout(probs, start_layer=2, residual=0.0)
     assert_allclose(later, probs[2].mean(1), atol=1e-6)
 
 
 def test_attribution_may_start_late_and_divide_rows():
     r, g = DRAWS.randn(2, 3, 2, 5, 4, 4).astype(np.float32)
     c = (r * g).clip(0).mean(2)
-    got = arrays.attribution(r, g, start_layer=2)
+    got = relevance.attribution(r, g, start_layer=2)
     assert_allclose(got, c[2] + np.eye(4), atol=1e-6)
-    got = arrays.attribution(r, g, start_layer=1, normalized=True)
+    got = relevance.attribution(r, g, start_layer=1, normalized=True)
     a, b = ((x + np.eye(4)) / (x + np.eye(4)).sum(-1, keepdims=True) for x in c[1:])
     assert_allclose(got, b @ a, atol=1e-5)
 
@@ -58,7 +58,7 @@ def test_an_image_is_explained_by_its_top_classes(vit, explained, method):
     same = np.allclose(got.relevance[:, 0], got.relevance[:, 1])
     assert same == (method in ("rollout", "attention"))
     if method == "generic":
-        whole = arrays.generic(
+        whole = relevance.generic(
             explained.probabilities.encoder[:, :, None], explained.gradients.encoder
         )
         at = list(order[1]).index(2) if 2 in order[1] else None

@@ -11,12 +11,12 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 import jaxformers as jf
-from jaxformers.cli import main
+from jaxformers.cli.command import main
 from jaxformers.data.images import Preprocessing
-from jaxformers.data.images.preprocessor_files import write_preprocessing
 from jaxformers.errors import ConfigError, DataError, WeightsError
-from jaxformers.interpret.pictures import explain_picture, seen
+from jaxformers.interpret.explain_image import explain_picture, seen
 from jaxformers.models.vit import ViT
+from jaxformers.pretrained.preprocessing.preprocessor_config import write_preprocessing
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from jaxformers.interpret import relevance as arrays
+from jaxformers.interpret import relevance
 from jaxformers.interpret.attention import attention_maps, explained_attention
 from jaxformers.layers import Execution
 from jaxformers.models.vit import ViT
@@ -66,8 +66,8 @@ def test_relevance_equals_the_rules_stated_layer_by_layer(said, explained):
 def test_attribution_and_generic_relevance_equal_their_formulas(said, explained):
     probs, grads, shares = said
     e = explained
-    ours = arrays.attribution(e.relevance.encoder, e.gradients.encoder)
-    plain = arrays.generic(e.probabilities.encoder[:, :, None], e.gradients.encoder)
+    ours = relevance.attribution(e.relevance.encoder, e.gradients.encoder)
+    plain = relevance.generic(e.probabilities.encoder[:, :, None], e.gradients.encoder)
     assert ours.shape == plain.shape == (2, 2, 10, 10)
     for m in range(2):
         by_rules = statement.accumulate((grads[m] * shares[m]).clip(0).mean(1))

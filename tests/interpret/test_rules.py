@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from jaxformers.errors import ConfigError
-from jaxformers.interpret.tape import trace
+from jaxformers.interpret.jaxpr_interpreter import trace
 from jaxformers.layers.basic import Norm, activate
 
 DRAWS = np.random.RandomState(0)

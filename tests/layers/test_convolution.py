@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxformers.layers import Execution
-from jaxformers.layers import convolution as layers
+from jaxformers.layers import Execution, convolution
 from jaxformers.layers.convolution import (
     BatchNorm,
     Conv,
@@ -159,7 +158,7 @@ def test_the_gradients_of_a_convolution_are_its_transposes(size, stride, side, t
     """On CPU the kernel's comes from a product; as for a TPU it is XLA's own."""
 
     def convolve(x, kernel, stride, padding):
-        return layers.convolve(x, kernel, stride, padding, Execution(target=target))
+        return convolution.convolve(x, kernel, stride, padding, Execution(target=target))
 
     x, kernel = normal(2, side, side, 4), normal(size, size, 4, 6, seed=1)
     cut = windows(x, size, stride, size // 2, 0.0)
@@ -182,7 +181,7 @@ def test_on_cpu_neither_the_slow_library_nor_copies_of_images_stand_in_training(
 
     def both_ways(target):
         def convolve(x, kernel):
-            return layers.convolve(x, kernel, 1, size // 2, Execution(target=target))
+            return convolution.convolve(x, kernel, 1, size // 2, Execution(target=target))
 
         def run(x, kernel, dy):
             y, back = jax.vjp(convolve, x, kernel)

@@ -11,7 +11,7 @@ import pytest
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
 from jaxformers.models import Transformer, TransformerConfig
-from jaxformers.training.golden import random_parameters
+from jaxformers.runs.golden import random_parameters
 
 TINY = TransformerConfig(
     vocab_size=23, width=16, heads=4, feed_forward=24, encoder_layers=3, decoder_layers=2,

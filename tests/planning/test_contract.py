@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from jaxformers.evaluation.published_costs import COSTS
-from jaxformers.training.check_steps import explained_collectives
-from jaxformers.training.check_subject import Subject
-from jaxformers.training.config import load_experiment
+from jaxformers.runs.check_steps import explained_collectives
+from jaxformers.runs.check_subject import Subject
+from jaxformers.training.config.experiment_files import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2] / "experiments"
 FILES = sorted(ROOT.glob("*/*.py"))

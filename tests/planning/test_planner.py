@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxformers import cli
+from jaxformers.cli import command
 from jaxformers.costs.collectives import Collective, collectives
 from jaxformers.data import BundledDocuments, BundledPairs, Packing, Phase, Pretraining
 from jaxformers.errors import ShardingError
@@ -22,8 +22,8 @@ from jaxformers.planning.roofline import Roofline
 from jaxformers.planning.waste import wastes
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks import MaskedLanguage, Translation
+from jaxformers.training.config.overrides import override
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.overrides import override
 from jaxformers.training.state import init_state
 from jaxformers.training.step import jit_step, make_transformation
 
@@ -419,6 +419,6 @@ def test_the_command_prints_a_plan_of_the_devices_here(capfd, tmp_path):
     )
     picture = tmp_path / "memory.png"
     words = ["--task.batching.rows", "16", "--json", "--picture", str(picture)]
-    assert cli.main(["plan", str(file), *words]) == 0
+    assert command.main(["plan", str(file), *words]) == 0
     found = json.loads(capfd.readouterr().out)
     assert found["fits"] and found["seconds"] is None and picture.stat().st_size > 1000

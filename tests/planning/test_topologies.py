@@ -6,7 +6,9 @@ import signal
 import jax
 import pytest
 
-from jaxformers import cli, cli_plan, planning
+from jaxformers import planning
+from jaxformers.cli import command
+from jaxformers.cli import plan as cli_plan
 from jaxformers.errors import ConfigError
 from jaxformers.planning import GENERATIONS, local_pod, topologies, tpu_pod
 
@@ -72,7 +74,7 @@ def test_devices_here_are_a_pod_and_a_data_sheet_may_be_lent_to_them():
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(capfd, words, said):
-    assert cli.main(["plan", EXPERIMENT, *words]) == 2
+    assert command.main(["plan", EXPERIMENT, *words]) == 2
     out, err = capfd.readouterr()
     assert said in err and err.count("\n") == 1 and out == ""
 
@@ -116,7 +118,7 @@ def test_a_crash_of_the_compiler_is_followed_by_a_plan_at_full_effort(
     left = dict(ends)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(cli_plan, "_in_a_process", lambda words, effort: left.pop(effort))
-    assert cli.main(["plan", EXPERIMENT, "--topology", "v5e:2x2"]) == status
+    assert command.main(["plan", EXPERIMENT, "--topology", "v5e:2x2"]) == status
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(said) and all(map(str.__contains__, lines, said))
     assert not left
@@ -130,13 +132,13 @@ def test_the_process_plans_at_the_effort_that_it_was_given(monkeypatch, capsys, 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     monkeypatch.setenv(cli_plan.INSIDE, effort)
     monkeypatch.setattr(planning, "plan", plan)
-    assert cli.main(["plan", EXPERIMENT, "--topology", "v5e:2x2"]) == 2
+    assert command.main(["plan", EXPERIMENT, "--topology", "v5e:2x2"]) == 2
     assert f"planned at {effort} effort" in capsys.readouterr().err
 
 
 def test_what_the_process_says_is_heard_by_who_called_it(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    assert cli.main(["plan", "no_such_file.py", "--topology", "v5e:2x2"]) == 2
+    assert command.main(["plan", "no_such_file.py", "--topology", "v5e:2x2"]) == 2
     said = capsys.readouterr()
     assert "no_such_file.py" in said.err and said.err.count("\n") == 1
     assert said.out == ""

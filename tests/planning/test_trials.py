@@ -11,8 +11,8 @@ from jaxformers.models import TransformerConfig
 from jaxformers.planning import local_pod, plan, search, trials
 from jaxformers.sharding import MeshConfig
 from jaxformers.tasks import Translation
+from jaxformers.training.config.overrides import override
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.overrides import override
 
 MODEL = TransformerConfig(
     96, width=64, heads=4, feed_forward=256, encoder_layers=1, decoder_layers=1

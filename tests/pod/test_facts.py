@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxformers.pod.facts import code_facts, disagreements, files_hash, flat
+from jaxformers.pod.consistency import code_facts, disagreements, files_hash, flat
 
 
 def test_a_configuration_is_compared_field_by_field():

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from jaxformers.errors import ConfigError
-from jaxformers.pod.place import PORT, find_pod, on_tpu_machine, read_metadata
+from jaxformers.pod.host_environment import PORT, find_pod, on_tpu_machine, read_metadata
 
 NONE = {}.get
 OURS = {

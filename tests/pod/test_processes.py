@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from jaxformers.pod import processes
-from jaxformers.pod.processes import join, launch
+from jaxformers.pod import local_processes
+from jaxformers.pod.local_processes import join, launch
 
 ROOT = Path(__file__).resolve().parents[2]
 
 SUM = """
 import jax, jax.numpy as jnp, os, sys
-from jaxformers.pod.processes import join
+from jaxformers.pod.local_processes import join
 with join() as link:
     from jax.experimental import multihost_utils
     found = multihost_utils.process_allgather(jnp.full((), jax.process_index() + 1))
@@ -52,7 +52,7 @@ def test_a_users_mistake_is_told_once(capfd):
 
 
 def test_when_one_dies_the_rest_are_ended_and_its_words_shown(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(processes, "GRACE", 0.5)
+    monkeypatch.setattr(local_processes, "GRACE", 0.5)
     fail = PLACE + "i == 1 and sys.exit('no luck'); time.sleep(600)"
     began = time.monotonic()
     assert launch(3, [], program=script(tmp_path, fail)) == 1
@@ -61,7 +61,7 @@ def test_when_one_dies_the_rest_are_ended_and_its_words_shown(tmp_path, capfd, m
 
 
 def test_a_killed_process_gives_128_and_its_signal(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "GRACE", 0.5)
+    monkeypatch.setattr(local_processes, "GRACE", 0.5)
     kill = PLACE + "i == 0 and os.kill(os.getpid(), 9); time.sleep(600)"
     assert launch(2, [], program=script(tmp_path, kill)) == 137
 
@@ -76,7 +76,7 @@ def test_a_signal_reaches_every_process_once(tmp_path):
     )
     python, path = script(tmp_path, count)
     code = (
-        "import sys; from jaxformers.pod.processes import launch;"
+        "import sys; from jaxformers.pod.local_processes import launch;"
         f"sys.exit(launch(2, [{str(tmp_path)!r}], program=({python!r}, {path!r})))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
@@ -89,7 +89,7 @@ def test_a_signal_reaches_every_process_once(tmp_path):
 
 
 def test_alone_there_is_nobody_to_join(monkeypatch):
-    monkeypatch.delenv(processes.PROCESSES, raising=False)
+    monkeypatch.delenv(local_processes.PROCESSES, raising=False)
     assert join().pod.processes == 1
 
 
@@ -101,7 +101,7 @@ def test_no_process_outlives_its_launcher(tmp_path):
     python, path = script(tmp_path, program)
     note = tmp_path / "pid"
     code = (
-        "from jaxformers.pod.processes import launch;"
+        "from jaxformers.pod.local_processes import launch;"
         f"launch(1, [{str(note)!r}], program=({python!r}, {path!r}))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FILE = Path(__file__).with_name("tiny_pod.py")
+FILE = ROOT / "tests" / "helpers" / "tiny_pod.py"
 STEPS = 30
 ENDED = 15.0
 """Seconds in which the other hosts have ended once one was killed; stated: 5, on a free machine."""

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from jaxformers.errors import ConfigError
-from jaxformers.pod.link import STOPPED, Ended
-from jaxformers.pod.place import Pod
-from jaxformers.pod.roll_call import roll_call
+from jaxformers.pod.host_environment import Pod
+from jaxformers.pod.json_lines import LONGEST
+from jaxformers.pod.peer_monitor import STOPPED, Ended
+from jaxformers.pod.rendezvous import roll_call
 from jaxformers.pod.supervisor import RESUMED
-from jaxformers.pod.wire import LONGEST
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = {"code: jaxformers": "abc", "config: steps": "3"}
@@ -167,8 +167,8 @@ def test_a_host_that_starts_again_during_the_roll_call_takes_its_place():
 
 HOST = """
 import os, sys, threading, time
-from jaxformers.pod.place import Pod
-from jaxformers.pod.roll_call import roll_call
+from jaxformers.pod.host_environment import Pod
+from jaxformers.pod.rendezvous import roll_call
 process, how = int(sys.argv[1]), sys.argv[3]
 pod = Pod(process, 3, sys.argv[2], deadline=30)
 with roll_call(pod, {}) as link:
@@ -266,7 +266,7 @@ def test_hosts_that_met_too_late_start_again_with_a_line_that_says_so():
 
 
 def test_alone_nothing_is_waited_for():
-    from jaxformers.pod.link import Link
+    from jaxformers.pod.peer_monitor import Link
 
     before = threading.active_count()
     with Link() as link:

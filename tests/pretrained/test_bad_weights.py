@@ -263,12 +263,11 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     model, variables = made(MARIAN, zero_pad=False)
     save_pretrained(model, variables, tmp_path / "out")
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
-    from jaxformers.pretrained import folder
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder, "_write_tokenizer", full)
+    monkeypatch.setattr(safetensors_folder, "_write_tokenizer", full)
     with pytest.raises(WeightsError, match=r"cannot write .* No space left on device"):
         save_pretrained(model, variables, tmp_path / "out")
     with pytest.raises(WeightsError, match="it is a file"):

@@ -9,10 +9,11 @@ from pathlib import Path
 import jax
 import pytest
 
+from jaxformers.runs import golden
 from jaxformers.sharding import MeshConfig, make_mesh
-from jaxformers.training import Experiment, golden
-from jaxformers.training.config import from_json, load_experiment, to_json
-from jaxformers.training.runs import changed_fields
+from jaxformers.training import Experiment
+from jaxformers.training.config.experiment_files import from_json, load_experiment, to_json
+from jaxformers.training.run_directory import changed_fields
 from jaxformers.training.state import abstract_state
 from jaxformers.training.step import make_transformation
 

@@ -12,9 +12,9 @@ import pytest
 import jaxformers as jf
 from jaxformers.errors import WeightsError
 from jaxformers.sharding import MeshConfig
-from jaxformers.training.config import load_experiment
+from jaxformers.training.config.experiment_files import load_experiment
 from jaxformers.training.loop import train
-from jaxformers.training.runs import read_experiment
+from jaxformers.training.run_directory import read_experiment
 from jaxformers.training.state import started_from
 
 DEMO = Path(__file__).resolve().parents[2] / "experiments" / "bert" / "demo.py"

@@ -16,9 +16,9 @@ import pytest
 
 from jaxformers.errors import CheckpointError, DataError
 from jaxformers.sharding import MeshConfig
-from jaxformers.training.config import load_experiment
+from jaxformers.training.config.experiment_files import load_experiment
 from jaxformers.training.loop import Diverged, train
-from jaxformers.training.runs import load_run
+from jaxformers.training.run_directory import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "experiments" / "translation" / "demo.py"

@@ -15,7 +15,7 @@ from jaxformers.sharding import MeshConfig, Row, batch_multiple, make_mesh, put_
 from jaxformers.tasks import Loss, Task, negative_log_likelihood
 from jaxformers.training import Experiment
 from jaxformers.training import Linear as LinearRate
-from jaxformers.training.own_model import sharded_update
+from jaxformers.training.custom_model import sharded_update
 
 
 class Tagger(nn.Module):
@@ -96,8 +96,8 @@ class Tagging(Task):
 
 
 def test_as_a_task_it_goes_through_the_library_and_its_check(tmp_path, monkeypatch):
-    from jaxformers.training import check as module
-    from jaxformers.training.check import check
+    from jaxformers.runs import check as module
+    from jaxformers.runs.check import check
 
     experiment = Experiment("tagging", Tagging(), 20, schedule=LinearRate(), sharding_rows=ROWS)
     lines = []

@@ -16,13 +16,13 @@ import pytest
 from etils import epath
 
 from jaxformers.errors import CheckpointError
-from jaxformers.training import folder as folder_module
-from jaxformers.training.folder import RunLock, reason
+from jaxformers.training import run_lock
+from jaxformers.training.run_lock import RunLock, reason
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
 import os, sys, time
-from jaxformers.training.folder import RunLock
+from jaxformers.training.run_lock import RunLock
 with RunLock(sys.argv[1]):
     if sys.argv[2] == "fork" and os.fork() == 0:
         time.sleep(60)
@@ -75,7 +75,7 @@ def test_a_lock_is_free_after_its_block_even_after_an_error(tmp_path):
 
 
 def test_only_the_first_process_of_a_run_locks(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_module.jax, "process_index", lambda: 1)
+    monkeypatch.setattr(run_lock.jax, "process_index", lambda: 1)
     with RunLock(tmp_path), RunLock(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(folder_module.os, "open", refuse)
+    monkeypatch.setattr(run_lock.os, "open", refuse)
     with pytest.raises(CheckpointError, match=r"cannot write .*run.lock: Read-only file system"):
         RunLock(tmp_path).__enter__()
 
@@ -93,8 +93,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
     """A folder on the disk in its place: only the address tells them apart."""
-    monkeypatch.setattr(folder_module, "_is_object_store", lambda path: True)
-    monkeypatch.setattr(folder_module, "_LOOK", 0.05)
+    monkeypatch.setattr(run_lock, "_is_object_store", lambda path: True)
+    monkeypatch.setattr(run_lock, "_LOOK", 0.05)
     return epath.Path(tmp_path)
 
 

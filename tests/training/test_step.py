@@ -11,7 +11,7 @@ import tiny
 from jaxformers.errors import ShardingError
 from jaxformers.sharding import put_batch
 from jaxformers.training import Adam
-from jaxformers.training.optimizers import decayed
+from jaxformers.training.optim.optimizers import decayed
 from jaxformers.training.step import jit_step, make_step, make_transformation
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 1, 8)]

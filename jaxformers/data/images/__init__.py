@@ -1,7 +1,7 @@
 """Labelled pictures -> augmented uint8 batches, each batch a pure function of (seed, step)."""
 
-from jaxformers.data.images.augmentation import Augmentation
-from jaxformers.data.images.crops import (
+from jaxformers.data.images.augment.augmentation import Augmentation
+from jaxformers.data.images.augment.crops import (
     AsIs,
     CentralCrop,
     InceptionCrop,
@@ -9,21 +9,21 @@ from jaxformers.data.images.crops import (
     RandomCrop,
     WholeImage,
 )
+from jaxformers.data.images.augment.erasing import RandomErasing
+from jaxformers.data.images.augment.randaugment import RandAugment
 from jaxformers.data.images.decoding import decode
-from jaxformers.data.images.erasing import RandomErasing
-from jaxformers.data.images.fashion_mnist import BundledFashionMnist
-from jaxformers.data.images.image_folder import ImageFolder
-from jaxformers.data.images.labelled_images import (
+from jaxformers.data.images.image_rows import ImagePlan, ImageRows
+from jaxformers.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from jaxformers.data.images.sources.fashion_mnist import BundledFashionMnist
+from jaxformers.data.images.sources.image_folder import ImageFolder
+from jaxformers.data.images.sources.labelled_images import (
     ArrayImages,
     ImageSource,
     LabelledImages,
     check_classes,
 )
-from jaxformers.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from jaxformers.data.images.randaugment import RandAugment
-from jaxformers.data.images.rows import ImagePlan, ImageRows
-from jaxformers.data.images.tfds_images import TfdsImages
-from jaxformers.data.images.vtab import Vtab
+from jaxformers.data.images.sources.tfds_images import TfdsImages
+from jaxformers.data.images.sources.vtab import Vtab
 
 __all__ = [
     "IMAGENET_MEAN",

@@ -13,7 +13,7 @@ from etils import epath
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from jaxformers.data.images.crops import (
+from jaxformers.data.images.augment.crops import (
     AsIs,
     Frame,
     Interpolation,
@@ -22,7 +22,7 @@ from jaxformers.data.images.crops import (
     small_side,
 )
 from jaxformers.data.images.decoding import coloured, decoding, opened, pixels, turned
-from jaxformers.data.images.labelled_images import as_picture
+from jaxformers.data.images.sources.labelled_images import as_picture
 from jaxformers.errors import ConfigError, DataError, check_choices
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -15,10 +15,10 @@ from jaxformers.data.images import (
     RandomCrop,
     RandomErasing,
     WholeImage,
-    crops,
 )
-from jaxformers.data.images.crops import Frame
-from jaxformers.data.images.randaugment import TIMM, WORDS
+from jaxformers.data.images.augment import crops
+from jaxformers.data.images.augment.crops import Frame
+from jaxformers.data.images.augment.randaugment import TIMM, WORDS
 from jaxformers.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)

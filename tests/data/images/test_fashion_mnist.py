@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jaxformers.data.images import BundledFashionMnist
-from jaxformers.data.images.labelled_images import check_classes
+from jaxformers.data.images.sources.labelled_images import check_classes
 from jaxformers.errors import ConfigError
 
 

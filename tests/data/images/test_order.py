@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from jaxformers.data import shuffling
-from jaxformers.data.shuffling import permuted
+from jaxformers.data.pipeline import shuffling
+from jaxformers.data.pipeline.shuffling import permuted
 
 
 @pytest.mark.parametrize("size", [1, 7, 40])

@@ -11,8 +11,11 @@ from PIL import Image
 
 import jaxformers as jf
 from jaxformers.data.images import Preprocessing
-from jaxformers.data.images.preprocessor_files import read_preprocessing, write_preprocessing
 from jaxformers.errors import ConfigError, DataError, WeightsError
+from jaxformers.pretrained.preprocessing.preprocessor_config import (
+    read_preprocessing,
+    write_preprocessing,
+)
 
 GOLDEN = np.load(Path(__file__).parents[2] / "fixtures" / "image_processors.npz")
 CASES = sorted(name.removesuffix("_config") for name in GOLDEN.files if name.endswith("_config"))

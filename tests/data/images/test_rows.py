@@ -16,7 +16,7 @@ from jaxformers.data.images import (
     RandAugment,
     RandomErasing,
 )
-from jaxformers.data.rows import Rows, every_row
+from jaxformers.data.pipeline.fixed_length import Rows, every_row
 from jaxformers.errors import DataError
 
 SIMPLE = Augmentation(12, 1, PaddedCrop(2))

@@ -9,7 +9,7 @@ from mocked_tfds import picture, prepare
 from PIL import Image
 
 from jaxformers.data.images import Augmentation, ImagePlan, ImageRows, InceptionCrop, TfdsImages
-from jaxformers.data.images.real_labels import RealLabels
+from jaxformers.data.images.sources.real_labels import RealLabels
 from jaxformers.errors import ConfigError, DataError
 
 DAMAGED = 5

@@ -7,13 +7,13 @@ import pytest
 from mocked_tfds import prepare
 
 from jaxformers.data.images import Vtab
-from jaxformers.data.images.vtab import TASKS, vtab_split
+from jaxformers.data.images.sources.vtab import TASKS, vtab_split
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
 from jaxformers.sharding import MeshConfig, make_mesh
-from jaxformers.tasks.image_classification import small_model
-from jaxformers.tasks.image_data import resized
-from jaxformers.training.config import load_experiment
+from jaxformers.tasks.images.image_classification import small_model
+from jaxformers.tasks.images.image_data import resized
+from jaxformers.training.config.experiment_files import load_experiment
 
 FILE = Path(__file__).resolve().parents[3] / "experiments" / "vit" / "vtab.py"
 TASKS_CLASSES = [form.classes for form in TASKS.values()]

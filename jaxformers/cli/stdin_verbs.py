@@ -1,0 +1,227 @@
+"""The verbs that work on standard input: one line out for each line in, as the lines come.
+
+A function takes the parsed arguments, as those of `cli_verbs` do, and these verbs have no fields.
+The library is imported inside, so that other verbs stay quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import select
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jaxformers.cli.verbs import load_code
+from jaxformers.errors import ConfigError, DataError
+
+Use = Callable[[list[str]], list[str]]
+"""Answers to lines, one for each.
+
+Raises DataError, which begins with "line 1" or "text 1", for what cannot be used.
+"""
+
+
+def translate(args: argparse.Namespace, fields: list[str]) -> None:
+    """Translates standard input to standard output."""
+    _at_least_one(args, "beams", "batch")
+    load_code(args)
+    from jaxformers.api import translate as translated
+
+    search = dict(beams=args.beams, alpha=args.alpha)
+    _answer_lines(lambda lines: translated(args.run, lines, **search), args.batch)
+
+
+def fill_mask(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints words for every [MASK]."""
+    _at_least_one(args, "top", "batch")
+    load_code(args)
+    from jaxformers.api import fill_mask as filled
+
+    def use(lines: list[str]) -> list[str]:
+        for number, line in enumerate(lines, 1):
+            if "[MASK]" not in line:
+                raise DataError(f"line {number} has no [MASK]: put it where a word is wanted")
+        return [_places(found) for found in filled(args.run, lines, top=args.top)]
+
+    _answer_lines(_but_empty(use), args.batch)
+
+
+def _places(found: list[list[tuple[str, float]]]) -> str:
+    return "\t".join(" ".join(f"{word} {share:.4f}" for word, share in each) for each in found)
+
+
+def classify(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints the class of every line and its probability."""
+    _at_least_one(args, "batch")
+    load_code(args)
+    from jaxformers.api import classify as classified
+
+    def use(lines: list[str]) -> list[str]:
+        rows = _columns(lines, 1, 2, "a text, or two with a tab between them")
+        found = classified(args.run, [(*row, "")[:2] for row in rows], truncate=args.truncate)
+        return [f"{label}\t{value:.4f}" for label, value in found]
+
+    _answer_lines(_but_empty(use), args.batch)
+
+
+def answer(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints the answer to every question."""
+    _at_least_one(args, "longest", "batch")
+    if args.null_threshold is not None and math.isnan(args.null_threshold):
+        raise ConfigError("--null-threshold: nan is no score")
+    load_code(args)
+    from jaxformers.api import answer as answered
+
+    options = dict(longest=args.longest, null_threshold=args.null_threshold)
+
+    def use(lines: list[str]) -> list[str]:
+        rows = _columns(lines, 2, 2, "a question, a tab and its context")
+        found = answered(args.run, [row[0] for row in rows], [row[1] for row in rows], **options)
+        return [f"{each.text}\t{each.score:.4f}\t{each.start}\t{each.end}" for each in found]
+
+    _answer_lines(_but_empty(use), args.batch)
+
+
+def embed(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints the vector of every line, or saves all of them as an array."""
+    _at_least_one(args, "batch")
+    if args.output is not None and not args.output.endswith(".npy"):
+        raise ConfigError(f"--output: {args.output} does not end in .npy")
+    if args.output is not None and not os.path.isdir(os.path.dirname(args.output) or "."):
+        raise ConfigError(f"--output: there is no folder {os.path.dirname(args.output)}")
+    load_code(args)
+    from jaxformers.api import embed as embedded
+
+    def vectors(lines: list[str]) -> Any:
+        return embedded(args.run, lines, pooling=args.pooling, normalize=args.normalize)
+
+    if args.output is None:
+        return _answer_lines(
+            lambda lines: ["\t".join(map(str, row)) for row in vectors(lines)], args.batch
+        )
+    _save(args.output, vectors, args.batch)
+
+
+def _save(path: str, vectors: Callable[[list[str]], Any], batch: int) -> None:
+    """Writes one array of all lines' vectors; nothing is left of it where that fails."""
+    import numpy as np
+
+    part = f"{path}.part"
+    with open(part, "wb") as file:
+        try:
+            found = [vectors([]), *map(vectors, line_batches(sys.stdin.fileno(), batch))]
+            np.save(file, np.concatenate(found))
+        except BaseException:
+            os.remove(part)
+            raise
+    os.replace(part, path)
+    print(f"wrote {path}: {sum(map(len, found))} vectors of {found[0].shape[1]}")
+
+
+# ---------------------------------------------------------------- lines in, lines out
+
+
+def _at_least_one(args: argparse.Namespace, *options: str) -> None:
+    for option in options:
+        if getattr(args, option) < 1:
+            raise ConfigError(f"--{option}: {getattr(args, option)} is not at least 1")
+
+
+def _answer_lines(use: Use, batch: int) -> None:
+    """Standard input through `use` to standard output."""
+    use([])  # what is wrong with RUN is said before a line is read
+    number = 0
+    for lines in line_batches(sys.stdin.fileno(), batch):
+        for out in _answered(use, lines, number):
+            sys.stdout.buffer.write(f"{out}\n".encode())
+        sys.stdout.buffer.flush()
+        number += len(lines)
+
+
+def _answered(use: Use, lines: list[str], before: int) -> Iterator[str]:
+    """Answers to `lines`; when there is none to one of them, to those before it."""
+    try:
+        yield from use(lines)
+    except DataError:
+        for number, line in enumerate(lines, before + 1):
+            try:
+                yield from use([line])
+            except DataError as error:
+                sys.stdout.buffer.flush()
+                fault = re.sub("^(line|text) 1 ", "", str(error))
+                raise DataError(f"standard input, line {number} {fault}") from error
+
+
+def _but_empty(use: Use) -> Use:
+    """`use` of the lines that are not blank; a blank one is answered by an empty one."""
+
+    def used(lines: list[str]) -> list[str]:
+        found = iter(use([line for line in lines if line.strip()]))
+        return [next(found) if line.strip() else "" for line in lines]
+
+    return used
+
+
+def _columns(lines: list[str], least: int, most: int, wanted: str) -> list[list[str]]:
+    """The lines' columns, which tabs divide.
+
+    Raises:
+        DataError: a line with another number of columns.
+    """
+    rows = [line.split("\t") for line in lines]
+    for number, row in enumerate(rows, 1):
+        if not least <= len(row) <= most:
+            count = f"{len(row)} column{'s' * (len(row) > 1)}"
+            raise DataError(f"line {number} has {count}: give {wanted}")
+    return rows
+
+
+def line_batches(source: int, size: int) -> Iterator[list[str]]:
+    """Lines of a file descriptor, at most `size` at a time, given on as soon as there are any.
+
+    Raises:
+        DataError: a line that is not UTF-8, by its number, after the lines before it.
+    """
+    number = 0
+    for block in _blocks(source, size):
+        for start in range(0, len(block), size):
+            lines, fault = _decoded(block[start : start + size], number)
+            number += len(lines)
+            if lines:
+                yield lines
+            if fault:
+                raise fault
+
+
+def _decoded(raw: list[bytes], number: int) -> tuple[list[str], DataError | None]:
+    lines: list[str] = []
+    for line in raw:
+        try:
+            lines.append(line.rstrip(b"\r").decode())
+        except UnicodeDecodeError as error:
+            return lines, DataError(
+                f"standard input, line {number + len(lines) + 1}: not UTF-8 (byte "
+                f"0x{line[error.start]:02x} at position {error.start + 1}); convert it first, "
+                "for example with iconv"
+            )
+    return lines, None
+
+
+def _blocks(source: int, size: int) -> Iterator[list[bytes]]:
+    """Whole lines: all that can be read at once, up to `size` of them or a little more."""
+    rest, ended = b"", False
+    while not ended:
+        data = more = os.read(source, 1 << 16)
+        while more and data.count(b"\n") < size and select.select([source], [], [], 0.01)[0]:
+            more = os.read(source, 1 << 16)
+            data += more
+        ended = not more
+        *lines, rest = (rest + data).split(b"\n")
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]

@@ -1,0 +1,117 @@
+"""Pictures as training sees them: cropped, mirrored, distorted; each a function of its draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+from PIL import Image, ImageOps
+
+from jaxformers.data.images.augment.crops import (
+    AsIs,
+    CentralCrop,
+    Frame,
+    InceptionCrop,
+    Interpolation,
+    PaddedCrop,
+    RandomCrop,
+    WholeImage,
+)
+from jaxformers.data.images.augment.erasing import RandomErasing
+from jaxformers.data.images.augment.randaugment import RandAugment
+from jaxformers.data.images.decoding import pixels
+from jaxformers.errors import ConfigError, check_choices
+
+Crop = InceptionCrop | RandomCrop | PaddedCrop | CentralCrop | WholeImage | AsIs
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Crop, then flip, then RandAugment, then erasing, as timm orders them; uint8 all the way.
+
+    Mixup and cutmix, which need a whole batch, are the task's.
+    """
+
+    size: int = 224
+    """Side of the square that comes out."""
+    channels: int = 3
+    """3, or 1 for grey; pictures are converted."""
+    crop: Crop = InceptionCrop()
+    """Which part of the picture is shown."""
+    flip: float = 0.5
+    """Chance to be mirrored left to right."""
+    distortions: RandAugment | None = None
+    """Random operations on colours and geometry."""
+    erasing: RandomErasing | None = None
+    """A random rectangle overwritten with noise."""
+    interpolation: Interpolation = "bilinear"
+    """Of all resizing, antialiased."""
+    fast: bool = True
+    """Decode JPEGs at a fraction of their size where that is enough, and the like: about a grey
+    level's difference, several times the speed."""
+
+    def __post_init__(self):
+        if self.size < 1 or self.channels not in (1, 3):
+            raise ConfigError(
+                f"size {self.size} must be at least 1, channels {self.channels} 1 or 3"
+            )
+        if not 0 <= self.flip <= 1:
+            raise ConfigError(f"flip {self.flip} must be a chance from 0 to 1")
+        check_choices(self)
+        if getattr(self.crop, "resize", self.size) < self.size:
+            raise ConfigError(
+                f"a crop of {self.size} does not fit into a side resized to {self.crop.resize}"
+            )
+        erasing = self.erasing
+        if erasing and {len(erasing.mean), len(erasing.std)} - {1, self.channels}:
+            raise ConfigError(
+                f"erasing's mean {erasing.mean} and std {erasing.std} need a number for each of "
+                f"the {self.channels} channels, or one for all"
+            )
+
+    @property
+    def draws(self) -> int:
+        """How many uniform numbers a picture takes."""
+        parts = (self.crop, self.distortions, self.erasing)
+        return 1 + sum(part.draws for part in parts if part is not None)
+
+    def picture(
+        self, picture: Image.Image, u: Float64[np.ndarray, "D"]
+    ) -> UInt8[np.ndarray, "H W C"]:
+        """One picture with its `draws` numbers from 0 to below 1."""
+        shares = self._shares(u)
+        picture = self.crop(picture, self._frame, shares[1])
+        if shares[0][0] < self.flip:
+            picture = ImageOps.mirror(picture)
+        if self.distortions is not None:
+            picture = self.distortions(picture, shares[2])
+        image = pixels(picture, self.channels)
+        return image if self.erasing is None else self.erasing(image, shares[3])
+
+    def arrays(
+        self, images: UInt8[np.ndarray, "B H W C"], u: Float64[np.ndarray, "B D"]
+    ) -> UInt8[np.ndarray, "B S S C"] | None:
+        """The same for pictures of one size at once; None where that is not possible."""
+        simple = isinstance(self.crop, PaddedCrop | AsIs) and self.distortions is None
+        if not simple or images.shape[-1] not in (1, self.channels):
+            return None
+        shares = self._shares(u)
+        images = self.crop.arrays(images, self._frame, shares[1])
+        mirrored = shares[0][:, 0] < self.flip
+        images[mirrored] = images[mirrored, :, ::-1]
+        if images.shape[-1] != self.channels:
+            images = np.repeat(images, self.channels, axis=-1)
+        if self.erasing is not None:
+            images = np.stack(list(map(self.erasing, images, shares[3])))
+        return images
+
+    @property
+    def _frame(self) -> Frame:
+        return Frame(self.size, self.channels, self.interpolation, self.fast)
+
+    def _shares(self, u: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The draws of flip, crop, distortions and erasing."""
+        crop = 1 + self.crop.draws
+        end = crop + (self.distortions.draws if self.distortions else 0)
+        return u[..., :1], u[..., 1:crop], u[..., crop:end], u[..., end:]

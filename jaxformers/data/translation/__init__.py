@@ -1,0 +1,4 @@
+"""Parallel text and its token ids.
+
+Imports `data.files` and `data.pipeline`.
+"""

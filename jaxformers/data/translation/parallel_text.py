@@ -1,0 +1,79 @@
+"""What every source of sentence pairs gives: random access and a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, overload, runtime_checkable
+
+from jaxformers.data.pipeline.even_subset import evenly_spaced
+
+Pair = tuple[str, str]
+
+
+class Pairs(Sequence[Pair]):
+    """A sequence of (source, target) texts that is read when asked for.
+
+    `fingerprint` tells the set apart from any other: `source` (its name), `pairs` (how many) and
+    `content` (a hash). Subclasses give `__len__` and `read`.
+    """
+
+    fingerprint: Mapping[str, str | int]
+
+    def read(self, indices: Sequence[int]) -> list[Pair]:
+        """The pairs at `indices`, each within 0 and the length."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Pair]: ...
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return self.read(range(len(self))[index])
+        return self.read([range(len(self))[index]])[0]
+
+    def __iter__(self) -> Iterator[Pair]:
+        for start in range(0, len(self), 1024):
+            yield from self[start : start + 1024]
+
+
+@runtime_checkable
+class PairSource(Protocol):
+    """Configuration of a source of pairs: a frozen dataclass."""
+
+    def open(self) -> Pairs:
+        """The pairs; raises DataError where they are missing or malformed."""
+        ...
+
+
+class ListedPairs(Pairs):
+    """Pairs held in memory, for small sets; `name` stands in their fingerprint."""
+
+    def __init__(self, pairs: Sequence[Pair], name: str):
+        self._pairs = list(pairs)
+        content = json.dumps(self._pairs, ensure_ascii=False).encode()
+        self.fingerprint = {
+            "source": name,
+            "pairs": len(self._pairs),
+            "content": hashlib.sha256(content).hexdigest(),
+        }
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def read(self, indices: Sequence[int]) -> list[Pair]:
+        """The pairs at `indices`."""
+        return [self._pairs[index] for index in indices]
+
+
+def sentences(pairs: Pairs, limit: int | None = 10_000_000) -> Iterator[str]:
+    """Sources and targets in turn, to train a shared vocabulary on.
+
+    Of more than `limit` sentences, evenly spaced pairs are taken: the same ones every time.
+    """
+    chosen = evenly_spaced(len(pairs), None if limit is None else max(1, limit // 2))
+    for start in range(0, len(chosen), 1024):
+        for pair in pairs.read(chosen[start : start + 1024].tolist()):
+            yield from pair

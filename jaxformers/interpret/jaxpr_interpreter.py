@@ -1,0 +1,261 @@
+"""Relevance of everything inside a function: an interpreter over the function's own jaxpr.
+
+A `Tape` runs a jaxpr operation by operation and keeps what it computed; `relevance` then walks back
+over it and hands the relevance of each result to its operands by the rules of `rules.py`. Nothing
+knows of layers or of models. Functions inside functions (jit, remat, custom derivatives) are run in
+line; a scan runs as a scan, forwards and backwards, its inside taped anew at each turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+
+from jaxformers.arrays import Array
+from jaxformers.interpret.lrp_rules import (
+    Operand,
+    is_elementwise,
+    is_reduction,
+    signal,
+    spread_back,
+)
+
+_NO_CALLS = ("scan", "while", "cond", "reduce", "reduce_window", "pallas_call", "shard_map")
+Relevance = dict[int, Array]
+"""The relevance of values, by their number on the tape."""
+
+
+@dataclass
+class _Step:
+    eqn: JaxprEqn
+    ins: list[int]
+    outs: list[int]
+    carries: list[Array] | None = None
+    """Of a scan: what each of its turns started from, stacked."""
+
+
+@dataclass
+class Tape:
+    """A function as it ran. Its values have numbers, in the order in which they came to be."""
+
+    values: list[Operand] = field(default_factory=list)
+    steps: list[_Step] = field(default_factory=list)
+
+    def give(self, array: Array, active: bool, source: int | None = None, *kind: bool) -> int:
+        """Put a value on the tape and number it; by default it is a signal of its own.
+
+        `kind`: what `Operand` says of it beyond that.
+        """
+        number = len(self.values)
+        source = number if source is None else source
+        self.values.append(Operand(jnp.asarray(array), active, source, *kind))
+        return number
+
+    def run(self, closed: ClosedJaxpr, ins: Sequence[int]) -> list[int]:
+        """Run a jaxpr on numbered values; the numbers of its results."""
+        known = dict(zip(closed.jaxpr.invars, ins, strict=True))
+        for var, const in zip(closed.jaxpr.constvars, closed.consts, strict=True):
+            known[var] = self.give(const, False)
+
+        def number(atom) -> int:
+            return self.give(atom.val, False) if isinstance(atom, Literal) else known[atom]
+
+        for eqn in closed.jaxpr.eqns:
+            outs = self._equation(eqn, [number(atom) for atom in eqn.invars])
+            known.update(zip(eqn.outvars, outs, strict=True))
+        return [number(atom) for atom in closed.jaxpr.outvars]
+
+    def relevance(self, given: Sequence[tuple[int, Array]]) -> Relevance:
+        """The relevance of all values from that of some: for each, all that its users hand back.
+
+        Values that do not depend on the input get none and are absent.
+        """
+        found: Relevance = {}
+        for number, r in given:
+            self._credit(found, number, r)
+        for step in reversed(self.steps):
+            if any(number in found for number in step.outs):
+                parts = self._scan_back(step, found) if step.carries else self._back(step, found)
+                for number, part in zip(step.ins, parts, strict=True):
+                    if part is not None:
+                        self._credit(found, number, part)
+        return found
+
+    def _credit(self, found: Relevance, number: int, r: Array) -> None:
+        if self.values[number].carries:
+            found[number] = found[number] + r if number in found else r
+
+    def _equation(self, eqn: JaxprEqn, ins: list[int]) -> list[int]:
+        inner = _inner_function(eqn)
+        if inner is not None:
+            return self.run(inner, ins)
+        operands = [self.values[i] for i in ins]
+        active = any(each.active for each in operands)
+        carries = None
+        if eqn.primitive.name == "scan" and active:
+            results, carries = _scan(eqn, [each.array for each in operands])
+            flags = _scan_activity(eqn, [each.active for each in operands])[1]
+            outs = [self.give(x, flag) for x, flag in zip(results, flags, strict=True)]
+        else:
+            results = _operation(eqn)(*(each.array for each in operands))
+            results = results if eqn.primitive.multiple_results else [results]
+            outs = [self._result(eqn.primitive.name, operands, x, active) for x in results]
+        if active:
+            self.steps.append(_Step(eqn, ins, outs, carries))
+        return outs
+
+    def _result(self, name: str, operands: list[Operand], array: Array, active: bool) -> int:
+        carrying = [each for each in operands if each.carries]
+        statistic = bool(carrying) and all(each.statistic for each in carrying)
+        if name == "broadcast_in_dim" and carrying:
+            # A softmax over one place spreads nothing, yet its sum is no signal of its own.
+            statistic |= array.size > operands[0].array.size or operands[0].reduced
+        source, reduced = None, is_reduction(name) and array.size == operands[0].array.size
+        if carrying and is_elementwise(name):
+            at = signal(operands, array.shape)
+            if at is not None and operands[at].array.shape == array.shape:
+                source, reduced = operands[at].source, operands[at].reduced
+        return self.give(array, active, source, statistic, reduced)
+
+    def _back(self, step: _Step, found: Relevance) -> list[Array | None]:
+        outs = [self.values[i] for i in step.outs]
+        return spread_back(
+            step.eqn.primitive.name,
+            _operation(step.eqn),
+            [self.values[i] for i in step.ins],
+            [each.array for each in outs],
+            [found.get(i, jnp.zeros_like(self.values[i].array)) for i in step.outs],
+        )
+
+    def _scan_back(self, step: _Step, found: Relevance) -> list[Array | None]:
+        """The scan's turns in reverse; each is run again, and its inside walked back."""
+        params, values = step.eqn.params, [self.values[i] for i in step.ins]
+        consts, n = params["num_consts"], params["num_carry"]
+        active = _scan_activity(step.eqn, [each.active for each in values])[0]
+
+        def turn(later, given):
+            (of_carry, of_consts), (carry, xs, of_ys) = later, given
+            tape, arrays = Tape(), [*(each.array for each in values[:consts]), *carry, *xs]
+            ins = [tape.give(x, on) for x, on in zip(arrays, active, strict=True)]
+            outs = tape.run(params["jaxpr"], ins)
+            inside = tape.relevance(list(zip(outs, [*of_carry, *of_ys], strict=True)))
+            got = [inside.get(i, _none(tape.values[i])) for i in (*ins, *outs[n:])]
+            of_consts = [a + b for a, b in zip(of_consts, got[:consts], strict=True)]
+            ends = consts + n
+            return (got[consts:ends], of_consts), (got[ends : len(ins)], got[len(ins) :])
+
+        outs = [found.get(i, _none(self.values[i])) for i in step.outs]
+        blank = jnp.zeros(params["length"])
+        of_ys = [r if r.ndim else blank for r in outs[n:]]
+        # The first turn's activity holds for all, so a carry has its relevance's shape throughout.
+        carries = [
+            _none(Operand(c[0], on, 0))
+            for c, on in zip(step.carries, active[consts:], strict=False)
+        ]
+        starts = [r if r.ndim == c.ndim else c for r, c in zip(outs[:n], carries, strict=True)]
+        (of_carry, of_consts), (of_xs, of_ys) = jax.lax.scan(
+            turn,
+            (starts, [_none(each) for each in values[:consts]]),
+            (step.carries, [each.array for each in values[consts + n :]], of_ys),
+            length=params["length"],
+            reverse=not params["reverse"],
+        )
+        # What the turns themselves made of their stacked results is these results' relevance too.
+        for number, r in zip(step.outs[n:], of_ys, strict=True):
+            if self.values[number].carries:
+                found[number] = r
+        return [*of_consts, *of_carry, *of_xs]
+
+
+def trace(fn: Callable[..., Any], inputs: Any, weights: Any) -> tuple[Tape, Any]:
+    """Run `fn(inputs, weights)` on a tape; with it, the number of each leaf of the result.
+
+    Args:
+        fn: any function that JAX can trace.
+        inputs: the tree of arrays on which relevance may fall.
+        weights: the tree of arrays that take no relevance.
+    """
+    closed, shapes = jax.make_jaxpr(fn, return_shape=True)(inputs, weights)
+    tape = Tape()
+    ins = [tape.give(x, True) for x in jax.tree.leaves(inputs)]
+    ins += [tape.give(x, False) for x in jax.tree.leaves(weights)]
+    return tape, jax.tree.unflatten(jax.tree.structure(shapes), tape.run(closed, ins))
+
+
+def _none(value: Operand) -> Array:
+    """No relevance: zeros where there could be some, else one zero in its place."""
+    return jnp.zeros_like(value.array) if value.carries else jnp.zeros(())
+
+
+def _operation(eqn: JaxprEqn) -> Callable[..., Any]:
+    """The equation as a function of its operands' values."""
+    return lambda *arrays: eqn.primitive.bind(*arrays, **eqn.params)
+
+
+def _inner_function(eqn: JaxprEqn) -> ClosedJaxpr | None:
+    """The function that an equation calls, once and on just its operands; None: it is no call."""
+    if eqn.primitive.name in _NO_CALLS:
+        return None
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        inner = eqn.params.get(name)
+        if isinstance(inner, Jaxpr):
+            inner = ClosedJaxpr(inner, ())
+        if isinstance(inner, ClosedJaxpr) and len(inner.jaxpr.invars) == len(eqn.invars):
+            return inner
+    return None
+
+
+def _scan(eqn: JaxprEqn, arrays: list[Array]) -> tuple[list[Array], list[Array]]:
+    """A scan's results, and what each turn was handed by the one before."""
+    params = eqn.params
+    consts, n = params["num_consts"], params["num_carry"]
+    body = jaxpr_as_fun(params["jaxpr"])
+
+    def turn(carry, xs):
+        outs = body(*arrays[:consts], *carry, *xs)
+        return outs[:n], (outs[n:], carry)
+
+    last, (ys, carries) = jax.lax.scan(
+        turn,
+        arrays[consts : consts + n],
+        arrays[consts + n :],
+        length=params["length"],
+        reverse=params["reverse"],
+    )
+    return [*last, *ys], carries
+
+
+def _scan_activity(eqn: JaxprEqn, flags: list[bool]) -> tuple[list[bool], list[bool]]:
+    """Which of a turn's arguments, and which of the scan's results, depend on the input."""
+    consts, n = eqn.params["num_consts"], eqn.params["num_carry"]
+    flags = list(flags)
+    while True:  # what a turn makes depend on the input, the next one is handed
+        outs = _activity(eqn.params["jaxpr"].jaxpr, flags)
+        carry = [a or b for a, b in zip(flags[consts : consts + n], outs[:n], strict=True)]
+        if carry == flags[consts : consts + n]:
+            return flags, outs
+        flags[consts : consts + n] = carry
+
+
+def _activity(jaxpr: Jaxpr, flags: Sequence[bool]) -> list[bool]:
+    """Which results depend on the arguments that are flagged."""
+    active = {var for var, flag in zip(jaxpr.invars, flags, strict=True) if flag}
+
+    def flag(atom) -> bool:
+        return not isinstance(atom, Literal) and atom in active
+
+    for eqn in jaxpr.eqns:
+        ins, inner = [flag(atom) for atom in eqn.invars], _inner_function(eqn)
+        if inner is not None:
+            outs = _activity(inner.jaxpr, ins)
+        elif eqn.primitive.name == "scan":
+            outs = _scan_activity(eqn, ins)[1]
+        else:
+            outs = [any(ins)] * len(eqn.outvars)
+        active |= {var for var, on in zip(eqn.outvars, outs, strict=True) if on}
+    return [flag(atom) for atom in jaxpr.outvars]

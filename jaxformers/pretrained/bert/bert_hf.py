@@ -1,0 +1,156 @@
+"""BERT as Hugging Face publishes it, with any head or none, in and out.
+
+Sentence-embedding folders are encoders without a head. Which head a file holds, its tensors tell:
+`architectures` of files from 2018 and 2019 often names another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from jaxformers.errors import WeightsError
+from jaxformers.layers import Execution
+from jaxformers.models import (
+    Bert,
+    BertConfig,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertForSpanExtraction,
+)
+from jaxformers.pretrained import registry
+from jaxformers.pretrained.bert.bert_config import inexpressible, read_config, write_config
+from jaxformers.pretrained.formats import safetensors_folder
+from jaxformers.pretrained.formats.hf_folder import Published, open_folder
+from jaxformers.pretrained.mapping.config_fields import class_names
+from jaxformers.pretrained.mapping.name_map import Entry, NameMap
+from jaxformers.pretrained.mapping.torch_names import linear
+from jaxformers.pretrained.mapping.transforms import Same, Transform
+
+TITLE = "BERT"
+PREFIX = "bert."
+MODULES = (Bert, BertForPreTraining, BertForSequenceClassification, BertForSpanExtraction)
+# Heads whose tensors have the names of another head's.
+OTHERS = ("BertForTokenClassification", "BertForMultipleChoice", "BertLMHeadModel")
+LAYER = "encoder.layer.{layer}"
+SENTENCE = "cls.seq_relationship.weight"
+
+
+def _norm(theirs: str, ours: str) -> tuple[Entry, ...]:
+    """Files from before 2019 call a norm's weight gamma and its bias beta."""
+    return (
+        Entry((f"{theirs}.weight", f"{theirs}.gamma"), f"{ours}/scale"),
+        Entry((f"{theirs}.bias", f"{theirs}.beta"), f"{ours}/bias"),
+    )
+
+
+ENCODER: tuple[Entry, ...] = (
+    Entry("embeddings.position_embeddings.weight", "position_embedding/table"),
+    Entry("embeddings.token_type_embeddings.weight", "type_embedding/table"),
+    *_norm("embeddings.LayerNorm", "embedding_norm"),
+    *linear(f"{LAYER}.attention.self.query", "encoder/blocks/self_attention/query"),
+    *linear(f"{LAYER}.attention.self.key", "encoder/blocks/self_attention/key"),
+    *linear(f"{LAYER}.attention.self.value", "encoder/blocks/self_attention/value"),
+    *linear(f"{LAYER}.attention.output.dense", "encoder/blocks/self_attention/out", inputs=2),
+    *_norm(f"{LAYER}.attention.output.LayerNorm", "encoder/blocks/self_attention_norm"),
+    *linear(f"{LAYER}.intermediate.dense", "encoder/blocks/feed_forward/up"),
+    *linear(f"{LAYER}.output.dense", "encoder/blocks/feed_forward/down"),
+    *_norm(f"{LAYER}.output.LayerNorm", "encoder/blocks/feed_forward_norm"),
+    *linear("pooler.dense", "pooler"),
+)
+HEADS: tuple[Entry, ...] = (
+    *linear("cls.predictions.transform.dense", "transform"),
+    *_norm("cls.predictions.transform.LayerNorm", "transform_norm"),
+    Entry(("cls.predictions.bias", "cls.predictions.decoder.bias"), "logits_bias"),
+    *linear("cls.seq_relationship", "next_sentence"),
+    *linear("classifier", "classifier"),
+    *linear("qa_outputs", "spans"),
+)
+
+
+def name_map(module: type[nn.Module], prefix: str, table: Transform = Same()) -> NameMap:  # noqa: B008
+    """The names of a head's file; `prefix` stands before those of the encoder."""
+    ours = "params/" if module is Bert else "params/bert/"
+    words = (f"{prefix}embeddings.word_embeddings.weight", "cls.predictions.decoder.weight")
+    # Nothing trains the pooler under a span head, but older files have one.
+    pooler = (r"(bert\.)?pooler\..*",) if module is BertForSpanExtraction else ()
+    return NameMap(
+        (
+            Entry(words, f"{ours}token_embedding/table", table),
+            *(entry.under(prefix, ours) for entry in ENCODER),
+            *(entry.under("", "params/") for entry in HEADS),
+        ),
+        ignored=(r"(bert\.)?embeddings\.position_ids", *pooler),
+    )
+
+
+def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[nn.Module, dict[str, Any]]:
+    """The model in a published folder, and its variables as `execution` stores them.
+
+    Raises:
+        WeightsError: a damaged file, what is not supported, or tensors that do not fit; one line.
+    """
+    opened = open_folder(path, PREFIX)
+    opened.fields.architecture(OTHERS)
+    module, made = _module(opened, read_config(opened.fields.content, opened.fields.place))
+    names = name_map(module, opened.prefix)
+    return registry.read(module(made, execution), names, opened.tensors)
+
+
+def _module(opened: Published, made: BertConfig) -> tuple[type[nn.Module], BertConfig]:
+    """The module that has the file's head, and its configuration."""
+    shapes = opened.tensors.shapes
+    pooler, sentence = f"{opened.prefix}pooler.dense.weight" in shapes, SENTENCE in shapes
+    words = any(name.startswith("cls.predictions.") for name in shapes)
+    made = replace(made, pooler=pooler, next_sentence=sentence)
+    if "qa_outputs.weight" in shapes:
+        return BertForSpanExtraction, made
+    if "classifier.weight" in shapes and not pooler:
+        raise WeightsError(
+            f"{opened.tensors.place} has a classifier but no pooler: a head over every token, "
+            "which is not supported"
+        )
+    if "classifier.weight" in shapes:
+        labels = shapes["classifier.weight"][0]
+        names = class_names(opened.fields.content, labels)
+        return BertForSequenceClassification, replace(made, labels=labels, label_names=names)
+    if words or sentence:
+        return BertForPreTraining, replace(made, masked_words=words)
+    return Bert, made
+
+
+def why_not(model: nn.Module, variables: registry.Variables) -> str | None:
+    """Why the model has no Hugging Face form; None when it has."""
+    if type(model) not in MODULES:
+        return "it is no BERT"
+    return inexpressible(model.config)
+
+
+def write(
+    model: nn.Module, variables: registry.Variables
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and JSON files for transformers' class of the same head; the model has no `why_not`.
+
+    Raises:
+        WeightsError: variables that do not fit the model.
+    """
+    prefix = "" if type(model) is Bert else PREFIX
+    tensors = name_map(type(model), prefix).write(registry.published(model, variables))
+    return tensors, {safetensors_folder.CONFIG: write_config(model.config, _architecture(model))}
+
+
+def _architecture(model: nn.Module) -> str:
+    if isinstance(model, BertForPreTraining):
+        if not (model.config.next_sentence and model.config.pooler):
+            return "BertForMaskedLM"
+        return (
+            "BertForPreTraining" if model.config.masked_words else "BertForNextSentencePrediction"
+        )
+    return {
+        Bert: "BertModel",
+        BertForSequenceClassification: "BertForSequenceClassification",
+        BertForSpanExtraction: "BertForQuestionAnswering",
+    }[type(model)]

@@ -1,0 +1,237 @@
+"""A published folder, `config.json` and safetensors: read with suspicion, written whole or not.
+
+Nothing is unpickled. What a file declares is checked before anything is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from etils import epath
+
+from jaxformers.errors import WeightsError
+from jaxformers.pretrained.mapping.transforms import Shape
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+GOOGLE_CONFIG = "bert_config.json"
+OLD_PLACE = "0_Transformer"  # of an encoder's own files in sentence-transformers before 2021
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
+TOKENIZER_FILES = (
+    "source.spm",
+    "target.spm",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
+JSON_BYTES = 1 << 20
+INDEX_BYTES = 64 << 20
+FLOATS = ("F16", "BF16", "F32", "F64")
+
+
+def read_json(file: epath.Path, limit: int = JSON_BYTES) -> dict[str, Any]:
+    """The object in a JSON file of at most `limit` bytes.
+
+    Raises:
+        WeightsError: no such file, too large, no JSON, or no object.
+    """
+    try:
+        if file.stat().length > limit:
+            raise WeightsError(f"{file} is larger than {limit:,} bytes: not a configuration")
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        raise WeightsError(f"{file} is not valid JSON, or it is damaged") from None
+    except OSError as error:
+        raise WeightsError(f"cannot read {file}: {_reason(error)}") from None
+    if not isinstance(content, dict):
+        raise WeightsError(f"{file} must hold one JSON object")
+    return content
+
+
+class Tensors:
+    """The tensors of a folder's safetensors files, whole or sharded: shapes now, values when asked.
+
+    Raises:
+        WeightsError: no safetensors file, a damaged one, or an index that does not match its files.
+    """
+
+    def __init__(self, folder: epath.Path):
+        self._temporary = tempfile.TemporaryDirectory() if _remote(folder) else None
+        self._files: dict[str, TensorFile] = {}
+        whole = (folder / WEIGHTS).exists()
+        self.place = str(folder / (WEIGHTS if whole else INDEX))
+        self._index = {} if whole else self._read_index(folder)
+        for name in [WEIGHTS] if whole else sorted(set(self._index.values())):
+            self._add(TensorFile(self._local(folder / name), str(folder / name)))
+        self._check_index()
+        self.shapes: Mapping[str, Shape] = {n: f.shapes[n] for n, f in self._files.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor as float32, from float16, bfloat16, float32 or float64."""
+        return self._files[name].read(name)
+
+    def _add(self, file: TensorFile) -> None:
+        if twice := sorted(self._files.keys() & file.shapes.keys()):
+            raise WeightsError(f"{file.place} repeats {twice[0]}, which another file holds too")
+        self._files |= dict.fromkeys(file.shapes, file)
+
+    def _read_index(self, folder: epath.Path) -> dict[str, str]:
+        if not (folder / INDEX).exists():
+            raise WeightsError(_no_weights(folder))
+        index = read_json(folder / INDEX, INDEX_BYTES).get("weight_map")
+        if not isinstance(index, dict) or not index:
+            raise WeightsError(f"{self.place} has no weight_map from tensors to files")
+        for file in index.values():
+            if not isinstance(file, str) or not re.fullmatch(r"\w[\w.-]*\.safetensors", file):
+                raise WeightsError(
+                    f"{self.place} names {file!r}, which is no safetensors file beside it"
+                )
+            if not (folder / file).exists():
+                raise WeightsError(f"{self.place} names {file}, which is missing")
+        return index
+
+    def _check_index(self) -> None:
+        for name, file in self._index.items():
+            if name not in self._files or Path(self._files[name].place).name != file:
+                raise WeightsError(f"{self.place} places {name} in {file}, which does not hold it")
+
+    def _local(self, file: epath.Path) -> Path:
+        """The file on this machine's disk, where safetensors can map it."""
+        if self._temporary is None:
+            return Path(file)
+        copy = Path(self._temporary.name) / file.name
+        with file.open("rb") as source, copy.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        return copy
+
+
+class TensorFile:
+    """One safetensors file on this machine; `place` is what the user calls it."""
+
+    def __init__(self, path: Path, place: str):
+        self.place = place
+        try:
+            self._open = safetensors.safe_open(path, framework="numpy")
+            slices = {name: self._open.get_slice(name) for name in self._open.keys()}  # noqa: SIM118
+        except (safetensors.SafetensorError, OSError) as error:
+            reason = re.sub(r"Error while deserializing header: ", "", _reason(error))
+            raise WeightsError(
+                f"{place} is truncated, damaged or no safetensors file ({reason}): fetch it again"
+            ) from None
+        self.shapes: dict[str, Shape] = {n: tuple(s.get_shape()) for n, s in slices.items()}
+        self._types = {name: part.get_dtype() for name, part in slices.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor as float32."""
+        if (kind := self._types[name]) not in FLOATS:
+            raise WeightsError(f"{self.place}: {name} is of type {kind}, not one of {FLOATS}")
+        return self._open.get_tensor(name).astype(np.float32)
+
+
+def _remote(path: epath.Path) -> bool:
+    return "://" in str(path)
+
+
+def _no_weights(folder: epath.Path) -> str:
+    if pickles := [name for name in PICKLES if (folder / name).exists()]:
+        return (
+            f"{folder} holds only {pickles[0]}, a pickle, which could run any code when opened: "
+            "convert it where you trust it, with transformers' "
+            "from_pretrained(...).save_pretrained(..., safe_serialization=True)"
+        )
+    return f"{folder} holds neither {WEIGHTS} nor {INDEX}"
+
+
+def to_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """A safetensors file with the metadata that Hugging Face asks for."""
+    return safetensors.numpy.save(dict(tensors), metadata={"format": "pt"})
+
+
+def json_bytes(content: Mapping[str, Any]) -> bytes:
+    """An indented JSON file."""
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+def write_folder(
+    folder: epath.Path,
+    tensors: Mapping[str, np.ndarray],
+    files: Mapping[str, Mapping[str, Any]],
+    tokenizer: Any = None,
+) -> None:
+    """Writes tensors, JSON files and a tokenizer's into `folder`; a failure leaves it as it was.
+
+    Args:
+        folder: made if it is not there; files in it of other names stay.
+        tensors: by name, for one safetensors file.
+        files: contents of JSON files by name.
+        tokenizer: a folder whose tokenizer files are copied, a `text.Tokenizer`, or None.
+
+    Raises:
+        WeightsError: it cannot be written (no room, no permission, a file stands there).
+    """
+    folder = epath.Path(folder).expanduser()
+    folder = folder if _remote(folder) else folder.resolve()
+    if folder.exists() and not folder.is_dir():
+        raise WeightsError(f"cannot write {folder}: it is a file, not a folder")
+    contents = {WEIGHTS: to_bytes(tensors)} | {n: json_bytes(each) for n, each in files.items()}
+    with _one_line(folder), _staging(folder) as stage:
+        for name, content in contents.items():
+            (stage / name).write_bytes(content)
+        _write_tokenizer(stage, tokenizer)
+        _publish(stage, folder)
+
+
+def _publish(stage: epath.Path, folder: epath.Path) -> None:
+    if not folder.exists():
+        stage.rename(folder)
+        return
+    for file in sorted(stage.iterdir(), key=lambda file: file.name == CONFIG):  # it comes last
+        file.replace(folder / file.name)
+
+
+def _write_tokenizer(stage: epath.Path, tokenizer: Any) -> None:
+    if tokenizer is None:
+        return
+    if hasattr(tokenizer, "save"):
+        tokenizer.save(stage)
+        return
+    for name in TOKENIZER_FILES:
+        if (file := epath.Path(tokenizer) / name).exists():
+            (stage / name).write_bytes(file.read_bytes())
+
+
+@contextlib.contextmanager
+def _staging(folder: epath.Path) -> Iterator[epath.Path]:
+    """A folder beside `folder`, gone at the end unless it was renamed."""
+    stage = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
+    stage.mkdir(parents=True)
+    try:
+        yield stage
+    finally:
+        if stage.exists():
+            stage.rmtree()
+
+
+@contextlib.contextmanager
+def _one_line(folder: epath.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(f"cannot write {folder}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

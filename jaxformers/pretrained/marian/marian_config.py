@@ -1,0 +1,162 @@
+"""MarianMT's `config.json` and `generation_config.json` <-> `TransformerConfig`.
+
+Fields that a file lacks take the defaults of transformers' `MarianConfig`, as they do there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from jaxformers.errors import WeightsError
+from jaxformers.models import TransformerConfig
+from jaxformers.pretrained.mapping.config_fields import ACTIVATIONS, Fields, activation_name
+
+MODEL_TYPE = "marian"
+EPSILON = 1e-5  # torch's LayerNorm, which Marian's modules leave at its default
+
+# Our field -> their field and its default.
+SIZES = {
+    "vocab_size": ("vocab_size", 58101),
+    "width": ("d_model", 1024),
+    "heads": ("encoder_attention_heads", 16),
+    "feed_forward": ("encoder_ffn_dim", 4096),
+    "encoder_layers": ("encoder_layers", 12),
+    "decoder_layers": ("decoder_layers", 12),
+    "decoder_heads": ("decoder_attention_heads", 16),
+    "decoder_feed_forward": ("decoder_ffn_dim", 4096),
+    "max_length": ("max_position_embeddings", 1024),
+}
+RATES = {
+    "dropout": ("dropout", 0.1),
+    "attention_dropout": ("attention_dropout", 0.0),
+    "activation_dropout": ("activation_dropout", 0.0),
+}
+TOKENS = {
+    "pad_id": ("pad_token_id", 58100),
+    "eos_id": ("eos_token_id", 0),
+    "start_id": ("decoder_start_token_id", 58100),
+}
+# What the network would be with another value, we do not have.
+ONLY = {
+    "is_encoder_decoder": True,
+    "share_encoder_decoder_embeddings": True,
+    "tie_word_embeddings": True,
+    "static_position_embeddings": True,
+    "normalize_before": False,
+    "normalize_embedding": False,
+    "add_final_layer_norm": False,
+}
+FIXED = {
+    "norm_position": "post",
+    "positions": "marian",
+    "norm_epsilon": EPSILON,
+}
+
+
+def read_config(
+    config: dict[str, Any], generation: dict[str, Any] | None, place: str
+) -> TransformerConfig:
+    """The configuration of a published folder.
+
+    Args:
+        config: its `config.json`.
+        generation: its `generation_config.json`, which then alone says what generation obeys.
+        place: what messages call `config.json`.
+
+    Raises:
+        WeightsError: a field that is malformed, or that asks for what is not supported.
+    """
+    fields = _Fields(config, place)
+    for name, wanted in ONLY.items():
+        fields.require(name, wanted)
+    fields.require("decoder_vocab_size", config.get("vocab_size", SIZES["vocab_size"][1]))
+    said = _Fields(config if generation is None else generation, place)
+    values = {ours: fields.size(*theirs) for ours, theirs in SIZES.items()}
+    values |= {ours: fields.rate(*theirs) for ours, theirs in RATES.items()}
+    for ours, (name, default) in TOKENS.items():
+        token = said.token(name)
+        values[ours] = fields.token(name, default) if token is None else token
+    values["forced_eos_id"] = said.token("forced_eos_token_id")
+    # As there: who bans the end of sentence is not heard.
+    values["banned_ids"] = tuple(t for t in said.banned() if t != values["eos_id"])
+    values |= {
+        "activation": fields.activation("activation_function", "gelu"),
+        "scale_embedding": fields.flag("scale_embedding"),
+    }
+    values |= FIXED | {"attention_bias": True, "logits_bias": True, "zero_pad": False}
+    made = fields.make(TransformerConfig, **values)
+    _check_tokens(made, place)
+    return made
+
+
+def _check_tokens(config: TransformerConfig, place: str) -> None:
+    tokens = {theirs: getattr(config, ours) for ours, (theirs, _) in TOKENS.items()}
+    tokens |= {"forced_eos_token_id": config.forced_eos_id}
+    tokens |= {f"bad_words_ids[{i}]": token for i, token in enumerate(config.banned_ids)}
+    for name, token in tokens.items():
+        if token is not None and token >= config.vocab_size:
+            raise WeightsError(f"{place}: {name} {token} is outside {config.vocab_size:,} tokens")
+
+
+class _Fields(Fields):
+    """Marian's, with its ways of naming tokens."""
+
+    def token(self, name: str, default: int | None = None) -> int | None:
+        """A token's id, or None; a list of one counts as the one."""
+        found = self.content.get(name)
+        if isinstance(found, list) and len(found) == 1:
+            found = found[0]
+        if found is None:
+            return default
+        if type(found) is not int or found < 0:
+            raise self.refuse(name, "not one token's id")
+        return found
+
+    def banned(self) -> tuple[int, ...]:
+        """Tokens of `bad_words_ids`, each a word of one token."""
+        found = self.content.get("bad_words_ids") or []
+        words = found if isinstance(found, list) else [found]
+        for word in words:
+            if not isinstance(word, list) or len(word) != 1 or type(word[0]) is not int:
+                raise self.refuse("bad_words_ids", "and only words of one token are supported")
+            if word[0] < 0:
+                raise self.refuse("bad_words_ids", "and a token's id is not below 0")
+        return tuple(word[0] for word in words)
+
+
+def inexpressible(config: TransformerConfig) -> str | None:
+    """The first field that keeps a model from being a MarianMT, and why; None: nothing does."""
+    for name, wanted in FIXED.items():
+        if getattr(config, name) != wanted:
+            return f"{name} is {getattr(config, name)!r}, and MarianMT has only {wanted!r}"
+    if config.activation not in ACTIVATIONS.values():
+        return f"activation {config.activation!r} has no name there"
+    return None
+
+
+def write_config(config: TransformerConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`config.json` and `generation_config.json` of a configuration that is not `inexpressible`."""
+    block = config.decoder_block
+    exact = {"decoder_heads": block.heads, "decoder_feed_forward": block.feed_forward}
+    numbers = {
+        theirs: exact.get(ours, getattr(config, ours))
+        for ours, (theirs, _) in (SIZES | RATES | TOKENS).items()
+    }
+    tokens = {name: numbers[name] for name, _ in TOKENS.values()}
+    forced: dict[Literal["forced_eos_token_id"], int | None]
+    forced = {"forced_eos_token_id": config.forced_eos_id}
+    described = {
+        "model_type": MODEL_TYPE,
+        "architectures": ["MarianMTModel"],
+        "activation_function": activation_name(config.activation),
+        "scale_embedding": config.scale_embedding,
+        "decoder_vocab_size": config.vocab_size,
+        "encoder_layerdrop": 0.0,
+        "decoder_layerdrop": 0.0,
+        "bos_token_id": None,
+        "dtype": "float32",
+    }
+    generation = tokens | forced
+    if config.banned_ids:
+        generation["bad_words_ids"] = [[token] for token in config.banned_ids]
+    return ONLY | numbers | forced | described, generation

@@ -1,0 +1,138 @@
+"""`config.json` of Hugging Face's ViT and ViTMAE <-> `ViTConfig` and `MAEConfig`.
+
+Fields that a file lacks take the defaults of transformers' configurations, as they do there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxformers.models import MAEConfig, ViTConfig
+from jaxformers.pretrained.mapping.config_fields import (
+    ACTIVATIONS,
+    Fields,
+    activation_name,
+    class_fields,
+)
+
+VIT, MAE = "vit", "vit_mae"
+LARGEST_SIDE = 1 << 13  # in pixels; beyond it a damaged file would only fill the memory
+
+# Our field -> their field and its default.
+SIZES = {
+    "channels": ("num_channels", 3),
+    "width": ("hidden_size", 768),
+    "heads": ("num_attention_heads", 12),
+    "feed_forward": ("intermediate_size", 3072),
+    "layers": ("num_hidden_layers", 12),
+}
+RATES = {
+    "dropout": ("hidden_dropout_prob", 0.0),
+    "attention_dropout": ("attention_probs_dropout_prob", 0.0),
+}
+DECODER = {
+    "decoder_width": ("decoder_hidden_size", 512),
+    "decoder_heads": ("decoder_num_attention_heads", 16),
+    "decoder_feed_forward": ("decoder_intermediate_size", 2048),
+    "decoder_layers": ("decoder_num_hidden_layers", 8),
+}
+
+
+def read_encoder(fields: Fields, **known: Any) -> ViTConfig:
+    """The encoder of a published folder; what its tensors tell, `known` says.
+
+    Their dropout has no place inside the feed-forward layer, where ours has one too: a difference
+    in training at a rate above 0 alone.
+
+    Raises:
+        WeightsError: a field that is malformed, or that asks for what is not supported.
+    """
+    fields.require("qkv_bias", True)
+    fields.require("pooler_act", "tanh")
+    values: dict[str, Any] = {ours: fields.size(*theirs) for ours, theirs in SIZES.items()}
+    values |= {ours: fields.rate(*theirs) for ours, theirs in RATES.items()}
+    values |= {
+        "image_size": _side(fields, "image_size", 224),
+        "patch_size": _side(fields, "patch_size", 16),
+        "norm_epsilon": fields.epsilon("layer_norm_eps", 1e-12),
+        "activation": fields.activation("hidden_act", "gelu"),
+    }
+    return fields.make(ViTConfig, **values | known)
+
+
+def _side(fields: Fields, name: str, default: int) -> int:
+    """A side in pixels, which may stand there twice."""
+    found = fields.content.get(name, default)
+    if isinstance(found, list) and len(found) == 2:
+        if found[0] != found[1]:
+            raise fields.refuse(name, "and only squares are supported")
+        found = found[0]
+    if type(found) is not int or not 0 < found <= LARGEST_SIDE:
+        raise fields.refuse(name, f"not a side from 1 to {LARGEST_SIDE:,} pixels")
+    return found
+
+
+def read_mae(fields: Fields, encoder: ViTConfig) -> MAEConfig:
+    """The whole of an MAE's folder.
+
+    Raises:
+        WeightsError: as for `read_encoder`.
+    """
+    values: dict[str, Any] = {ours: fields.size(*theirs) for ours, theirs in DECODER.items()}
+    values |= {
+        "mask_ratio": fields.rate("mask_ratio", 0.75),
+        "norm_pix_loss": fields.flag("norm_pix_loss"),
+    }
+    return fields.make(MAEConfig, encoder=encoder, **values)
+
+
+def inexpressible(config: ViTConfig) -> str | None:
+    """What keeps an encoder from Hugging Face's form; None: nothing does.
+
+    Stochastic depth and a head's first bias are of training, and are not written.
+    """
+    reasons = {
+        "it has no class token": not config.class_token,
+        "it pools by averaging": config.pooling != "class",
+        f"its positions are {config.positions!r}": config.positions not in ("learned", MAE_TABLE),
+        "it has a norm after pooling": config.head_norm,
+        "it has a layer before its head": bool(config.pre_logits and config.classes),
+        "its attention has no biases": not config.attention_bias,
+        "it has a convolutional stem": config.stem is not None,
+        f"activation {config.activation!r} has no name there": config.activation
+        not in ACTIVATIONS.values(),
+    }
+    return next((reason for reason, found in reasons.items() if found), None)
+
+
+MAE_TABLE = "sincos2d_mae"
+
+
+def write_encoder(config: ViTConfig, model_type: str, architecture: str) -> dict[str, Any]:
+    """`config.json` of an encoder that is not `inexpressible`."""
+    numbers = {theirs: getattr(config, ours) for ours, (theirs, _) in (SIZES | RATES).items()}
+    head = class_fields(config.class_names, config.classes) if config.classes else {}
+    pooler = {"pooler_output_size": config.pre_logits} if config.pre_logits else {}
+    return (
+        {"model_type": model_type, "architectures": [architecture], "dtype": "float32"}
+        | numbers
+        | {
+            "image_size": config.image_size,
+            "patch_size": config.patch_size,
+            "hidden_act": activation_name(config.activation),
+            "layer_norm_eps": config.norm_epsilon,
+            "qkv_bias": True,
+        }
+        | pooler
+        | head
+    )
+
+
+def write_mae(config: MAEConfig) -> dict[str, Any]:
+    """`config.json` of an MAE whose encoder is not `inexpressible`."""
+    numbers = {theirs: getattr(config, ours) for ours, (theirs, _) in DECODER.items()}
+    return (
+        write_encoder(config.encoder, MAE, "ViTMAEForPreTraining")
+        | numbers
+        | {"mask_ratio": config.mask_ratio, "norm_pix_loss": config.norm_pix_loss}
+    )

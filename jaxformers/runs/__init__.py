@@ -1,0 +1,4 @@
+"""What one does with an experiment besides training it: check, describe, evaluate, tune, compare.
+
+Imports `training` and everything below it.
+"""

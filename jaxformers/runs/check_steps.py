@@ -1,0 +1,176 @@
+"""The parts of `jaxformers check` that run the small model: outputs, training, its programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxformers.costs.collectives import Collective, collectives, totals
+from jaxformers.costs.xla_warnings import warnings_are_seen
+from jaxformers.runs import golden
+from jaxformers.runs.check_subject import (
+    ALL,
+    DATA,
+    FSDP,
+    ONE,
+    Fault,
+    Shape,
+    Subject,
+    mesh_of,
+    some,
+)
+from jaxformers.sharding import path_text, put_batch
+from jaxformers.tasks.base import Batch
+from jaxformers.tasks.images.image_losses import PARTNERS
+from jaxformers.training.state import TrainState
+
+STEPS = 3
+OUTPUTS = 1e-5  # of an output's largest number: how far it may be from the golden one
+MESHES = 1e-5  # relative, between one device's losses and a mesh's
+LOSSES = 1e-4  # relative, between the losses and the golden ones
+BYTES = 1.25  # times the golden file's bytes of a kind of collective
+
+
+def outputs(subject: Subject) -> str:
+    """The small model's outputs, and the fields it is built from, are the golden file's."""
+    now = golden.model_fields(subject.full)
+    then = subject.compare("model", now)
+    changed = [] if then is None else golden.changes(then, now)
+    mesh = mesh_of(ONE)
+    task = subject.small.task
+    model = task.module(subject.small.execution(mesh))
+    with jax.set_mesh(mesh):
+        shapes = jax.eval_shape(lambda: task.init(model, jax.random.key(0)))
+        variables = golden.random_parameters(shapes)
+        ask = jax.jit(lambda v, b: task.probe(model, v, b))
+        (program,) = subject.compiled(ask.lower(variables, subject.batch))
+        found = jax.device_get(program(variables, subject.batch))
+    kept = {name: golden.numbers(output) for name, output in found.items()}
+    faults = changed + _off(subject.compare("outputs", kept) or kept, kept)
+    if faults:
+        raise Fault(some(faults))
+    return f"{', '.join(kept)} within {OUTPUTS:g} of the largest number"
+
+
+def _off(then: dict[str, list[float]], now: dict[str, list[float]]) -> list[str]:
+    faults = [f"the output {name!r} is new or gone" for name in sorted({*then} ^ {*now})]
+    for name in then.keys() & now.keys():
+        old, new = np.array(then[name]), np.array(now[name])
+        if old.shape != new.shape:
+            faults.append(f"{name} have another shape")
+        elif not (error := np.abs(new - old).max() / np.abs(old).max()) <= OUTPUTS:
+            faults.append(f"{name} are off by {error:.1g} of their largest number")
+    return faults
+
+
+def training(subject: Subject) -> str:
+    """A few steps: finite, the same on one device and on a mesh, and as in the golden file."""
+    one, mesh = (_losses(subject.start, subject.batch, *each) for each in subject.steps(ONE, ALL))
+    if not np.isfinite(one).all():
+        raise Fault(f"the losses are {_list(one)}")
+    if not np.allclose(one, mesh, rtol=MESHES, atol=0):
+        raise Fault(f"one device gives the losses {_list(one)}, the mesh {ALL} {_list(mesh)}")
+    fields = golden.training_fields(subject.full)
+    before = subject.compare("training", fields)
+    changed = [] if before is None else golden.changes(before, fields)
+    then = subject.compare("losses", one)
+    if then is not None and not np.allclose(one, then, rtol=LOSSES, atol=0):
+        why = f" ({some(changed)})" if changed else ""
+        raise Fault(f"the losses are {_list(one)}, in the golden file {_list(then)}{why}")
+    text = f"{STEPS} steps give {_list(one)} on one device and on {ALL}"
+    return text + (f"; changed since the golden file: {some(changed)}" if changed else "")
+
+
+def _losses(start: TrainState, batch: Batch, step, abstract, mesh: Mesh) -> list[float]:
+    with jax.set_mesh(mesh):
+        state = jax.device_put(start, jax.tree.map(lambda leaf: leaf.sharding, abstract))
+        rows, losses = put_batch(batch, mesh), []
+        for _ in range(STEPS):
+            state, metrics = step(state, rows)
+            losses.append(float(metrics["loss"]))
+    return losses
+
+
+def _list(values: list[float]) -> str:
+    return " ".join(f"{value:.6g}" for value in values)
+
+
+def explained_collectives(subject: Subject) -> str:
+    """Each collective is one that its mesh needs, and there are no more bytes than before."""
+    now = {}
+    shapes = (DATA, FSDP, ALL)
+    for shape, (program, state, mesh) in zip(shapes, subject.steps(*shapes), strict=True):
+        found = collectives(program.as_text(), dict(mesh.shape))
+        odd = [each for each in found if not _explained(each, parameter_sizes(state, shape))]
+        if odd:
+            raise Fault(some(f"on {shape} an unexplained {each}" for each in odd))
+        now[str(shape)] = totals(found)
+    then = subject.compare("collectives", now)
+    grown = [] if then is None else list(_grown(then, now))
+    if grown:
+        raise Fault(some(grown))
+    return "; ".join(f"{shape} {_kinds(found)}" for shape, found in now.items())
+
+
+def parameter_sizes(state: TrainState, shape: Shape) -> set[int]:
+    """Numbers of elements that a parameter, or a layer of one, has on a device of the mesh."""
+    _, fsdp, tensor = shape
+    sizes = {1}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
+        whole = math.prod(leaf.shape)
+        if "tensor" in leaf.sharding.spec:
+            whole //= tensor
+        for size in (whole, whole // leaf.shape[0]) if "blocks" in path_text(path) else (whole,):
+            sizes |= {size, size // fsdp}
+    return sizes
+
+
+def _explained(each: Collective, sizes: set[int]) -> bool:
+    """Sums over `tensor` of anything; over `data` and `fsdp` of gradients and losses.
+
+    Parameters are gathered over `fsdp` alone, and their gradients may be scattered over it. Images
+    that are mixed with others of the batch move between its shards.
+    """
+    if f"/{PARTNERS}/" in each.op_name:
+        return set(each.axes) <= {"data", "fsdp"}
+    of_parameters = all(math.prod(shape) in sizes for shape in each.shapes)
+    if each.kind == "all-reduce":
+        return "?" not in each.axes and (each.axes == ("tensor",) or of_parameters)
+    if each.kind == "all-gather":
+        return each.axes == ("fsdp",) and of_parameters
+    if each.kind == "reduce-scatter":
+        return set(each.axes) <= {"data", "fsdp"} and of_parameters
+    return not each.axes
+
+
+def _grown(then: dict, now: dict) -> Iterator[str]:
+    for shape, found in now.items():
+        for kind, (count, size) in found.items():
+            old = then.get(shape, {}).get(kind, (0, 0))
+            if size > BYTES * old[1]:
+                yield (
+                    f"on {shape} {count} {kind} of {size:,} bytes, in the golden file {old[0]} of "
+                    f"{old[1]:,}"
+                )
+
+
+def _kinds(found: dict[str, tuple[int, int]]) -> str:
+    return ", ".join(
+        f"{count} {kind.replace(' ', ' over ', 1)}" for kind, (count, _) in found.items()
+    )
+
+
+def waste(subject: Subject) -> str:
+    """None of the programs above drew XLA's warning of a full rematerialization."""
+    mesh = mesh_of(ALL)
+    if not warnings_are_seen(mesh):
+        raise Fault("XLA's warnings cannot be read, or it words them in another way now")
+    if not {ONE, DATA, FSDP, ALL} <= subject.programs.keys():
+        raise Fault("the train step did not compile on every mesh")
+    if subject.warned:
+        raise Fault(some(line[line.find("Involuntary") :][:400] for line in subject.warned))
+    return f"no full rematerialization in {len(subject.programs)} compiled train steps"

@@ -1,0 +1,217 @@
+"""A grid of runs: each is trained once, the best on the development set is kept whole.
+
+In the tune's folder lie one run's folder for each setting and seed, `tune.json` (what was found, so
+that a tune goes on where it stopped) and `tune.md` (the same for people).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import jax
+from etils import epath
+
+from jaxformers.errors import CheckpointError, ConfigError
+from jaxformers.runs.grid import Grid, Setting, settings
+from jaxformers.runs.tune_report import TUNE_REPORT, write_tune_report
+from jaxformers.training import run_directory
+from jaxformers.training.experiment import Experiment
+from jaxformers.training.loop import Diverged, train
+from jaxformers.training.reports.report import run_costs
+from jaxformers.training.reports.run_files import METRICS, read_metrics, replace_file
+from jaxformers.training.run_lock import RunLock
+
+RECORD = "tune.json"
+WEIGHTS = (run_directory.CHECKPOINTS, run_directory.MODEL)  # what a beaten run loses
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a run of the grid came to."""
+
+    name: str
+    """Its folder, within the tune's."""
+    values: dict[str, str]
+    """Of the fields that were tried, by their paths."""
+    seed: int
+    metrics: dict[str, float]
+    """Of its evaluation at the end; empty where it diverged."""
+    hours: float
+    """Training and compilation, restarts included."""
+    problem: str = ""
+    """Why there are no metrics."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """All results of a tune."""
+
+    folder: epath.Path
+    metric: str
+    """What the best is chosen by."""
+    lowest: bool
+    """Whether the lowest is the best."""
+    tried: list[Tried]
+    finished: bool
+    """False: it was stopped, and the same call goes on."""
+
+    @property
+    def best(self) -> Tried | None:
+        """The run with the best metric, the first of equals; None where none has a number."""
+        known = [each for each in self.tried if math.isfinite(self.value(each))]
+        sign = -1 if self.lowest else 1
+        return max(known, key=lambda each: sign * self.value(each), default=None)
+
+    def value(self, each: Tried) -> float:
+        """The metric of a run; NaN where it has none."""
+        return each.metrics.get(self.metric, math.nan)
+
+
+def tune(
+    experiment: Experiment,
+    grid: Grid,
+    seeds: Sequence[int] | None = None,
+    folder: epath.PathLike | None = None,
+    *,
+    keep_all: bool = False,
+) -> Tuned:
+    """Trains every combination of the tried values and the seeds, and keeps the best.
+
+    Each is an ordinary run, by `train`, in a folder named by its values. Called again, a tune goes
+    on where it stopped, and runs that are finished are not trained again; further values or seeds
+    may be added. Of all but the best the checkpoints and weights are removed as soon as they are
+    beaten. A run that diverges is recorded as such, and the tune goes on.
+
+    Args:
+        experiment: what is tuned.
+        grid: values by the paths of fields, such as `{"schedule.peak": (5e-5, 3e-5)}`.
+        seeds: of each setting; None: the experiment's own.
+        folder: where; by default `runs/<name>-tune`.
+        keep_all: keep every run whole.
+
+    Raises:
+        UserError: what a person can mend, in one line; before any training where that is possible.
+    """
+    metric, lowest = experiment.task.best, experiment.task.lowest_is_best
+    if not metric:
+        raise ConfigError(
+            f"{experiment.name} has no development metric to choose by; give its task "
+            "development data, such as --task.dev"
+        )
+    folder = epath.Path(folder or epath.Path("runs") / f"{experiment.name}-tune")
+    chosen = settings(experiment, grid, seeds or (experiment.seed,))
+    with RunLock(folder):
+        tried = _kept(folder)
+        _check_same(folder, tried, chosen)
+        tuned = Tuned(folder, metric, lowest, tried, finished=True)
+        todo = [each for each in chosen if each.name not in {done.name for done in tried}]
+        for number, setting in enumerate(todo, 1 + len(chosen) - len(todo)):
+            _say(f"run {number} of {len(chosen)}: {setting.name}")
+            found = _trained(setting, folder / setting.name, metric)
+            if found is None:
+                return replace(tuned, finished=False)
+            tried.append(found)
+            _settle(tuned, experiment.name, keep_all)
+        _settle(tuned, experiment.name, keep_all)
+        return tuned
+
+
+def _say(line: str) -> None:
+    if jax.process_index() == 0:
+        print(line, flush=True)
+
+
+def _trained(setting: Setting, folder: epath.Path, metric: str) -> Tried | None:
+    """Trains one run to its end; None where it was stopped."""
+    metrics, problem = {}, ""
+    try:
+        result = train(setting.experiment, folder)
+        if not result.finished:
+            return None
+        metrics = dict(result.evaluation.metrics) if result.evaluation else _evaluated(folder)
+    except Diverged as error:
+        problem = str(error)
+    if not problem and metric not in metrics:
+        raise ConfigError(
+            f"{folder} was not judged by {metric}, so that nothing can be chosen by it; it has "
+            f"{', '.join(metrics) or 'no metrics'}"
+        )
+    # A run that diverges at once leaves no record.
+    records = read_metrics(folder) if (folder / METRICS).exists() else []
+    hours = run_costs(records)["training_hours"]
+    return Tried(setting.name, setting.values, setting.experiment.seed, metrics, hours, problem)
+
+
+def _evaluated(folder: epath.Path) -> dict[str, float]:
+    """The metrics that a run which had finished before left in its log."""
+    found: dict[str, Any] = {}
+    for record in read_metrics(folder):
+        found |= {k.removeprefix("eval/"): v for k, v in record.items() if k.startswith("eval/")}
+    return {name: _number(value) for name, value in found.items()}
+
+
+def _settle(tuned: Tuned, name: str, keep_all: bool) -> None:
+    """Records what was found, and only then removes the weights of what was beaten."""
+    if jax.process_index() != 0:
+        return
+    best = tuned.best
+    record = {
+        "metric": tuned.metric,
+        "lowest_is_best": tuned.lowest,
+        "best": best.name if best else None,
+        "runs": [_plain(each) for each in tuned.tried],
+    }
+    replace_file(tuned.folder / RECORD, json.dumps(record, indent=1, allow_nan=False).encode())
+    replace_file(tuned.folder / TUNE_REPORT, write_tune_report(tuned, name).encode())
+    beaten = [] if keep_all else [each.name for each in tuned.tried if each is not best]
+    for place in (tuned.folder / each / part for each in beaten for part in WEIGHTS):
+        if place.exists():
+            place.rmtree()
+
+
+def _kept(folder: epath.Path) -> list[Tried]:
+    """What an earlier call recorded, runs whose folder was removed since left out."""
+    path = folder / RECORD
+    if not path.exists():
+        return []
+    try:
+        found = [_tried(each) for each in json.loads(path.read_text())["runs"]]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({type(error).__name__}); remove it, and runs that are whole are "
+            "read from their folders"
+        ) from None
+    return [each for each in found if run_directory.is_run(folder / each.name)]
+
+
+def _check_same(folder: epath.Path, tried: Sequence[Tried], chosen: Sequence[Setting]) -> None:
+    """Refuses results of another experiment."""
+    known = {each.name for each in tried}
+    for setting in chosen:
+        if setting.name not in known:
+            continue
+        before = run_directory.read_experiment(folder / setting.name)
+        if changed := run_directory.changed_fields(before, setting.experiment, results=True):
+            raise CheckpointError(
+                f"{folder / setting.name} was trained with other {', '.join(changed)}; choose "
+                "another --folder, or remove this one to try it anew"
+            )
+
+
+def _plain(each: Tried) -> dict[str, Any]:
+    """As JSON, which has no NaN."""
+    metrics = {n: v if math.isfinite(v) else None for n, v in each.metrics.items()}
+    return asdict(each) | {"metrics": metrics}
+
+
+def _tried(record: dict[str, Any]) -> Tried:
+    metrics = {name: _number(value) for name, value in record["metrics"].items()}
+    return Tried(**(record | {"metrics": metrics}))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,265 @@
+"""Classes of images ("ViT", section 4.1; "BiT", section 3; "MAE", appendix A.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from jaxformers.data import Batch
+from jaxformers.data.images import (
+    Augmentation,
+    BundledFashionMnist,
+    ImagePlan,
+    ImageRows,
+    Preprocessing,
+    check_classes,
+)
+from jaxformers.data.images.sources.real_labels import RealLabels
+from jaxformers.errors import ConfigError, DataError, check_rates
+from jaxformers.layers import Execution
+from jaxformers.models import BiT, BiTConfig, ResNet, ResNetConfig, ViT, ViTConfig
+from jaxformers.models.hybrid_stem import HybridStemConfig
+from jaxformers.pretrained import load_pretrained
+from jaxformers.pretrained.image_backbone import image_trunk
+from jaxformers.sharding import batch_multiple
+from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.images import image_evaluation
+from jaxformers.tasks.images.image_comparison import beside_images, vtab_together
+from jaxformers.tasks.images.image_data import (
+    ImageData,
+    ImageTaskData,
+    ImageTools,
+    check_sizes,
+    picture_shape,
+    rehearsed,
+)
+from jaxformers.tasks.images.image_losses import Objective, image_loss, mixed
+
+ImageModel = ViTConfig | ResNetConfig | BiTConfig
+MODULES = {ViTConfig: ViT, ResNetConfig: ResNet, BiTConfig: BiT}
+SMALL = 1e-3  # so small that a norm sees a variance near its epsilon
+
+
+@dataclass(frozen=True)
+class ImageClassification(JudgedByOutputs):
+    """Learns to name what is seen."""
+
+    unit: ClassVar[str] = "images"
+    verb: ClassVar[str] = "classify-image"
+
+    model: ImageModel
+    """Its `classes` are as many as the data's."""
+    data: ImageData
+    """Training pictures."""
+    augmentation: Augmentation
+    """How training pictures are cut, mirrored and distorted; as large as the model takes them."""
+    preprocessing: Preprocessing
+    """How others are; its mean and deviation normalise training pictures too."""
+    dev: ImageData | None = None
+    """Development pictures; None: the data's own, where it has such a set."""
+    test: ImageData | None = None
+    """Judged at the end; None: the data's own."""
+    real: RealLabels | None = None
+    """Every right class of the test pictures, ImageNet's; None: their single labels alone."""
+    rows: int = 128
+    """Pictures in a batch."""
+    objective: Objective = "softmax"
+    """Cross-entropy, or the sum of the classes' binary cross-entropies."""
+    smoothing: float = 0.0
+    """Mass of each target spread over all classes."""
+    mixup: float = 0.0
+    """Parameter of mixup's proportions; 0: none."""
+    cutmix: float = 0.0
+    """Parameter of cutmix's; a batch takes either where both are asked for."""
+    weights: str | None = None
+    """Weights to start from, all but the head: a published folder or file, a run, or a hub's name;
+    None: none."""
+    resize_positions: Literal["zoom", "bicubic"] = "zoom"
+    """How a table of positions of another image size is resized: Google's way or PyTorch's."""
+    workers: int = 0
+    """Processes that prepare batches; 0: threads."""
+
+    def __post_init__(self):
+        check_sizes(self)
+        if self.model.classes < 1:
+            raise ConfigError("a model without classes cannot be taught any: set its classes")
+        check_rates(self, "smoothing")
+        if min(self.mixup, self.cutmix) < 0.0:
+            raise ConfigError("mixup and cutmix are not below 0")
+
+    @property
+    def best(self) -> str:
+        """Top-1 accuracy on the development set, where there is one."""
+        return "dev_top1" if self.dev or self.data.other("dev") else ""
+
+    def published(self, found: Mapping[str, Any]) -> list[Comparison]:
+        """Fine-tuned models of the papers on the same test set."""
+        return beside_images(self, found)
+
+    def together(self, results):
+        """VTAB's mean and its three groups', once all 19 tasks have run."""
+        return vtab_together(results)
+
+    # ------------------------------------------------------------------ model and loss
+
+    def module(self, execution: Execution) -> ViT | ResNet | BiT:
+        """The network."""
+        return MODULES[type(self.model)](self.model, execution)
+
+    def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+        """One."""
+        return (
+            {
+                "images": jax.ShapeDtypeStruct(picture_shape(self.model, self.rows), jnp.uint8),
+                "labels": jax.ShapeDtypeStruct((self.rows,), jnp.int32),
+            },
+        )
+
+    def init(self, model, key: jax.Array) -> Variables:
+        """Fresh variables."""
+        return model.init(key, jnp.ones(picture_shape(self.model, batch_multiple())))
+
+    def pretrained(self, model) -> Variables:
+        """What `weights` have below the head."""
+        if self.weights is None:
+            return {}
+        loaded = load_pretrained(self.weights, model.execution)
+        return image_trunk(loaded, model, self.weights, self.resize_positions)
+
+    def exported(self, model, tools: ImageTools):
+        """The model with the data's names of classes, where it has none of its own."""
+        config = replace(model.config, class_names=tools.class_names)
+        return model.clone(config=config)
+
+    def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
+        """Normalises the pictures, and in training mixes them."""
+        batch = {**batch, "images": self.preprocessing.normalised(batch["images"])}
+        if key is None or not (self.mixup or self.cutmix):
+            return batch
+        return mixed(batch, key, self.mixup, self.cutmix)
+
+    def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
+        """The objective's loss and `accuracy`, which of mixed pictures is of their own labels."""
+        logits, state = self._logits(model, variables, batch["images"], train, rngs)
+        losses = image_loss(
+            logits,
+            batch["labels"],
+            objective=self.objective,
+            smoothing=self.smoothing if train else 0.0,
+            partners=batch.get("partners"),
+            shares=batch.get("shares"),
+        )
+        right = (logits.argmax(-1) == batch["labels"]).astype(jnp.float32).sum()
+        weight = jnp.asarray(logits.shape[0], jnp.float32)
+        return Loss(losses.sum(), weight, {"accuracy": right}, state)
+
+    def _logits(self, model, variables: Variables, images, train: bool, rngs):
+        """Logits, and the collections that a training step changes."""
+        kept = [name for name in variables if name != "params"]
+        if not train or not kept:
+            return model.apply(variables, images, train=train, rngs=rngs), {}
+        return model.apply(variables, images, train=train, rngs=rngs, mutable=kept)
+
+    def example(self, seed: int) -> Batch:
+        """Random pixels and labels."""
+        rng, shapes = np.random.default_rng(seed), self.batch_shapes()[0]
+        return {
+            "images": rng.integers(0, 256, shapes["images"].shape).astype(np.uint8),
+            "labels": rng.integers(0, self.model.classes, self.rows).astype(np.int32),
+        }
+
+    def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
+        """Logits, and what the head sees where a norm's epsilon shows.
+
+        That is where all parameters are small, or under batch norm the running variances.
+        """
+        images = self.prepare(batch)["images"]
+        shrunk = "batch_stats" if "batch_stats" in variables else "params"
+        small = {**variables, shrunk: jax.tree.map(lambda x: SMALL * x, variables[shrunk])}
+        return {
+            "logits": model.apply(variables, images),
+            f"pooled on small {shrunk}": model.apply(small, images, method="pooled"),
+        }
+
+    def units(self, batch: Batch) -> int:
+        """Pictures."""
+        return len(batch["labels"])
+
+    # ------------------------------------------------------------------ data
+
+    def open(self, folder: epath.Path, seed: int, host: int = 0) -> ImageTaskData:
+        """Opens all sets, for their mistakes to show before training.
+
+        Raises:
+            ConfigError: data of other classes than the model's.
+            DataError: no labels, or a set that cannot be read.
+        """
+        images = self.data.open()
+        if not images.labelled:
+            raise DataError(f"{images.source} has no labels to train on")
+        check_classes(images, self.model.classes)
+        for each in image_evaluation.judged(self, final=True):
+            check_classes(each.images, self.model.classes)
+        store = ImageRows(images, self.augmentation)
+        tools = ImageTools(self.preprocessing, self.model.class_names or images.class_names)
+        return ImageTaskData(store, ImagePlan(store, self.rows), tools, self.workers)
+
+    def tools(self, folder: epath.PathLike) -> ImageTools:
+        """The preprocessing, and the names of the classes in the sets that are judged."""
+        sets = image_evaluation.judged(self, final=True)
+        names = [self.model.class_names, *(each.images.class_names for each in sets)]
+        return ImageTools(self.preprocessing, next(filter(None, names), ()))
+
+    # ------------------------------------------------------------------ evaluation
+
+    def outputs(self, model, variables: Variables, tools: Any, *, final: bool):
+        """Logits `[n, N]` of the development set, then when `final` of the test set."""
+        return image_evaluation.outputs(self, model, variables, final=final)
+
+    def score(self, outputs: list[np.ndarray], tools: Any, *, final: bool) -> Evaluation:
+        """Accuracies in percent (`dev_top1`, `dev_top5`, `test_real` and the like), mean losses.
+
+        Raises:
+            DataError: outputs of other pictures than those of this task's sets.
+        """
+        return image_evaluation.score(self, outputs, tools.class_names, final=final)
+
+    def judged_on(self, tools: Any) -> dict[str, Any]:
+        """The classes and the sets."""
+        return {
+            "classes": tools.class_names or self.model.classes,
+            "development pictures": self.dev or self.data.other("dev"),
+            "test pictures": self.test or self.data.other("test"),
+            "further labels": self.real,
+        }
+
+    # ------------------------------------------------------------------ rehearsal
+
+    def rehearsal(self) -> ImageClassification:
+        """A few thousand parameters and some dozens of bundled pictures."""
+        model = small_model(replace(self.model, classes=10, class_names=()))
+        return replace(
+            self,
+            model=model,
+            test=BundledFashionMnist("test", limit=24),
+            real=None,
+            **rehearsed(self, model.image_size),
+        )
+
+
+def small_model(model: ImageModel) -> ImageModel:
+    """The same network with few and narrow layers, for pictures of 24 pixels."""
+    if isinstance(model, ViTConfig):
+        changes = dict(patch_size=8, width=16, heads=4, feed_forward=32, layers=2)
+        changes |= dict(pre_logits=16) if model.pre_logits else {}
+        if model.stem:  # four pixels of the image to one of its feature map
+            changes |= dict(stem=HybridStemConfig(depths=(1,), width=32), patch_size=2)
+        return replace(model, image_size=24, **changes)
+    groups = dict(groups=8) if isinstance(model, BiTConfig) else {}
+    return replace(model, image_size=24, depths=(1, 1), width=8, widths=(), **groups)

@@ -1,0 +1,113 @@
+"""What the tasks on pictures share: where pictures come from, and what belongs to a model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from etils import epath
+
+from jaxformers.data import Batch
+from jaxformers.data.images import (
+    Augmentation,
+    BundledFashionMnist,
+    ImageFolder,
+    InceptionCrop,
+    LabelledImages,
+    Preprocessing,
+    TfdsImages,
+    Vtab,
+    WholeImage,
+)
+from jaxformers.errors import ConfigError
+from jaxformers.pretrained.preprocessing.preprocessor_config import write_preprocessing
+from jaxformers.tasks.task_data import PlannedData
+
+ImageData = BundledFashionMnist | ImageFolder | TfdsImages | Vtab
+
+
+@dataclass
+class ImageTools:
+    """What an image model needs beside its weights."""
+
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] = ()
+
+    def save(self, folder: epath.PathLike) -> None:
+        """Writes `preprocessor_config.json`; the names are in the model's configuration."""
+        write_preprocessing(self.preprocessing, folder)
+
+
+def picture_shape(model: Any, rows: int) -> tuple[int, int, int, int]:
+    """Of so many pictures, as the configuration `model` takes them."""
+    return rows, model.image_size, model.image_size, model.channels
+
+
+def check_sizes(task: Any) -> None:
+    """Raises ConfigError where a task's pictures are made otherwise than its model takes them."""
+    size, channels = task.model.image_size, task.model.channels
+    for name in ("augmentation", "preprocessing"):
+        part = getattr(task, name)
+        if (part.size, part.channels) != (size, channels):
+            raise ConfigError(
+                f"{name} makes pictures of {part.size} pixels and {part.channels} channels, "
+                f"the model takes {size} and {channels}: set --task.{name}.size {size} "
+                f"--task.{name}.channels {channels}"
+            )
+
+
+@lru_cache(maxsize=4)
+def opened(source: ImageData) -> LabelledImages:
+    """The pictures of a set that is judged, read once."""
+    return source.open()
+
+
+def rehearsed(task: Any, size: int) -> dict[str, Any]:
+    """The fields of `task` that a rehearsal changes: some dozens of bundled pictures of `size`."""
+    return dict(
+        data=BundledFashionMnist(limit=64),
+        dev=BundledFashionMnist("dev", limit=24),
+        augmentation=resized(task.augmentation, size),
+        preprocessing=replace(task.preprocessing, size=size, resize=None, rule="direct"),
+        rows=16,
+        weights=None,
+        workers=0,
+    )
+
+
+def resized(augmentation: Augmentation, size: int) -> Augmentation:
+    """The same augmentation for a smaller size; crops that fix a number of pixels give way."""
+    crop = augmentation.crop
+    kept = crop if isinstance(crop, InceptionCrop) else WholeImage()
+    return replace(augmentation, size=size, crop=kept)
+
+
+@dataclass
+class ImageTaskData(PlannedData):
+    """Training pictures, their plan, and what belongs to the model."""
+
+    labels: bool = True
+    """Whether batches have them."""
+
+    def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
+        """This host's rows of batch `start` and all after it."""
+        made = super().batches(seed, start, host, hosts)
+        return made if self.labels else _unlabelled(made)
+
+    def describe(self) -> str:
+        """Pictures, classes, steps an epoch, what was left out."""
+        images = self.store.source
+        left = f", {images.skipped:,} damaged left out" * bool(images.skipped)
+        return (
+            f"{len(images):,} pictures of {images.classes} classes{left}; "
+            f"{self.steps_per_epoch:,.1f} steps an epoch"
+        )
+
+
+def _unlabelled(made: Iterator[Batch]) -> Iterator[Batch]:
+    with contextlib.closing(made):
+        for batch in made:
+            yield {name: array for name, array in batch.items() if name != "labels"}

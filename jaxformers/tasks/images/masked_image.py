@@ -1,0 +1,177 @@
+"""Hidden patches of images, painted from the others ("MAE", section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from jaxformers.data import Batch
+from jaxformers.data.images import (
+    Augmentation,
+    ImagePlan,
+    ImageRows,
+    Preprocessing,
+)
+from jaxformers.data.pipeline.fixed_length import every_row
+from jaxformers.data.pipeline.stateless_random import Draws, uniform
+from jaxformers.layers import Execution
+from jaxformers.models import MAE, MAEConfig
+from jaxformers.pretrained import load_pretrained
+from jaxformers.pretrained.image_backbone import whole
+from jaxformers.sharding import batch_multiple, constrain
+from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
+from jaxformers.tasks.evaluation_loop import shared_rows
+from jaxformers.tasks.images.image_classification import small_model
+from jaxformers.tasks.images.image_data import (
+    ImageData,
+    ImageTaskData,
+    ImageTools,
+    check_sizes,
+    opened,
+    picture_shape,
+    rehearsed,
+)
+
+NOISE = 5  # what the draws of an evaluation are for
+
+
+@dataclass(frozen=True)
+class MaskedImage(Task):
+    """Learns to paint the patches that it is not shown; labels are not looked at."""
+
+    unit: ClassVar[str] = "images"
+    lowest_is_best: ClassVar[bool] = True
+
+    model: MAEConfig
+    data: ImageData
+    """Training pictures."""
+    augmentation: Augmentation
+    """How training pictures are cut and mirrored; as large as the model takes them."""
+    preprocessing: Preprocessing
+    """How others are; its mean and deviation normalise training pictures too."""
+    dev: ImageData | None = None
+    """Development pictures; None: the data's own, where it has such a set."""
+    rows: int = 128
+    """Pictures in a batch."""
+    weights: str | None = None
+    """MAE to go on from: a published folder, a run, or a hub's name; None: none."""
+    workers: int = 0
+    """Processes that prepare batches; 0: threads."""
+
+    def __post_init__(self):
+        check_sizes(self)
+
+    @property
+    def best(self) -> str:
+        """The loss on the development set, where there is one."""
+        return "dev_loss" if self._judged else ""
+
+    @property
+    def _judged(self) -> ImageData | None:
+        return self.dev or self.data.other("dev")
+
+    def module(self, execution: Execution) -> MAE:
+        """The network."""
+        return MAE(self.model, execution)
+
+    def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+        """One."""
+        shape = picture_shape(self.model, self.rows)
+        return ({"images": jax.ShapeDtypeStruct(shape, jnp.uint8)},)
+
+    def init(self, model: MAE, key: jax.Array) -> Variables:
+        """Fresh variables."""
+        images = jnp.ones(picture_shape(self.model, batch_multiple()))
+        return model.init(key, images, jnp.zeros((len(images), self.model.encoder.grid**2)))
+
+    def pretrained(self, model: MAE) -> Variables:
+        """All of `weights`."""
+        if self.weights is None:
+            return {}
+        return whole(load_pretrained(self.weights, model.execution), model, self.weights)
+
+    def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
+        """Normalises the pictures."""
+        return {**batch, "images": self.preprocessing.normalised(batch["images"])}
+
+    def loss(self, model: MAE, variables: Variables, batch, *, train: bool = False, rngs=None):
+        """The mean squared error over hidden patches, drawn anew unless the batch has `noise`."""
+        noise = batch.get("noise")
+        rngs = {"dropout": jax.random.key(0)} if rngs is None and noise is None else rngs
+        found = model.apply(variables, batch["images"], noise, train=train, rngs=rngs)
+        weight = jnp.asarray(batch["images"].shape[0], jnp.float32)
+        return Loss(found.loss * weight, weight, {}, {})
+
+    def example(self, seed: int) -> Batch:
+        """Random pixels."""
+        rng, shape = np.random.default_rng(seed), self.batch_shapes()[0]["images"].shape
+        return {"images": rng.integers(0, 256, shape).astype(np.uint8)}
+
+    def probe(self, model: MAE, variables: Variables, batch) -> dict[str, jax.Array]:
+        """Predicted pixels under a fixed mask, and the loss."""
+        images = self.prepare(batch)["images"]
+        shape = (images.shape[0], self.model.encoder.grid**2)
+        found = model.apply(variables, images, jnp.asarray(_noise(0, *shape)))
+        return {"prediction": found.prediction, "loss": found.loss}
+
+    def units(self, batch: Batch) -> int:
+        """Pictures."""
+        return len(batch["images"])
+
+    def open(self, folder: epath.Path, seed: int, host: int = 0) -> ImageTaskData:
+        """Opens both sets, for their mistakes to show before training."""
+        store = ImageRows(self.data.open(), self.augmentation)
+        if self._judged is not None:
+            opened(self._judged)
+        plan, tools = ImagePlan(store, self.rows), ImageTools(self.preprocessing)
+        return ImageTaskData(store, plan, tools, self.workers, labels=False)
+
+    def tools(self, folder: epath.PathLike) -> ImageTools:
+        """The preprocessing."""
+        return ImageTools(self.preprocessing)
+
+    def evaluate(self, model: MAE, variables: Variables, tools: Any, *, final: bool) -> Evaluation:
+        """`dev_loss` over all development pictures, each under the same mask every time."""
+        if self._judged is None:
+            return Evaluation({})
+        store = ImageRows(opened(self._judged), self.preprocessing)
+        run = _program(model, self.preprocessing)
+        rows = shared_rows(min(self.rows, len(store)))
+        losses = []
+        for number, (batch, real) in enumerate(every_row(store, rows)):
+            noise = _noise(number, rows, self.model.encoder.grid**2)
+            losses += np.asarray(run(variables, batch["images"], noise))[:real].tolist()
+        return Evaluation({"dev_loss": float(np.mean(losses))})
+
+    def rehearsal(self) -> MaskedImage:
+        """A few thousand parameters and some dozens of bundled pictures."""
+        encoder = small_model(self.model.encoder)
+        decoder = dict(decoder_width=8, decoder_layers=1, decoder_heads=2, decoder_feed_forward=16)
+        return replace(
+            self,
+            model=replace(self.model, encoder=encoder, **decoder),
+            **rehearsed(self, encoder.image_size),
+        )
+
+
+def _noise(number: int, rows: int, patches: int) -> np.ndarray:
+    """Uniform numbers `[rows, patches]` that hide the same patches at every evaluation."""
+    return uniform(Draws(NOISE, number).words(rows, patches)).astype(np.float32)
+
+
+@lru_cache(maxsize=2)
+def _program(model: MAE, preprocessing: Preprocessing):
+    @jax.jit
+    def run(variables, images, noise):
+        found = model.apply(variables, preprocessing.normalised(images), noise)
+        error = jnp.square(found.prediction - model.target(preprocessing.normalised(images)))
+        rows = (error.mean(-1) * found.mask).sum(-1) / found.mask.sum(-1)
+        return constrain(rows, None)
+
+    return run

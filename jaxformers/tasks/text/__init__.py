@@ -1,0 +1,4 @@
+"""Tasks over texts: pre-training, classification, spans, embeddings.
+
+Imports `tasks.base` and the shared files beside it.
+"""

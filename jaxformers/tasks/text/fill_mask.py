@@ -1,0 +1,86 @@
+"""Likely words for the masked places of texts, by BERT's masked-word head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxformers.decoding.batching import batches, row_step
+from jaxformers.tasks.text.bert_inputs import states
+from jaxformers.tasks.text.text_inference import check_lengths
+
+PLACES = 64  # masked places whose words are computed at once
+
+Candidates = list[tuple[str, float]]
+
+
+def fill_mask(
+    model: Any,
+    variables: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    top: int = 5,
+    rows: int = 32,
+) -> list[list[Candidates]]:
+    """The likeliest tokens for each [MASK] of each text.
+
+    Args:
+        model: a `BertForPreTraining`, with its `variables` and its tokenizer.
+        texts: any number of [MASK] in each; the others are seen while one is filled.
+        top: how many tokens for a place.
+        rows: texts of similar lengths that are computed at once.
+
+    Returns:
+        For each text, for each [MASK], (token, probability), the best first.
+
+    Raises:
+        DataError: a text with more tokens than the model has positions.
+    """
+    first, last, limit = tokenizer.cls_id, tokenizer.sep_id, model.config.max_length
+    ids = [[first, *row, last] for row in tokenizer.encode_with_masks(texts)]
+    check_lengths([len(row) for row in ids], limit)
+    found: list[list[Candidates]] = [[] for _ in texts]
+    full = [text for text, row in enumerate(ids) if tokenizer.mask_id in row]
+    for chosen, padded, mask in batches([ids[i] for i in full], rows, limit, tokenizer.pad_id):
+        hidden = np.asarray(_encoder(model)(variables, padded, mask))
+        row, place = np.nonzero(padded[: len(chosen)] == tokenizer.mask_id)
+        words = _words(model, variables, hidden[row, place], top)
+        for at, (shares, tokens) in zip(row, words, strict=True):
+            named = [tokenizer.vocabulary[token] for token in tokens]
+            found[full[chosen[at]]].append(list(zip(named, shares.tolist(), strict=True)))
+    return found
+
+
+def _words(
+    model: Any, variables: Any, hidden: np.ndarray, top: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The `top` probabilities and tokens of each state `[n, D]`."""
+    run = _head(model, min(top, model.config.vocab_size))
+    for start in range(0, len(hidden), PLACES):
+        part = hidden[start : start + PLACES]
+        padded = np.zeros((row_step(len(part), PLACES), part.shape[1]), part.dtype)
+        padded[: len(part)] = part
+        shares, tokens = (np.asarray(each)[: len(part)] for each in run(variables, padded))
+        yield from zip(shares, tokens, strict=True)
+
+
+@lru_cache(maxsize=4)
+def _encoder(model: Any):
+    return jax.jit(
+        lambda variables, ids, mask: model.apply(variables, ids, None, mask, method=states)
+    )
+
+
+@lru_cache(maxsize=4)
+def _head(model: Any, top: int):
+    @jax.jit
+    def run(variables, hidden):
+        logits = model.apply(variables, hidden[:, None], method="words")[:, 0]
+        return jax.lax.top_k(jax.nn.softmax(logits, axis=-1), top)
+
+    return run

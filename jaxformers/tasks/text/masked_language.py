@@ -1,0 +1,284 @@
+"""Pre-training of BERT: masked words and the next sentence (Devlin et al. 2018, section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from jaxformers.data import (
+    Batch,
+    BundledDocuments,
+    JoinedDocuments,
+    Phase,
+    Pretraining,
+    TextFolder,
+    TfdsDocuments,
+    TokenizedDocuments,
+    document_sentences,
+)
+from jaxformers.errors import ConfigError
+from jaxformers.layers import Execution
+from jaxformers.models import BertConfig, BertForPreTraining
+from jaxformers.pretrained import backbone
+from jaxformers.sharding import batch_multiple
+from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
+from jaxformers.tasks.losses import label_smoothed_loss
+from jaxformers.tasks.task_data import PlannedData
+from jaxformers.tasks.text.bert_inputs import small_bert, states_on_small
+from jaxformers.tasks.text.vocabulary import run_tokenizer, word_pieces
+from jaxformers.text import Tokenizer, WordPiece
+
+DocumentsConfig = BundledDocuments | TextFolder | TfdsDocuments | JoinedDocuments
+SLACK = 1e-5  # the released code adds it to the number of masked words
+
+
+@dataclass(frozen=True)
+class WordPieces:
+    """The WordPiece vocabulary; its size is the model's."""
+
+    path: str | None = None
+    """A folder with one; None: that of `weights`, else it is trained on the documents."""
+    lowercase: bool = True
+    """Whether a trained one is uncased."""
+    sentences: int = 2_000_000
+    """It is trained on about so many sentences, from evenly spaced documents."""
+
+
+@dataclass(frozen=True)
+class MaskedLanguage(Task):
+    """Learns to fill in masked words, and to tell whether one text follows another."""
+
+    unit: ClassVar[str] = "tokens"
+    verb: ClassVar[str] = "fill-mask"
+    line: ClassVar[str] = "The economy is [MASK]."
+    lowest_is_best: ClassVar[bool] = True
+
+    model: BertConfig
+    data: DocumentsConfig
+    """Documents to learn from."""
+    dev: DocumentsConfig | None = None
+    """Documents to judge by: loss and accuracy of both tasks."""
+    pretraining: Pretraining = Pretraining()
+    """How examples are made of documents, in which phases."""
+    vocabulary: WordPieces = WordPieces()
+    weights: str | None = None
+    """Weights to go on from, with the heads that they have: a folder, a run, or a hub's name; None:
+    from scratch."""
+    dev_batches: int = 16
+    """Batches of an evaluation, always the same."""
+    workers: int = 0
+    """Processes that prepare batches; 0: a thread."""
+
+    def __post_init__(self):
+        for phase in self.pretraining.phases:
+            if phase.length > self.model.max_length:
+                raise ConfigError(
+                    f"rows of {phase.length} tokens are longer than the model's "
+                    f"{self.model.max_length} positions; raise --task.model.max-length"
+                )
+        if not self.model.masked_words:
+            raise ConfigError("masked words need their head: set --task.model.masked-words")
+        if self.pretraining.next_sentence and not self._has_sentence_head:
+            raise ConfigError(
+                "pretraining.next_sentence needs a model with pooler and next_sentence; set both, "
+                "or --task.pretraining.no-next-sentence"
+            )
+
+    @property
+    def best(self) -> str:
+        """The perplexity of masked words in the development documents, where there are any."""
+        return "dev_mlm_perplexity" if self.dev is not None else ""
+
+    @property
+    def _has_sentence_head(self) -> bool:
+        return self.model.next_sentence and self.model.pooler
+
+    def module(self, execution: Execution) -> BertForPreTraining:
+        """BERT under both heads."""
+        return BertForPreTraining(self.model, execution)
+
+    def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+        """One for each phase."""
+        return tuple(
+            {name: jax.ShapeDtypeStruct(*spec) for name, spec in shapes.items()}
+            for shapes in self.pretraining.shapes()
+        )
+
+    def init(self, model: BertForPreTraining, key: jax.Array) -> Variables:
+        """Fresh variables."""
+        return model.init(key, jnp.zeros((batch_multiple(), 1), jnp.int32))
+
+    def pretrained(self, model: BertForPreTraining) -> Variables:
+        """The encoder of `weights` and the heads that they have, in place of fresh parameters."""
+        return {} if self.weights is None else {"params": backbone(self.weights, model)}
+
+    def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
+        """Puts beside each row what its words and its next sentence count in the loss.
+
+        The loss is sum(masked losses) / (number of masked words + 1e-5), plus the mean of the
+        next-sentence losses, over the whole batch (`run_pretraining.py`).
+        """
+        rows = batch["input_ids"].shape[0]
+        masked = 1.0 / (batch["masked_weights"].sum() + SLACK)
+        return {
+            **batch,
+            "per_word": jnp.full((rows,), 1.0, jnp.float32) * masked,
+            "per_row": jnp.full((rows,), 1.0 / rows, jnp.float32),
+        }
+
+    def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
+        """Masked words' mean cross-entropy plus the next sentence's, and each alone."""
+        batch = batch if "per_row" in batch else self.prepare(batch)
+        words, sentences = self._logits(model, variables, batch, train=train, rngs=rngs)
+        size = self.model.vocab_size
+        weights = batch["masked_weights"] * batch["per_word"][:, None]
+        mlm, _ = label_smoothed_loss(words, batch["masked_ids"], weights, 0.0, size)
+        metrics = {"mlm_loss": mlm}
+        if not train:  # a pass over the logits that only the evaluation pays
+            right = (words.argmax(-1) == batch["masked_ids"]).astype(jnp.float32)
+            metrics["mlm_accuracy"] = (right * weights).sum()
+        total = mlm
+        if "next_sentence" in batch:
+            labels = batch["next_sentence"]
+            nsp, _ = label_smoothed_loss(sentences, labels, batch["per_row"])
+            same = (sentences.argmax(-1) == labels).astype(jnp.float32)
+            metrics |= {"nsp_loss": nsp, "nsp_accuracy": (same * batch["per_row"]).sum()}
+            total = total + nsp
+        return Loss(total, batch["per_row"].sum(), metrics, {})
+
+    def _logits(self, model, variables, batch, *, train, rngs):
+        packed = {name: batch.get(name) for name in ("segments", "positions")}
+        out = model.apply(
+            variables,
+            batch["input_ids"],
+            batch["token_type_ids"],
+            batch["attention_mask"],
+            batch["masked_positions"],
+            **packed,
+            train=train,
+            rngs=rngs,
+        )
+        return out.mlm_logits, out.nsp_logits
+
+    def example(self, seed: int) -> Batch:
+        """Random tokens in the longest rows, a third of each padding at most, any place masked."""
+        shapes = max(self.batch_shapes(), key=lambda each: each["input_ids"].shape[1])
+        rng, (rows, length) = np.random.default_rng(seed), shapes["input_ids"].shape
+        made = {name: np.zeros(spec.shape, spec.dtype) for name, spec in shapes.items()}
+        size = self.model.vocab_size
+        real = rng.integers(2 * length // 3, length + 1, (rows, 1))
+        mask = (np.arange(length) < real).astype(np.int32)
+        made["attention_mask"] = mask
+        made["input_ids"] = (rng.integers(0, size, (rows, length)) * mask).astype(np.int32)
+        if self.pretraining.next_sentence:
+            made["token_type_ids"] = (np.arange(length) > real // 2).astype(np.int32) * mask
+            made["next_sentence"] = rng.integers(0, 2, rows).astype(np.int32)
+        else:
+            made["segments"] = mask * (1 + (np.arange(length) > real // 2))
+            made["positions"] = np.broadcast_to(np.arange(length, dtype=np.int32), mask.shape)
+        places = shapes["masked_positions"].shape
+        made["masked_positions"] = (rng.random(places) * real).astype(np.int32)
+        made["masked_ids"] = rng.integers(0, size, places).astype(np.int32)
+        made["masked_weights"] = (rng.random(places) < 0.8).astype(np.float32)
+        return {name: np.asarray(leaf, shapes[name].dtype) for name, leaf in made.items()}
+
+    def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
+        """Both heads' logits, and the encoder on small weights, which shows a norm's epsilon."""
+        words, sentences = self._logits(model, variables, batch, train=False, rngs=None)
+        inputs = (batch["input_ids"], None, batch["attention_mask"])
+        encoded = states_on_small(model, variables, *inputs, scale=1e-6)
+        found = {
+            "masked words": words[..., : self.model.vocab_size],
+            "hidden on small weights": encoded,
+        }
+        return found if sentences is None else found | {"next sentence": sentences}
+
+    def units(self, batch: Batch) -> int:
+        """Tokens, padding not counted."""
+        return int(batch["attention_mask"].sum())
+
+    def open(self, folder: epath.Path, seed: int, host: int = 0) -> MaskedLanguageData:
+        """Opens the documents, trains the vocabulary or takes the run's own, and plans.
+
+        Development documents are read here too, for their mistakes to show before training.
+        """
+        documents = self.data.open()
+        size = self.model.vocab_size
+        tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(documents))
+        store = TokenizedDocuments.build(documents, tokenizer)
+        if self.dev is not None:
+            TokenizedDocuments.build(self.dev.open(), tokenizer)
+        return MaskedLanguageData(store, self.pretraining.plan(store), tokenizer, self.workers)
+
+    def _new_tokenizer(self, documents: Any) -> WordPiece:
+        asked, size = self.vocabulary, self.model.vocab_size
+        texts = document_sentences(documents, asked.sentences)
+        return word_pieces(asked.path, self.weights, texts, size, asked.lowercase)
+
+    def evaluate(self, model, variables: Variables, tools: Tokenizer, *, final: bool) -> Evaluation:
+        """Losses and accuracies of both tasks on the development documents, in the last phase.
+
+        The same examples every time.
+        """
+        if self.dev is None:
+            return Evaluation({})
+        store = TokenizedDocuments.build(self.dev.open(), tools)
+        plan = self._last_phase().plan(store)
+        run, sums = _loss_program(self, model), []
+        for step in range(self.dev_batches):
+            sums.append(jax.device_get(run(variables, plan.batch(store, 0, step))))
+        names = sums[0].keys()
+        metrics = {f"dev_{n}": float(np.mean([each[n] for each in sums])) for n in names}
+        metrics["dev_mlm_perplexity"] = float(np.exp(metrics["dev_mlm_loss"]))
+        rows = self.dev_batches * self._last_phase().phases[0].rows
+        return Evaluation(metrics, notes=[f"{rows:,} examples of the development documents"])
+
+    def _last_phase(self) -> Pretraining:
+        last = replace(self.pretraining.phases[-1], steps=None)
+        return replace(self.pretraining, phases=(last,))
+
+    def rehearsal(self) -> MaskedLanguage:
+        """Some thousand parameters on a few bundled addresses."""
+        model = small_bert(self.model, vocab_size=401, max_length=48)
+        phases = (Phase(24, 8, 4, steps=2), Phase(48, 8, 7, steps=None))
+        phases = phases if len(self.pretraining.phases) > 1 else phases[1:]
+        return replace(
+            self,
+            model=model,
+            data=BundledDocuments("held_out"),
+            dev=None if self.dev is None else BundledDocuments("held_out"),
+            pretraining=replace(self.pretraining, phases=phases),
+            vocabulary=WordPieces(sentences=2000),
+            weights=None,
+            dev_batches=1,
+            workers=0,
+        )
+
+
+@lru_cache(maxsize=4)
+def _loss_program(task: MaskedLanguage, model):
+    @jax.jit
+    def run(variables, batch):
+        loss = task.loss(model, variables, batch)
+        return {"loss": loss.total, **loss.metrics}
+
+    return run
+
+
+@dataclass
+class MaskedLanguageData(PlannedData):
+    """Documents as ids, the plan of examples, and the tokenizer."""
+
+    def describe(self) -> str:
+        """Documents, sentences, steps an epoch, how full the rows are."""
+        plan = self.plan
+        return (
+            f"{len(self.store):,} documents; {plan.steps_per_epoch:,.0f} steps an epoch, "
+            f"rows {plan.fill:.0%} full of tokens"
+        )

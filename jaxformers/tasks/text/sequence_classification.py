@@ -1,0 +1,235 @@
+"""Classes of texts and text pairs, or numbers for them ("BERT", section 4.1): GLUE and one's own.
+
+[CLS] text [SEP]                 as CoLA and SST-2 have it
+[CLS] text [SEP] second [SEP]    as the other tasks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from jaxformers.data import Batch
+from jaxformers.data.pipeline.fixed_length import RowPlan
+from jaxformers.data.text.glue import Glue
+from jaxformers.data.text.labelled_rows import SHORTEST, LabelledRows
+from jaxformers.data.text.labelled_texts import LabelledTexts, Labels
+from jaxformers.data.text.movies import BundledMovies
+from jaxformers.data.text.text_files import JsonlTexts, TsvTexts
+from jaxformers.errors import ConfigError, DataError
+from jaxformers.layers import Execution
+from jaxformers.models import BertConfig, BertForSequenceClassification
+from jaxformers.pretrained import backbone
+from jaxformers.sharding import batch_multiple
+from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.losses import negative_log_likelihood
+from jaxformers.tasks.published_comparison import beside_glue
+from jaxformers.tasks.task_data import PlannedData
+from jaxformers.tasks.text import classification_evaluation
+from jaxformers.tasks.text.bert_inputs import INPUTS, random_inputs, small_bert, states_on_small
+from jaxformers.tasks.text.vocabulary import run_tokenizer, word_pieces
+from jaxformers.text import WordPiece
+
+TextsConfig = Glue | BundledMovies | TsvTexts | JsonlTexts
+
+
+@dataclass(frozen=True)
+class SequenceClassification(JudgedByOutputs):
+    """Learns to classify texts or pairs of texts, or to give each a number."""
+
+    unit: ClassVar[str] = "examples"
+    verb: ClassVar[str] = "classify"
+    line: ClassVar[str] = "A charming film."
+
+    model: BertConfig
+    """Data that brings its own classes (GLUE, the bundled sentences) decides `labels` and
+    `label_names`; the classifier then keeps the order of `label_names` that are the same."""
+    data: TextsConfig
+    """Training examples."""
+    dev: TextsConfig | None = None
+    """Development examples; None: the data's own, where it has such a set."""
+    test: TextsConfig | None = None
+    """Judged at the end, or predicted where the labels are not public; None: the data's own."""
+    length: int = 128
+    """Tokens of a row, special ones included; the longer text of a longer pair is cut."""
+    rows: int = 32
+    """Examples in a batch."""
+    metrics: tuple[str, ...] = ()
+    """Of accuracy, f1, matthews, pearson, spearman; empty: the GLUE task's, else accuracy, or
+    both correlations for numbers."""
+    predict: bool = True
+    """Whether test sets without labels are predicted at the end, for a submission."""
+    weights: str | None = None
+    """Pre-trained BERT to start from: a published folder, a run, or a hub's name; None: none."""
+    vocabulary: str | None = None
+    """Folder of the WordPiece vocabulary; None: that of `weights`, or one trained on the data."""
+    workers: int = 0
+    """Processes that prepare batches; 0: a thread."""
+
+    def __post_init__(self):
+        if not SHORTEST <= self.length <= self.model.max_length:
+            raise ConfigError(
+                f"length is {self.length}; it lies between {SHORTEST} and the model's "
+                f"{self.model.max_length} positions: set --task.length"
+            )
+        if self.rows < 1:
+            raise ConfigError(f"rows is {self.rows}; it is at least 1")
+        if not self.model.pooler:
+            raise ConfigError("the classifier reads the pooled [CLS]: set --task.model.pooler")
+        if self.model.multi_label:
+            raise ConfigError("an example has one label here: leave out --task.model.multi-label")
+        classification_evaluation.check_metrics(self)
+
+    @property
+    def labels(self) -> Labels:
+        """The classes, in the classifier's order."""
+        return self.data.classes(Labels(self.model.labels, self.model.label_names))
+
+    @property
+    def best(self) -> str:
+        """The development metric that a choice of hyper-parameters maximises."""
+        return classification_evaluation.best_metric(self)
+
+    # ------------------------------------------------------------------ model and loss
+
+    def module(self, execution: Execution) -> BertForSequenceClassification:
+        """BERT under a classifier of the data's classes."""
+        labels = self.labels
+        config = replace(self.model, labels=labels.count, label_names=labels.names)
+        return BertForSequenceClassification(config, execution)
+
+    def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+        """One."""
+        kind = jnp.float32 if self.labels.count == 1 else jnp.int32
+        wide = jax.ShapeDtypeStruct((self.rows, self.length), jnp.int32)
+        labels = jax.ShapeDtypeStruct((self.rows,), kind)
+        return (dict.fromkeys(INPUTS, wide) | {"labels": labels},)
+
+    def init(self, model: BertForSequenceClassification, key: jax.Array) -> Variables:
+        """Fresh variables."""
+        one = jnp.ones((batch_multiple(), 1), jnp.int32)
+        return model.init(key, one, one, one)
+
+    def pretrained(self, model: BertForSequenceClassification) -> Variables:
+        """The encoder of `weights`, which replaces fresh parameters."""
+        return {"params": backbone(self.weights, model)} if self.weights else {}
+
+    def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
+        """Cross-entropy and `accuracy`; for numbers the squared error."""
+        inputs = (batch[name] for name in INPUTS)
+        logits = model.apply(variables, *inputs, train=train, rngs=rngs)
+        labels, weight = batch["labels"], jnp.asarray(logits.shape[0], jnp.float32)
+        if self.labels.count == 1:
+            return Loss(jnp.square(logits[:, 0] - labels).sum(), weight, {}, {})
+        right = (logits.argmax(-1) == labels).astype(jnp.float32).sum()
+        nll = negative_log_likelihood(logits, labels)
+        return Loss(nll.sum(), weight, {"accuracy": right}, {})
+
+    def example(self, seed: int) -> Batch:
+        """Random pairs and labels, padding at the end of most rows."""
+        rng, count = np.random.default_rng(seed), self.labels.count
+        inputs = random_inputs(rng, self.rows, self.length, self.model.vocab_size)
+        numbers = rng.standard_normal(self.rows).astype(np.float32)
+        classes = rng.integers(0, count, self.rows).astype(np.int32)
+        return inputs | {"labels": numbers if count == 1 else classes}
+
+    def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
+        """Logits, and the encoder's states where all parameters are small."""
+        inputs = [batch[name] for name in INPUTS]
+        return {
+            "logits": model.apply(variables, *inputs),
+            "states on small parameters": states_on_small(model, variables, *inputs),
+        }
+
+    def units(self, batch: Batch) -> int:
+        """Examples."""
+        return len(batch["labels"])
+
+    # ------------------------------------------------------------------ data
+
+    def open(self, folder: epath.Path, seed: int, host: int = 0) -> ClassificationData:
+        """Opens the examples, takes or trains the vocabulary, and cuts everything into pieces.
+
+        Development and test sets are read here too, for their mistakes to show before training.
+        """
+        texts = self.data.open(self.labels)
+        if texts.labels is None:
+            raise DataError(f"{texts.source} has no labels to train on")
+        if texts.pairs is not None and self.model.type_vocab_size < 2:
+            raise ConfigError("pairs have two segments: set --task.model.type-vocab-size 2")
+        classification_evaluation.judged(self, final=True)
+        size = self.model.vocab_size
+        tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(texts))
+        store = LabelledRows.build(texts, tokenizer, self.length)
+        plan = RowPlan(store, self.rows)
+        return ClassificationData(store, plan, tokenizer, self.workers, texts.skipped)
+
+    def _new_tokenizer(self, texts: LabelledTexts) -> WordPiece:
+        shown = [*texts.texts, *(texts.pairs or ())]
+        return word_pieces(self.vocabulary, self.weights, shown, self.model.vocab_size)
+
+    # ------------------------------------------------------------------ evaluation
+
+    def outputs(self, model, variables: Variables, tools: WordPiece, *, final: bool):
+        """Logits `[n, N]` of each set that is judged: development sets, then final test sets.
+
+        For MNLI matched comes before mismatched. The means of several runs' arrays are an
+        ensemble's, for `score`.
+        """
+        return classification_evaluation.outputs(self, model, variables, tools, final=final)
+
+    def score(self, outputs: list[np.ndarray], tools: WordPiece, *, final: bool) -> Evaluation:
+        """Metrics in percent, `dev_accuracy` and the like, and the mean loss of each set.
+
+        Where there are several, `dev_score` is the mean of all development metrics. Predictions
+        of test sets are in `outputs`, as GLUE's server takes them.
+
+        Raises:
+            DataError: outputs of other examples than those of this task's sets.
+        """
+        return classification_evaluation.score(self, outputs, final=final)
+
+    def judged_on(self, tools: WordPiece) -> dict[str, Any]:
+        """The classes in the classifier's order, and the sets."""
+        return {
+            "classes": self.labels,
+            "development examples": self.dev or self.data.other("dev"),
+            "test examples": self.test or self.data.other("test"),
+            "choice to predict": self.predict,
+        }
+
+    def published(self, found: Mapping[str, Any]) -> list[Comparison]:
+        """GLUE's table of the paper, and what is known of the development sets."""
+        return beside_glue(self, found)
+
+    # ------------------------------------------------------------------ rehearsal
+
+    def rehearsal(self) -> SequenceClassification:
+        """A few thousand parameters and some dozens of bundled sentences."""
+        model = small_bert(self.model, vocab_size=201, max_length=24)
+        kind = "rating" if self.labels.count == 1 else "sign"
+        changes = dict(data=BundledMovies(kind=kind, limit=96), dev=None, test=None, metrics=())
+        small = dict(length=24, rows=8, weights=None, vocabulary=None, workers=0)
+        return replace(self, model=model, **changes, **small)
+
+
+@dataclass
+class ClassificationData(PlannedData):
+    """Training examples as ids, their plan, and the tokenizer."""
+
+    skipped: int = 0
+    """Damaged lines that were left out."""
+
+    def describe(self) -> str:
+        """Examples, steps an epoch, what was cut or left out."""
+        cut = f", {self.store.cut:,} cut to {self.store.length} tokens" * bool(self.store.cut)
+        left = f", {self.skipped:,} damaged lines left out" * bool(self.skipped)
+        return (
+            f"{len(self.store):,} examples{cut}{left}; {self.steps_per_epoch:,.1f} steps an epoch"
+        )

@@ -1,0 +1,244 @@
+"""Answers as spans of a text: SQuAD and sets in its form ("BERT", sections 4.2 and 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from jaxformers.data import Batch
+from jaxformers.data.pipeline.fixed_length import RowPlan
+from jaxformers.data.text.questions import Questions
+from jaxformers.data.text.squad import BundledQuestions, SquadJson, TfdsSquad
+from jaxformers.data.text.windows import Windows, WindowSize
+from jaxformers.errors import ConfigError
+from jaxformers.layers import Execution
+from jaxformers.models import BertConfig, BertForSpanExtraction
+from jaxformers.pretrained import backbone
+from jaxformers.sharding import batch_multiple
+from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.losses import negative_log_likelihood
+from jaxformers.tasks.published_comparison import beside_squad, says_v2
+from jaxformers.tasks.task_data import PlannedData
+from jaxformers.tasks.text import span_evaluation
+from jaxformers.tasks.text.bert_inputs import INPUTS, random_inputs, small_bert, states_on_small
+from jaxformers.tasks.text.vocabulary import run_tokenizer, word_pieces
+from jaxformers.text import WordPiece
+
+QuestionsConfig = SquadJson | TfdsSquad | BundledQuestions
+
+
+@dataclass(frozen=True)
+class SpanExtraction(JudgedByOutputs):
+    """Learns where in a context the answer to a question starts and ends."""
+
+    unit: ClassVar[str] = "windows"
+    verb: ClassVar[str] = "answer"
+    line: ClassVar[str] = "Who left?\tThe baker left at noon."
+
+    model: BertConfig
+    data: QuestionsConfig
+    """Training questions; the first answer of each is learned."""
+    dev: QuestionsConfig | None = None
+    """Development questions: `exact` and `f1`, and with unanswerable ones the best threshold."""
+    test: QuestionsConfig | None = None
+    """Further questions, judged at the end: `test_exact` and so on."""
+    length: int = 384
+    """Tokens of a window over the context, question and special ones included."""
+    stride: int = 128
+    """Pieces from the start of one window to that of the next."""
+    query_length: int = 64
+    """Pieces that a question is cut to."""
+    rows: int = 32
+    """Windows in a batch."""
+    n_best: int = 20
+    """Spans of each window that are looked at."""
+    longest_answer: int = 30
+    """Most pieces of an answer that is predicted."""
+    null_threshold: float = 0.0
+    """"No answer" wins where its score exceeds the best span's by more than this (SQuAD 2.0)."""
+    weights: str | None = None
+    """BERT to start from: a published folder, a run, or a hub's name; None: none. One that was
+    trained to answer, on TriviaQA say, keeps its head."""
+    vocabulary: str | None = None
+    """Folder of the WordPiece vocabulary; None: that of `weights`, or one trained on the data."""
+    workers: int = 0
+    """Processes that prepare batches; 0: a thread."""
+
+    def __post_init__(self):
+        assert self.size  # it says what is wrong with it
+        if self.length > self.model.max_length:
+            raise ConfigError(
+                f"windows of {self.length} tokens are longer than the model's "
+                f"{self.model.max_length} positions; lower --task.length"
+            )
+        if min(self.rows, self.n_best, self.longest_answer) < 1:
+            raise ConfigError("rows, n_best and longest_answer are at least 1")
+        if self.model.type_vocab_size < 2:
+            raise ConfigError("question and context are two segments: set type_vocab_size to 2")
+
+    @property
+    def size(self) -> WindowSize:
+        """Of the windows."""
+        return WindowSize(self.length, self.stride, self.query_length)
+
+    @property
+    def best(self) -> str:
+        """The F1, which the paper reports; empty without development questions."""
+        return "f1" if self.dev is not None else ""
+
+    # ------------------------------------------------------------------ model and loss
+
+    def module(self, execution: Execution) -> BertForSpanExtraction:
+        """BERT under two vectors."""
+        return BertForSpanExtraction(self.model, execution)
+
+    def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+        """One."""
+        wide = jax.ShapeDtypeStruct((self.rows, self.length), jnp.int32)
+        flat = jax.ShapeDtypeStruct((self.rows,), jnp.int32)
+        return (dict.fromkeys(INPUTS, wide) | dict.fromkeys(("starts", "ends", "window"), flat),)
+
+    def init(self, model: BertForSpanExtraction, key: jax.Array) -> Variables:
+        """Fresh variables."""
+        one = jnp.ones((batch_multiple(), 1), jnp.int32)
+        return model.init(key, one, one, one)
+
+    def pretrained(self, model: BertForSpanExtraction) -> Variables:
+        """The encoder of `weights`, and a head for spans, in place of fresh parameters."""
+        return {"params": backbone(self.weights, model)} if self.weights else {}
+
+    def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
+        """Mean cross-entropy of the two places; the softmax is over all tokens, padding included.
+
+        A window without the answer has both places at [CLS]. As the published script does.
+        """
+        inputs = (batch[name] for name in INPUTS)
+        out = model.apply(variables, *inputs, train=train, rngs=rngs)
+        start = negative_log_likelihood(out.start_logits, batch["starts"])
+        end = negative_log_likelihood(out.end_logits, batch["ends"])
+        weight = jnp.asarray(start.shape[0], jnp.float32)
+        return Loss((start.sum() + end.sum()) / 2, weight, {}, {})
+
+    def example(self, seed: int) -> Batch:
+        """Random tokens of two segments, padding at the end of most rows."""
+        rng = np.random.default_rng(seed)
+        inputs = random_inputs(rng, self.rows, self.length, self.model.vocab_size)
+        real = inputs["attention_mask"].sum(1, keepdims=True)
+        starts, ends = np.sort(rng.integers(0, real, (self.rows, 2)), axis=1).astype(np.int32).T
+        return inputs | dict(starts=starts, ends=ends, window=np.arange(self.rows, dtype=np.int32))
+
+    def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
+        """Logits, and the encoder's states where all parameters are small."""
+        inputs = [batch[name] for name in INPUTS]
+        out = model.apply(variables, *inputs)
+        return {
+            "start logits": out.start_logits,
+            "end logits": out.end_logits,
+            "states on small parameters": states_on_small(model, variables, *inputs),
+        }
+
+    def units(self, batch: Batch) -> int:
+        """Windows."""
+        return len(batch["window"])
+
+    # ------------------------------------------------------------------ data
+
+    def open(self, folder: epath.Path, seed: int, host: int = 0) -> SpanData:
+        """Opens the questions, takes or trains the vocabulary, and cuts the windows.
+
+        Of development and test questions too, for their mistakes to show before training.
+        """
+        questions = self.data.open()
+        size = self.model.vocab_size
+        tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(questions))
+        windows = Windows(questions, tokenizer, self.size, training=True)
+        span_evaluation.judged(self, tokenizer, final=True)
+        left_out = windows.skipped + questions.mismatched
+        return SpanData(windows, RowPlan(windows, self.rows), tokenizer, self.workers, left_out)
+
+    def _new_tokenizer(self, questions: Questions) -> WordPiece:
+        texts = dict.fromkeys(text for q in questions for text in (q.context, q.question))
+        return word_pieces(self.vocabulary, self.weights, texts, self.model.vocab_size)
+
+    # ------------------------------------------------------------------ evaluation
+
+    def outputs(
+        self, model, variables: Variables, tools: WordPiece, *, final: bool
+    ) -> list[np.ndarray]:
+        """Start and end logits of every window, float32 `[W, 2, L]`, of each set that is judged.
+
+        The development questions, then when `final` the test questions. The means of several runs'
+        arrays are an ensemble's, for `score`; the runs need one vocabulary.
+        """
+        return span_evaluation.outputs(self, model, variables, tools, final=final)
+
+    def score(self, outputs: list[np.ndarray], tools: WordPiece, *, final: bool) -> Evaluation:
+        """`exact` and `f1` of the answers that logits give, in percent; of test questions `test_`.
+
+        Where some questions cannot be answered, those of both kinds of question apart, and the best
+        that another threshold would give (SQuAD 2.0). In `outputs` a line of id and answer each.
+
+        Raises:
+            DataError: logits of other windows than those of this task's questions.
+        """
+        return span_evaluation.score(self, outputs, tools, final=final)
+
+    def judged_on(self, tools: WordPiece) -> dict[str, Any]:
+        """The questions, the vocabulary and the windows."""
+        return {
+            "development questions": self.dev,
+            "test questions": self.test,
+            "vocabulary": tools.fingerprint,
+            "window sizes": self.size,
+        }
+
+    def published(self, found: Mapping[str, Any]) -> list[Comparison]:
+        """SQuAD's table of the paper; none for the bundled questions."""
+        return beside_squad(self, found)
+
+    # ------------------------------------------------------------------ rehearsal
+
+    def rehearsal(self) -> SpanExtraction:
+        """Four thousand parameters and a few dozen bundled questions."""
+        # All positions are used, for the table's gradient to be summed whole.
+        model = small_bert(self.model, vocab_size=151, max_length=48)
+        impossible = says_v2(self.data)
+        return replace(
+            self,
+            model=model,
+            data=BundledQuestions("train", 48, impossible),
+            dev=BundledQuestions("held_out", 16, impossible),
+            test=None,
+            length=48,
+            stride=16,
+            query_length=16,
+            rows=8,
+            weights=None,
+            vocabulary=None,
+            workers=0,
+        )
+
+
+@dataclass
+class SpanData(PlannedData):
+    """Training windows, their plan, and the tokenizer."""
+
+    left_out: int = 0
+    """Questions that are not learned: their answer stands nowhere, or no piece stands for it."""
+
+    def describe(self) -> str:
+        """Questions, windows, steps an epoch, what was left out or is not learned to the letter."""
+        left = f", {self.left_out:,} without an answer in the text left out" * bool(self.left_out)
+        windows = self.store
+        near = int(((windows.spans[:, 0] >= 0) & ~windows.exact).sum())
+        near = f", {near:,} with an answer that ends inside a piece" * bool(near)
+        return (
+            f"{len(windows.asked):,} questions{left}{near}; {len(windows):,} windows, "
+            f"{self.steps_per_epoch:,.1f} steps an epoch"
+        )

@@ -1,0 +1,177 @@
+"""Trained and published models at work on plain text: what all uses check, and how they batch.
+
+Texts of similar lengths are computed together, in few shapes, for each shape is compiled once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxformers.data.text.labelled_rows import tokenized
+from jaxformers.data.text.windows import SPECIAL, WindowSize
+from jaxformers.decoding.batching import length_step, row_step
+from jaxformers.errors import ConfigError, DataError, WeightsError
+from jaxformers.models import (
+    Bert,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertForSpanExtraction,
+    Transformer,
+)
+from jaxformers.tasks.text import classification_evaluation, span_answers
+from jaxformers.tasks.text.span_answers import Answer
+from jaxformers.text import WordPiece
+
+# What a use needs, and what models without it lack.
+NEEDED: dict[str, tuple[type, str]] = {
+    "translate": (Transformer, "a decoder"),
+    "fill_mask": (BertForPreTraining, "a masked-word head"),
+    "classify": (BertForSequenceClassification, "a classifier"),
+    "answer": (BertForSpanExtraction, "a head for answers"),
+    "embed": (Bert, "BERT's encoder"),
+}
+BERTS = (Bert, BertForPreTraining, BertForSequenceClassification, BertForSpanExtraction)
+
+
+def check_head(use: str, model: Any, place: Any) -> None:
+    """Raises WeightsError where the model in `place` has not the head for that use."""
+    needed, lacking = NEEDED[use]
+    fit = isinstance(model, BERTS if use == "embed" else needed)
+    if not fit or (use == "fill_mask" and not model.config.masked_words):
+        what = f"a {type(model).__name__} without {lacking}"
+        raise WeightsError(f"{place} holds {what}; {use} needs a {needed.__name__}")
+
+
+def check_tokenizer(use: str, model: Any, tokenizer: Any, place: Any) -> None:
+    """Raises WeightsError where the tokenizer is no BERT's, or not of the weights' size."""
+    if use == "translate":
+        return
+    if not isinstance(tokenizer, WordPiece):
+        kind = type(tokenizer).__name__
+        raise WeightsError(f"{place} holds a {kind} tokenizer; {use} needs WordPiece (vocab.txt)")
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise WeightsError(
+            f"the vocabulary in {place} has {tokenizer.vocab_size:,} tokens, but its weights have "
+            f"{model.config.vocab_size:,}; put the vocabulary of the weights there"
+        )
+
+
+def check_lengths(lengths: Sequence[int], limit: int) -> None:
+    """Raises DataError where a text has more tokens than the model has positions."""
+    for number, length in enumerate(lengths, 1):
+        if length > limit:
+            raise DataError(
+                f"text {number} has {length} tokens, but the model has {limit} positions; "
+                "shorten or split it"
+            )
+
+
+def length_groups(lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
+    """Indices of at most `rows` texts of similar lengths, the longest first."""
+    order = np.argsort(-np.asarray(lengths, int), kind="stable").tolist()
+    for start in range(0, len(order), rows):
+        yield order[start : start + rows]
+
+
+def classify(
+    model: Any,
+    variables: Any,
+    tokenizer: Any,
+    texts: Sequence[str | tuple[str, str]],
+    *,
+    truncate: bool = False,
+    rows: int = 32,
+) -> list[tuple[str, float]]:
+    """`classification_evaluation.classify`, texts of similar lengths together.
+
+    Args:
+        truncate: whether the longer text of a pair is cut until the pair fits, as in training.
+
+    Raises:
+        DataError: a text with more tokens than the model has positions, or not one or two texts.
+    """
+    pairs = [_pair(number, text) for number, text in enumerate(texts, 1)]
+    _check_segments(model, any(second for _, second in pairs))
+    first, second = (tokenized([pair[i] for pair in pairs], tokenizer) for i in (0, 1))
+    sizes = [len(a) + len(b) + 2 + bool(b) for a, b in zip(first, second, strict=True)]
+    if not truncate:
+        check_lengths(sizes, model.config.max_length)
+    found: list[tuple[str, float]] = [("", 0.0)] * len(pairs)
+    for chosen in length_groups(sizes, rows):
+        group = [pairs[i] for i in chosen]
+        group += [group[-1]] * (row_step(len(chosen), rows) - len(chosen))
+        run = classification_evaluation.classify
+        classes = run(model, variables, tokenizer, group, rows=len(group))
+        for index, each in zip(chosen, classes, strict=False):
+            found[index] = each
+    return found
+
+
+def _pair(number: int, text: Any) -> tuple[str, str]:
+    pair = (text, "") if isinstance(text, str) else text
+    listed = isinstance(pair, tuple | list) and len(pair) == 2
+    if not listed or not all(isinstance(each, str) for each in pair):
+        raise DataError(f"text {number} is neither a text nor a pair of texts")
+    return tuple(pair)
+
+
+def _check_segments(model: Any, pairs: bool) -> None:
+    if pairs and model.config.type_vocab_size < 2:
+        raise ConfigError("the model knows one segment only (type_vocab_size 1), so no pairs")
+
+
+def answer(
+    model: Any,
+    variables: Any,
+    tokenizer: Any,
+    questions: Sequence[str],
+    contexts: Sequence[str],
+    *,
+    rows: int = 8,
+    **options,
+) -> list[Answer]:
+    """`span_answers.answer`, contexts of similar lengths together, short ones in short windows.
+
+    Args:
+        rows: windows read at once.
+        options: `longest`, `null_threshold`.
+
+    Raises:
+        DataError: another number of questions than of contexts.
+    """
+    if len(questions) != len(contexts):
+        raise DataError(f"{len(questions)} questions but {len(contexts)} contexts: give one each")
+    _check_segments(model, True)
+    whole = span_answers.default_size(model.config.max_length)
+    asked, read = (tokenized(list(texts), tokenizer) for texts in (questions, contexts))
+    sizes = [
+        min(len(q), whole.query_length) + max(len(c), 1) + SPECIAL
+        for q, c in zip(asked, read, strict=True)
+    ]
+    found = [Answer("", 0.0, 0, 0)] * len(sizes)
+    for chosen in length_groups(sizes, rows):
+        size, several = _window(sizes[chosen[0]], whole)
+        answers = span_answers.answer(
+            model,
+            variables,
+            tokenizer,
+            [questions[i] for i in chosen],
+            [contexts[i] for i in chosen],
+            size=size,
+            rows=rows if several else row_step(len(chosen), rows),
+            **options,
+        )
+        for index, each in zip(chosen, answers, strict=True):
+            found[index] = each
+    return found
+
+
+def _window(needed: int, whole: WindowSize) -> tuple[WindowSize, bool]:
+    """Windows that hold so many tokens, and whether a context takes several of them."""
+    if needed > whole.length:
+        return whole, True
+    length = length_step(needed, whole.length)
+    return WindowSize(length, whole.stride, min(whole.query_length, length - SPECIAL - 1)), False

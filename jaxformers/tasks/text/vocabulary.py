@@ -1,0 +1,93 @@
+"""The tokenizer of a run: made once, by the first host, and kept in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import zip_longest
+
+import jax
+from etils import epath
+from jax.experimental import multihost_utils
+
+from jaxformers.errors import ConfigError
+from jaxformers.pretrained.formats.hub import resolve
+from jaxformers.text import Tokenizer, WordPiece, load_tokenizer
+from jaxformers.text.word_piece_files import holds_word_piece
+
+
+def run_tokenizer(
+    folder: epath.PathLike, host: int, size: int, make: Callable[[], Tokenizer]
+) -> Tokenizer:
+    """The tokenizer of the run in `folder`; the first host makes it once, the others wait.
+
+    Before the run's first checkpoint it is made anew, for what it is made of may have been mended.
+
+    Raises:
+        ConfigError: it has not `size` tokens, which are the model's.
+    """
+    place, begun = epath.Path(folder) / "tokenizer", (epath.Path(folder) / "checkpoints").exists()
+    many = jax.process_count() > 1
+    if many and host:
+        multihost_utils.sync_global_devices("vocabulary")
+    kept = place.exists() and (begun or bool(host))
+    tokenizer = load_tokenizer(place) if kept else make()
+    _check_size(tokenizer, size)
+    if not kept:
+        tokenizer.save(place)
+    if many and not host:
+        multihost_utils.sync_global_devices("vocabulary")
+    return tokenizer
+
+
+def _check_size(tokenizer: Tokenizer, size: int) -> None:
+    if tokenizer.vocab_size != size:
+        raise ConfigError(
+            f"the vocabulary has {tokenizer.vocab_size} tokens but the model {size}; set "
+            f"--task.model.vocab-size {tokenizer.vocab_size}, or name the vocabulary of the weights"
+        )
+
+
+def word_pieces(
+    path: str | None, weights: str | None, texts: Iterable[str], size: int, lowercase: bool = True
+) -> WordPiece:
+    """BERT's vocabulary in the folder `path`, else that of `weights`, else one trained on `texts`.
+
+    Args:
+        path: a folder; None: none.
+        weights: a published folder, a run, or a hub's name; None: none.
+        texts: what a vocabulary of `size` tokens is trained on.
+        size: of a trained one.
+        lowercase: whether a trained one is uncased.
+
+    Raises:
+        ConfigError: the named one has other pieces than that of the weights.
+    """
+    if path is not None:
+        named = WordPiece.load(path)
+        if weights is not None:
+            _check_pieces(named, path, weights)
+        return named
+    if weights is not None:
+        return WordPiece.load(resolve(weights))
+    return WordPiece.train(texts, size, lowercase)
+
+
+def _check_pieces(named: WordPiece, path: str, weights: str) -> None:
+    """Refuses pieces that the weights know by other ids; weights without a vocabulary may be any's.
+
+    How text is cut into words may differ.
+    """
+    place = resolve(weights)
+    if not holds_word_piece(place):
+        return
+    learned = WordPiece.load(place).vocabulary
+    for index, (ours, theirs) in enumerate(zip_longest(named.vocabulary, learned)):
+        if ours != theirs:
+            raise ConfigError(
+                f"the vocabulary in {path} is not that of the weights in {weights}: token {index} "
+                f"is {_piece(ours)} and not {_piece(theirs)}; leave it out to take the weights' own"
+            )
+
+
+def _piece(piece: str | None) -> str:
+    return "missing" if piece is None else ascii(piece)

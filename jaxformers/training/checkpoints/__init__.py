@@ -1,0 +1,4 @@
+"""Checkpoints: writing, verifying, restoring, retention.
+
+Imports `training.run_lock` and nothing else of training outside this room.
+"""

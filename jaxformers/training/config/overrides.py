@@ -1,0 +1,200 @@
+"""Any field of an experiment by its path on the command line, its mistakes in one line.
+
+tyro makes the options from the dataclasses and checks the types; what it says of a mistake, in
+boxes, becomes one `ConfigError` line that names the option, the problem and the near miss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import os
+import re
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from jaxformers.errors import ConfigError, did_you_mean
+from jaxformers.training.config.choice_fields import alternatives, spelled, switch_kinds
+
+T = TypeVar("T")
+
+
+def override(default: T, args: Sequence[str], prog: str, also: Sequence[str] = ()) -> T:
+    """`default` with the fields that `args` name replaced, their types checked.
+
+    A field that may hold one of several dataclasses takes the name of one (`--schedule cosine`;
+    see `kinds`). Both `--a-b` and `--a_b` are understood. `--help` prints every field with its
+    default and exits with status 0.
+
+    Args:
+        default: a frozen dataclass; its values are the defaults.
+        args: such as `["--steps", "10", "--task.model.width=64"]`.
+        prog: the command, for the help.
+        also: options that the command takes besides, for near misses.
+
+    Raises:
+        ConfigError: one line naming the option, the problem and the near miss.
+    """
+    default, args = switch_kinds(default, list(args))
+    default = _without_yielding(default, args)
+    if {"-h", "--help"} & set(args):
+        return _parse(default, args, prog, _help_text(default))
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed), _wide_terminal():
+            return _parse(default, args, prog)
+    except SystemExit:
+        raise ConfigError(_one_line(printed.getvalue(), args, default, also)) from None
+
+
+def _without_yielding(default: T, args: Sequence[str]) -> T:
+    """None in fields that another, which is given, takes the place of: `--steps` ends `epochs`."""
+    given = {_dashed(each)[2:].replace("-", "_") for each in args if each.startswith("--")}
+    fields = {f.name: f.metadata.get("yields_to") for f in dataclasses.fields(default)}
+    gone = [name for name, other in fields.items() if other in given and name not in given]
+    return dataclasses.replace(default, **dict.fromkeys(gone)) if gone else default
+
+
+def _parse(default: T, args: list[str], prog: str, text: str | None = None) -> T:
+    config = (tyro.conf.AvoidSubcommands,)
+    made = type(default)
+    return tyro.cli(made, default=default, args=args, prog=prog, description=text, config=config)
+
+
+@contextlib.contextmanager
+def _wide_terminal() -> Iterator[None]:
+    """tyro wraps its boxes to the terminal; in a wide one every message is whole."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "10000"
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
+def _help_text(default: Any) -> str:
+    kinds = [f"  {option} {{{','.join(map(spelled, names))}}}" for option, names in _kinds(default)]
+    return "\n".join(
+        [
+            "Any field of the experiment may be given by its path: --steps 100 --mesh.tensor 2.",
+            "Several values follow one another (--lengths 16 32); a yes-or-no field is written",
+            "--field or --no-field.",
+            *(["", "Fields that hold one of several kinds:", *kinds] if kinds else []),
+        ]
+    )
+
+
+def _kinds(default: Any, prefix: str = "--") -> Iterator[tuple[str, list[str]]]:
+    """Options of the fields that may hold one of several dataclasses, and those dataclasses."""
+    for field in dataclasses.fields(default):
+        value, option = getattr(default, field.name), prefix + field.name.replace("_", "-")
+        kinds = alternatives(type(default), field.name)
+        if len(kinds) > 1:
+            yield option, list(kinds)
+        if dataclasses.is_dataclass(value):
+            yield from _kinds(value, f"{option}.")
+
+
+def _options(default: Any, prefix: str = "--") -> Iterator[str]:
+    """Every plain field's option, such as `--task.model.width`."""
+    for field in dataclasses.fields(default):
+        value, name = getattr(default, field.name), field.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            yield from _options(value, f"{prefix}{name}.")
+            continue
+        yield f"{prefix}{name}"
+        if isinstance(value, bool):
+            yield f"{prefix}no-{name}"
+
+
+def _one_line(boxes: str, args: list[str], default: Any, also: Sequence[str]) -> str:
+    """tyro's boxes as one line; what no case below knows is given as its bare text."""
+    bare = re.sub(r"\x1b\[[0-9;]*m|[─-╿]", " ", boxes)
+    # Where the output is not "utf-8" by exactly that name, the boxes are drawn in ASCII.
+    lines = [line for line in bare.splitlines()[1:] if set(line.strip()) != {"-"}]
+    text = " ".join(" ".join(lines).split())
+    text, _, usage = re.split(r" For full helptext", text)[0].partition(" Argument helptext: ")
+    if found := re.search(r"Unrecognized options: (.*?)(?: Perhaps you meant|$)", text):
+        kinds = [option for option, _ in _kinds(default)]
+        return _unknown(found[1].split(", ")[0], args, [*_options(default), *kinds, *also])
+    if found := re.search(
+        r"invalid choice '(.*)' for argument '(.*)'\. Expected one of (.*)\.", text
+    ):
+        choices = re.findall(r"'([^']*)'", found[3])
+        return f"{found[2]}: {found[1]!r} is not one of {', '.join(choices)}" + did_you_mean(
+            found[1], choices
+        )
+    if found := re.search(r"Missing value for argument '(.*)'\. Expected (\d+) values", text):
+        return f"{found[1]}: " + (
+            "a value is missing" if found[2] == "1" else f"takes {found[2]} values"
+        )
+    if found := re.search(r"Error parsing (\S+): (.*)", text):
+        return _bad_value(found[1], found[2], usage, args, default)
+    return text
+
+
+def _unknown(token: str, args: list[str], known: list[str]) -> str:
+    """What to say of an option, or of a value, that belongs to no field."""
+    if token.startswith("-"):
+        name = token.split("=")[0]
+        if _dashed(name) in known:
+            return f"{name} cannot be given here; set it in the experiment file"
+        return f"unknown option {name}" + (did_you_mean(name, known) or "; --help lists all")
+    before = [_dashed(a) for a in args[: args.index(token)] if a.startswith("--")][-1:]
+    if before and _negated(before[0]) in known:
+        return (
+            f"{before[0]} takes no value, not {token!r}; write {before[0]} or {_negated(before[0])}"
+        )
+    if before and "=" not in token:
+        return f"{before[0]}: {token!r} is one value too many"
+    mend = did_you_mean(f"--{token.split('=')[0]}", known) or "; options begin with --"
+    return f"unexpected argument {token!r}{mend}"
+
+
+def _dashed(argument: str) -> str:
+    """The option alone, spelled with dashes."""
+    return argument.split("=")[0].replace("_", "-")
+
+
+def _negated(option: str) -> str:
+    path, _, name = option.rpartition(".")
+    return f"{path}.no-{name}" if path else option.replace("--", "--no-", 1)
+
+
+def _bad_value(option: str, problem: str, usage: str, args: list[str], default: Any) -> str:
+    """A value that does not fit its field's type, or that the dataclass itself refuses."""
+    if not usage:
+        nested = option.split(".")[0].replace("-", "_") in vars(default)
+        return f"--{option.replace('_', '-')}: {problem}" if nested else problem
+    return f"{option}: {_given(option, args)!r} is not {_wanted(option, default)}"
+
+
+def _given(option: str, args: list[str]) -> str:
+    """The words on the command line that were the option's value."""
+    at = max(i for i, argument in enumerate(args) if _dashed(argument) == option)
+    if "=" in args[at]:
+        return args[at].split("=", 1)[1]
+    return " ".join(itertools.takewhile(lambda word: not word.startswith("--"), args[at + 1 :]))
+
+
+def _wanted(option: str, default: Any) -> str:
+    """The field's type in words: `an int`, `None or a float`, `tuple[int, int] (such as 3 3)`."""
+    *path, name = option[2:].replace("-", "_").split(".")
+    for part in path:
+        default = getattr(default, part)
+    hint, value = typing.get_type_hints(type(default))[name], getattr(default, name)
+    words = {int: "an int", float: "a float", str: "a string", type(None): "None"}
+    if hint in words:
+        return words[hint]
+    parts = [words.get(part, str(part)) for part in typing.get_args(hint)]
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return " or ".join(parts)
+    return str(hint) + (f" (such as {' '.join(map(str, value))})" if value else "")

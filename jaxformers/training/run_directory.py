@@ -1,0 +1,196 @@
+"""A run's folder: what was run, the data it was run on, and its final weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import jax
+from etils import epath
+from jax.experimental import multihost_utils
+
+from jaxformers.data.pipeline.fingerprint import HARMLESS, WORDS, differences
+from jaxformers.errors import CheckpointError, DataError
+from jaxformers.layers import Execution
+from jaxformers.pod.consistency import Facts, flat
+from jaxformers.pretrained.formats import native_format
+from jaxformers.sharding import MeshConfig, make_mesh
+from jaxformers.tasks.base import Evaluation, Variables
+from jaxformers.training.checkpoints.checkpoint_manager import Checkpointer
+from jaxformers.training.config.experiment_files import from_json, to_json
+from jaxformers.training.experiment import Experiment
+from jaxformers.training.follow_up_runs import begun_from
+from jaxformers.training.reports.report import REPORT
+from jaxformers.training.reports.run_files import replace_file
+from jaxformers.training.step import jit_step
+
+EXPERIMENT, MODEL, CHECKPOINTS = "experiment.json", "model", "checkpoints"
+STEP = "step.json"
+
+# Changing these changes neither the weights' shapes nor what a step computes.
+FREE = (
+    "name",
+    "steps",
+    "mesh",
+    "logging",
+    "checkpoint",
+    "evaluate_every",
+    "average_last",
+    "remat",
+    "after",
+)
+
+
+def record(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as tagged JSON."""
+    return to_json(experiment)
+
+
+def is_run(folder: epath.PathLike) -> bool:
+    """Whether `folder` is a run's."""
+    return (epath.Path(folder) / EXPERIMENT).exists()
+
+
+def read_experiment(folder: epath.PathLike) -> Experiment:
+    """The experiment of a run.
+
+    Raises:
+        CheckpointError: the folder is no run's.
+    """
+    path = epath.Path(folder) / EXPERIMENT
+    if not path.exists():
+        raise CheckpointError(f"{folder} is not a run's folder: it has no {EXPERIMENT}")
+    return from_json(json.loads(path.read_text()))
+
+
+def write_experiment(folder: epath.Path, experiment: Experiment, *, main: bool) -> None:
+    """Keeps the experiment in the run's folder."""
+    if main:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / EXPERIMENT, json.dumps(record(experiment), indent=1).encode())
+
+
+def check_experiment(folder: epath.Path, experiment: Experiment) -> None:
+    """Refuses to go on in a folder where another experiment has checkpoints.
+
+    Raises:
+        CheckpointError: naming the fields that differ and matter.
+    """
+    if not (folder / EXPERIMENT).exists() or not (folder / CHECKPOINTS).exists():
+        return
+    if changed := changed_fields(read_experiment(folder), experiment):
+        raise CheckpointError(
+            f"{folder} holds another run: {', '.join(changed)} differ; choose another --folder, "
+            "or remove this one to start anew"
+        )
+
+
+def changed_fields(before: Experiment, now: Experiment, *, results: bool = False) -> list[str]:
+    """Names of the fields that differ and matter to the weights; when `results`, to the end too."""
+    also = ("average_last", *(("steps",) if now.epochs is None else ())) if results else ()
+    matter = [n for n in Experiment.__dataclass_fields__ if n not in FREE or n in also]
+    return [n for n in matter if _without_workers(before, n) != _without_workers(now, n)]
+
+
+def _without_workers(experiment: Experiment, name: str) -> Any:
+    """A field; of a task without its number of workers, which changes no batch."""
+    value = getattr(experiment, name)
+    return replace(value, workers=0) if hasattr(value, "workers") else value
+
+
+def check_fingerprint(saved: dict[str, Any], now: dict[str, Any], folder: epath.Path) -> None:
+    """Refuses to resume on other data.
+
+    Raises:
+        DataError: saying what changed.
+    """
+    if changes := differences(saved, now):
+        raise DataError(
+            f"the data is not what {folder} was trained on: {'; '.join(changes)}; bring the old "
+            "data back, or start in another --folder"
+        )
+
+
+def facts(experiment: Experiment, folder: epath.PathLike) -> Facts:
+    """What all hosts of a run must have in common: every field, and the folder."""
+    return {**flat(record(experiment), "config:"), "config: folder": str(folder)}
+
+
+def data_facts(fingerprint: dict[str, Any]) -> Facts:
+    """What all hosts' data must have in common; where it lies may differ."""
+    told = {
+        k: v for k, v in fingerprint.items() if k not in HARMLESS or "content" not in fingerprint
+    }
+    return flat({WORDS.get(name, name): value for name, value in told.items()}, "data:")
+
+
+def tokenizer_folder(folder: epath.PathLike) -> epath.Path:
+    """Where a run keeps its tokenizer."""
+    return epath.Path(folder) / "tokenizer"
+
+
+def export(folder: epath.Path, model: Any, variables: Variables, tools: Any, step: int) -> None:
+    """Writes the weights of `step`, and what belongs to them, as `model/`."""
+    if jax.process_count() > 1:
+        variables = multihost_utils.process_allgather(variables, tiled=True)
+    if jax.process_index() == 0:
+        native_format.save(model, jax.device_get(variables), folder / MODEL, tools)
+        replace_file(folder / MODEL / STEP, json.dumps({"step": step}).encode())
+
+
+def write_predictions(folder: epath.Path, found: Evaluation) -> list[epath.Path]:
+    """Writes a file `<set>.tsv` for each set whose labels others keep; returns where."""
+    placed = {folder / f"{name}.tsv": lines for name, lines in found.predictions.items()}
+    for path, lines in placed.items():
+        path.write_text("".join(f"{line}\n" for line in lines))
+    return list(placed)
+
+
+def exported_step(folder: epath.PathLike) -> int | None:
+    """The step of the weights in `model/`, None where there are none."""
+    path = epath.Path(folder) / MODEL / STEP
+    return json.loads(path.read_text())["step"] if path.exists() else None
+
+
+def is_finished(folder: epath.PathLike, steps: int) -> bool:
+    """Whether a run of so many steps has left its weights and its report."""
+    return exported_step(folder) == steps and (epath.Path(folder) / REPORT).exists()
+
+
+def was_finished(folder: epath.PathLike, experiment: Experiment) -> bool:
+    """Whether this very experiment, and those after it, have been run to their ends."""
+    folder = epath.Path(folder)
+    if not is_run(folder) or changed_fields(kept := read_experiment(folder), experiment):
+        return False
+    steps = experiment.steps if experiment.epochs is None else kept.steps
+    return is_finished(folder, steps) and all(
+        was_finished(folder / each.name, begun_from(each, folder)) for each in experiment.after
+    )
+
+
+def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tuple[Any, Variables]:
+    """The model of a run and its weights: the final ones, or of the newest good checkpoint."""
+    folder = epath.Path(folder)
+    experiment = read_experiment(folder)
+    with Checkpointer(folder / CHECKPOINTS, experiment.checkpoint) as checkpoints:
+        steps = checkpoints.steps()
+    exported = exported_step(folder)
+    if exported is not None and exported >= max(steps, default=0):
+        return native_format.load(folder / MODEL, execution or Execution())
+    if not steps:
+        if (folder / REPORT).exists():
+            raise CheckpointError(
+                f"{folder} has no weights any more: a tune removes those of the runs that it does "
+                "not keep; keep them with --keep-all"
+            )
+        raise CheckpointError(f"{folder} has no checkpoint yet; train it first")
+    one = replace(experiment, mesh=MeshConfig(1, 1, 1))
+    mesh = make_mesh(one.mesh, jax.local_devices()[:1])
+    model = one.task.module(one.execution(mesh))
+    _, abstract = jit_step(one, model, mesh)
+    with Checkpointer(folder / CHECKPOINTS, experiment.checkpoint) as checkpoints:
+        weights = "params" if abstract.ema is None else "ema"
+        names = (weights, "model_state") if abstract.model_state else (weights,)
+        found = checkpoints.parts({name: getattr(abstract, name) for name in names}).state
+    return model, {"params": found[weights], **found.get("model_state", {})}

@@ -1,0 +1,120 @@
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+
+from jaxformers.data import batches
+from jaxformers.data.pipeline.fixed_length import RowPlan, Rows
+from jaxformers.data.text.labelled_rows import LabelledRows, cut_pairs
+from jaxformers.data.text.labelled_texts import LabelledTexts
+from jaxformers.errors import ConfigError
+from jaxformers.text import WordPiece
+
+WORDS = ["my", "dog", "is", "cute", "he", "likes", "play", "##ing", "."]
+TOKENIZER = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])
+
+
+def texts(first, second=None, labels=None):
+    kind = np.float32 if labels and isinstance(labels[0], float) else np.int32
+    return LabelledTexts(
+        "here", first, second, None if labels is None else np.array(labels, kind), []
+    )
+
+
+def popped(a, b, room):
+    """The lengths by Google's loop."""
+    while a + b > room:
+        a, b = (a - 1, b) if a > b else (a, b - 1)
+    return a, b
+
+
+def test_a_pair_is_laid_out_as_in_the_paper():
+    rows = LabelledRows.build(texts(["My dog is cute."], ["He likes playing."], [1]), TOKENIZER, 14)
+    row = rows.gather(np.array([0]))
+    pieces = [TOKENIZER.vocabulary[i] for i in row["input_ids"][0]]
+    assert " ".join(pieces) == "[CLS] my dog is cute . [SEP] he likes play ##ing . [SEP] [PAD]"
+    assert row["token_type_ids"][0].tolist() == [0] * 7 + [1] * 6 + [0]
+    assert row["attention_mask"][0].tolist() == [1] * 13 + [0]
+    assert row["labels"].tolist() == [1]
+    assert {row[name].dtype for name in row} == {np.dtype(np.int32)}
+
+
+def test_a_single_text_has_one_segment_and_an_empty_second_counts_as_none():
+    alone = LabelledRows.build(texts(["my dog"]), TOKENIZER, 6).gather(np.array([0]))
+    empty = LabelledRows.build(texts(["my dog"], [""]), TOKENIZER, 6).gather(np.array([0]))
+    assert alone["input_ids"].tolist() == [[2, 5, 6, 3, 0, 0]]
+    assert "labels" not in alone and not alone["token_type_ids"].any()
+    assert all(np.array_equal(alone[name], empty[name]) for name in alone)
+
+
+def test_what_is_cut_is_what_popping_from_the_longer_cuts():
+    sizes = np.array(list(itertools.product(range(18), range(18))))
+    for length in range(5, 24):
+        kept = cut_pairs(*sizes.T, length)
+        rooms = length - 2 - (sizes[:, 1] > 0)
+        wanted = [popped(a, b, room) for (a, b), room in zip(sizes, rooms, strict=True)]
+        assert kept.T.tolist() == [list(each) for each in wanted]
+
+
+def test_rows_equal_a_plain_statement_of_the_features():
+    rng, length = np.random.default_rng(0), 12
+    lines = [
+        [" ".join(rng.choice(WORDS[:7], rng.integers(0, 15))) for _ in range(60)] for _ in "ab"
+    ]
+    rows = LabelledRows.build(texts(*lines, [0.5] * 60), TOKENIZER, length)
+    order = rng.permutation(60)
+    batch, cut = rows.gather(order), 0
+    for place, index in enumerate(order):
+        a, b = (TOKENIZER.encode([side[index]])[0] for side in lines)
+        kept = popped(len(a), len(b), length - 2 - bool(b))
+        cut += kept != (len(a), len(b))
+        first = [TOKENIZER.cls_id, *a[: kept[0]], TOKENIZER.sep_id]
+        second = [*b[: kept[1]], TOKENIZER.sep_id] if b else []
+        padding = [0] * (length - len(first) - len(second))
+        assert batch["input_ids"][place].tolist() == first + second + padding
+        types = [0] * len(first) + [1] * len(second) + padding
+        assert batch["token_type_ids"][place].tolist() == types
+        mask = [1] * len(first + second) + padding
+        assert batch["attention_mask"][place].tolist() == mask
+    assert rows.cut == cut > 0 and rows.longest == length
+    assert batch["labels"].dtype == np.float32
+
+
+def test_the_rows_are_a_store_that_workers_can_be_sent():
+    rows = LabelledRows.build(texts(WORDS, WORDS, list(range(9))), TOKENIZER, 8)
+    assert isinstance(rows, Rows) and len(rows) == 9
+    again = pickle.loads(pickle.dumps(rows))
+    every = np.arange(9)
+    assert all(np.array_equal(again.gather(every)[n], rows.gather(every)[n]) for n in ("labels",))
+
+
+def test_a_batch_is_the_same_on_one_two_and_four_hosts():
+    rows = LabelledRows.build(texts(WORDS * 3, None, list(range(27))), TOKENIZER, 6)
+    plan = RowPlan(rows, 8)
+
+    def read(hosts):
+        parts = [batches(rows, plan, seed=5, start=2, host=h, hosts=hosts) for h in range(hosts)]
+        taken = [[next(part) for part in parts] for _ in range(6)]
+        for part in parts:
+            part.close()
+        return [{n: np.concatenate([p[n] for p in step]) for n in step[0]} for step in taken]
+
+    whole = read(1)
+    for hosts in (2, 4):
+        for one, other in zip(whole, read(hosts), strict=True):
+            assert all(np.array_equal(one[name], other[name]) for name in one)
+    seen = np.concatenate([batch["labels"] for batch in whole])
+    assert plan.steps_per_epoch == 27 / 8 and len(set(seen.tolist())) == 27
+
+
+def test_the_fingerprint_names_the_length_and_the_tokenizer():
+    first = LabelledRows.build(texts(["my"]), TOKENIZER, 6).fingerprint
+    assert first != LabelledRows.build(texts(["my"]), TOKENIZER, 7).fingerprint
+    cased = WordPiece(TOKENIZER.vocabulary, lowercase=False)
+    assert first != LabelledRows.build(texts(["my"]), cased, 6).fingerprint
+
+
+def test_a_length_without_room_for_a_pair_is_refused():
+    with pytest.raises(ConfigError, match="a pair needs at least 5"):
+        LabelledRows.build(texts(["my"]), TOKENIZER, 4)

@@ -1,0 +1,181 @@
+"""BERT against Hugging Face: outputs of every head, round trips, and old files."""
+
+import bert_cases as cases
+import jax
+import numpy as np
+import pytest
+from folders import read, write
+
+import jaxformers as jf
+from jaxformers.errors import WeightsError
+from jaxformers.layers import Execution
+from jaxformers.pretrained import backbone, load_pretrained, save_pretrained
+
+NAMES = list(cases.CASES)
+
+
+def case(name, folder, **changes):
+    config, seed = cases.CASES[name] | changes, NAMES.index(name)
+    tensors = cases.weights(config, seed)
+    return write(folder, config, tensors), tensors, cases.batch(config, seed)
+
+
+def outputs(model, variables, batch):
+    found = model.apply(variables, **batch)
+    return [x for x in (found if isinstance(found, tuple) else (found,)) if x is not None]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_equal_hugging_faces(name, tmp_path):
+    folder, _, batch = case(name, tmp_path)
+    golden = np.load(cases.LOGITS)
+    found = outputs(*load_pretrained(folder), batch)
+    assert len(found) == len(cases.OUTPUTS[cases.CASES[name]["architectures"][0]])
+    for i, output in enumerate(found):
+        wanted = golden[f"{name}_{i}"]
+        np.testing.assert_allclose(output, wanted, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
+    folder, tensors, _ = case(name, tmp_path / "theirs")
+    model, variables = load_pretrained(folder)
+    save_pretrained(model, variables, tmp_path / "ours")
+    config, saved = read(tmp_path / "ours")
+    assert saved.keys() == tensors.keys()
+    assert all(np.array_equal(saved[key], tensors[key]) for key in tensors)
+    wanted = cases.CASES[name]
+    assert {key: config[key] for key in wanted} == wanted
+    assert load_pretrained(tmp_path / "ours")[0] == model
+
+
+@pytest.mark.parametrize("name", ["pretraining", "classifier", "spans", "encoder"])
+def test_our_own_format_keeps_every_head(name, tmp_path):
+    folder, _, batch = case(name, tmp_path / "theirs")
+    model, variables = load_pretrained(folder)
+    save_pretrained(model, variables, tmp_path / "ours", format="jaxformers")
+    again, kept = load_pretrained(tmp_path / "ours")
+    assert again == model
+    for a, b in zip(outputs(again, kept, batch), outputs(model, variables, batch), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["pretraining", "encoder"])
+def test_names_of_2018_are_read(name, tmp_path):
+    folder, tensors, batch = case(name, tmp_path / "new")
+    old = {
+        key.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): value
+        for key, value in tensors.items()
+    }
+    prefix = "bert." if name == "pretraining" else ""
+    old[f"{prefix}embeddings.position_ids"] = np.arange(19)[None]
+    if name == "pretraining":
+        old["cls.predictions.decoder.weight"] = old["bert.embeddings.word_embeddings.weight"].copy()
+        old["cls.predictions.decoder.bias"] = old["cls.predictions.bias"].copy()
+    config = cases.CASES[name].items()
+    config = {k: v for k, v in config if k not in ("architectures", "model_type")}
+    write(tmp_path / "old", config, old)
+    backbone(tmp_path / "old", load_pretrained(folder)[0])
+    wanted = outputs(*load_pretrained(folder), batch)
+    for a, b in zip(outputs(*load_pretrained(tmp_path / "old"), batch), wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_head_over_an_encoder_without_prefix_is_read(tmp_path):
+    folder, tensors, batch = case("classifier", tmp_path / "new")
+    bare = {key.removeprefix("bert."): value for key, value in tensors.items()}
+    write(tmp_path / "bare", cases.CASES["classifier"], bare)
+    (wanted,) = outputs(*load_pretrained(folder), batch)
+    (found,) = outputs(*load_pretrained(tmp_path / "bare"), batch)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_classifier_of_single_tokens_is_refused_whatever_the_file_is_called(tmp_path):
+    folder, tensors, _ = case("classifier", tmp_path)
+    tensors = {key: value for key, value in tensors.items() if "pooler" not in key}
+    write(folder, cases.CASES["classifier"], tensors)
+    with pytest.raises(WeightsError, match="a classifier but no pooler: a head over every token"):
+        load_pretrained(folder)
+
+
+def test_an_untied_decoder_is_refused(tmp_path):
+    folder, tensors, _ = case("pretraining", tmp_path)
+    tensors["cls.predictions.decoder.weight"] = (
+        tensors["bert.embeddings.word_embeddings.weight"] + 1
+    )
+    write(folder, cases.CASES["pretraining"], tensors)
+    with pytest.raises(WeightsError, match="one table for both"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
+        ({"hidden_act": "mish"}, "hidden_act is 'mish'"),
+        ({"layer_norm_eps": 0}, "layer_norm_eps"),
+        ({"pad_token_id": 97}, "pad_token_id"),
+        ({"num_attention_heads": 5}, "5 heads do not divide"),
+        ({"architectures": ["BertForTokenClassification"]}, "BertForTokenClassification"),
+        ({"vocab_size": 98}, "word_embeddings.weight .97, 24. instead of .98, 24."),
+    ],
+    ids=lambda each: "-".join(each) if isinstance(each, dict) else "",
+)
+def test_what_is_not_supported_is_refused_in_one_line(changes, words, tmp_path):
+    folder, tensors, _ = case("classifier", tmp_path)
+    write(folder, cases.CASES["classifier"] | changes, tensors)
+    with pytest.raises(WeightsError, match=words) as error:
+        load_pretrained(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_and_an_unknown_tensor_are_named(tmp_path):
+    folder, tensors, _ = case("spans", tmp_path)
+    del tensors["bert.encoder.layer.1.output.dense.bias"]
+    tensors["bert.extra"] = np.zeros(3, np.float32)
+    write(folder, cases.CASES["spans"], tensors)
+    with pytest.raises(
+        WeightsError,
+        match=r"missing bert.encoder.layer.1.output.dense.bias; .*"
+        r"unexpected bert.extra",
+    ):
+        load_pretrained(folder)
+
+
+def test_the_encoder_starts_another_head(tmp_path):
+    folder, _, batch = case("pretraining", tmp_path)
+    source, variables = load_pretrained(folder)
+    model = jf.BertForSequenceClassification(source.config, Execution(vocab_multiple=8))
+    given = backbone(folder, model)
+    assert set(given) == {"bert"}
+    fresh = model.init(jax.random.key(0), batch["input_ids"])["params"]
+    params = {**fresh, **given}
+    wanted = source.apply(variables, **batch, method=lambda m, **x: m.bert(**x).pooled)
+    found = model.apply({"params": params}, **batch, method=lambda m, **x: m.bert(**x).pooled)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["pretraining", "spans"])
+def test_a_head_for_words_sentences_or_spans_is_kept(name, tmp_path):
+    folder, _, batch = case(name, tmp_path)
+    source, variables = load_pretrained(folder)
+    model = type(source)(source.config, Execution(vocab_multiple=8))
+    found = outputs(model, {"params": backbone(folder, model)}, batch)
+    for a, b in zip(found, outputs(source, variables, batch), strict=True):
+        np.testing.assert_allclose(a[..., : b.shape[-1]], b, atol=1e-6)
+
+
+def test_a_classifier_begins_anew(tmp_path):
+    folder, _, _ = case("classifier", tmp_path)
+    assert set(backbone(folder, load_pretrained(folder)[0])) == {"bert"}
+
+
+def test_an_encoder_of_another_shape_says_what_to_set(tmp_path):
+    folder, _, _ = case("pretraining", tmp_path)
+    model = jf.BertForSpanExtraction(jf.BertConfig.tiny(vocab_size=97))
+    with pytest.raises(
+        WeightsError, match=r"--task\.model\.width 24 .*--task\.model\.max-length 19"
+    ):
+        backbone(folder, model)
