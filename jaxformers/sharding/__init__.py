@@ -1,4 +1,7 @@
-"""The mesh, the one table of parameter axes, and `constrain` for activations."""
+"""Device mesh, the table of parameter sharding rules, and `constrain` for activations.
+
+Imports only `errors` and `arrays`; layers, models and training import from here.
+"""
 
 from jaxformers.sharding.activations import activation_spec, batch_multiple, constrain
 from jaxformers.sharding.mesh import AXES, MeshConfig, make_mesh, platform_of

@@ -1,4 +1,4 @@
-"""`constrain`: how an activation lies on the mesh, said where it is made."""
+"""`constrain`: sharding annotations for activations, by logical axis names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from jax.sharding import PartitionSpec
 from jaxformers.arrays import Array
 from jaxformers.errors import ShardingError
 
-# Axis name of an activation -> mesh axes. Parameters have their own map in `table`.
+# Logical axis of an activation -> mesh axes that shard it. An activation's "embed" is replicated
+# over fsdp, though a parameter's "embed" is sharded (`table.PARAMETER_AXES`): fsdp already shards
+# the batch, and one array cannot use a mesh axis twice.
 ACTIVATION_AXES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
     "heads": ("tensor",),
@@ -23,34 +25,41 @@ ACTIVATION_AXES: dict[str, tuple[str, ...]] = {
 
 
 def constrain(x: Array, *axes: str | None) -> Array:
-    """Lays `x` on the mesh in force by axis names; outside a mesh it does nothing.
+    """Annotates `x` with its sharding on the current mesh; returns it unchanged without a mesh.
 
     Args:
         x: an array with one dimension for each name.
-        axes: names from `ACTIVATION_AXES`, or None for a dimension kept whole.
+        axes: for each dimension, a name from `ACTIVATION_AXES`, or None to replicate it.
 
     Raises:
-        ShardingError: a dimension that its mesh axes do not divide (JAX would pass in silence).
+        ShardingError: an unknown name, a wrong number of names, or a dimension that its mesh axes
+            do not divide.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or not mesh.shape:
         return x
     if len(axes) != x.ndim:
         raise ShardingError(f"constrain: {len(axes)} axis names {axes} for a shape {x.shape}")
+    # `activation_spec` checks divisibility, for `with_sharding_constraint` silently accepts a
+    # dimension that its mesh axes do not divide.
     return jax.lax.with_sharding_constraint(x, activation_spec(x.shape, *axes))
 
 
 def activation_spec(shape: tuple[int, ...], *axes: str | None) -> PartitionSpec:
-    """How `constrain` lays an activation of that shape on the mesh in force."""
+    """The `PartitionSpec` of an activation of `shape` on the current mesh."""
     sizes, entries = dict(jax.sharding.get_abstract_mesh().shape), []
     for size, name in zip(shape, axes, strict=True):
-        mesh_axes = tuple(a for a in ACTIVATION_AXES.get(name, ()) if a in sizes) if name else ()
         if name is not None and name not in ACTIVATION_AXES:
-            raise ShardingError(f"constrain: no activation axis named {name!r}")
-        parts = math.prod(sizes[a] for a in mesh_axes)
-        if size % parts:
             raise ShardingError(
-                f"an activation's {name!r} of {size} does not divide over {parts} shards "
+                f"constrain: no activation axis named {name!r}; choose from "
+                f"{', '.join(ACTIVATION_AXES)}"
+            )
+        # A mesh built by hand may lack some of our axes; those shard nothing.
+        mesh_axes = tuple(a for a in ACTIVATION_AXES[name] if a in sizes) if name else ()
+        num_shards = math.prod(sizes[a] for a in mesh_axes)
+        if size % num_shards:
+            raise ShardingError(
+                f"an activation's {name!r} of {size} does not divide over {num_shards} shards "
                 f"({' x '.join(mesh_axes)}) in shape {shape}; change the mesh or that size"
             )
         entries.append(mesh_axes or None)
@@ -58,6 +67,6 @@ def activation_spec(shape: tuple[int, ...], *axes: str | None) -> PartitionSpec:
 
 
 def batch_multiple() -> int:
-    """What the rows of a batch must divide by on the mesh in force; 1 outside a mesh."""
+    """Number of batch shards on the current mesh, a divisor of every batch; 1 without a mesh."""
     sizes = dict(jax.sharding.get_abstract_mesh().shape)
     return math.prod(sizes.get(axis, 1) for axis in ACTIVATION_AXES["batch"])

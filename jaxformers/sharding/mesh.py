@@ -1,8 +1,8 @@
-"""The device mesh: three named axes, from a typed configuration.
+"""The device mesh: three named axes, built from a `MeshConfig`.
 
-`data` splits the batch, `fsdp` splits the batch and every parameter, `tensor` splits heads, the
-feed-forward width and the vocabulary. Slices of a TPU pod (joined by the slower data-centre
-network) lie outermost on `data`.
+`data` shards the batch; `fsdp` shards the batch, and parameters along their model width; `tensor`
+shards heads, the feed-forward width and the vocabulary. Slices of a TPU pod, joined by the slower
+data-centre network (DCN), are the outermost part of `data`.
 """
 
 from __future__ import annotations
@@ -21,23 +21,28 @@ AXES = ("data", "fsdp", "tensor")
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each mesh axis; -1, on one axis at most, takes what is left."""
+    """Devices along each mesh axis; -1, on one axis at most, takes all remaining devices."""
 
     data: int = -1
-    """Copies of the model, each on its own share of the batch."""
+    """Data parallelism: replicas of the model, each on its own shard of the batch."""
     fsdp: int = 1
-    """Shares of the batch that also divide every parameter (fully sharded data parallelism)."""
+    """Fully sharded data parallelism: shards of the batch that also shard the parameters."""
     tensor: int = 1
-    """Shares of heads, feed-forward width and vocabulary."""
+    """Tensor parallelism: shards of heads, feed-forward width and vocabulary."""
     slices: int = 1
-    """Pod slices joined over the data-centre network; they divide `data`."""
+    """Pod slices joined over the data-centre network; `data` must be a multiple of them."""
 
     def shape(self, devices: int) -> tuple[int, int, int]:
-        """`(data, fsdp, tensor)` for that many devices; ShardingError when it does not come out."""
+        """`(data, fsdp, tensor)` for a number of devices, with -1 resolved.
+
+        Raises:
+            ShardingError: sizes below 1, two of -1, or a product that is not `devices`.
+        """
         sizes = [self.data, self.fsdp, self.tensor]
         if any(n < 1 and n != -1 for n in sizes) or sizes.count(-1) > 1:
             raise ShardingError(
-                f"mesh {self._text()}: sizes are at least 1, and -1 (what is left) on one axis only"
+                f"mesh {self._text()}: sizes are at least 1, and -1 (the remaining devices) on "
+                "one axis only"
             )
         fixed = math.prod(n for n in sizes if n != -1)
         if devices % fixed or (-1 not in sizes and fixed != devices):
@@ -58,19 +63,25 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of `devices` (default: all), its axes laid along the machine's fast links."""
+    """A mesh over `devices` (default: all), ordered so that inner axes use the fastest links."""
     devices = jax.devices() if devices is None else list(devices)
     shape = config.shape(len(devices))
+    # `jax.make_mesh` makes Explicit axes by default, under which Linen's own layers fail
+    # with fsdp or tensor parallelism.
     auto = (AxisType.Auto,) * len(AXES)
     if config.slices == 1:
         return jax.make_mesh(shape, AXES, axis_types=auto, devices=devices)
     from jax.experimental import mesh_utils
 
+    # (data, fsdp, tensor) = (slices, 1, 1) * inner: only `data` crosses the data-centre network.
     inner = (shape[0] // config.slices, *shape[1:])
     grid = mesh_utils.create_hybrid_device_mesh(inner, (config.slices, 1, 1), devices)
     return Mesh(grid, AXES, axis_types=auto)
 
 
 def platform_of(mesh: Mesh) -> str:
-    """The platform a mesh is on: "cpu", "gpu" or "tpu"; what is compiled for, not what compiles."""
+    """The platform that a program on this mesh is compiled for: "cpu", "gpu" or "tpu".
+
+    It may differ from `jax.default_backend()`: a CPU machine can compile for a TPU's mesh.
+    """
     return mesh.devices.flat[0].platform

@@ -1,4 +1,4 @@
-"""Shardings of what follows the parameters: optimizer state, averages, batches."""
+"""Shardings derived from the parameters' (optimizer state, moving averages), and of batches."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ BATCH_AXES = ("data", "fsdp")
 
 
 def like_parameters(state: Any, params: Any, param_shardings: Any, mesh: Mesh) -> Any:
-    """Shardings for a state that holds copies of the parameters somewhere in it.
+    """Shardings for a tree such as an optimizer state, whose leaves mirror the parameters.
 
-    A leaf whose path ends with a parameter's path and that has its shape takes that parameter's
-    sharding; a scalar stays whole. It holds for any chain of optax transformations.
+    A leaf whose path ends with a parameter's path, and that has its shape, takes that parameter's
+    sharding; a scalar is replicated. This holds for any chain of optax transformations.
 
     Raises:
-        ShardingError: a leaf with dimensions that follows no parameter.
+        ShardingError: a leaf with dimensions that mirrors no parameter.
     """
-    known = {
+    by_path = {
         path_text(path): (leaf.shape, sharding)
         for (path, leaf), sharding in zip(
             jax.tree_util.tree_leaves_with_path(params),
@@ -31,39 +31,46 @@ def like_parameters(state: Any, params: Any, param_shardings: Any, mesh: Mesh) -
             strict=True,
         )
     }
-    whole = NamedSharding(mesh, PartitionSpec())
+    replicated = NamedSharding(mesh, PartitionSpec())
 
-    def one(path, leaf):
+    def sharding_of(path, leaf):
         if not leaf.shape:
-            return whole
-        parts = path_text(path).split("/")
-        for start in range(len(parts)):
-            shape, sharding = known.get("/".join(parts[start:]), (None, None))
+            return replicated
+        # Suffixes of `0/mu/encoder/norm/scale` from the longest on: a shorter one could be the path
+        # of another parameter (`norm/scale`).
+        names = path_text(path).split("/")
+        for start in range(len(names)):
+            shape, sharding = by_path.get("/".join(names[start:]), (None, None))
             if shape == leaf.shape:
                 return sharding
         raise ShardingError(
-            f"the state {path_text(path)!r} of shape {leaf.shape} follows no parameter's path and "
-            "shape, so its sharding is unknown"
+            f"the state {path_text(path)!r} of shape {leaf.shape} has no parameter's path and "
+            "shape, so its sharding is unknown: keep it in a tree like the parameters'"
         )
 
-    return jax.tree_util.tree_map_with_path(one, state)
+    return jax.tree_util.tree_map_with_path(sharding_of, state)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """A batch's rows over `data` and `fsdp`, its other dimensions whole."""
+    """The first dimension sharded over `data` and `fsdp`, the others replicated."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def batch_shards(mesh: Mesh) -> int:
-    """How many shares a batch is cut into."""
+    """Number of shards of a batch."""
     return int(np.prod([mesh.shape[a] for a in BATCH_AXES]))
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, hosts: int = 1) -> dict[str, jax.Array]:
-    """Global arrays from this host's rows, each device given its own share.
+    """Global arrays on the mesh, assembled from this host's rows.
+
+    Args:
+        batch: this host's arrays, `[rows, ...]`.
+        mesh: from `make_mesh`.
+        hosts: number of hosts, each with as many rows.
 
     Raises:
-        ShardingError: rows of the whole batch that the mesh does not divide.
+        ShardingError: a global batch that the mesh's batch shards do not divide.
     """
     sharding, shards = batch_sharding(mesh), batch_shards(mesh)
     for name, rows in batch.items():

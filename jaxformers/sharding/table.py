@@ -1,8 +1,9 @@
-"""The one table of parameter axes: parameter path -> logical axes -> mesh axes.
+"""The table of parameter sharding rules: parameter path -> logical axes -> mesh axes.
 
 Every parameter of every model matches exactly one row; a parameter that matches none, or two, is
-an error that names its path. A stack holds its blocks' parameters with a leading layer axis (its
-path has the part `blocks`), which rows do not write.
+an error that names its path. Rows match a path's end, so that they hold for a block under any
+prefix of module names (`image/encoder/...`, `text/encoder/...`). Parameters of a stack
+(`.../blocks/...`) have a leading layer axis, which rows leave out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxformers.errors import ShardingError
 
-# Logical axis of a parameter -> mesh axis. An axis that is not here stays whole.
+# Logical axis of a parameter -> mesh axis that shards it. Axes not listed here ("head_width",
+# "layers") are replicated.
 PARAMETER_AXES: dict[str, str] = {
     "embed": "fsdp",
     "heads": "tensor",
@@ -30,49 +32,74 @@ PARAMETER_AXES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Row:
-    """Axes of the parameters whose whole path matches `pattern`, a regular expression."""
+    """Logical axes of the parameters whose full path matches `pattern`, a regular expression."""
 
     pattern: str
     axes: tuple[str | None, ...]
     pad: tuple[str, ...] = ()
-    """Axes that the model stores padded when they do not divide (vocabulary)."""
+    """Axes that the model stores padded where they do not divide (the vocabulary)."""
     replicate: tuple[str, ...] = ()
-    """Axes that stay whole when they do not divide (small heads)."""
+    """Axes that are replicated where they do not divide (small output heads)."""
 
 
 TABLE: tuple[Row, ...] = (
+    # Attention: query, key, value [D, H, K]; out [H, K, D]. Sharding heads over `tensor` keeps
+    # softmax(q k^T) v local; `out` sums over heads, one all-reduce.
     Row(r"(.*/)?(query|key|value)/kernel", ("embed", "heads", "head_width")),
     Row(r"(.*/)?(query|key|value)/bias", ("heads", "head_width")),
     Row(r"(.*/)?out/kernel", ("heads", "head_width", "embed")),
+    # Feed-forward: up and gate [D, F], down [F, D]; again one all-reduce, after `down`. The biases
+    # of out and down are added after that sum, so they are replicated.
     Row(r"(.*/)?(up|gate)/kernel", ("embed", "mlp")),
     Row(r"(.*/)?(up|gate)/bias", ("mlp",)),
     Row(r"(.*/)?down/kernel", ("mlp", "embed")),
     Row(r"(.*/)?(out|down)/bias", (None,)),
-    Row(r"(.*/)?(\w+_)?norm/(scale|bias)", (None,)),
-    Row(r"(.*/)?token_embedding/table", ("vocab", "embed"), pad=("vocab",)),
+    # Norms [D], by their usual names (`head_norm`, `Norm_0`, `ln_post`). A norm's `bias` cannot be
+    # told from a dense layer's but by the module's name.
+    Row(r"(.*/)?(\w*[nN]orm\w*|[lb]n(_\w+|\d+)?)/(scale|bias)", (None,)),
+    # Embedding tables [V, D]; position and type tables [L, D] are short and their rows replicated.
+    Row(
+        r"(.*/)?(?!\w*([pP]osition|[tT]ype))\w*[eE]mbedding\w*/table",
+        ("vocab", "embed"),
+        pad=("vocab",),
+    ),
     Row(r"(.*/)?logits_bias", ("vocab",), pad=("vocab",)),
-    Row(r"(.*/)?(\w+_)?(position|type)_embedding/table", (None, "embed"), replicate=("embed",)),
+    Row(
+        r"(.*/)?\w*([pP]osition|[tT]ype)\w*[eE]mbedding\w*/table",
+        (None, "embed"),
+        replicate=("embed",),
+    ),
+    # Dense layers and output heads around a backbone.
     Row(r"(.*/)?(pooler|transform|pre_logits)/kernel", ("embed", None)),
     Row(r"(.*/)?(next_sentence|classifier|spans)/kernel", (None, None)),
     Row(r"(.*/)?(pooler|transform|pre_logits|next_sentence|classifier|spans)/bias", (None,)),
-    Row(r"(.*/)?patch_embedding/kernel", (None, None, None, "embed"), replicate=("embed",)),
-    Row(r"(.*/)?(class|mask)_token", (None,)),
-    Row(r"(.*/)?decoder_(embedding|prediction)/kernel", ("embed", None)),
-    Row(r"(.*/)?(patch_embedding|decoder_embedding|decoder_prediction)/bias", (None,)),
-    Row(r"(.*/)?(\w+_)?conv/kernel", (None, None, None, "embed"), replicate=("embed",)),
-    Row(r"(.*/)?(\w+_)?conv/bias", (None,)),
     Row(r"(.*/)?head/kernel", ("embed", None), replicate=("embed",)),
     Row(r"(.*/)?head/bias", (None,)),
+    Row(r"(.*/)?(class|mask)_token", (None,)),
+    Row(r"(.*/)?decoder_(embedding|prediction)/kernel", ("embed", None)),
+    Row(r"(.*/)?decoder_(embedding|prediction)/bias", (None,)),
+    # Convolutions, a patch embedding among them: [height, width, C_in, C_out].
+    Row(
+        r"(.*/)?\w*([cC]onv|patch_embedding|PatchEmbedding)\w*/kernel",
+        (None, None, None, "embed"),
+        replicate=("embed",),
+    ),
+    Row(r"(.*/)?\w*([cC]onv|patch_embedding|PatchEmbedding)\w*/bias", (None,)),
 )
 
 
 def path_text(path: Sequence[Any]) -> str:
-    """A tree path as `encoder/blocks/self_attention/query/kernel`."""
+    """A JAX tree path as text, such as `encoder/blocks/self_attention/query/kernel`."""
+    # Dictionary keys have `key`, dataclass fields `name`, list items `idx`.
     return "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path)
 
 
 def row_for(path: str, table: Sequence[Row] = TABLE) -> Row:
-    """The one row that matches `path`; ShardingError for none or several."""
+    """The row that matches `path`.
+
+    Raises:
+        ShardingError: no row matches, or several do.
+    """
     rows = [row for row in table if re.fullmatch(row.pattern, path)]
     if len(rows) == 1:
         return rows[0]
@@ -86,8 +113,14 @@ def row_for(path: str, table: Sequence[Row] = TABLE) -> Row:
 
 
 def axes_of(path: str, shape: Sequence[int], table: Sequence[Row] = TABLE) -> tuple:
-    """Logical axes of one parameter, the layer axis of a stack included."""
+    """Logical axes of a parameter, including the layer axis of a stack.
+
+    Raises:
+        ShardingError: no single row matches, or its number of axes differs from the shape's.
+    """
     row = row_for(path, table)
+    # `nn.scan` stacks the parameters of a stack's blocks along a new first axis, which is never
+    # sharded: each turn of the scan slices one layer out of it.
     stacked = "blocks" in path.split("/") and len(shape) == len(row.axes) + 1
     axes = ("layers", *row.axes) if stacked else row.axes
     if len(axes) != len(shape):
@@ -99,7 +132,7 @@ def axes_of(path: str, shape: Sequence[int], table: Sequence[Row] = TABLE) -> tu
 
 
 def parameter_spec(path: str, shape: Sequence[int], sizes: dict[str, int], table=TABLE):
-    """The `PartitionSpec` of one parameter on a mesh of these axis sizes.
+    """The `PartitionSpec` of a parameter on a mesh with these axis sizes.
 
     Raises:
         ShardingError: no single row matches, or a dimension that does not divide.
@@ -108,43 +141,40 @@ def parameter_spec(path: str, shape: Sequence[int], sizes: dict[str, int], table
     entries: list[str | None] = []
     for size, axis in zip(shape, axes, strict=True):
         mesh_axis = PARAMETER_AXES.get(axis) if axis else None
-        parts = sizes.get(mesh_axis, 1) if mesh_axis else 1
-        if size % parts and axis not in row.replicate:
-            raise ShardingError(_indivisible(path, shape, axis, size, mesh_axis, parts, row))
-        entries.append(mesh_axis if parts > 1 and size % parts == 0 else None)
+        num_shards = sizes.get(mesh_axis, 1) if mesh_axis else 1
+        if size % num_shards and axis not in row.replicate:
+            remedy = (
+                "build the model with a vocabulary multiple that it divides"
+                if axis in row.pad
+                else f"choose --mesh.{mesh_axis} as a divisor of {size}, or give its row "
+                f"replicate=({axis!r},)"
+            )
+            raise ShardingError(
+                f"parameter {path!r} of shape {tuple(shape)}: its {axis!r} of {size} does not "
+                f"divide over {mesh_axis}={num_shards}; {remedy}"
+            )
+        # None rather than a mesh axis of size 1, so that equal layouts have equal specs.
+        entries.append(mesh_axis if num_shards > 1 and size % num_shards == 0 else None)
     return PartitionSpec(*entries)
 
 
-def _indivisible(path, shape, axis, size, mesh_axis, parts, row) -> str:
-    mend = (
-        "build the model with a vocabulary multiple that it divides"
-        if axis in row.pad
-        else f"choose --mesh.{mesh_axis} as a divisor of {size}, or give its row "
-        f"replicate=({axis!r},)"
-    )
-    return (
-        f"parameter {path!r} of shape {tuple(shape)}: its {axis!r} of {size} does not divide over "
-        f"{mesh_axis}={parts}; {mend}"
-    )
-
-
 def shardings(tree: Any, mesh: Mesh, table: Sequence[Row] = TABLE) -> Any:
-    """The tree of `NamedSharding` for a tree of parameters or their `ShapeDtypeStruct`s."""
+    """A tree of `NamedSharding` for a tree of parameters or `ShapeDtypeStruct`s."""
     sizes = dict(mesh.shape)
 
-    def one(path, leaf):
+    def sharding_of(path, leaf):
         return NamedSharding(mesh, parameter_spec(path_text(path), leaf.shape, sizes, table))
 
-    return jax.tree_util.tree_map_with_path(one, tree)
+    return jax.tree_util.tree_map_with_path(sharding_of, tree)
 
 
 def describe_parameters(tree: Any, sizes: dict[str, int], table: Sequence[Row] = TABLE) -> list:
-    """One tuple (path, shape, type, axes, bytes per device) for each parameter, in tree order."""
+    """A tuple (path, shape, dtype, axes, bytes per device) for each parameter, in tree order."""
     rows = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = path_text(path)
         spec = parameter_spec(name, leaf.shape, sizes, table)
-        parts = math.prod(sizes[a] for a in spec if a is not None)
-        size = math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize // parts
+        num_shards = math.prod(sizes[a] for a in spec if a is not None)
+        size = math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize // num_shards
         rows.append((name, leaf.shape, str(leaf.dtype), axes_of(name, leaf.shape, table), size))
     return rows

@@ -48,6 +48,32 @@ def test_a_block_outside_a_stack_has_the_same_row():
     assert axes_of("self_attention/query/kernel", (16, 4, 4)) == ("embed", "heads", "head_width")
 
 
+@pytest.mark.parametrize(
+    ("path", "axes"),
+    [
+        ("text/words_embedding/table", ("vocab", "embed")),
+        ("TokenEmbedding_0/table", ("vocab", "embed")),
+        ("text/PositionEmbedding_0/table", (None, "embed")),
+        ("image/type_embedding_1/table", (None, "embed")),
+        ("image/blocks_3/self_attention/out/kernel", ("heads", "head_width", "embed")),
+        ("image/EncoderBlock_0/feed_forward_norm/scale", (None,)),
+        ("image/Norm_0/bias", (None,)),
+        ("image/ln_post/scale", (None,)),
+        ("image/stem/conv1/kernel", (None, None, None, "embed")),
+        ("image/Conv_2/bias", (None,)),
+        ("image/bn1/scale", (None,)),
+    ],
+)
+def test_public_blocks_have_rows_under_any_prefix(path, axes):
+    assert row_for(path).axes == axes
+
+
+@pytest.mark.parametrize("path", ["lna/bias", "words/table", "logit_scale", "image/dense/bias"])
+def test_what_its_name_does_not_tell_is_refused(path):
+    with pytest.raises(ShardingError, match="no sharding row"):
+        row_for(path)
+
+
 def test_a_parameter_with_other_dimensions_than_its_row_is_refused():
     with pytest.raises(ShardingError, match=r"has 2 axes.*shape \(3, 4, 5\)"):
         axes_of("feed_forward/up/kernel", (3, 4, 5))

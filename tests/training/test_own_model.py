@@ -10,7 +10,16 @@ import optax
 import pytest
 
 from jaxformers.errors import ShardingError
-from jaxformers.layers import BlockConfig, EncoderStack, Linear
+from jaxformers.layers import (
+    BlockConfig,
+    EncoderBlock,
+    EncoderStack,
+    Linear,
+    Norm,
+    PositionEmbedding,
+    TokenEmbedding,
+)
+from jaxformers.layers.convolution import Conv
 from jaxformers.sharding import MeshConfig, Row, batch_multiple, make_mesh, put_batch
 from jaxformers.tasks import Loss, Task, negative_log_likelihood
 from jaxformers.training import Experiment
@@ -69,6 +78,89 @@ def test_it_trains_on_eight_devices_as_on_one(shape, alone):
 def test_without_its_row_it_is_refused_with_the_row_to_add():
     with pytest.raises(ShardingError, match=r"'tags/kernel'; add one, such as Row\("):
         losses_on((1, 8, 1), rows=ROWS[1:])
+
+
+BLOCK = BlockConfig(16, 4, 32, norm_position="pre")
+
+
+class ImageTower(nn.Module):
+    """Stacked blocks, with Flax's default names for the layers around them."""
+
+    @nn.compact
+    def __call__(self, images):
+        x = Conv(3, 16, 4, 4, 0)(images).reshape(images.shape[0], -1, 16)
+        return Norm("layer", 1e-6)(EncoderStack(BLOCK, 2, name="encoder")(x).mean(1))
+
+
+class TextTower(nn.Module):
+    """Blocks one by one, with names of its own."""
+
+    def setup(self):
+        self.word_embedding = TokenEmbedding(32, 16, std=0.02)
+        self.position_embedding = PositionEmbedding(5, 16)
+        self.blocks = [EncoderBlock(BLOCK) for _ in range(2)]
+        self.ln_final = Norm("layer", 1e-6)
+
+    def __call__(self, ids):
+        x = self.word_embedding.embed(ids) + self.position_embedding.rows(5)
+        for block in self.blocks:
+            x = block(x)
+        return self.ln_final(x[:, -1])
+
+
+class TwoTowers(nn.Module):
+    """Contrastive logits of every image with every text, as CLIP's."""
+
+    @nn.compact
+    def __call__(self, images, ids):
+        image = Linear((16,), (8,), name="image_projection")(ImageTower(name="image")(images))
+        text = Linear((16,), (8,), name="text_projection")(TextTower(name="text")(ids))
+        return jnp.exp(self.param("logit_scale", nn.initializers.zeros, ())) * (image @ text.T)
+
+
+PROJECTIONS = (
+    Row(r"(image|text)_projection/kernel", ("embed", None)),
+    Row(r"(image|text)_projection/bias", (None,)),
+    Row(r"logit_scale", ()),
+)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)], ids=str)
+def test_two_towers_of_public_blocks_train_sharded_with_rows_for_their_projections_only(shape):
+    model, rng = TwoTowers(), np.random.default_rng(1)
+    images = rng.standard_normal((8, 8, 8, 3), np.float32)
+    batch = {"images": images, "ids": rng.integers(0, 32, (8, 5)).astype(np.int32)}
+
+    def loss(params, batch):
+        logits = model.apply({"params": params}, batch["images"], batch["ids"])
+        labels = jnp.arange(8, dtype=jnp.int32)
+        across = negative_log_likelihood(logits, labels) + negative_log_likelihood(logits.T, labels)
+        return across.mean() / 2
+
+    def train(shape):
+        mesh = make_mesh(MeshConfig(*shape), jax.devices()[: np.prod(shape)])
+        params, state, update = sharded_update(
+            lambda: model.init(jax.random.key(0), **batch)["params"],
+            loss,
+            optax.adam(1e-2),
+            mesh,
+            PROJECTIONS,
+        )
+        losses = []
+        for _ in range(4):
+            params, state, value = update(params, state, put_batch(batch, mesh))
+            losses.append(float(value))
+        return losses, params
+
+    losses, params = train(shape)
+    np.testing.assert_allclose(losses, train((1, 1, 1))[0], rtol=1e-4)
+    assert losses[-1] < losses[0]
+    for kernel in (
+        params["image"]["encoder"]["blocks"]["feed_forward"]["up"]["kernel"],
+        params["text"]["blocks_1"]["feed_forward"]["up"]["kernel"],
+    ):
+        shards = {s.data.nbytes for s in kernel.addressable_shards}
+        assert shards == {kernel.nbytes // (shape[1] * shape[2])}
 
 
 @dataclass(frozen=True)
