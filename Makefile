@@ -1,18 +1,25 @@
 # `make demo` and `make test` need nothing but make and a Python from 3.11 to 3.13.
-# PYTHON=... names another interpreter, TESTS=... gives pytest other arguments.
-.PHONY: demo test lint clean FORCE
+# PYTHON=... names another interpreter, CONSTRAINTS=... another file of pinned versions, such as
+# constraints-jax0.12.txt for the newest jax; TESTS=... gives pytest other arguments.
+.PHONY: demo test test-all lint clean FORCE
 .DELETE_ON_ERROR:
-TESTS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+CONSTRAINTS ?= constraints.txt
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+TESTS ?= $(PARALLEL)
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 # On Linux, huge pages make training on a CPU faster; elsewhere this does nothing.
 HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1
-PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
 demo: .venv/installed
 	$(HUGE_PAGES) .venv/bin/jaxformers train experiments/translation/demo.py
 
 test: .venv/installed-test
 	.venv/bin/python -m pytest $(TESTS)
+
+# Everything: the linter, the default suite and the slow tests. Fails when anything fails.
+test-all: lint
+	.venv/bin/python -m pytest $(PARALLEL) -m "slow or not slow"
 
 lint: .venv/installed-test
 	.venv/bin/ruff format --check .
@@ -21,22 +28,27 @@ lint: .venv/installed-test
 clean:
 	rm -rf .venv .cache build *.egg-info
 
-# A stamp holds the folder that it was made for, and is written last: what was interrupted, or
-# moved, is made anew; when pyproject.toml or constraints.txt changed, what differs is installed.
-MOVED := $(if $(and $(filter $(CURDIR),$(shell cat .venv/installed 2>/dev/null)),\
-	$(shell .venv/bin/python -c 'print(1)' 2>/dev/null)),,FORCE)
+# A stamp holds the folder and the constraints that the environment was made for, and is written
+# last: an environment that was interrupted, moved, or made by another Python than the one asked for
+# is made anew; when pyproject.toml or the constraints changed, what differs is installed.
+STAMP := $(CURDIR):$(CONSTRAINTS)
+VERSION := import sys; print(*sys.version_info[:2], sep=".")
+INSTALLED_PYTHON := $(shell .venv/bin/python -c '$(VERSION)' 2>/dev/null)
+WANTED_PYTHON := $(if $(PYTHON),$(shell "$(PYTHON)" -c '$(VERSION)' 2>/dev/null),$(INSTALLED_PYTHON))
+MOVED := $(if $(and $(INSTALLED_PYTHON),$(filter $(INSTALLED_PYTHON),$(WANTED_PYTHON)),\
+	$(filter $(STAMP),$(shell cat .venv/installed 2>/dev/null))),,FORCE)
 
-.venv/installed: pyproject.toml constraints.txt $(MOVED)
+.venv/installed: pyproject.toml $(CONSTRAINTS) $(MOVED)
 	@$(if $(MOVED),$(new_environment),:)
 	@rm -f .venv/installed*
 	@echo "Installing jaxformers and what it needs, pinned, into .venv (a minute or two, 1.2 GB)"
 	@$(PIP) -e .
-	@echo "$(CURDIR)" > $@
+	@echo "$(STAMP)" > $@
 
 .venv/installed-test: .venv/installed
 	@echo "Installing what the tests need"
 	@$(PIP) -e '.[test]'
-	@echo "$(CURDIR)" > $@
+	@echo "$(STAMP)" > $@
 
 define new_environment
 rm -rf .venv; \
