@@ -17,7 +17,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxformers"
 
 # Words that say nothing of what a variable holds.
 VAGUE_NAMES = frozenset(
-    ["each", "found", "part", "parts", "place", "places", "kept", "known", "made", "wanted", "whole", "shown", "said", "told", "asked", "given", "rest", "other", "others", "one", "seen", "taken", "judged", "written", "placed", "piece", "pieces"]
+    """
+    each found part parts place places kept known made wanted whole shown said told asked given
+    rest other others one seen taken judged written placed piece pieces
+    """.split()  # noqa: SIM905
 )
 # Where the code is hard, and how many comments it has for every 100 statements at least.
 COMMENTED_ROOMS = (
