@@ -16,6 +16,7 @@ from jaxformers.allocator import keep_freed_memory
 from jaxformers.errors import ShardingError
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks.base import Evaluation, JudgedByOutputs
+from jaxformers.tasks.processor import Processor
 from jaxformers.training import run_directory
 from jaxformers.training.config.overrides import override
 from jaxformers.training.experiment import Experiment
@@ -90,14 +91,14 @@ class _Run:
 
     folder: epath.Path
     experiment: Experiment
-    tools: Any
+    processor: Processor
 
     @classmethod
     def open(cls, folder: epath.Path, fields: Sequence[str]) -> _Run:
         experiment = override(
             run_directory.read_experiment(folder), list(fields), f"evaluate {folder}"
         )
-        return cls(folder, experiment, experiment.task.tools(folder))
+        return cls(folder, experiment, experiment.task.processor(folder))
 
     @property
     def task(self) -> Any:
@@ -109,25 +110,25 @@ class _Run:
         with jax.set_mesh(mesh):
             model, variables = run_directory.load_run(self.folder, self.experiment.execution(mesh))
             if together is None:
-                return self.task.evaluate(model, variables, self.tools, final=True)
-            outputs = self.task.outputs(model, variables, self.tools, final=True)
+                return self.task.evaluate(model, variables, self.processor, final=True)
+            outputs = self.task.outputs(model, variables, self.processor, final=True)
         together.add(outputs)
         return self.score(outputs)
 
     def score(self, outputs: list[np.ndarray]) -> Evaluation:
         """What outputs come to by this run's task."""
-        return self.task.score(outputs, self.tools, final=True)
+        return self.task.score(outputs, self.processor, final=True)
 
 
 def _difference(opened: Sequence[_Run]) -> str:
     """Why the outputs of these runs have no common mean; empty if they have."""
     first = opened[0]
-    shared = first.task.judged_on(first.tools)
+    shared = first.task.judged_on(first.processor)
     for run in opened[1:]:
         both = f"{first.folder} and {run.folder}"
         if type(run.task) is not type(first.task):
             return f"{both} learned different tasks"
-        theirs = run.task.judged_on(run.tools)
+        theirs = run.task.judged_on(run.processor)
         if differ := [name for name, value in shared.items() if theirs[name] != value]:
             return f"{both} have different {', '.join(differ)}"
     return ""

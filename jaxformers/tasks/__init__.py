@@ -4,6 +4,7 @@ from jaxformers.tasks.base import Evaluation, JudgedByOutputs, Loss, Task, TaskD
 from jaxformers.tasks.images.image_classification import ImageClassification
 from jaxformers.tasks.images.masked_image import MaskedImage
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
+from jaxformers.tasks.processor import Processor, load_processor
 from jaxformers.tasks.text.masked_language import MaskedLanguage, WordPieces
 from jaxformers.tasks.text.sequence_classification import SequenceClassification
 from jaxformers.tasks.text.span_extraction import SpanExtraction
@@ -16,6 +17,7 @@ __all__ = [
     "Loss",
     "MaskedImage",
     "MaskedLanguage",
+    "Processor",
     "Search",
     "SequenceClassification",
     "SpanExtraction",
@@ -25,5 +27,6 @@ __all__ = [
     "Vocabulary",
     "WordPieces",
     "label_smoothed_loss",
+    "load_processor",
     "negative_log_likelihood",
 ]

@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 
 from jaxformers.layers import Execution
-from jaxformers.text import load_tokenizer
+from jaxformers.tasks.processor import Processor, load_processor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,8 +68,8 @@ class TaskData(Protocol):
 
     fingerprint: dict[str, Any]
     """What the batches depend on; a run is resumed on the same or refused."""
-    tools: Any
-    """What the model needs beside its weights, with a method `save(folder)`: a tokenizer."""
+    processor: Processor
+    """The tokenizer and the preprocessing of the model's inputs, saved beside its weights."""
 
     def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
         """This host's rows of batch `start`, `start + 1`, ...: functions of (seed, step)."""
@@ -129,8 +129,8 @@ class Task:
         """
         return {}
 
-    def exported(self, model: nn.Module, tools: Any) -> nn.Module:
-        """The model as it is published, with what the data told, such as the classes' names."""
+    def exported(self, model: nn.Module, data: TaskData) -> nn.Module:
+        """Returns the model to export, its configuration completed from `data` (class names)."""
         return model
 
     def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
@@ -174,16 +174,12 @@ class Task:
         """Opens the data; what is computed once is kept in the run's `folder`."""
         raise NotImplementedError
 
-    def tools(self, folder: epath.PathLike) -> Any:
-        """What the model of the run in `folder` needs beside its weights; None: nothing.
-
-        As `open` gives it, without the training data. Here the tokenizer, where the run has one.
-        """
-        place = epath.Path(folder) / "tokenizer"
-        return load_tokenizer(place) if place.exists() else None
+    def processor(self, folder: epath.PathLike) -> Processor:
+        """Loads the processor of the run in `folder`, as `open` makes it, without training data."""
+        return load_processor(folder)
 
     def evaluate(
-        self, model: nn.Module, variables: Variables, tools: Any, *, final: bool
+        self, model: nn.Module, variables: Variables, processor: Processor, *, final: bool
     ) -> Evaluation:
         """Judges the model on the development set, and when `final` on the test set."""
         raise NotImplementedError
@@ -197,21 +193,23 @@ class JudgedByOutputs(Task):
     """A task whose evaluation is made from the model's outputs, so that several can be averaged."""
 
     def outputs(
-        self, model: nn.Module, variables: Variables, tools: Any, *, final: bool
+        self, model: nn.Module, variables: Variables, processor: Processor, *, final: bool
     ) -> list[np.ndarray]:
         """Float32 logits on the development set, or when `final` the test set."""
         raise NotImplementedError
 
-    def score(self, outputs: list[np.ndarray], tools: Any, *, final: bool) -> Evaluation:
+    def score(self, outputs: list[np.ndarray], processor: Processor, *, final: bool) -> Evaluation:
         """The evaluation of these outputs, one model's or the mean of several models'."""
         raise NotImplementedError
 
-    def judged_on(self, tools: Any) -> dict[str, Any]:
+    def judged_on(self, processor: Processor) -> dict[str, Any]:
         """What outputs have to share for their mean to mean anything, by its name."""
         raise NotImplementedError
 
     def evaluate(
-        self, model: nn.Module, variables: Variables, tools: Any, *, final: bool
+        self, model: nn.Module, variables: Variables, processor: Processor, *, final: bool
     ) -> Evaluation:
         """Judges the model's outputs."""
-        return self.score(self.outputs(model, variables, tools, final=final), tools, final=final)
+        return self.score(
+            self.outputs(model, variables, processor, final=final), processor, final=final
+        )

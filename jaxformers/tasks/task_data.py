@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxformers.data import Batch, Plan, batches
+from jaxformers.tasks.processor import Processor
 
 
 @dataclass
@@ -16,8 +17,7 @@ class PlannedData:
     store: Any
     """The examples, by their indices."""
     plan: Plan
-    tools: Any
-    """What the model needs beside its weights."""
+    processor: Processor
     workers: int = 0
     """Processes that prepare batches; 0: a thread."""
 

@@ -278,7 +278,7 @@ class _Run:
         self.land(0)
         with self.log.paused():
             found = self.experiment.task.evaluate(
-                self.model, self.variables(state), self.data.tools, final=False
+                self.model, self.variables(state), self.data.processor, final=False
             )
         self.log.scalars(step, found.metrics)
         self.checkpoints.set_metrics(step, found.metrics)
@@ -289,10 +289,12 @@ class _Run:
         if e.average_last:
             variables["params"] = self.checkpoints.average(self.abstract.params, e.average_last)
         self.result.variables, self.result.finished = variables, True
-        published = e.task.exported(self.model, self.data.tools)
-        run_directory.export(self.folder, published, variables, self.data.tools, self.result.step)
+        published = e.task.exported(self.model, self.data)
+        run_directory.export(
+            self.folder, published, variables, self.data.processor, self.result.step
+        )
         self.log.message("evaluating")
-        found = e.task.evaluate(self.model, variables, self.data.tools, final=True)
+        found = e.task.evaluate(self.model, variables, self.data.processor, final=True)
         self.log.scalars(self.result.step, found.metrics)
         self.checkpoints.set_metrics(self.result.step, found.metrics)
         self.result.evaluation = found

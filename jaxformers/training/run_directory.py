@@ -17,6 +17,7 @@ from jaxformers.pod.consistency import Facts, flat
 from jaxformers.pretrained.formats import native_format
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks.base import Evaluation, Variables
+from jaxformers.tasks.processor import TOKENIZER, Processor
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointer
 from jaxformers.training.config.experiment_files import from_json, to_json
 from jaxformers.training.experiment import Experiment
@@ -127,15 +128,17 @@ def data_facts(fingerprint: dict[str, Any]) -> Facts:
 
 def tokenizer_folder(folder: epath.PathLike) -> epath.Path:
     """Where a run keeps its tokenizer."""
-    return epath.Path(folder) / "tokenizer"
+    return epath.Path(folder) / TOKENIZER
 
 
-def export(folder: epath.Path, model: Any, variables: Variables, tools: Any, step: int) -> None:
+def export(
+    folder: epath.Path, model: Any, variables: Variables, processor: Processor, step: int
+) -> None:
     """Writes the weights of `step`, and what belongs to them, as `model/`."""
     if jax.process_count() > 1:
         variables = multihost_utils.process_allgather(variables, tiled=True)
     if jax.process_index() == 0:
-        native_format.save(model, jax.device_get(variables), folder / MODEL, tools)
+        native_format.save(model, jax.device_get(variables), folder / MODEL, processor)
         replace_file(folder / MODEL / STEP, json.dumps({"step": step}).encode())
 
 

@@ -19,7 +19,7 @@ from jaxformers.runs import tune
 from jaxformers.runs.evaluate import Mean, evaluate
 from jaxformers.sharding import make_mesh
 from jaxformers.tasks import Evaluation, SequenceClassification, SpanExtraction
-from jaxformers.text import WordPiece, load_tokenizer
+from jaxformers.text import WordPiece
 from jaxformers.training import BertLinear, Experiment, run_directory
 
 WORDS = ["a", "the", "film", "is", "was", "good", "fine", "bad", "poor", "and", "very", "not"]
@@ -97,8 +97,7 @@ def outputs_of(folder):
     mesh = make_mesh(run.mesh)
     with jax.set_mesh(mesh):
         model, variables = run_directory.load_run(folder, run.execution(mesh))
-        tokenizer = load_tokenizer(run_directory.tokenizer_folder(folder))
-        return run.task.outputs(model, variables, tokenizer, final=True)
+        return run.task.outputs(model, variables, run.task.processor(folder), final=True)
 
 
 def test_an_ensemble_is_judged_beside_its_runs_with_one_model_in_memory(tuned, monkeypatch):

@@ -34,12 +34,12 @@ from jaxformers.tasks.images.image_comparison import beside_images, vtab_togethe
 from jaxformers.tasks.images.image_data import (
     ImageData,
     ImageTaskData,
-    ImageTools,
     check_sizes,
     picture_shape,
     rehearsed,
 )
 from jaxformers.tasks.images.image_losses import Objective, image_loss, mixed
+from jaxformers.tasks.processor import Processor
 
 ImageModel = ViTConfig | ResNetConfig | BiTConfig
 MODULES = {ViTConfig: ViT, ResNetConfig: ResNet, BiTConfig: BiT}
@@ -132,10 +132,10 @@ class ImageClassification(JudgedByOutputs):
         loaded = load_pretrained(self.weights, model.execution)
         return image_trunk(loaded, model, self.weights, self.resize_positions)
 
-    def exported(self, model, tools: ImageTools):
-        """The model with the data's names of classes, where it has none of its own."""
-        config = replace(model.config, class_names=tools.class_names)
-        return model.clone(config=config)
+    def exported(self, model, data: ImageTaskData):
+        """The model with the data's class names, where it has none of its own."""
+        names = self.model.class_names or data.store.source.class_names
+        return model.clone(config=replace(model.config, class_names=names))
 
     def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
         """Normalises the pictures, and in training mixes them."""
@@ -207,33 +207,31 @@ class ImageClassification(JudgedByOutputs):
         for each in image_evaluation.judged(self, final=True):
             check_classes(each.images, self.model.classes)
         store = ImageRows(images, self.augmentation)
-        tools = ImageTools(self.preprocessing, self.model.class_names or images.class_names)
-        return ImageTaskData(store, ImagePlan(store, self.rows), tools, self.workers)
+        processor = Processor(preprocessing=self.preprocessing)
+        return ImageTaskData(store, ImagePlan(store, self.rows), processor, self.workers)
 
-    def tools(self, folder: epath.PathLike) -> ImageTools:
-        """The preprocessing, and the names of the classes in the sets that are judged."""
-        sets = image_evaluation.judged(self, final=True)
-        names = [self.model.class_names, *(each.images.class_names for each in sets)]
-        return ImageTools(self.preprocessing, next(filter(None, names), ()))
+    def processor(self, folder: epath.PathLike) -> Processor:
+        """The preprocessing, which the task itself states."""
+        return Processor(preprocessing=self.preprocessing)
 
     # ------------------------------------------------------------------ evaluation
 
-    def outputs(self, model, variables: Variables, tools: Any, *, final: bool):
+    def outputs(self, model, variables: Variables, processor: Processor, *, final: bool):
         """Logits `[n, N]` of the development set, then when `final` of the test set."""
         return image_evaluation.outputs(self, model, variables, final=final)
 
-    def score(self, outputs: list[np.ndarray], tools: Any, *, final: bool) -> Evaluation:
+    def score(self, outputs: list[np.ndarray], processor: Processor, *, final: bool) -> Evaluation:
         """Accuracies in percent (`dev_top1`, `dev_top5`, `test_real` and the like), mean losses.
 
         Raises:
             DataError: outputs of other pictures than those of this task's sets.
         """
-        return image_evaluation.score(self, outputs, tools.class_names, final=final)
+        return image_evaluation.score(self, outputs, final=final)
 
-    def judged_on(self, tools: Any) -> dict[str, Any]:
+    def judged_on(self, processor: Processor) -> dict[str, Any]:
         """The classes and the sets."""
         return {
-            "classes": tools.class_names or self.model.classes,
+            "classes": image_evaluation.class_names(self) or self.model.classes,
             "development pictures": self.dev or self.data.other("dev"),
             "test pictures": self.test or self.data.other("test"),
             "further labels": self.real,

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from etils import epath
-
 from jaxformers.data import Batch
 from jaxformers.data.images import (
     Augmentation,
@@ -17,28 +15,14 @@ from jaxformers.data.images import (
     ImageFolder,
     InceptionCrop,
     LabelledImages,
-    Preprocessing,
     TfdsImages,
     Vtab,
     WholeImage,
 )
 from jaxformers.errors import ConfigError
-from jaxformers.pretrained.preprocessing.preprocessor_config import write_preprocessing
 from jaxformers.tasks.task_data import PlannedData
 
 ImageData = BundledFashionMnist | ImageFolder | TfdsImages | Vtab
-
-
-@dataclass
-class ImageTools:
-    """What an image model needs beside its weights."""
-
-    preprocessing: Preprocessing
-    class_names: tuple[str, ...] = ()
-
-    def save(self, folder: epath.PathLike) -> None:
-        """Writes `preprocessor_config.json`; the names are in the model's configuration."""
-        write_preprocessing(self.preprocessing, folder)
 
 
 def picture_shape(model: Any, rows: int) -> tuple[int, int, int, int]:

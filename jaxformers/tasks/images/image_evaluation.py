@@ -38,6 +38,12 @@ def judged(task: ImageClassification, *, final: bool) -> list[Judged]:
     return [each for each in found if each.images.labelled]
 
 
+def class_names(task: ImageClassification) -> tuple[str, ...]:
+    """The model's own names of its classes, else those of the sets that are judged."""
+    names = (task.model.class_names, *(s.images.class_names for s in judged(task, final=True)))
+    return next(filter(None, names), ())
+
+
 def outputs(task: ImageClassification, model, variables, *, final: bool) -> list[np.ndarray]:
     """Float32 logits `[n, N]` of every set of `judged`."""
     return [
@@ -62,11 +68,9 @@ def _program(model, preprocessing: Preprocessing, method: str):
     return run
 
 
-def score(
-    task: ImageClassification, outputs: Sequence[np.ndarray], names: Sequence[str], *, final: bool
-) -> Evaluation:
+def score(task: ImageClassification, outputs: Sequence[np.ndarray], *, final: bool) -> Evaluation:
     """What the outputs come to; see `ImageClassification.score`."""
-    sets, found = judged(task, final=final), Evaluation({})
+    sets, found, names = judged(task, final=final), Evaluation({}), class_names(task)
     check_outputs(outputs, [(len(each.images), task.model.classes) for each in sets])
     for each, logits in zip(sets, outputs, strict=True):
         further = task.real.of(each.images) if task.real and each.name == "test" else None

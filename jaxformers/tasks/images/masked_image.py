@@ -31,12 +31,12 @@ from jaxformers.tasks.images.image_classification import small_model
 from jaxformers.tasks.images.image_data import (
     ImageData,
     ImageTaskData,
-    ImageTools,
     check_sizes,
     opened,
     picture_shape,
     rehearsed,
 )
+from jaxformers.tasks.processor import Processor
 
 NOISE = 5  # what the draws of an evaluation are for
 
@@ -129,14 +129,14 @@ class MaskedImage(Task):
         store = ImageRows(self.data.open(), self.augmentation)
         if self._judged is not None:
             opened(self._judged)
-        plan, tools = ImagePlan(store, self.rows), ImageTools(self.preprocessing)
-        return ImageTaskData(store, plan, tools, self.workers, labels=False)
+        plan, processor = ImagePlan(store, self.rows), Processor(None, self.preprocessing)
+        return ImageTaskData(store, plan, processor, self.workers, labels=False)
 
-    def tools(self, folder: epath.PathLike) -> ImageTools:
-        """The preprocessing."""
-        return ImageTools(self.preprocessing)
+    def processor(self, folder: epath.PathLike) -> Processor:
+        """The preprocessing, which the task itself states."""
+        return Processor(preprocessing=self.preprocessing)
 
-    def evaluate(self, model: MAE, variables: Variables, tools: Any, *, final: bool) -> Evaluation:
+    def evaluate(self, model: MAE, variables, processor: Processor, *, final: bool) -> Evaluation:
         """`dev_loss` over all development pictures, each under the same mask every time."""
         if self._judged is None:
             return Evaluation({})

@@ -29,10 +29,11 @@ from jaxformers.pretrained import backbone
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
 from jaxformers.tasks.losses import label_smoothed_loss
+from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.task_data import PlannedData
 from jaxformers.tasks.text.bert_inputs import small_bert, states_on_small
 from jaxformers.tasks.text.vocabulary import run_tokenizer, word_pieces
-from jaxformers.text import Tokenizer, WordPiece
+from jaxformers.text import WordPiece
 
 DocumentsConfig = BundledDocuments | TextFolder | TfdsDocuments | JoinedDocuments
 SLACK = 1e-5  # the released code adds it to the number of masked words
@@ -214,21 +215,25 @@ class MaskedLanguage(Task):
         store = TokenizedDocuments.build(documents, tokenizer)
         if self.dev is not None:
             TokenizedDocuments.build(self.dev.open(), tokenizer)
-        return MaskedLanguageData(store, self.pretraining.plan(store), tokenizer, self.workers)
+        return MaskedLanguageData(
+            store, self.pretraining.plan(store), Processor(tokenizer), self.workers
+        )
 
     def _new_tokenizer(self, documents: Any) -> WordPiece:
         asked, size = self.vocabulary, self.model.vocab_size
         texts = document_sentences(documents, asked.sentences)
         return word_pieces(asked.path, self.weights, texts, size, asked.lowercase)
 
-    def evaluate(self, model, variables: Variables, tools: Tokenizer, *, final: bool) -> Evaluation:
+    def evaluate(
+        self, model, variables: Variables, processor: Processor, *, final: bool
+    ) -> Evaluation:
         """Losses and accuracies of both tasks on the development documents, in the last phase.
 
         The same examples every time.
         """
         if self.dev is None:
             return Evaluation({})
-        store = TokenizedDocuments.build(self.dev.open(), tools)
+        store = TokenizedDocuments.build(self.dev.open(), processor.tokenizer)
         plan = self._last_phase().plan(store)
         run, sums = _loss_program(self, model), []
         for step in range(self.dev_batches):

@@ -29,6 +29,7 @@ from jaxformers.pretrained import backbone
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
 from jaxformers.tasks.losses import negative_log_likelihood
+from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.published_comparison import beside_glue
 from jaxformers.tasks.task_data import PlannedData
 from jaxformers.tasks.text import classification_evaluation
@@ -168,7 +169,7 @@ class SequenceClassification(JudgedByOutputs):
         tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(texts))
         store = LabelledRows.build(texts, tokenizer, self.length)
         plan = RowPlan(store, self.rows)
-        return ClassificationData(store, plan, tokenizer, self.workers, texts.skipped)
+        return ClassificationData(store, plan, Processor(tokenizer), self.workers, texts.skipped)
 
     def _new_tokenizer(self, texts: LabelledTexts) -> WordPiece:
         shown = [*texts.texts, *(texts.pairs or ())]
@@ -176,15 +177,17 @@ class SequenceClassification(JudgedByOutputs):
 
     # ------------------------------------------------------------------ evaluation
 
-    def outputs(self, model, variables: Variables, tools: WordPiece, *, final: bool):
+    def outputs(self, model, variables: Variables, processor: Processor, *, final: bool):
         """Logits `[n, N]` of each set that is judged: development sets, then final test sets.
 
         For MNLI matched comes before mismatched. The means of several runs' arrays are an
         ensemble's, for `score`.
         """
-        return classification_evaluation.outputs(self, model, variables, tools, final=final)
+        return classification_evaluation.outputs(
+            self, model, variables, processor.tokenizer, final=final
+        )
 
-    def score(self, outputs: list[np.ndarray], tools: WordPiece, *, final: bool) -> Evaluation:
+    def score(self, outputs: list[np.ndarray], processor: Processor, *, final: bool) -> Evaluation:
         """Metrics in percent, `dev_accuracy` and the like, and the mean loss of each set.
 
         Where there are several, `dev_score` is the mean of all development metrics. Predictions
@@ -195,7 +198,7 @@ class SequenceClassification(JudgedByOutputs):
         """
         return classification_evaluation.score(self, outputs, final=final)
 
-    def judged_on(self, tools: WordPiece) -> dict[str, Any]:
+    def judged_on(self, processor: Processor) -> dict[str, Any]:
         """The classes in the classifier's order, and the sets."""
         return {
             "classes": self.labels,

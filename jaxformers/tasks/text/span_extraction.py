@@ -23,6 +23,7 @@ from jaxformers.pretrained import backbone
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
 from jaxformers.tasks.losses import negative_log_likelihood
+from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.published_comparison import beside_squad, says_v2
 from jaxformers.tasks.task_data import PlannedData
 from jaxformers.tasks.text import span_evaluation
@@ -160,7 +161,9 @@ class SpanExtraction(JudgedByOutputs):
         windows = Windows(questions, tokenizer, self.size, training=True)
         span_evaluation.judged(self, tokenizer, final=True)
         left_out = windows.skipped + questions.mismatched
-        return SpanData(windows, RowPlan(windows, self.rows), tokenizer, self.workers, left_out)
+        return SpanData(
+            windows, RowPlan(windows, self.rows), Processor(tokenizer), self.workers, left_out
+        )
 
     def _new_tokenizer(self, questions: Questions) -> WordPiece:
         texts = dict.fromkeys(text for q in questions for text in (q.context, q.question))
@@ -169,16 +172,16 @@ class SpanExtraction(JudgedByOutputs):
     # ------------------------------------------------------------------ evaluation
 
     def outputs(
-        self, model, variables: Variables, tools: WordPiece, *, final: bool
+        self, model, variables: Variables, processor: Processor, *, final: bool
     ) -> list[np.ndarray]:
         """Start and end logits of every window, float32 `[W, 2, L]`, of each set that is judged.
 
         The development questions, then when `final` the test questions. The means of several runs'
         arrays are an ensemble's, for `score`; the runs need one vocabulary.
         """
-        return span_evaluation.outputs(self, model, variables, tools, final=final)
+        return span_evaluation.outputs(self, model, variables, processor.tokenizer, final=final)
 
-    def score(self, outputs: list[np.ndarray], tools: WordPiece, *, final: bool) -> Evaluation:
+    def score(self, outputs: list[np.ndarray], processor: Processor, *, final: bool) -> Evaluation:
         """`exact` and `f1` of the answers that logits give, in percent; of test questions `test_`.
 
         Where some questions cannot be answered, those of both kinds of question apart, and the best
@@ -187,14 +190,14 @@ class SpanExtraction(JudgedByOutputs):
         Raises:
             DataError: logits of other windows than those of this task's questions.
         """
-        return span_evaluation.score(self, outputs, tools, final=final)
+        return span_evaluation.score(self, outputs, processor.tokenizer, final=final)
 
-    def judged_on(self, tools: WordPiece) -> dict[str, Any]:
+    def judged_on(self, processor: Processor) -> dict[str, Any]:
         """The questions, the vocabulary and the windows."""
         return {
             "development questions": self.dev,
             "test questions": self.test,
-            "vocabulary": tools.fingerprint,
+            "vocabulary": processor.tokenizer.fingerprint,
             "window sizes": self.size,
         }
 

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 
 from jaxformers.errors import ConfigError
 from jaxformers.pretrained.formats.hub import resolve
+from jaxformers.tasks.processor import TOKENIZER
 from jaxformers.text import Tokenizer, WordPiece, load_tokenizer
 from jaxformers.text.word_piece_files import holds_word_piece
 
@@ -25,7 +26,7 @@ def run_tokenizer(
     Raises:
         ConfigError: it has not `size` tokens, which are the model's.
     """
-    place, begun = epath.Path(folder) / "tokenizer", (epath.Path(folder) / "checkpoints").exists()
+    place, begun = epath.Path(folder) / TOKENIZER, (epath.Path(folder) / "checkpoints").exists()
     many = jax.process_count() > 1
     if many and host:
         multihost_utils.sync_global_devices("vocabulary")

@@ -29,6 +29,7 @@ from jaxformers.models import Transformer, TransformerConfig
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Comparison, Evaluation, Loss, Task, Variables
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
+from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.published_comparison import beside_translations
 from jaxformers.tasks.task_data import PlannedData
 from jaxformers.tasks.text.vocabulary import run_tokenizer
@@ -166,7 +167,7 @@ class Translation(Task):
         size = self.model.vocab_size
         tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(pairs))
         store = TokenizedPairs.build(pairs, tokenizer)
-        return TranslationData(store, self.batching.plan(store), tokenizer, self.workers)
+        return TranslationData(store, self.batching.plan(store), Processor(tokenizer), self.workers)
 
     def _new_tokenizer(self, pairs: Pairs) -> Tokenizer:
         if self.vocabulary.path is not None:
@@ -174,9 +175,11 @@ class Translation(Task):
         texts = sentences(pairs, self.vocabulary.pairs)
         return SentencePiece.train(texts, self.model.vocab_size, self.vocabulary.kind)
 
-    def evaluate(self, model, variables: Variables, tools: Tokenizer, *, final: bool) -> Evaluation:
+    def evaluate(self, model, variables, processor: Processor, *, final: bool) -> Evaluation:
         """Perplexity on the development pairs; when `final`, BLEU on the test pairs."""
-        return translation_evaluation.evaluate(self, model, variables, tools, final=final)
+        return translation_evaluation.evaluate(
+            self, model, variables, processor.tokenizer, final=final
+        )
 
     def rehearsal(self) -> Translation:
         """Four thousand parameters and a few hundred bundled pairs."""

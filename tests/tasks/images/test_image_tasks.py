@@ -95,15 +95,14 @@ def test_every_picture_is_judged_though_the_last_batch_is_not_full(tmp_path):
         images = SETS["test"].open()
         pixels = EVALUATED([images.image(i) for i in range(19)])
         np.testing.assert_allclose(found[1], model.apply(variables, pixels), atol=1e-5)
-        tools = task.open(tmp_path, 0).tools
-        scored = task.score(found, tools, final=True)
+        scored = task.score(found, task.open(tmp_path, 0).processor, final=True)
     right = found[1].argmax(-1) == images.labels
     assert scored.metrics["test_top1"] == pytest.approx(100 * right.mean())
     top5 = [
         label in np.argsort(row)[-5:] for row, label in zip(found[1], images.labels, strict=True)
     ]
     assert scored.metrics["test_top5"] == pytest.approx(100 * np.mean(top5))
-    assert scored.samples[0][1] in tools.class_names
+    assert scored.samples[0][1] in images.class_names
 
 
 def test_a_resnets_running_statistics_are_trained_kept_and_judged_with(tmp_path):
@@ -327,8 +326,7 @@ def test_the_test_pictures_are_judged_by_all_their_right_labels_too(tmp_path, mo
         np.random.default_rng(s).normal(size=(n, 10)).astype(np.float32)
         for s, n in ((0, 21), (1, 19))
     ]
-    tools = task.open(tmp_path, 0).tools
-    found = task.score(logits, tools, final=True).metrics
+    found = task.score(logits, task.open(tmp_path, 0).processor, final=True).metrics
     said = logits[1].argmax(-1)
     right = [said[i] in sets[i] for i in range(1, 19)]
     assert found["test_real"] == pytest.approx(100 * np.mean(right))

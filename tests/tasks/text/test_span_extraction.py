@@ -145,7 +145,7 @@ def test_questions_without_a_place_are_left_out_and_told(tmp_path):
 
 
 def test_oracle_logits_score_100_on_both_kinds_of_set(opened):
-    found = SMALL.score(oracle(SMALL, opened.tools), opened.tools, final=True)
+    found = SMALL.score(oracle(SMALL, opened.processor.tokenizer), opened.processor, final=True)
     assert found.metrics["exact"] == found.metrics["f1"] == 100
     assert "best_f1" not in found.metrics
     assert found.metrics["test_exact"] == found.metrics["test_best_f1"] == 100
@@ -155,7 +155,9 @@ def test_oracle_logits_score_100_on_both_kinds_of_set(opened):
     assert [each[2] for each in found.samples] == wanted
     assert found.samples[0][0] == questions[0].question
     assert found.outputs == [f"{q.id}\t{text}" for q, text in zip(questions, wanted, strict=True)]
-    development = SMALL.score(oracle(SMALL, opened.tools, False), opened.tools, final=False)
+    development = SMALL.score(
+        oracle(SMALL, opened.processor.tokenizer, False), opened.processor, final=False
+    )
     assert set(development.metrics) == {n for n in found.metrics if not n.startswith("test_")}
 
 
@@ -164,7 +166,9 @@ def test_no_answer_wins_where_it_exceeds_the_best_span_by_the_threshold(
     opened, threshold, answered
 ):
     task = replace(SMALL, dev=SMALL.test, null_threshold=threshold)
-    found = task.score(oracle(task, opened.tools, False), opened.tools, final=False)
+    found = task.score(
+        oracle(task, opened.processor.tokenizer, False), opened.processor, final=False
+    )
     impossible = sum(q.impossible for q in task.dev.open())
     assert impossible == 4
     assert sum(bool(prediction) for _, _, prediction in found.samples) == answered
@@ -173,30 +177,34 @@ def test_no_answer_wins_where_it_exceeds_the_best_span_by_the_threshold(
 
 def test_outputs_of_several_models_can_be_averaged(opened, model):
     module, variables = model
-    once = SMALL.outputs(module, variables, opened.tools, final=True)
+    once = SMALL.outputs(module, variables, opened.processor, final=True)
     assert [each.shape[1:] for each in once] == [(2, SMALL.length)] * 2
     assert all(each.dtype == np.float32 for each in once)
-    mean = [(a + b) / 2 for a, b in zip(once, oracle(SMALL, opened.tools), strict=True)]
-    assert SMALL.score(mean, opened.tools, final=True).metrics["exact"] == 100
-    own = SMALL.evaluate(module, variables, opened.tools, final=True)
+    mean = [
+        (a + b) / 2 for a, b in zip(once, oracle(SMALL, opened.processor.tokenizer), strict=True)
+    ]
+    assert SMALL.score(mean, opened.processor, final=True).metrics["exact"] == 100
+    own = SMALL.evaluate(module, variables, opened.processor, final=True)
     assert isinstance(own, Evaluation)
-    assert own.metrics == SMALL.score(once, opened.tools, final=True).metrics
+    assert own.metrics == SMALL.score(once, opened.processor, final=True).metrics
     with pytest.raises(DataError, match="same questions, vocabulary, length and stride"):
-        SMALL.score([once[0][1:], once[1]], opened.tools, final=True)
+        SMALL.score([once[0][1:], once[1]], opened.processor, final=True)
 
 
 def test_outputs_on_a_mesh_are_those_of_one_device(opened, model):
     module, variables = model
-    alone = SMALL.outputs(module, variables, opened.tools, final=False)
+    alone = SMALL.outputs(module, variables, opened.processor, final=False)
     with jax.set_mesh(make_mesh(MeshConfig(8))):
-        shared = replace(SMALL, rows=6).outputs(module, variables, opened.tools, final=False)
+        shared = replace(SMALL, rows=6).outputs(module, variables, opened.processor, final=False)
     np.testing.assert_allclose(shared[0], alone[0], atol=1e-5)
 
 
 def test_a_model_answers_any_question(opened, model):
     module, variables = model
     context = "Choose the name of the table."
-    found = answer(module, variables, opened.tools, ["Which word follows the?"], [context])
+    found = answer(
+        module, variables, opened.processor.tokenizer, ["Which word follows the?"], [context]
+    )
     assert found[0].text == context[found[0].start : found[0].end]
     assert np.isfinite(found[0].score)
 
@@ -219,23 +227,26 @@ def test_sizes_that_cannot_be_are_refused(change, said):
 
 
 def test_a_vocabulary_of_another_size_than_the_models_is_refused(opened, tmp_path):
-    opened.tools.save(tmp_path / "vocabulary")
+    opened.processor.tokenizer.save(tmp_path / "vocabulary")
     wrong = replace(
         SMALL, vocabulary=str(tmp_path / "vocabulary"), model=replace(SMALL.model, vocab_size=152)
     )
     with pytest.raises(ConfigError, match=r"--task\.model\.vocab-size 151"):
         wrong.open(tmp_path / "run", seed=0)
     kept = replace(wrong, model=SMALL.model).open(tmp_path / "other", seed=0)
-    assert kept.tools.fingerprint == opened.tools.fingerprint
+    assert kept.processor.tokenizer.fingerprint == opened.processor.tokenizer.fingerprint
 
 
 def test_a_run_starts_from_the_encoder_head_and_vocabulary_of_weights(opened, model, tmp_path):
     module, variables = model
-    save_pretrained(module, variables, tmp_path / "weights", tokenizer=opened.tools)
+    save_pretrained(module, variables, tmp_path / "weights", tokenizer=opened.processor.tokenizer)
     task = replace(SMALL, weights=str(tmp_path / "weights"), data=SMALL.dev)
     start = task.pretrained(module)
     jax.tree.map(np.testing.assert_array_equal, start, {"params": variables["params"]})
-    assert task.open(tmp_path / "run", seed=0).tools.fingerprint == opened.tools.fingerprint
+    assert (
+        task.open(tmp_path / "run", seed=0).processor.tokenizer.fingerprint
+        == opened.processor.tokenizer.fingerprint
+    )
     assert SMALL.pretrained(module) == {}
 
 
