@@ -1,6 +1,20 @@
-"""Greedy and beam search as one compiled loop over a key-value cache, and batching for them."""
+"""Greedy and beam search as one compiled loop over a key-value cache, and batching for them.
+
+May be imported by tasks and above; imports models and the floors below them.
+"""
 
 from jaxformers.decoding.batching import decode_stream, decode_texts
-from jaxformers.decoding.search import Decoded, beam_search, greedy
+from jaxformers.decoding.protocol import StepDecoder, Vocabulary
+from jaxformers.decoding.search import Decoded, decode
+from jaxformers.decoding.translation import beam_search, greedy
 
-__all__ = ["Decoded", "beam_search", "decode_stream", "decode_texts", "greedy"]
+__all__ = [
+    "Decoded",
+    "StepDecoder",
+    "Vocabulary",
+    "beam_search",
+    "decode",
+    "decode_stream",
+    "decode_texts",
+    "greedy",
+]

@@ -1,7 +1,7 @@
-"""Any number of sources of any lengths, through few compiled programs.
+"""Decodes any number of sources of any lengths with few compiled programs.
 
-A program is compiled for a shape; so rows are filled up to a few numbers and lengths to a few
-steps. Filling changes no translation: each sentence's limit counts its own tokens.
+A program is compiled for each shape, so batches are padded to a few numbers of rows and a few
+lengths. Padding changes no translation: each sentence's limit counts its own tokens.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from jaxformers.decoding.search import beam_search
+from jaxformers.decoding.translation import beam_search
 from jaxformers.models import Transformer
 
 SHORTEST = 16
-WINDOW = 16  # batches whose sentences a stream sorts by length together
+WINDOW = 16  # a stream sorts the sentences of so many batches by length
 
 
 def length_step(length: int, longest: int) -> int:
-    """`length` rounded up to one of 16, 24, 32, 48, 64, 96, ..., never above `longest`."""
+    """`length` rounded up to one of 16, 24, 32, 48, 64, 96, ..., never above `longest`.
+
+    A `length` above `longest` stays as it is: refusing it is left to the model.
+    """
     step = SHORTEST
     while step < length:
+        # A power of two times 3/2, and that times 4/3, the next power of two.
         step = step * 3 // 2 if step & (step - 1) == 0 else step * 4 // 3
     return min(step, longest) if length <= longest else length
 
@@ -38,20 +42,21 @@ def row_step(count: int, rows: int) -> int:
 def batches(
     sources: Sequence[Sequence[int]], rows: int, longest: int, pad_id: int
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """Sources of similar lengths together, longest first: their indices, ids and mask.
+    """Groups sources of similar lengths, longest first: yields their indices, ids and mask.
 
-    Filled-up rows repeat the last source, so that they end when it does.
+    Added rows repeat the last source, so that they are done when it is: a row of padding alone
+    would run to the maximum length.
     """
     order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
     for start in range(0, len(order), rows):
-        chosen = order[start : start + rows]
-        length = length_step(max(len(sources[chosen[0]]), 1), longest)
-        shape = (row_step(len(chosen), rows), length)
+        indices = order[start : start + rows]
+        length = length_step(max(len(sources[indices[0]]), 1), longest)
+        shape = (row_step(len(indices), rows), length)
         ids, mask = np.full(shape, pad_id, np.int32), np.zeros(shape, np.int32)
         for row in range(shape[0]):
-            source = sources[chosen[min(row, len(chosen) - 1)]]
+            source = sources[indices[min(row, len(indices) - 1)]]
             ids[row, : len(source)], mask[row, : len(source)] = source, 1
-        yield chosen, ids, mask
+        yield indices, ids, mask
 
 
 def decode_texts(
@@ -64,16 +69,17 @@ def decode_texts(
     alpha: float = 0.6,
     max_length: int | None = None,
 ) -> list[list[int]]:
-    """The best translation of each source, tokens in and tokens out, in the order given.
+    """The best translation of each source, token ids in and out, in the order of the sources.
 
-    `rows` sentences of similar lengths are decoded at once. What comes back is without start token
-    and padding; the end of sentence is in it. Other arguments and errors are `beam_search`'s.
+    `rows` sentences of similar lengths are decoded at once. Translations are without start token
+    and padding, and include the end of sentence. Other arguments and errors are `beam_search`'s.
     """
     results: list[list[int]] = [[] for _ in sources]
     c = model.config
-    for chosen, ids, mask in batches(sources, rows, c.max_length, c.pad_id):
-        found = beam_search(model, variables, ids, mask, max_length, beams, alpha).ids
-        for index, row in zip(chosen, np.asarray(found).tolist(), strict=False):
+    for indices, ids, mask in batches(sources, rows, c.max_length, c.pad_id):
+        decoded = beam_search(model, variables, ids, mask, max_length, beams, alpha)
+        # Not strict: rows that `batches` added come last and are dropped.
+        for index, row in zip(indices, np.asarray(decoded.ids).tolist(), strict=False):
             results[index] = _without_padding(row, c.eos_id, c.pad_id)
     return results
 
@@ -94,25 +100,30 @@ def decode_stream(
     rows: int = 32,
     **search,
 ) -> Iterator[list[int]]:
-    """`decode_texts` for sources that come one by one, in their order.
+    """`decode_texts` for sources that arrive one by one; translations in their order.
 
-    Never waits for input while a source is at hand: a sentence typed alone is decoded alone; when
-    many are waiting they are decoded `rows` at a time, those of similar lengths together.
+    Never waits for input while a source is queued: a sentence typed alone is decoded alone; when
+    many are queued they are decoded `rows` at a time, sorted by length.
     """
-    for waiting in _whatever_waits(sources, WINDOW * rows):
-        yield from decode_texts(model, variables, waiting, rows=rows, **search)
+    for queued in _take_queued(sources, WINDOW * rows):
+        yield from decode_texts(model, variables, queued, rows=rows, **search)
 
 
-def _whatever_waits(items: Iterable, most: int) -> Iterator[list]:
-    """Lists of the items that have come since the last list was taken; errors come in turn."""
-    came: queue.Queue = queue.Queue(2 * most)
+def _take_queued(items: Iterable, limit: int) -> Iterator[list]:
+    """Yields lists of the items that have arrived since the last list was taken, in order.
+
+    A thread reads `items` into a bounded queue, as (item, error) pairs; the last is (end, error).
+    An error is raised here, after the items before it.
+    """
+    arrivals: queue.Queue = queue.Queue(2 * limit)
     stop = threading.Event()
     end = object()
 
     def put(item) -> None:
+        # With a timeout, so that the thread ends when its consumer is gone and the queue is full.
         while not stop.is_set():
             try:
-                return came.put(item, timeout=0.1)
+                return arrivals.put(item, timeout=0.1)
             except queue.Full:
                 continue
 
@@ -128,21 +139,20 @@ def _whatever_waits(items: Iterable, most: int) -> Iterator[list]:
 
     threading.Thread(target=read, daemon=True).start()
     try:
-        yield from _drain(came, end, most)
+        yield from _drain(arrivals, end, limit)
     finally:
         stop.set()
 
 
-def _drain(came: queue.Queue, end: object, most: int) -> Iterator[list]:
+def _drain(arrivals: queue.Queue, end: object, limit: int) -> Iterator[list]:
     while True:
-        waiting = [came.get()]
-        while len(waiting) < most and waiting[-1][0] is not end and not came.empty():
-            waiting.append(came.get())
-        last, error = waiting[-1]
-        found = [item for item, _ in waiting if item is not end]
-        if found:
-            yield found
+        queued = [arrivals.get()]  # waits for one, and takes the others only if they are there
+        while len(queued) < limit and queued[-1][0] is not end and not arrivals.empty():
+            queued.append(arrivals.get())
+        last_item, error = queued[-1]
+        if items := [item for item, _ in queued if item is not end]:
+            yield items
         if error is not None:
             raise error
-        if last is end:
+        if last_item is end:
             return

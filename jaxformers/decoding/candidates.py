@@ -18,10 +18,10 @@ CHUNK = 256
 
 
 class Candidates(NamedTuple):
-    """Continuations of a sentence's beams, best first."""
+    """Continuations of an example's beams, best first."""
 
     scores: Float[Array, "B N"]
-    """Log-probability of the whole hypothesis; -inf where there is no such candidate."""
+    """Log-probability of the hypothesis that ends in the token; -inf: there is none."""
     parents: Int[Array, "B N"]
     """The beam that is continued."""
     tokens: Int[Array, "B N"]
@@ -38,55 +38,59 @@ def best_candidates(
     `ban` is -inf for tokens that may not come, else 0; log-probabilities are of the whole
     vocabulary all the same. Ties go to the lower beam, then to the lower token.
 
-    The vocabulary is read twice, for the largest logit of each chunk and for the normaliser; the
-    best entries lie in the chunks with the largest, so only those are looked into.
+    The vocabulary is read twice only, for the largest logit of each chunk and for the normaliser:
+    the `count` best entries lie in the `count` chunks with the largest maxima.
     """
     batch, beams, vocab = logits.shape
     ban = np.pad(ban, (0, -vocab % CHUNK), constant_values=-np.inf).reshape(-1, CHUNK)
-    largest = chunk_maxima(logits)
-    top = largest.max(-1)
-    scores = scores - top - jnp.log(jnp.exp(logits - top[..., None]).sum(-1))
+    maxima = chunk_maxima(logits)  # [B, beams, chunks]
+    # scores + log_softmax(logits) = logits + (scores - logsumexp(logits)): one number for a beam.
+    top = maxima.max(-1)
+    offsets = scores - top - jnp.log(jnp.exp(logits - top[..., None]).sum(-1))  # [B, beams]
 
-    allowed = _allowed_maxima(logits, largest, ban) + scores[..., None]
+    allowed = _allowed_maxima(logits, maxima, ban) + offsets[..., None]
     chunks = len(ban)
     _, best = jax.lax.top_k(allowed.reshape(batch, -1), min(count, beams * chunks))
-    best = jnp.sort(best, axis=-1)
+    # In order of beam and chunk, so that the second top_k breaks ties as one over all would.
+    best = jnp.sort(best, axis=-1)  # [B, n], n best pairs of beam and chunk
     parents = best // chunks
-    inside = _entries(logits, parents, best % chunks) + jnp.take(ban, best % chunks, axis=0)
-    inside = inside + jnp.take_along_axis(scores, parents, axis=1)[..., None]
-    values, places = jax.lax.top_k(inside.reshape(batch, -1), count)
-    chunk = jnp.take_along_axis(best, places // CHUNK, axis=1)
-    tokens = jnp.minimum(chunk % chunks * CHUNK + places % CHUNK, vocab - 1)
-    return Candidates(values, chunk // chunks, tokens)
+    entries = _chunk_logits(logits, parents, best % chunks)  # [B, n, CHUNK]
+    entries = entries + jnp.take(ban, best % chunks, axis=0)
+    entries = entries + jnp.take_along_axis(offsets, parents, axis=1)[..., None]
+    values, indices = jax.lax.top_k(entries.reshape(batch, -1), count)
+    chosen = jnp.take_along_axis(best, indices // CHUNK, axis=1)
+    # Entries beyond V are banned; one is chosen only at -inf, and stays a valid index.
+    tokens = jnp.minimum(chosen % chunks * CHUNK + indices % CHUNK, vocab - 1)
+    return Candidates(values, chosen // chunks, tokens)
 
 
 def chunk_maxima(logits: Float[Array, "B beams V"]) -> Float[Array, "B beams chunks"]:
     """The largest of each `CHUNK` neighbouring logits."""
     window = (1, 1, CHUNK)
-    room = ((0, 0), (0, 0), (0, -logits.shape[-1] % CHUNK))
-    return jax.lax.reduce_window(logits, -np.inf, jax.lax.max, window, window, room)
+    padding = ((0, 0), (0, 0), (0, -logits.shape[-1] % CHUNK))
+    return jax.lax.reduce_window(logits, -np.inf, jax.lax.max, window, window, padding)
 
 
-def _allowed_maxima(logits: Array, largest: Array, ban: np.ndarray) -> Array:
-    """`largest` with the chunks that banned tokens are in looked at again."""
-    touched = np.flatnonzero((ban < 0).any(-1))
-    if not len(touched):
-        return largest
+def _allowed_maxima(logits: Array, maxima: Array, ban: np.ndarray) -> Array:
+    """`maxima` with those of chunks that hold banned tokens computed again, without these."""
+    # Known when compiling: a few chunks, those of the special tokens and of the padding beyond V.
+    banned_chunks = np.flatnonzero((ban < 0).any(-1))
+    n = len(banned_chunks)
+    if not n:
+        return maxima
     batch, beams = logits.shape[:2]
-    parents = jnp.broadcast_to(
-        jnp.repeat(jnp.arange(beams), len(touched)), (batch, beams * len(touched))
-    )
-    entries = _entries(logits, parents, jnp.tile(touched, (batch, beams)))
-    entries = entries.reshape(batch, beams, len(touched), CHUNK) + ban[touched][None, None]
-    return largest.at[:, :, touched].set(entries.max(-1))
+    parents = jnp.broadcast_to(jnp.repeat(jnp.arange(beams), n), (batch, beams * n))
+    entries = _chunk_logits(logits, parents, jnp.tile(banned_chunks, (batch, beams)))
+    entries = entries.reshape(batch, beams, n, CHUNK) + ban[banned_chunks][None, None]
+    return maxima.at[:, :, banned_chunks].set(entries.max(-1))
 
 
-def _entries(
+def _chunk_logits(
     logits: Float[Array, "B beams V"], beam: Int[Array, "B N"], chunk: Int[Array, "B N"]
 ) -> Float[Array, "B N chunk"]:
-    """The logits of chunks of the vocabulary; beyond its end, whatever stands at the end."""
+    """The logits of chunks of the vocabulary; beyond its end, the last logit repeated."""
     batch, beams, vocab = logits.shape
     tokens = jnp.minimum(chunk[..., None] * CHUNK + jnp.arange(CHUNK)[None, None], vocab - 1)
-    places = (beam[..., None] * vocab + tokens).reshape(batch, -1)
-    found = jnp.take_along_axis(logits.reshape(batch, beams * vocab), places, axis=1)
-    return found.reshape(tokens.shape)
+    indices = (beam[..., None] * vocab + tokens).reshape(batch, -1)
+    values = jnp.take_along_axis(logits.reshape(batch, beams * vocab), indices, axis=1)
+    return values.reshape(tokens.shape)

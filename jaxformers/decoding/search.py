@@ -1,12 +1,20 @@
-"""Greedy and beam search (section 6.1) with the length penalty of Wu et al. 2016 (GNMT).
+"""Greedy and beam search over any `StepDecoder`, as one compiled loop.
 
-A hypothesis is complete when it ends in the end-of-sentence token or has reached the maximum
-length. At each step the 2 x beams best continuations of a sentence are taken; those among the
-first `beams` that are complete are kept if they are good enough, and the best `beams` of the
-others go on. A sentence is done when none of its running beams can beat the worst kept hypothesis
-any more, however long it grew: log-probabilities only fall, so the bound is exact.
+A hypothesis Y is complete when it ends in the end-of-sequence token or has reached its maximum
+length. Its score is that of Wu et al. 2016 (GNMT), equation 14, without the coverage penalty:
 
-Axis letters: B batch, S source length, L generated length.
+    score(Y) = log P(Y | X) / lp(Y),    lp(Y) = ((5 + |Y|) / 6)^alpha
+
+At each step the 2 x beams best continuations of an example are taken: as at most `beams` of them
+are an end of sequence, `beams` others remain to go on. Those among the first `beams` that are
+complete compete for the `best` complete hypotheses.
+
+An example is done when no running beam can beat the worst of its complete hypotheses any more,
+however long it grew. Log-probabilities only fall, so a beam with log-probability s ends with at
+most s / lp(n) for some n between the next length and the limit. lp is monotonic in n, so the
+largest of these is at one of the two ends: the bound is exact for any sign of alpha.
+
+Axis letters: B batch, L generated length, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,127 +29,84 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxformers.arrays import Array
-from jaxformers.decoding import cached
 from jaxformers.decoding.candidates import Candidates, best_candidates
-from jaxformers.errors import ConfigError, DataError
-from jaxformers.models import Transformer
+from jaxformers.decoding.protocol import StepDecoder, Vocabulary
+from jaxformers.errors import ConfigError
 from jaxformers.sharding import batch_multiple, constrain
-
-EXTRA_LENGTH = 50  # section 6.1: "maximum output length during inference to input length + 50"
 
 
 class Decoded(NamedTuple):
-    """What a search found: `ids, scores = greedy(...)`."""
+    """The generated sequences: `ids, scores = greedy(...)`."""
 
     ids: Int[Array, "B L"] | Int[Array, "B beams L"]
-    """Generated tokens, without the start token, the end of sentence included; then padding."""
+    """Generated tokens, without the start token, the end of sequence included; then padding."""
     scores: Float[Array, " B"] | Float[Array, "B beams"]
     """Log-probability over the length penalty."""
 
 
-def greedy(
-    model: Transformer,
-    variables: dict,
-    source_ids: Int[Array, "B S"],
-    source_mask: Int[Array, "B S"] | Bool[Array, "B S"] | None = None,
-    max_length: int | None = None,
-) -> Decoded:
-    """The most probable next token, again and again.
-
-    Arguments and errors are `beam_search`'s. `ids` are `[B, L]`; `scores [B]` are the sums of
-    log-probabilities.
-    """
-    return beam_search(model, variables, source_ids, source_mask, max_length, beams=1, alpha=0.0)
-
-
-def beam_search(
-    model: Transformer,
-    variables: dict,
-    source_ids: Int[Array, "B S"],
-    source_mask: Int[Array, "B S"] | Bool[Array, "B S"] | None = None,
-    max_length: int | None = None,
+def decode(
+    decoder: StepDecoder,
+    variables: Any,
+    inputs: Any,
+    max_tokens: int,
+    limits: Int[Array, " B"] | None = None,
+    *,
     beams: int = 4,
     alpha: float = 0.6,
-    *,
     all_beams: bool = False,
 ) -> Decoded:
-    """The best hypothesis of each source that beam search finds.
+    """Beam search over any model; greedy search with `beams=1`, `alpha=0`.
 
     Args:
-        source_ids: source tokens.
-        source_mask: 1 for tokens, 0 for padding; None: no padding.
-        max_length: most tokens of a translation, the start token counted. None: for each
-            sentence its own source's length + 50, so that padding changes nothing.
-        beams: hypotheses that run side by side; 1 is greedy search.
-        alpha: scores are log-probabilities over ((5 + tokens) / 6)^alpha, the end of sentence
-            counted; 0: plain sums.
+        decoder: the model, hashable; see `StepDecoder`.
+        variables: its variables.
+        inputs: what its `encode` takes: any pytree of arrays, batch first.
+        max_tokens: L, the most tokens generated, the end of sequence counted.
+        limits: the most tokens of each example, where fewer than `max_tokens`.
+        beams: the number of hypotheses that run side by side; 1 is greedy search.
+        alpha: the exponent of the length penalty; 0: scores are sums of log-probabilities.
         all_beams: return the `beams` best hypotheses rather than the best.
 
     Returns `ids [B, L]` and `scores [B]`, with `all_beams` `[B, beams, L]` and `[B, beams]`, best
-    first; L is the most tokens that can be generated. Where fewer hypotheses exist the rest are
-    padding with score -inf. The configuration's `forced_eos_id` ends, at no cost, what reaches the
-    maximum length, and its `banned_ids` are never generated otherwise.
+    first. Where fewer hypotheses exist the remaining rows are padding with score -inf.
 
-    One program is compiled for each shape of the source, maximum length, number of beams and
-    model; within `jax.set_mesh` it runs on the mesh as `variables` lie there.
+    One program is compiled for each decoder, shape of the inputs, `max_tokens` and number of
+    beams; within `jax.set_mesh` it runs on the mesh with `variables` sharded as they are.
 
     Raises:
-        ConfigError: beams or max_length that cannot be.
-        DataError: a source or max_length beyond the model's positions.
+        ConfigError: `beams` or `max_tokens` below 1.
     """
     if beams < 1:
         raise ConfigError(f"a search with beams={beams}; it takes 1 or more")
-    length = generated_length(model, source_ids.shape[1], max_length)
-    if source_mask is None:
-        source_mask = np.ones(source_ids.shape, bool)
-    rows = source_ids.shape[0]
+    if max_tokens < 1:
+        raise ConfigError(f"a search with max_tokens={max_tokens}; it takes 1 or more")
+    rows = jax.tree.leaves(inputs)[0].shape[0]
     if missing := -rows % batch_multiple():
-        more = ((0, missing), (0, 0))
-        source_ids, source_mask = (jnp.pad(x, more, mode="edge") for x in (source_ids, source_mask))
-    found = _search(
-        model,
-        variables["params"],
-        source_ids,
-        source_mask,
-        np.float32(alpha),
-        sizes=Sizes(rows, beams, beams if all_beams else 1, length, max_length is None),
-    )
-    return found if all_beams else Decoded(found.ids[:, 0], found.scores[:, 0])
-
-
-def generated_length(model: Transformer, source_length: int, max_length: int | None = None) -> int:
-    """L: how many tokens a translation may have, the start token not counted."""
-    positions = model.config.max_length
-    if source_length > positions:
-        raise DataError(
-            f"a source of {source_length} tokens is longer than the model's {positions} positions"
+        # Copies of the last example, which are done when it is and are dropped at the end.
+        inputs, limits = jax.tree.map(
+            lambda x: jnp.pad(x, ((0, missing),) + ((0, 0),) * (x.ndim - 1), mode="edge"),
+            (inputs, limits),
         )
-    if max_length is None:
-        return min(source_length + EXTRA_LENGTH, positions) - 1
-    if max_length < 2:
-        raise ConfigError(f"max_length={max_length} leaves no token after the start token")
-    if max_length > positions:
-        raise DataError(f"max_length={max_length} is beyond the model's {positions} positions")
-    return max_length - 1
+    sizes = Sizes(rows, beams, beams if all_beams else 1, max_tokens)
+    decoded = _search(decoder, variables, inputs, limits, np.float32(alpha), sizes=sizes)
+    return decoded if all_beams else Decoded(decoded.ids[:, 0], decoded.scores[:, 0])
 
 
 class Sizes(NamedTuple):
-    """What a compiled search is fixed to."""
+    """The numbers that a compiled search is specialised to."""
 
     rows: int
-    """Sentences asked for; a mesh may want more in a batch."""
+    """Examples returned; a mesh may want more in a batch."""
     beams: int
-    kept: int
-    """How many complete hypotheses are kept."""
+    best: int
+    """Complete hypotheses returned for each example."""
     length: int
-    """The most tokens generated."""
-    by_source: bool
-    """Whether each sentence's limit is its own source's length + 50."""
+    """L, the most tokens generated."""
 
 
 @flax.struct.dataclass
 class State:
-    """The search after `time` tokens; the best beam and the best hypothesis come first."""
+    """The search after `time` tokens; running beams and complete hypotheses are best first."""
 
     time: Int[Array, ""]
     tokens: Int[Array, "B beams"]
@@ -149,110 +114,116 @@ class State:
     scores: Float[Array, "B beams"]
     """Log-probability of each running beam; -inf: there is none."""
     ids: Int[Array, "B beams L"]
-    ancestors: Int[Array, "B beams L"]
-    """The slot of each place that a running beam descends from (see `cached`)."""
-    kept_ids: Int[Array, "B kept L"]
-    kept_scores: Float[Array, "B kept"]
+    complete_ids: Int[Array, "B best L"]
+    complete_scores: Float[Array, "B best"]
     """Score of each complete hypothesis, length penalty applied; -inf: there is none."""
     done: Bool[Array, " B"]
     cache: Any
 
 
-@partial(jax.jit, static_argnames=("model", "sizes"))
-def _search(model, params, source_ids, source_mask, alpha, sizes: Sizes) -> Decoded:
-    source_mask = source_mask.astype(bool)
-    limits = jnp.full(source_ids.shape[:1], sizes.length)
-    if sizes.by_source:
-        limits = jnp.minimum(limits, source_mask.sum(-1) + (EXTRA_LENGTH - 1))
-    prepared = cached.prepare(model, params, source_ids, source_mask)
+@partial(jax.jit, static_argnames=("decoder", "sizes"))
+def _search(decoder, variables, inputs, limits, alpha, sizes: Sizes) -> Decoded:
+    batch = jax.tree.leaves(inputs)[0].shape[0]
+    longest = jnp.full(batch, sizes.length)
+    limits = longest if limits is None else jnp.minimum(limits, longest)
+    vocabulary = decoder.vocabulary
+    memory = decoder.encode(variables, inputs)
 
     def grow(state: State) -> State:
-        logits, cache = cached.step(
-            model, prepared, state.cache, state.tokens, state.ancestors, state.time
-        )
-        found = _candidates(model.config, logits, state, limits)
-        return _advance(model.config, state, found, limits, alpha).replace(cache=cache)
+        logits, cache = decoder.step(memory, state.cache, state.tokens, state.time)
+        candidates = _candidates(vocabulary, logits, state, limits)
+        state, parents = _advance(vocabulary, state, candidates, limits, alpha)
+        return state.replace(cache=decoder.reorder(cache, parents))
 
     end = jax.lax.while_loop(
         lambda s: (s.time < sizes.length) & ~s.done.all(),
         grow,
-        _start(model, source_ids.shape[0], sizes),
+        _initial_state(
+            vocabulary, decoder.init_cache(batch, sizes.beams, sizes.length), limits, sizes
+        ),
     )
-    # Whole on every device, so that each host of a pod can read all of it.
-    ids, scores = (constrain(x, *(None,) * x.ndim) for x in (end.kept_ids, end.kept_scores))
+    # Replicated on every device, so that each host of a pod can read all rows.
+    ids, scores = (constrain(x, *(None,) * x.ndim) for x in (end.complete_ids, end.complete_scores))
     return Decoded(ids[: sizes.rows], scores[: sizes.rows])
 
 
-def _start(model: Transformer, batch: int, sizes: Sizes) -> State:
-    c, beams, kept, length = model.config, sizes.beams, sizes.kept, sizes.length
-    lead = jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)
+def _initial_state(vocabulary: Vocabulary, cache: Any, limits: Array, sizes: Sizes) -> State:
+    batch, (_, beams, best, length) = len(limits), sizes
+    # All beams begin with the same token: were more than one alive, candidates would come twice.
+    scores = jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)
     return State(
         time=jnp.int32(0),
-        tokens=jnp.full((batch, beams), c.start_id, jnp.int32),
-        scores=jnp.broadcast_to(lead, (batch, beams)),
-        ids=jnp.full((batch, beams, length), c.pad_id, jnp.int32),
-        ancestors=jnp.broadcast_to(jnp.arange(beams)[None, :, None], (batch, beams, length)),
-        kept_ids=jnp.full((batch, kept, length), c.pad_id, jnp.int32),
-        kept_scores=jnp.full((batch, kept), -jnp.inf),
+        tokens=jnp.full((batch, beams), vocabulary.start_id, jnp.int32),
+        scores=jnp.broadcast_to(scores, (batch, beams)),
+        ids=jnp.full((batch, beams, length), vocabulary.pad_id, jnp.int32),
+        complete_ids=jnp.full((batch, best, length), vocabulary.pad_id, jnp.int32),
+        complete_scores=jnp.full((batch, best), -jnp.inf),
         done=jnp.zeros(batch, bool),
-        cache=cached.empty_cache(model, batch, length * beams),
+        cache=cache,
     )
 
 
-def _candidates(config, logits: Array, state: State, limits: Array) -> Candidates:
+def _candidates(vocabulary: Vocabulary, logits: Array, state: State, limits: Array) -> Candidates:
     """The best continuations; at the maximum length, each beam's forced token if there is one."""
     beams = state.tokens.shape[1]
     ban = np.zeros(logits.shape[-1], np.float32)
-    ban[list(config.banned_ids)] = ban[config.vocab_size :] = -np.inf
+    ban[list(vocabulary.banned_ids)] = ban[vocabulary.size :] = -np.inf
     # With one beam a second candidate would outlive a complete first: no longer greedy search.
-    count = 1 if beams == 1 else min(2 * beams, beams * config.vocab_size)
-    found = best_candidates(logits, state.scores, count, ban)
-    if config.forced_eos_id is None:
-        return found
-    last = (state.time + 1 >= limits)[:, None]
-    more = ((0, 0), (0, count - beams))
-    forced = jnp.pad(state.scores, more, constant_values=-jnp.inf)
-    own = jnp.minimum(jnp.arange(count), beams - 1)[None, :]
+    count = 1 if beams == 1 else min(2 * beams, beams * vocabulary.size)
+    candidates = best_candidates(logits, state.scores, count, ban)  # [B, count]
+    if vocabulary.forced_eos_id is None:
+        return candidates
+    # At the limit beam i has candidate i, which costs nothing; the others have score -inf.
+    at_limit = (state.time + 1 >= limits)[:, None]
+    padding = ((0, 0), (0, count - beams))
+    forced_scores = jnp.pad(state.scores, padding, constant_values=-jnp.inf)
+    own_beam = jnp.minimum(jnp.arange(count), beams - 1)[None, :]
     return Candidates(
-        jnp.where(last, forced, found.scores),
-        jnp.where(last, own, found.parents),
-        jnp.where(last, config.forced_eos_id, found.tokens),
+        jnp.where(at_limit, forced_scores, candidates.scores),
+        jnp.where(at_limit, own_beam, candidates.parents),
+        jnp.where(at_limit, vocabulary.forced_eos_id, candidates.tokens),
     )
 
 
-def _advance(config, state: State, found: Candidates, limits: Array, alpha: Array) -> State:
-    """Keeps the complete ones among the first `beams` candidates, goes on with the best others."""
-    beams, kept = state.tokens.shape[1], state.kept_scores.shape[1]
+def _advance(
+    vocabulary: Vocabulary, state: State, candidates: Candidates, limits: Array, alpha: Array
+) -> tuple[State, Int[Array, "B beams"]]:
+    """The state a token later, but for its cache, and the beam that each new beam continues."""
+    beams, best = state.tokens.shape[1], state.complete_scores.shape[1]
     time = state.time + 1
-    ids = _take(state.ids, found.parents).at[:, :, state.time].set(found.tokens)
-    complete = (found.tokens == config.eos_id) | (time >= limits)[:, None]
+    ids = _gather(state.ids, candidates.parents)  # [B, count, L]
+    ids = ids.at[:, :, state.time].set(candidates.tokens)
+    complete = (candidates.tokens == vocabulary.eos_id) | (time >= limits)[:, None]
 
-    new = jnp.where(complete & ~state.done[:, None], found.scores / penalty(time, alpha), -jnp.inf)
-    merged = jnp.concatenate([state.kept_scores, new[:, :beams]], axis=1)
-    kept_scores, best = jax.lax.top_k(merged, kept)
-    kept_ids = _take(jnp.concatenate([state.kept_ids, ids[:, :beams]], axis=1), best)
+    # Only the first `beams` candidates may complete: a worse one would not have been a beam.
+    new_scores = candidates.scores / length_penalty(time, alpha)
+    new_scores = jnp.where(complete & ~state.done[:, None], new_scores, -jnp.inf)
+    merged = jnp.concatenate([state.complete_scores, new_scores[:, :beams]], axis=1)
+    complete_scores, order = jax.lax.top_k(merged, best)
+    complete_ids = jnp.concatenate([state.complete_ids, ids[:, :beams]], axis=1)
+    complete_ids = _gather(complete_ids, order)  # [B, best, L]
 
-    scores, best = jax.lax.top_k(jnp.where(complete, -jnp.inf, found.scores), beams)
-    parents = jnp.take_along_axis(found.parents, best, axis=1)
-    ancestors = _take(state.ancestors, parents).at[:, :, time].set(jnp.arange(beams)[None])
-    ends = jnp.stack([jnp.broadcast_to(time + 1, limits.shape), limits])
-    possible = (scores[None, :, 0] / penalty(ends, alpha)).max(0)
-    return state.replace(
+    scores, order = jax.lax.top_k(jnp.where(complete, -jnp.inf, candidates.scores), beams)
+    # The stopping rule of the module's docstring: the best running beam, at both ends.
+    lengths = jnp.stack([jnp.broadcast_to(time + 1, limits.shape), limits])  # [2, B]
+    bound = (scores[None, :, 0] / length_penalty(lengths, alpha)).max(0)  # [B]
+    state = state.replace(
         time=time,
-        tokens=jnp.take_along_axis(found.tokens, best, axis=1),
+        tokens=jnp.take_along_axis(candidates.tokens, order, axis=1),
         scores=scores,
-        ids=_take(ids, best),
-        ancestors=ancestors,
-        kept_ids=kept_ids,
-        kept_scores=kept_scores,
-        done=state.done | (possible <= kept_scores[:, -1]),
+        ids=_gather(ids, order),
+        complete_ids=complete_ids,
+        complete_scores=complete_scores,
+        done=state.done | (bound <= complete_scores[:, -1]),
     )
+    return state, jnp.take_along_axis(candidates.parents, order, axis=1)
 
 
-def penalty(length: Array, alpha: Array) -> Array:
+def length_penalty(length: Array, alpha: Array) -> Array:
     """((5 + length) / 6)^alpha, by which log-probabilities are divided (GNMT, equation 14)."""
     return ((5.0 + jnp.asarray(length, jnp.float32)) / 6.0) ** alpha
 
 
-def _take(rows: Int[Array, "B N L"], which: Int[Array, "B M"]) -> Int[Array, "B M L"]:
-    return jnp.take_along_axis(rows, which[..., None], axis=1)
+def _gather(rows: Int[Array, "B N L"], indices: Int[Array, "B M"]) -> Int[Array, "B M L"]:
+    """`rows[b, indices[b, m]]`."""
+    return jnp.take_along_axis(rows, indices[..., None], axis=1)
