@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
 from jaxformers.pretrained import bit, resnet
-from jaxformers.pretrained.backbone import trunk
+from jaxformers.pretrained.backbone import load_backbone
 from jaxformers.pretrained.bert import bert_config, bert_google, bert_hf
 from jaxformers.pretrained.formats import native_format, safetensors_folder, single_file
 from jaxformers.pretrained.formats.hub import resolve
@@ -24,11 +24,11 @@ from jaxformers.pretrained.vit import vit_hf, vit_mae
 
 __all__ = [
     "at_image_size",
+    "load_backbone",
     "load_pretrained",
     "resize_positions",
     "save_pretrained",
     "torch_to_safetensors",
-    "trunk",
 ]
 
 Format = Literal["auto", "marian", "bert", "bit", "resnet", "vit", "vit_mae", "jaxformers"]

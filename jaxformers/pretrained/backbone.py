@@ -37,7 +37,7 @@ FREE = (
 KEPT_HEADS = (BertForPreTraining, BertForSpanExtraction)
 
 
-def trunk(path: Any, model: nn.Module) -> dict[str, Any]:
+def load_backbone(path: Any, model: nn.Module) -> dict[str, Any]:
     """The encoder's parameters in a BERT folder or run, as nested NumPy arrays for `model`.
 
     With them the heads for words, sentences or spans where both have them. What the file lacks,

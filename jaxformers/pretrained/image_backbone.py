@@ -36,7 +36,7 @@ FREE = (
 )
 
 
-def image_trunk(
+def load_image_backbone(
     loaded: tuple[nn.Module, dict[str, Any]],
     model: nn.Module,
     place: str,

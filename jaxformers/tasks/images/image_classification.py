@@ -26,7 +26,7 @@ from jaxformers.layers import Execution
 from jaxformers.models import BiT, BiTConfig, ResNet, ResNetConfig, ViT, ViTConfig
 from jaxformers.models.hybrid_stem import HybridStemConfig
 from jaxformers.pretrained import load_pretrained
-from jaxformers.pretrained.image_backbone import image_trunk
+from jaxformers.pretrained.image_backbone import load_image_backbone
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
 from jaxformers.tasks.images import image_evaluation
@@ -130,7 +130,7 @@ class ImageClassification(JudgedByOutputs):
         if self.weights is None:
             return {}
         loaded = load_pretrained(self.weights, model.execution)
-        return image_trunk(loaded, model, self.weights, self.resize_positions)
+        return load_image_backbone(loaded, model, self.weights, self.resize_positions)
 
     def exported(self, model, data: ImageTaskData):
         """The model with the data's class names, where it has none of its own."""
