@@ -20,7 +20,6 @@ from jaxformers import api
 from jaxformers.data import BundledMovies
 from jaxformers.errors import ConfigError, DataError, UserError, WeightsError
 from jaxformers.pretrained import save_pretrained
-from jaxformers.pretrained.bert import sentence_pooling
 from jaxformers.pretrained.formats import hub
 from jaxformers.tasks import SequenceClassification
 from jaxformers.training import run_directory
@@ -199,7 +198,7 @@ def test_few_shapes_are_compiled_for_many_texts(folders):
     texts = ["a " * (n % 14) for n in range(150)]
     jf.embed(folders["encoder"], texts)
     model, _ = jf.from_pretrained(folders["encoder"])
-    program = embedding._program(model, sentence_pooling.Pooling())
+    program = embedding._program(model, jf.pretrained.bert.sentence_pooling.Pooling())
     before = program._cache_size()
     jf.embed(folders["encoder"], [f"the {text}" for text in texts[:140]])
     assert program._cache_size() == before

@@ -219,20 +219,18 @@ def convert(args: argparse.Namespace, fields: list[str]) -> None:
     """Reads weights in any format we know and writes the published one."""
     load_code(args)
     from jaxformers.api import from_pretrained, save_pretrained
-    from jaxformers.pretrained import resolve
-    from jaxformers.pretrained.bert import bert_google
+    from jaxformers.pretrained import registry, resolve
+    from jaxformers.pretrained.loading import tokenizer_source
     from jaxformers.training.run_directory import is_run, tokenizer_folder
 
     model, variables = from_pretrained(args.source)
-    if hasattr(model.config, "image_size"):
-        save_pretrained(model, variables, args.target)
-        _convert_preprocessing(args.source, args.target)
-    else:
+    family, tokenizer = registry.family_of(model), None
+    if family.tokenizers:
         run = is_run(args.source)
-        tokenizer = tokenizer_folder(args.source) if run else resolve(args.source)
-        if bert_google.recognises(tokenizer):
-            tokenizer = bert_google.tokenizer(tokenizer)
-        save_pretrained(model, variables, args.target, tokenizer=tokenizer)
+        tokenizer = tokenizer_folder(args.source) if run else tokenizer_source(resolve(args.source))
+    save_pretrained(model, variables, args.target, tokenizer=tokenizer)
+    if family.takes_images:
+        _convert_preprocessing(args.source, args.target)
     print(f"wrote {args.target}")
 
 

@@ -17,6 +17,7 @@ from jaxformers.data.images import Preprocessing
 from jaxformers.errors import DataError, WeightsError, check_top
 from jaxformers.interpret.explain import Method, explain, heat_map
 from jaxformers.interpret.figures import heat_figure
+from jaxformers.pretrained import registry
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def explain_picture(
         WeightsError: a model without patches or without a head.
     """
     config = model.config
-    if not hasattr(config, "patch_size") or not getattr(config, "classes", 0):
+    if type(model) not in registry.modules_for("explain") or not config.classes:
         raise WeightsError(
             f"a {type(model).__name__} has no heat map of classes: explain needs a ViT with a head"
         )

@@ -9,21 +9,40 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
+from jaxformers.data.images.preprocessing import Preprocessing
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import BiT, BiTConfig
-from jaxformers.pretrained import registry
+from jaxformers.pretrained.family import (
+    Family,
+    HuggingFaceFormat,
+    SingleFileFormat,
+    Variables,
+    image_inputs,
+)
 from jaxformers.pretrained.formats import safetensors_folder
 from jaxformers.pretrained.formats.hf_folder import open_folder
-from jaxformers.pretrained.image_config import head_classes, read_residual, write_residual
+from jaxformers.pretrained.image_config import (
+    RESIDUAL_FINE_TUNING,
+    head_classes,
+    read_residual,
+    shrink_residual,
+    write_residual,
+)
 from jaxformers.pretrained.mapping.config_fields import Fields
 from jaxformers.pretrained.mapping.name_map import Entry, NameMap, TensorSource
 from jaxformers.pretrained.mapping.torch_names import convolution, linear, norm
 from jaxformers.pretrained.mapping.transforms import Lead, Shape
+from jaxformers.pretrained.model_variables import (
+    DEFAULT_EXECUTION,
+    read_model,
+    unpadded_arrays,
+)
 
-MODEL_TYPE, TITLE = "bit", "BiT"
+MODEL_TYPE = "bit"
 PREFIX, HEAD = "bit.", "classifier.1"
 HUGGING_FACE_EPSILON = 1e-8
+FINE_TUNING_SIDE = 480  # of the images on which BiT is fine-tuned, in pixels
 # What the network would be with another value, we do not have.
 ONLY = {
     "layer_type": "preactivation",
@@ -80,7 +99,7 @@ def google_map(config: BiTConfig) -> NameMap:
     return NameMap(tuple(entries))
 
 
-def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[BiT, dict[str, Any]]:
+def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[BiT, dict[str, Any]]:
     """The model in a folder of Hugging Face's, and its variables.
 
     Raises:
@@ -89,7 +108,7 @@ def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[BiT, dict[st
     fields, tensors, prefix = open_folder(path, PREFIX)
     classes = head_classes(tensors, f"{HEAD}.weight")
     model = BiT(read_config(fields, classes), execution)
-    return registry.read(model, name_map(model.config, prefix), tensors)
+    return read_model(model, name_map(model.config, prefix), tensors)
 
 
 def read_config(fields: Fields, classes: int) -> BiTConfig:
@@ -116,18 +135,18 @@ def recognises(shapes: Mapping[str, Shape]) -> bool:
 
 
 def load_file(
-    source: TensorSource, execution: Execution = registry.PLAIN
+    source: TensorSource, execution: Execution = DEFAULT_EXECUTION
 ) -> tuple[BiT, dict[str, Any]]:
     """The model in one of Google's files, whose shapes tell its size.
 
     Raises:
         WeightsError: tensors that no BiT has.
     """
-    model = BiT(file_config(source), execution)
-    return registry.read(model, google_map(model.config), _Renamed(source))
+    model = BiT(read_file_config(source), execution)
+    return read_model(model, google_map(model.config), _Renamed(source))
 
 
-def file_config(source: TensorSource) -> BiTConfig:
+def read_file_config(source: TensorSource) -> BiTConfig:
     """The configuration that a file's shapes tell.
 
     Raises:
@@ -173,7 +192,7 @@ def _from_shapes(shapes: Mapping[str, Shape]) -> BiTConfig:
     ).without_plain_widths()
 
 
-def why_not(model: nn.Module, variables: registry.Variables) -> str | None:
+def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:
     """Why the model has no Hugging Face form; None when it has."""
     if type(model) is not BiT:
         return "it is no BiT"
@@ -187,16 +206,14 @@ def why_not(model: nn.Module, variables: registry.Variables) -> str | None:
     return None
 
 
-def write(
-    model: nn.Module, variables: registry.Variables
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors and JSON files for transformers' Bit classes; the model has no `why_not`.
+def write(model: nn.Module, variables: Variables) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and JSON files for transformers' Bit classes.
 
     Raises:
         WeightsError: variables that do not fit the model.
     """
     prefix = PREFIX if model.config.classes else ""
-    tensors = name_map(model.config, prefix).write(registry.published(model, variables))
+    tensors = name_map(model.config, prefix).write(unpadded_arrays(model, variables))
     return tensors, {safetensors_folder.CONFIG: write_config(model.config)}
 
 
@@ -209,3 +226,21 @@ def write_config(config: BiTConfig) -> dict[str, Any]:
         | write_residual(config)
         | {"num_groups": config.groups, "drop_path_rate": 0.0}
     )
+
+
+BIT = Family(
+    "bit",
+    BiTConfig,
+    {"bit": BiT},
+    image_inputs,
+    takes_images=True,
+    uses={"classify_images": (BiT,)},
+    fine_tuning=RESIDUAL_FINE_TUNING,
+    shrink=lambda config: shrink_residual(config, groups=8),
+    formats=(
+        HuggingFaceFormat(MODEL_TYPE, "BiT", load, unsupported_reason, write),
+        SingleFileFormat(
+            recognises, read_file_config, load_file, lambda config: Preprocessing(FINE_TUNING_SIDE)
+        ),
+    ),
+)

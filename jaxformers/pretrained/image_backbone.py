@@ -12,34 +12,24 @@ import numpy as np
 from jaxformers.errors import WeightsError
 from jaxformers.models import ViTConfig
 from jaxformers.models.vit import fixed_positions
-from jaxformers.pretrained import registry
+from jaxformers.pretrained.family import LoadedModel
 from jaxformers.pretrained.mapping.name_map import compare
 from jaxformers.pretrained.mapping.position_resize import resize_positions
-
-HEAD = r"\w+/(head|pre_logits|head_norm|head_batch_norm)/.*"
-TABLE = "params/position_embedding/table"
-# What neither changes the weights below the head nor what they compute without training.
-FREE = (
-    "attention_dropout",
-    "class_names",
-    "classes",
-    "drop_path",
-    "dropout",
-    "head_batch_norm",
-    "head_bias",
-    "head_norm",
-    "image_size",
-    "norm_momentum",
-    "pooling",
-    "pre_logits",
-    "zero_init",
+from jaxformers.pretrained.model_variables import (
+    flatten,
+    require_equal_fields,
+    unflatten,
+    variable_shapes,
 )
+from jaxformers.pretrained.registry import family_of
+
+POSITIONS = "params/position_embedding/table"
 
 
-def load_image_backbone(
-    loaded: tuple[nn.Module, dict[str, Any]],
+def image_backbone_variables(
+    loaded: LoadedModel,
     model: nn.Module,
-    place: str,
+    weights_path: str,
     method: Literal["zoom", "bicubic"] = "zoom",
 ) -> dict[str, Any]:
     """Everything below the head of a loaded model, as nested NumPy variables for `model`.
@@ -50,36 +40,41 @@ def load_image_backbone(
     Args:
         loaded: a model and its variables: a ViT, an MAE, a ResNet or a BiT.
         model: what is to be trained, with the same layers.
-        place: where the weights come from, for messages.
+        weights_path: where the weights come from, for messages.
         method: how positions are resized: Google's way or PyTorch's.
 
     Raises:
         WeightsError: another kind of network, with the fields to set.
     """
     source, variables = loaded
-    _check_shape(source, model, place)
-    found = {p: np.asarray(x) for p, x in registry.flatten(variables).items()}
-    wanted = registry.variable_shapes(model, model.execution)
-    if TABLE in wanted and TABLE not in found:
-        found[TABLE] = _sines(source)
-    kept = {}
-    for path, shape in wanted.items():
-        if re.fullmatch(HEAD, path) or (path not in found and _new(path, model)):
+    _require_same_backbone(source, model, weights_path)
+    leaves = {path: np.asarray(leaf) for path, leaf in flatten(variables).items()}
+    shapes = variable_shapes(model, model.execution)
+    if POSITIONS in shapes and POSITIONS not in leaves:
+        leaves[POSITIONS] = _sines(source)
+    head_pattern = family_of(model).fine_tuning.head_pattern
+    backbone = {}
+    for path, shape in shapes.items():
+        if re.fullmatch(head_pattern, path) or (path not in leaves and _is_new_norm(path, model)):
             continue
-        if path not in found:
-            raise WeightsError(f"the weights in {place} have no {path}, which the model needs")
-        leaf = found[path]
-        if path == TABLE and leaf.shape != shape:
-            token = bool(model.config.class_token)
-            grids = (_side(len(leaf) - token, place), model.config.grid)
-            leaf = resize_positions(leaf, *grids, method)
+        if path not in leaves:
+            raise WeightsError(
+                f"the weights in {weights_path} have no {path}, which the model needs"
+            )
+        leaf = leaves[path]
+        if path == POSITIONS and leaf.shape != shape:
+            num_patches = len(leaf) - bool(model.config.class_token)
+            grid = _grid_side(num_patches, weights_path)
+            leaf = resize_positions(leaf, grid, model.config.grid, method)
         if leaf.shape != shape:
-            raise WeightsError(f"{path} in {place} has shape {leaf.shape}, the model's {shape}")
-        kept[path] = leaf
-    return registry.unflatten(kept)
+            raise WeightsError(
+                f"{path} in {weights_path} has shape {leaf.shape}, the model's {shape}"
+            )
+        backbone[path] = leaf
+    return unflatten(backbone)
 
 
-def whole(loaded: tuple[nn.Module, dict[str, Any]], model: nn.Module, place: str) -> dict[str, Any]:
+def all_variables(loaded: LoadedModel, model: nn.Module, weights_path: str) -> dict[str, Any]:
     """All variables of a loaded model, as nested NumPy arrays for the same `model`.
 
     Raises:
@@ -87,47 +82,53 @@ def whole(loaded: tuple[nn.Module, dict[str, Any]], model: nn.Module, place: str
     """
     source, variables = loaded
     if type(source) is not type(model):
-        raise WeightsError(f"{place} holds a {type(source).__name__}, no {type(model).__name__}")
-    found = registry.flatten(variables)
-    wanted = registry.variable_shapes(model, model.execution)
-    compare(place, wanted, {path: np.shape(leaf) for path, leaf in found.items()})
-    return registry.unflatten({path: np.asarray(leaf) for path, leaf in found.items()})
+        raise WeightsError(
+            f"{weights_path} holds a {type(source).__name__}, no {type(model).__name__}"
+        )
+    leaves = {path: np.asarray(leaf) for path, leaf in flatten(variables).items()}
+    shapes = variable_shapes(model, model.execution)
+    compare(weights_path, shapes, {path: leaf.shape for path, leaf in leaves.items()})
+    return unflatten(leaves)
 
 
-def _new(path: str, model: nn.Module) -> bool:
-    """A norm of the encoder's end that the source had elsewhere starts afresh."""
+def _is_new_norm(path: str, model: nn.Module) -> bool:
+    """Whether it is the norm after the encoder, in a model whose source norms after pooling."""
     return path.startswith("params/encoder/norm/") and not model.config.head_norm
-
-
-def _become_a_table(theirs: str, ours: str) -> bool:
-    return ours == "learned" and theirs.startswith("sincos2d")
 
 
 def _sines(source: nn.Module) -> np.ndarray:
     """What a source of fixed positions adds, as a table for its own grid."""
-    c = _encoder(source)
-    return np.asarray(fixed_positions(c.grid, c.grid, c.width, c.positions, c.class_token))
+    config = _encoder_config(source)
+    grid = config.grid
+    table = fixed_positions(grid, grid, config.width, config.positions, config.class_token)
+    return np.asarray(table)
 
 
-def _encoder(source: nn.Module) -> Any:
-    """An MAE's encoder is a ViT."""
+def _encoder_config(source: nn.Module) -> Any:
+    """The configuration of the image encoder; an MAE's is a ViT inside it."""
     return getattr(source.config, "encoder", source.config)
 
 
-def _side(patches: int, place: str) -> int:
-    side = round(patches**0.5)
-    if side * side != patches:
-        raise WeightsError(f"the positions in {place} are {patches} patches, which make no square")
+def _grid_side(num_patches: int, weights_path: str) -> int:
+    side = round(num_patches**0.5)
+    if side * side != num_patches:
+        raise WeightsError(
+            f"the positions in {weights_path} are {num_patches} patches, which make no square"
+        )
     return side
 
 
-def _check_shape(source: nn.Module, model: nn.Module, place: str) -> None:
-    """The two networks are the same below the head."""
-    theirs, ours = _encoder(source), model.config
-    if type(theirs) is not type(ours):
-        raise WeightsError(f"{place} holds a {type(source).__name__}, no {type(model).__name__}")
-    free = set(FREE)
-    if isinstance(ours, ViTConfig) and _become_a_table(theirs.positions, ours.positions):
-        free.add("positions")
-    names = (field.name for field in fields(ours) if field.name not in free)
-    registry.require_same(theirs, ours, names, place)
+def _require_same_backbone(source: nn.Module, model: nn.Module, weights_path: str) -> None:
+    """Raises WeightsError unless the two networks are the same below the head."""
+    config, expected = _encoder_config(source), model.config
+    if type(config) is not type(expected):
+        raise WeightsError(
+            f"{weights_path} holds a {type(source).__name__}, no {type(model).__name__}"
+        )
+    free_fields = set(family_of(model).fine_tuning.free_fields)
+    # Fixed sines may become the start of a learned table.
+    learned = isinstance(expected, ViTConfig) and expected.positions == "learned"
+    if learned and config.positions.startswith("sincos2d"):
+        free_fields.add("positions")
+    names = (field.name for field in fields(expected) if field.name not in free_fields)
+    require_equal_fields(config, expected, names, weights_path)

@@ -1,15 +1,43 @@
-"""Fields of `config.json` that the image models share."""
+"""What the image models share: fields of `config.json`, heads, preprocessing, small sizes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from jaxformers.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from jaxformers.errors import WeightsError
 from jaxformers.models.residual import ResidualConfig
+from jaxformers.pretrained.family import FineTuning
 from jaxformers.pretrained.mapping.config_fields import LAYERS, Fields, class_fields, class_names
 from jaxformers.pretrained.mapping.name_map import TensorSource
 
 LARGEST = 1 << 16
+# Variables of an image model that a new head does not take over ("ViT", section 3.2).
+IMAGE_HEAD_PATTERN = r"\w+/(head|pre_logits|head_norm|head_batch_norm)/.*"
+RESIDUAL_FINE_TUNING = FineTuning(
+    head_pattern=IMAGE_HEAD_PATTERN,
+    # None changes the weights below the head, or what they compute without training.
+    free_fields=(
+        "class_names",
+        "classes",
+        "head_batch_norm",
+        "head_bias",
+        "image_size",
+        "norm_momentum",
+        "zero_init",
+    ),
+)
+
+
+def imagenet_preprocessing(side: int, *fraction: float, **options: Any) -> Preprocessing:
+    """A central crop, normalised by ImageNet's mean and standard deviation."""
+    return Preprocessing.central(side, *fraction, mean=IMAGENET_MEAN, std=IMAGENET_STD, **options)
+
+
+def shrink_residual(config: ResidualConfig, **changes: Any) -> ResidualConfig:
+    """The same network with two stages of one narrow block, for images of 24 pixels."""
+    return replace(config, image_size=24, depths=(1, 1), width=8, widths=(), **changes)
 
 
 def whole_numbers(fields: Fields, name: str, default: tuple[int, ...]) -> tuple[int, ...]:

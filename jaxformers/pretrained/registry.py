@@ -1,164 +1,145 @@
-"""The library's models by name, the shapes of their variables, and their padded vocabularies."""
+"""The registry of model families: built-in ones, and those that a plug-in registers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import traverse_util
-from jax.sharding import AbstractMesh
 
-from jaxformers.errors import WeightsError
-from jaxformers.layers import Execution
-from jaxformers.models import (
-    MAE,
-    Bert,
-    BertConfig,
-    BertForPreTraining,
-    BertForSequenceClassification,
-    BertForSpanExtraction,
-    BiT,
-    BiTConfig,
-    MAEConfig,
-    ResNet,
-    ResNetConfig,
-    Transformer,
-    TransformerConfig,
-    ViT,
-    ViTConfig,
+from jaxformers.errors import ConfigError, WeightsError, did_you_mean
+from jaxformers.pretrained.family import (
+    Family,
+    FolderFormat,
+    HuggingFaceFormat,
+    SingleFileFormat,
 )
-from jaxformers.pretrained.mapping.name_map import NameMap, TensorSource, compare
-from jaxformers.pretrained.mapping.transforms import Shape
+from jaxformers.sharding import Row
 
-Variables = Mapping[str, Any]
-PLAIN = Execution()
-
-
-class Family(NamedTuple):
-    """A configuration class, a module, and the shapes of the inputs that make its variables."""
-
-    config: type
-    module: Callable[..., nn.Module]
-    inputs: Callable[[Any], tuple[jax.ShapeDtypeStruct, ...]]
+Format = TypeVar("Format", HuggingFaceFormat, FolderFormat, SingleFileFormat)
+_families: dict[str, Family] = {}
 
 
-def _source_and_target(_: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
-    return (jax.ShapeDtypeStruct((1, 1), jnp.int32),) * 2
+def register_family(family: Family) -> Family:
+    """Makes a family known to loading, saving, fine-tuning, sharding and the verbs.
 
+    A family of the same name is replaced, so that a notebook's cell may be run again.
 
-def _tokens(_: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
-    return (jax.ShapeDtypeStruct((1, 1), jnp.int32),)
-
-
-def _images(config: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
-    side = config.image_size
-    return (jax.ShapeDtypeStruct((1, side, side, config.channels), jnp.float32),)
-
-
-FAMILIES: dict[str, Family] = {
-    "transformer": Family(TransformerConfig, Transformer, _source_and_target),
-    "bert": Family(BertConfig, Bert, _tokens),
-    "bert_pretraining": Family(BertConfig, BertForPreTraining, _tokens),
-    "bert_classification": Family(BertConfig, BertForSequenceClassification, _tokens),
-    "bert_spans": Family(BertConfig, BertForSpanExtraction, _tokens),
-    "bit": Family(BiTConfig, BiT, _images),
-    "resnet": Family(ResNetConfig, ResNet, _images),
-    "vit": Family(ViTConfig, ViT, _images),
-    "mae": Family(MAEConfig, MAE, _images),
-}
-
-
-def family_of(model: nn.Module) -> str:
-    """The name of a model's family.
+    Returns:
+        The family.
 
     Raises:
-        WeightsError: a module that is no model of the library.
+        ConfigError: another family has one of its modules, native names or model types.
     """
-    for name, family in FAMILIES.items():
-        if type(model) is family.module:
-            return name
+    for other in _families.values():
+        if other.name == family.name:
+            continue
+        for kind, taken, names in (
+            ("the native name", other.modules, family.modules),
+            ("the module", _class_names(other), _class_names(family)),
+            ("the model type", _model_types(other), _model_types(family)),
+        ):
+            if common := sorted(set(taken) & set(names)):
+                raise ConfigError(
+                    f"family {family.name!r} has {kind} {common[0]!r} of family {other.name!r}: "
+                    "choose another"
+                )
+    _families[family.name] = family
+    return family
+
+
+def families() -> tuple[Family, ...]:
+    """All registered families, built-in ones first."""
+    return tuple(_families.values())
+
+
+def family_of(model: nn.Module) -> Family:
+    """The family that a model's module belongs to.
+
+    Raises:
+        WeightsError: a module of no registered family.
+    """
+    for family in families():
+        if type(model) in family.modules.values():
+            return family
     raise WeightsError(
-        f"{type(model).__name__} is no model of {', '.join(FAMILIES)}: its weights cannot be kept "
-        "in this form"
+        f"{type(model).__name__} is no model of {', '.join(native_modules())}: register its "
+        "family with jaxformers.pretrained.register_family to load and save its weights"
     )
 
 
-def variable_shapes(model: nn.Module, execution: Execution = PLAIN) -> dict[str, Shape]:
-    """Shapes by path (`params/encoder/...`) of the model's variables, computed and not made.
-
-    With the default execution these are the shapes that are published: no padded vocabulary.
-    """
-    inputs = FAMILIES[family_of(model)].inputs(model.config)
-    model = model.clone(execution=execution)
-    with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):  # one row divides over no mesh
-        variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
-    return {path: tuple(leaf.shape) for path, leaf in flatten(variables).items()}
-
-
-def flatten(variables: Variables) -> dict[str, Any]:
-    """Leaves by path, such as `params/encoder/blocks/feed_forward/up/kernel`."""
-    return traverse_util.flatten_dict(variables, sep="/")
-
-
-def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested dictionary of `flatten`."""
-    return traverse_util.unflatten_dict(dict(leaves), sep="/")
-
-
-def published(model: nn.Module, variables: Variables) -> dict[str, np.ndarray]:
-    """The model's variables by path, float32, on this host, without the vocabulary's padding.
+def native_name(model: nn.Module) -> str:
+    """The name under which the native format saves a model's module.
 
     Raises:
-        WeightsError: names the variables that are missing, unexpected or misshapen.
+        WeightsError: a module of no registered family.
     """
-    kept = variable_shapes(model)
-    leaves = {path: leaf for path, leaf in flatten(variables).items() if _collection(path, kept)}
-    stored = variable_shapes(model, model.execution)
-    compare("variables", stored, {path: np.shape(leaf) for path, leaf in leaves.items()})
-    leaves = {path: np.asarray(jax.device_get(leaf), np.float32) for path, leaf in leaves.items()}
-    return {path: _refit(leaf, kept[path]) for path, leaf in leaves.items()}
+    modules = family_of(model).modules
+    return next(name for name, module in modules.items() if type(model) is module)
 
 
-def read(
-    model: nn.Module, names: NameMap, source: TensorSource
-) -> tuple[nn.Module, dict[str, Any]]:
-    """The model, and its variables from a source of tensors with these names.
+def native_modules() -> dict[str, tuple[Family, type[nn.Module]]]:
+    """Family and module by the name under which the native format saves it."""
+    return {
+        name: (family, module) for family in families() for name, module in family.modules.items()
+    }
+
+
+def formats(kind: type[Format]) -> list[Format]:
+    """All registered published formats of one kind."""
+    return [entry for family in families() for entry in family.formats if isinstance(entry, kind)]
+
+
+def huggingface_formats() -> dict[str, HuggingFaceFormat]:
+    """The formats of Hugging Face's folders by `model_type`."""
+    return {entry.model_type: entry for entry in formats(HuggingFaceFormat)}
+
+
+def modules_for(use: str) -> tuple[type[nn.Module], ...]:
+    """Modules that can serve a function or verb such as "classify"."""
+    return tuple(module for family in families() for module in family.uses.get(use, ()))
+
+
+def configs_for(use: str) -> tuple[type, ...]:
+    """Configuration classes of the families that can serve a function or verb."""
+    return tuple(family.config for family in families() if use in family.uses)
+
+
+def module_for(config: Any, use: str) -> type[nn.Module]:
+    """The module that serves a use with a configuration of this class.
 
     Raises:
-        WeightsError: tensors that do not fit it; one line.
+        ConfigError: no registered family has both.
     """
-    return model, loaded(model, names.read(source, variable_shapes(model)))
+    for family in families():
+        if family.config is type(config) and use in family.uses:
+            return family.uses[use][0]
+    raise ConfigError(
+        f"{type(config).__name__} belongs to no family for {use}: choose one of "
+        f"{', '.join(cls.__name__ for cls in configs_for(use))}"
+    )
 
 
-def loaded(model: nn.Module, leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Nested variables as the model's execution stores them: the vocabulary padded with zeros."""
-    shapes = variable_shapes(model, model.execution)
-    return unflatten({path: _refit(leaf, shapes[path]) for path, leaf in leaves.items()})
+def shrink(config: Any) -> Any:
+    """The same network with few and narrow layers, for a rehearsal."""
+    return next(family for family in families() if family.config is type(config)).shrink(config)
 
 
-def require_same(found: Any, wanted: Any, names: Iterable[str], place: Any) -> None:
-    """Raises WeightsError, with the options to set, where two configurations differ in `names`."""
-    other = {n: getattr(found, n) for n in names if getattr(found, n) != getattr(wanted, n)}
-    if other:
-        said = ", ".join(f"{n} {value} (not {getattr(wanted, n)})" for n, value in other.items())
-        options = (f"--task.model.{n.replace('_', '-')} {value}" for n, value in other.items())
-        raise WeightsError(f"the weights in {place} have {said}; set {' '.join(options)}")
+def sharding_rows() -> tuple[Row, ...]:
+    """Sharding rows that registered families bring beside the library's table."""
+    return tuple(row for family in families() for row in family.sharding_rows)
 
 
-def _collection(path: str, kept: Mapping[str, Shape]) -> bool:
-    """Whether the path is in a collection of the model (`probs`, say, is none)."""
-    return path.split("/")[0] in {known.split("/")[0] for known in kept}
+def no_such(kind: str, name: Any, choices: Iterable[str]) -> str:
+    """A message for an unknown name: what it is, the choices, the closest of them."""
+    names = list(choices)
+    hint = did_you_mean(name, names) if isinstance(name, str) else ""
+    return f"no {kind} {name!r}: choose {', '.join(names[:-1])} or {names[-1]}{hint}"
 
 
-def _refit(leaf: np.ndarray, shape: Shape) -> np.ndarray:
-    """The leaf cut or padded with zeros at the end of each dimension."""
-    if leaf.shape == shape:
-        return leaf
-    out = np.zeros(shape, leaf.dtype)
-    common = tuple(slice(min(a, b)) for a, b in zip(leaf.shape, shape, strict=True))
-    out[common] = leaf[common]
-    return out
+def _class_names(family: Family) -> set[str]:
+    return {f"{cls.__module__}.{cls.__qualname__}" for cls in family.modules.values()}
+
+
+def _model_types(family: Family) -> set[str]:
+    return {entry.model_type for entry in family.formats if isinstance(entry, HuggingFaceFormat)}

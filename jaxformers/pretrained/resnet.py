@@ -12,16 +12,34 @@ import numpy as np
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import ResNet, ResNetConfig
-from jaxformers.pretrained import registry
+from jaxformers.pretrained.family import (
+    Family,
+    HuggingFaceFormat,
+    SingleFileFormat,
+    Variables,
+    image_inputs,
+)
 from jaxformers.pretrained.formats import safetensors_folder
 from jaxformers.pretrained.formats.hf_folder import open_folder
-from jaxformers.pretrained.image_config import head_classes, read_residual, write_residual
+from jaxformers.pretrained.image_config import (
+    RESIDUAL_FINE_TUNING,
+    head_classes,
+    imagenet_preprocessing,
+    read_residual,
+    shrink_residual,
+    write_residual,
+)
 from jaxformers.pretrained.mapping.config_fields import Fields
 from jaxformers.pretrained.mapping.name_map import Entry, NameMap, TensorSource
 from jaxformers.pretrained.mapping.torch_names import batch_norm, convolution, linear
 from jaxformers.pretrained.mapping.transforms import Shape
+from jaxformers.pretrained.model_variables import (
+    DEFAULT_EXECUTION,
+    read_model,
+    unpadded_arrays,
+)
 
-MODEL_TYPE, TITLE = "resnet", "ResNet"
+MODEL_TYPE = "resnet"
 PREFIX, HEAD = "resnet.", "classifier.1"
 TRACKED = "num_batches_tracked"
 # What the network would be with another value, we do not have.
@@ -67,7 +85,7 @@ def torchvision_map(config: ResNetConfig) -> NameMap:
     return NameMap((*entries, *head), ignored=(rf".*\.{TRACKED}",))
 
 
-def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[ResNet, dict[str, Any]]:
+def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[ResNet, dict[str, Any]]:
     """The model in a folder of Hugging Face's, and its variables, running statistics included.
 
     Raises:
@@ -76,7 +94,7 @@ def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[ResNet, dict
     fields, tensors, prefix = open_folder(path, PREFIX)
     classes = head_classes(tensors, f"{HEAD}.weight")
     model = ResNet(read_config(fields, classes), execution)
-    return registry.read(model, name_map(model.config, prefix), tensors)
+    return read_model(model, name_map(model.config, prefix), tensors)
 
 
 def read_config(fields: Fields, classes: int) -> ResNetConfig:
@@ -103,18 +121,18 @@ def recognises(shapes: Mapping[str, Shape]) -> bool:
 
 
 def load_file(
-    source: TensorSource, execution: Execution = registry.PLAIN
+    source: TensorSource, execution: Execution = DEFAULT_EXECUTION
 ) -> tuple[ResNet, dict[str, Any]]:
     """The model in a file of torchvision's or timm's names, whose shapes tell its size.
 
     Raises:
         WeightsError: tensors that no ResNet of ours has.
     """
-    model = ResNet(file_config(source), execution)
-    return registry.read(model, torchvision_map(model.config), source)
+    model = ResNet(read_file_config(source), execution)
+    return read_model(model, torchvision_map(model.config), source)
 
 
-def file_config(source: TensorSource) -> ResNetConfig:
+def read_file_config(source: TensorSource) -> ResNetConfig:
     """The configuration that a file's shapes tell.
 
     Raises:
@@ -145,7 +163,7 @@ def _from_shapes(shapes: Mapping[str, Shape]) -> ResNetConfig:
     ).without_plain_widths()
 
 
-def why_not(model: nn.Module, variables: registry.Variables) -> str | None:
+def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:
     """Why the model has no Hugging Face form; None when it has."""
     if type(model) is not ResNet:
         return "it is no ResNet"
@@ -157,16 +175,14 @@ def why_not(model: nn.Module, variables: registry.Variables) -> str | None:
     return None
 
 
-def write(
-    model: nn.Module, variables: registry.Variables
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors and JSON files for transformers' ResNet classes; the model has no `why_not`.
+def write(model: nn.Module, variables: Variables) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and JSON files for transformers' ResNet classes.
 
     Raises:
         WeightsError: variables that do not fit the model.
     """
     prefix = PREFIX if model.config.classes else ""
-    tensors = name_map(model.config, prefix).write(registry.published(model, variables))
+    tensors = name_map(model.config, prefix).write(unpadded_arrays(model, variables))
     means = [name for name in tensors if name.endswith(".running_mean")]
     counts = {name.replace("running_mean", TRACKED): np.zeros((), np.int64) for name in means}
     return tensors | counts, {safetensors_folder.CONFIG: write_config(model.config)}
@@ -182,3 +198,24 @@ def write_config(config: ResNetConfig) -> dict[str, Any]:
         | {"layer_type": config.block}
         | {STRIDE_FIRST: config.stride_first, HALVE_FIRST: config.stem == "imagenet_halved"}
     )
+
+
+RESNET = Family(
+    "resnet",
+    ResNetConfig,
+    {"resnet": ResNet},
+    image_inputs,
+    takes_images=True,
+    uses={"classify_images": (ResNet,)},
+    fine_tuning=RESIDUAL_FINE_TUNING,
+    shrink=shrink_residual,
+    formats=(
+        HuggingFaceFormat(MODEL_TYPE, "ResNet", load, unsupported_reason, write),
+        SingleFileFormat(
+            recognises,
+            read_file_config,
+            load_file,
+            lambda config: imagenet_preprocessing(config.image_size),
+        ),
+    ),
+)

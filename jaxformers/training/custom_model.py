@@ -9,6 +9,7 @@ import jax
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxformers.pretrained import registry
 from jaxformers.sharding import TABLE, Row, batch_sharding, like_parameters, shardings
 
 Params = Any
@@ -52,7 +53,7 @@ def sharded_update(
 
     with jax.set_mesh(mesh):
         params, opt_state = jax.eval_shape(start)
-        where = shardings(params, mesh, (*TABLE, *rows))
+        where = shardings(params, mesh, (*TABLE, *registry.sharding_rows(), *rows))
         state = (where, like_parameters(opt_state, params, where, mesh))
         made = jax.jit(start, out_shardings=state)()
     whole = NamedSharding(mesh, PartitionSpec())

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
 from jaxformers.layers.execution import Attention, Remat
+from jaxformers.pretrained import registry
 from jaxformers.sharding import TABLE, MeshConfig, Row, platform_of
 from jaxformers.tasks.base import Task
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointing
@@ -83,7 +84,7 @@ class Experiment:
     @property
     def table(self) -> tuple[Row, ...]:
         """All sharding rows."""
-        return (*TABLE, *self.sharding_rows)
+        return (*TABLE, *registry.sharding_rows(), *self.sharding_rows)
 
     def execution(self, mesh: Mesh) -> Execution:
         """How the model is computed on this mesh, by the platform that is targeted."""

@@ -15,7 +15,6 @@ from jaxformers import api
 from jaxformers.cli import command, stdin_verbs, verbs
 from jaxformers.errors import DataError
 from jaxformers.training import loop
-from jaxformers.training.run_result import RunResult
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = """
@@ -180,8 +179,8 @@ def test_ctrl_c_ends_without_a_traceback(capfd, monkeypatch, tiny):
 
 def test_a_run_that_is_stopped_while_another_follows_it_says_where(capfd, monkeypatch, tiny):
     def stopped(experiment, folder, link):
-        within = RunResult(Path(folder) / "next", 7, finished=False)
-        return RunResult(Path(folder), 10, finished=False, after=[within])
+        within = loop.RunResult(Path(folder) / "next", 7, finished=False)
+        return loop.RunResult(Path(folder), 10, finished=False, after=[within])
 
     monkeypatch.setattr(loop, "train", stopped)
     folder = str(Path(tiny).parent / "run")
@@ -304,11 +303,11 @@ def test_a_line_that_cannot_be_translated_is_named_after_those_before_it(monkeyp
 
 def test_check_leaves_the_warnings_of_xla_visible():
     code = (
-        "import os; from jaxformers.cli import main, verbs; from jaxformers.runs import check;"
+        "import os; from jaxformers import cli, cli_verbs; from jaxformers.training import check;"
         "from jaxformers.costs.xla_warnings import warnings_are_seen;"
         "from jaxformers.sharding import MeshConfig, make_mesh;"
         "check.check = lambda *_: print(warnings_are_seen(make_mesh(MeshConfig(2, 2, 2)))) or ();"
-        "main(['check', 'experiments/translation/demo.py'])"
+        "cli.main(['check', 'experiments/translation/demo.py'])"
     )
     words = [sys.executable, "-c", code]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, timeout=120)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from jaxformers.pretrained.registry import unflatten, variable_shapes
+from jaxformers.pretrained.model_variables import unflatten, variable_shapes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
 

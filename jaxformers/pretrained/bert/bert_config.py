@@ -5,7 +5,6 @@ Fields that a file lacks take the defaults of transformers' `BertConfig`, as the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from jaxformers.models import BertConfig
@@ -40,11 +39,6 @@ ONLY = {
     "tie_word_embeddings": True,
     "position_embedding_type": "absolute",
 }
-
-
-def model_type(config: Mapping[str, Any]) -> Any:
-    """Whose `config.json` it is. Files of 2018 and 2019 do not say so, and were BERT's."""
-    return config.get("model_type", MODEL_TYPE if "type_vocab_size" in config else None)
 
 
 def read_config(config: dict[str, Any], place: str) -> BertConfig:

@@ -21,12 +21,15 @@ from jaxformers.models import (
     BertForSequenceClassification,
     BertForSpanExtraction,
 )
-from jaxformers.pretrained import registry
 from jaxformers.pretrained.bert.bert_config import read_config
 from jaxformers.pretrained.formats import safetensors_folder
 from jaxformers.pretrained.formats.tf_checkpoint import INDEX, TensorBundle
 from jaxformers.pretrained.mapping.name_map import Entry, NameMap, listed
 from jaxformers.pretrained.mapping.transforms import Flat, Joined, Linear, Shape
+from jaxformers.pretrained.model_variables import (
+    DEFAULT_EXECUTION,
+    read_model,
+)
 from jaxformers.text import WordPiece
 from jaxformers.text.word_piece_files import VOCABULARY_FILE
 
@@ -103,7 +106,7 @@ def recognises(path: epath.Path) -> bool:
     ).exists()
 
 
-def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[nn.Module, dict[str, Any]]:
+def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module, dict[str, Any]]:
     """The model in the folder, and its variables as `execution` stores them.
 
     Raises:
@@ -115,10 +118,10 @@ def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[nn.Module, d
     tensors = TensorBundle(_index(path))
     module, config = _module(tensors.shapes, config)
     model = module(config, execution)
-    return registry.read(model, name_map(module), tensors)
+    return read_model(model, name_map(module), tensors)
 
 
-def tokenizer(path: epath.Path) -> WordPiece | None:
+def load_tokenizer(path: epath.Path) -> WordPiece | None:
     """The folder's tokenizer, if it has one: to be saved with rules that Hugging Face's files would
     otherwise be taken to change."""
     return WordPiece.load(path) if (path / VOCABULARY_FILE).exists() else None

@@ -21,18 +21,26 @@ from jaxformers.models import (
     BertForSequenceClassification,
     BertForSpanExtraction,
 )
-from jaxformers.pretrained import registry
 from jaxformers.pretrained.bert.bert_config import inexpressible, read_config, write_config
+from jaxformers.pretrained.family import Variables
 from jaxformers.pretrained.formats import safetensors_folder
 from jaxformers.pretrained.formats.hf_folder import Published, open_folder
 from jaxformers.pretrained.mapping.config_fields import class_names
 from jaxformers.pretrained.mapping.name_map import Entry, NameMap
 from jaxformers.pretrained.mapping.torch_names import linear
 from jaxformers.pretrained.mapping.transforms import Same, Transform
+from jaxformers.pretrained.model_variables import (
+    DEFAULT_EXECUTION,
+    read_model,
+    unpadded_arrays,
+)
 
-TITLE = "BERT"
 PREFIX = "bert."
-MODULES = (Bert, BertForPreTraining, BertForSequenceClassification, BertForSpanExtraction)
+ARCHITECTURES = {
+    Bert: "BertModel",
+    BertForSequenceClassification: "BertForSequenceClassification",
+    BertForSpanExtraction: "BertForQuestionAnswering",
+}
 # Heads whose tensors have the names of another head's.
 OTHERS = ("BertForTokenClassification", "BertForMultipleChoice", "BertLMHeadModel")
 LAYER = "encoder.layer.{layer}"
@@ -87,7 +95,7 @@ def name_map(module: type[nn.Module], prefix: str, table: Transform = Same()) ->
     )
 
 
-def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[nn.Module, dict[str, Any]]:
+def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module, dict[str, Any]]:
     """The model in a published folder, and its variables as `execution` stores them.
 
     Raises:
@@ -97,7 +105,7 @@ def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[nn.Module, d
     opened.fields.architecture(OTHERS)
     module, made = _module(opened, read_config(opened.fields.content, opened.fields.place))
     names = name_map(module, opened.prefix)
-    return registry.read(module(made, execution), names, opened.tensors)
+    return read_model(module(made, execution), names, opened.tensors)
 
 
 def _module(opened: Published, made: BertConfig) -> tuple[type[nn.Module], BertConfig]:
@@ -122,23 +130,21 @@ def _module(opened: Published, made: BertConfig) -> tuple[type[nn.Module], BertC
     return Bert, made
 
 
-def why_not(model: nn.Module, variables: registry.Variables) -> str | None:
+def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:
     """Why the model has no Hugging Face form; None when it has."""
-    if type(model) not in MODULES:
+    if type(model) not in (*ARCHITECTURES, BertForPreTraining):
         return "it is no BERT"
     return inexpressible(model.config)
 
 
-def write(
-    model: nn.Module, variables: registry.Variables
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors and JSON files for transformers' class of the same head; the model has no `why_not`.
+def write(model: nn.Module, variables: Variables) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and JSON files for transformers' class of the same head, if the format supports it.
 
     Raises:
         WeightsError: variables that do not fit the model.
     """
     prefix = "" if type(model) is Bert else PREFIX
-    tensors = name_map(type(model), prefix).write(registry.published(model, variables))
+    tensors = name_map(type(model), prefix).write(unpadded_arrays(model, variables))
     return tensors, {safetensors_folder.CONFIG: write_config(model.config, _architecture(model))}
 
 
@@ -149,8 +155,4 @@ def _architecture(model: nn.Module) -> str:
         return (
             "BertForPreTraining" if model.config.masked_words else "BertForNextSentencePrediction"
         )
-    return {
-        Bert: "BertModel",
-        BertForSequenceClassification: "BertForSequenceClassification",
-        BertForSpanExtraction: "BertForQuestionAnswering",
-    }[type(model)]
+    return ARCHITECTURES[type(model)]

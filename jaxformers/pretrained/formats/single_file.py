@@ -9,24 +9,21 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import flax.linen as nn
 import ml_dtypes
 import numpy as np
 from etils import epath
 
 from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
-from jaxformers.pretrained import bit, registry, resnet
+from jaxformers.pretrained import registry
+from jaxformers.pretrained.family import LoadedModel, SingleFileFormat
 from jaxformers.pretrained.formats import safetensors_folder
 from jaxformers.pretrained.mapping.name_map import TensorSource
 from jaxformers.pretrained.mapping.transforms import Shape
-from jaxformers.pretrained.vit import vit_google, vit_timm
+from jaxformers.pretrained.model_variables import DEFAULT_EXECUTION
 
-# Modules with `recognises(shapes)`, `file_config(source)` and `load_file(source, execution)`.
-READERS = (bit, resnet, vit_google, vit_timm)
 SUFFIXES = (".npz", ".safetensors")
 BFLOAT16 = np.dtype("V2")
 
@@ -37,35 +34,29 @@ def is_single_file(path: Any) -> bool:
     return path.suffix in SUFFIXES and path.is_file()
 
 
-def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[nn.Module, dict[str, Any]]:
+def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> LoadedModel:
     """The model in the file, and its variables as `execution` stores them.
 
     Raises:
         WeightsError: a damaged file, names that are no known architecture's, or tensors that do
             not fit it; one line.
     """
-    source, reader = _recognised(path)
-    return reader.load_file(source, execution)
+    source, file_format = recognise(path)
+    return file_format.load(source, execution)
 
 
-def read_config(path: Any) -> Any:
-    """The configuration that `load` finds; of the weights it reads tables of positions alone.
+def recognise(path: Any) -> tuple[TensorSource, SingleFileFormat]:
+    """The file, opened, and the format of a registered family that its tensors' names are of.
 
     Raises:
-        WeightsError: as for `load`.
+        WeightsError: a damaged file, or names that are no known architecture's.
     """
-    source, reader = _recognised(path)
-    return reader.file_config(source)
-
-
-def _recognised(path: Any) -> tuple[TensorSource, ModuleType]:
-    """The file, opened, and the module that reads it."""
     source = open_file(epath.Path(path).expanduser())
-    for reader in READERS:
-        if reader.recognises(source.shapes):
-            return source, reader
-    shown = ", ".join(sorted(source.shapes)[:3])
-    raise WeightsError(f"{source.place}: no known model has its tensors ({shown}, ...)")
+    for file_format in registry.formats(SingleFileFormat):
+        if file_format.recognises(source.shapes):
+            return source, file_format
+    names = ", ".join(sorted(source.shapes)[:3])
+    raise WeightsError(f"{source.place}: no known model has its tensors ({names}, ...)")
 
 
 def open_file(path: epath.Path) -> TensorSource:

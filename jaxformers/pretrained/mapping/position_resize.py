@@ -15,7 +15,6 @@ from jaxtyping import Float
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError, WeightsError
-from jaxformers.models import MAE
 
 Method = Literal["zoom", "bicubic"]
 
@@ -39,14 +38,14 @@ def at_image_size(
         WeightsError: a model without images, or a size that its patches do not divide.
     """
     config = model.config
-    encoder = config.encoder if type(model) is MAE else config
+    encoder = getattr(config, "encoder", config)  # an MAE's encoder is a ViT
     if not hasattr(encoder, "image_size"):
         raise WeightsError(f"a {type(model).__name__} has no image size to change")
     if not isinstance(size, numbers.Integral):
         raise WeightsError(f"image size {size!r} is not a whole number")
     try:
         changed = replace(encoder, image_size=size)
-        resized = replace(config, encoder=changed) if type(model) is MAE else changed
+        resized = changed if encoder is config else replace(config, encoder=changed)
     except ConfigError as error:
         raise WeightsError(f"image size {size}: {error}") from None
     activation = getattr(encoder, "activation", None)

@@ -15,14 +15,21 @@ from etils import epath
 from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution, sinusoids
 from jaxformers.models import Transformer, TransformerConfig
-from jaxformers.pretrained import registry
+from jaxformers.pretrained.family import Variables
 from jaxformers.pretrained.formats import safetensors_folder
 from jaxformers.pretrained.mapping.name_map import Entry, NameMap, each
 from jaxformers.pretrained.mapping.torch_names import attention, linear, norm
 from jaxformers.pretrained.mapping.transforms import Flat
 from jaxformers.pretrained.marian.marian_config import inexpressible, read_config, write_config
+from jaxformers.pretrained.model_variables import (
+    DEFAULT_EXECUTION,
+    flatten,
+    padded_variables,
+    unpadded_arrays,
+    variable_shapes,
+)
 
-TITLE, GENERATION = "MarianMT", "generation_config.json"
+GENERATION = "generation_config.json"
 TABLE = "params/token_embedding/table"
 POSITIONS = tuple(f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder"))
 ROUNDED = 2e-3  # of a sinusoid kept in bfloat16 or float16
@@ -65,7 +72,7 @@ MARIAN = NameMap(
 )
 
 
-def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[Transformer, dict[str, Any]]:
+def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[Transformer, dict[str, Any]]:
     """The model in a published folder, and its variables as `execution` stores them.
 
     Raises:
@@ -77,9 +84,9 @@ def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[Transformer,
     said = safetensors_folder.read_json(generation) if generation.exists() else None
     model = Transformer(read_config(config, said, str(path / safetensors_folder.CONFIG)), execution)
     tensors = safetensors_folder.Tensors(path)
-    leaves = MARIAN.read(tensors, registry.variable_shapes(model))
+    leaves = MARIAN.read(tensors, variable_shapes(model))
     _check_positions(tensors, model.config)
-    return model, registry.loaded(model, leaves)
+    return model, padded_variables(model, leaves)
 
 
 def _check_positions(tensors: safetensors_folder.Tensors, config: TransformerConfig) -> None:
@@ -91,30 +98,28 @@ def _check_positions(tensors: safetensors_folder.Tensors, config: TransformerCon
             raise WeightsError(f"{tensors.place}: {name} does not hold Marian's sinusoids")
 
 
-def why_not(model: Transformer, variables: registry.Variables) -> str | None:
+def unsupported_reason(model: Transformer, variables: Variables) -> str | None:
     """Why the model cannot be a MarianMT, exactly; None when it can."""
     config = getattr(model, "config", None)
     if not isinstance(config, TransformerConfig):
         return "it is no translation Transformer"
     if reason := inexpressible(config):
         return reason
-    table = registry.flatten(variables).get(TABLE)
+    table = flatten(variables).get(TABLE)
     if config.zero_pad and table is not None and np.any(np.asarray(table[config.pad_id])):
         return "zero_pad hides a padding row that is not zero, and MarianMT would use it"
     return None
 
 
-def write(
-    model: Transformer, variables: registry.Variables
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors and JSON files for `MarianMTModel`, zeros for what ours lacks; it has no `why_not`.
+def write(model: Transformer, variables: Variables) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and JSON files for `MarianMTModel`, zeros for what ours lacks.
 
     Raises:
         WeightsError: variables that do not fit the model.
     """
-    leaves = registry.published(model, variables)
+    leaves = unpadded_arrays(model, variables)
     full = Transformer(replace(model.config, attention_bias=True, logits_bias=True))
-    shapes = registry.variable_shapes(full)
+    shapes = variable_shapes(full)
     leaves = {
         p: leaves[p] if p in leaves else np.zeros(shape, np.float32) for p, shape in shapes.items()
     }

@@ -18,9 +18,12 @@ from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import ViT, ViTConfig
 from jaxformers.models.hybrid_stem import HybridStemConfig
-from jaxformers.pretrained import registry
 from jaxformers.pretrained.mapping.name_map import Entry, NameMap, TensorSource
 from jaxformers.pretrained.mapping.transforms import Lead, Shape
+from jaxformers.pretrained.model_variables import (
+    DEFAULT_EXECUTION,
+    read_model,
+)
 from jaxformers.pretrained.vit.vit_names import TABLE
 
 PREFIXES = ("opt/target/", "params/img/", "params/")
@@ -198,20 +201,20 @@ def recognises(shapes: Mapping[str, Shape]) -> bool:
 
 
 def load_file(
-    source: TensorSource, execution: Execution = registry.PLAIN
+    source: TensorSource, execution: Execution = DEFAULT_EXECUTION
 ) -> tuple[ViT, dict[str, Any]]:
     """The model in a `.npz` file, whose shapes tell its size.
 
     Raises:
         WeightsError: arrays that no ViT of ours has; one line.
     """
-    model, dialect = ViT(file_config(source), execution), Dialect(source)
+    model, dialect = ViT(read_file_config(source), execution), Dialect(source)
     entries = name_map(model.config).entries
     called = (replace(e, names=tuple(map(dialect.called, e.aliases))) for e in entries)
-    return registry.read(model, NameMap(tuple(called)), _InFile(dialect))
+    return read_model(model, NameMap(tuple(called)), _InFile(dialect))
 
 
-def file_config(source: TensorSource) -> ViTConfig:
+def read_file_config(source: TensorSource) -> ViTConfig:
     """The configuration that a file's shapes tell.
 
     Raises:

@@ -9,16 +9,21 @@ import numpy as np
 
 from jaxformers.layers import Execution
 from jaxformers.models import ViT
-from jaxformers.pretrained import registry
+from jaxformers.pretrained.family import Variables
 from jaxformers.pretrained.formats import safetensors_folder
 from jaxformers.pretrained.formats.hf_folder import open_folder
 from jaxformers.pretrained.image_config import head_classes
 from jaxformers.pretrained.mapping.config_fields import class_names
 from jaxformers.pretrained.mapping.name_map import NameMap
+from jaxformers.pretrained.model_variables import (
+    DEFAULT_EXECUTION,
+    read_model,
+    unpadded_arrays,
+)
 from jaxformers.pretrained.vit import vit_config
 from jaxformers.pretrained.vit.vit_names import ENCODER, HEAD
 
-MODEL_TYPE, TITLE = vit_config.VIT, "ViT"
+MODEL_TYPE = vit_config.VIT
 PREFIX = "vit."
 # Heads that are not supported.
 OTHERS = ("ViTForMaskedImageModeling",)
@@ -35,7 +40,7 @@ def name_map(prefix: str) -> NameMap:
     )
 
 
-def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[ViT, dict[str, Any]]:
+def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[ViT, dict[str, Any]]:
     """The model in a folder of Hugging Face's, and its variables.
 
     Raises:
@@ -51,10 +56,10 @@ def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[ViT, dict[st
         class_names=class_names(fields.content, classes),
         pre_logits=pooler[0] if pooler else None,
     )
-    return registry.read(ViT(config, execution), name_map(prefix), tensors)
+    return read_model(ViT(config, execution), name_map(prefix), tensors)
 
 
-def why_not(model: Any, variables: registry.Variables) -> str | None:
+def unsupported_reason(model: Any, variables: Variables) -> str | None:
     """Why the model has no Hugging Face form; None when it has."""
     if type(model) is not ViT:
         return "it is no ViT"
@@ -63,16 +68,14 @@ def why_not(model: Any, variables: registry.Variables) -> str | None:
     return vit_config.inexpressible(model.config)
 
 
-def write(
-    model: nn.Module, variables: registry.Variables
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors and JSON files for transformers' ViT classes; the model has no `why_not`.
+def write(model: nn.Module, variables: Variables) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and JSON files for transformers' ViT classes.
 
     Raises:
         WeightsError: variables that do not fit the model.
     """
     headed = bool(model.config.classes)
-    tensors = name_map(PREFIX if headed else "").write(registry.published(model, variables))
+    tensors = name_map(PREFIX if headed else "").write(unpadded_arrays(model, variables))
     kind = "ViTForImageClassification" if headed else "ViTModel"
     return tensors, {
         safetensors_folder.CONFIG: vit_config.write_encoder(model.config, MODEL_TYPE, kind)

@@ -14,14 +14,19 @@ import numpy as np
 
 from jaxformers.layers import Execution, grid_sinusoids
 from jaxformers.models import MAE, ViT, ViTConfig
-from jaxformers.pretrained import registry
+from jaxformers.pretrained.family import Variables
 from jaxformers.pretrained.formats import safetensors_folder
 from jaxformers.pretrained.formats.hf_folder import open_folder
 from jaxformers.pretrained.mapping.name_map import NameMap, TensorSource
+from jaxformers.pretrained.model_variables import (
+    DEFAULT_EXECUTION,
+    read_model,
+    unpadded_arrays,
+)
 from jaxformers.pretrained.vit import vit_config
 from jaxformers.pretrained.vit.vit_names import DECODER, ENCODER
 
-MODEL_TYPE, TITLE = vit_config.MAE, "ViTMAE"
+MODEL_TYPE = vit_config.MAE
 PREFIX = "vit."
 FIXED = vit_config.MAE_TABLE
 CLOSE = 1e-4  # what float32 arithmetic elsewhere may make of the sines
@@ -50,7 +55,7 @@ def name_map(prefix: str, fixed: bool) -> NameMap:
     return NameMap(entries, ignored=tables if fixed else ())
 
 
-def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[nn.Module, dict[str, Any]]:
+def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module, dict[str, Any]]:
     """The MAE in a folder, or of an encoder alone the `ViT` without head, and its variables.
 
     Raises:
@@ -68,10 +73,10 @@ def load(path: Any, execution: Execution = registry.PLAIN) -> tuple[nn.Module, d
     model = (
         MAE(vit_config.read_mae(fields, encoder), execution) if whole else ViT(encoder, execution)
     )
-    return registry.read(model, name_map(prefix, fixed), tensors)
+    return read_model(model, name_map(prefix, fixed), tensors)
 
 
-def why_not(model: nn.Module, variables: registry.Variables) -> str | None:
+def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:
     """Why the model has no Hugging Face form; None when it has."""
     if type(model) is MAE:
         return vit_config.inexpressible(model.config.encoder)
@@ -82,10 +87,8 @@ def why_not(model: nn.Module, variables: registry.Variables) -> str | None:
     return vit_config.inexpressible(model.config)
 
 
-def write(
-    model: nn.Module, variables: registry.Variables
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors and JSON files for transformers' ViTMAE classes; the model has no `why_not`.
+def write(model: nn.Module, variables: Variables) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors and JSON files for transformers' ViTMAE classes.
 
     Raises:
         WeightsError: variables that do not fit the model.
@@ -93,7 +96,7 @@ def write(
     whole = type(model) is MAE
     encoder = model.config.encoder if whole else model.config
     prefix, fixed = PREFIX if whole else "", encoder.positions == FIXED
-    tensors = name_map(prefix, fixed).write(registry.published(model, variables))
+    tensors = name_map(prefix, fixed).write(unpadded_arrays(model, variables))
     if fixed:
         tensors[f"{prefix}embeddings.position_embeddings"] = sines(encoder, encoder.width)
         if whole:

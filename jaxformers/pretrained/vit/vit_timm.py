@@ -15,9 +15,12 @@ import flax.linen as nn
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import MAE, MAEConfig, ViT, ViTConfig
-from jaxformers.pretrained import registry
 from jaxformers.pretrained.mapping.name_map import NameMap, TensorSource
 from jaxformers.pretrained.mapping.transforms import Shape
+from jaxformers.pretrained.model_variables import (
+    DEFAULT_EXECUTION,
+    read_model,
+)
 from jaxformers.pretrained.vit.vit_mae import FIXED, is_fixed
 from jaxformers.pretrained.vit.vit_names import TIMM
 
@@ -39,21 +42,21 @@ def recognises(shapes: Mapping[str, Shape]) -> bool:
 
 
 def load_file(
-    source: TensorSource, execution: Execution = registry.PLAIN
+    source: TensorSource, execution: Execution = DEFAULT_EXECUTION
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The model in a file, an `MAE` if it has a decoder; GELU is exact, epsilon 1e-6.
 
     Raises:
         WeightsError: tensors that no ViT of ours has; one line.
     """
-    config = file_config(source)
+    config = read_file_config(source)
     whole = isinstance(config, MAEConfig)
     model = MAE(config, execution) if whole else ViT(config, execution)
     fixed = (config.encoder if whole else config).positions == FIXED
-    return registry.read(model, name_map(fixed), source)
+    return read_model(model, name_map(fixed), source)
 
 
-def file_config(source: TensorSource) -> ViTConfig | MAEConfig:
+def read_file_config(source: TensorSource) -> ViTConfig | MAEConfig:
     """The configuration that a file's shapes and tables of positions tell.
 
     Raises:

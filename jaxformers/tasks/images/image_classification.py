@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Union
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,10 +24,8 @@ from jaxformers.data.images import (
 from jaxformers.data.images.sources.real_labels import RealLabels
 from jaxformers.errors import ConfigError, DataError, check_rates
 from jaxformers.layers import Execution
-from jaxformers.models import BiT, BiTConfig, ResNet, ResNetConfig, ViT, ViTConfig
-from jaxformers.models.hybrid_stem import HybridStemConfig
-from jaxformers.pretrained import load_pretrained
-from jaxformers.pretrained.image_backbone import load_image_backbone
+from jaxformers.pretrained import load_pretrained, registry
+from jaxformers.pretrained.image_backbone import image_backbone_variables
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
 from jaxformers.tasks.images import image_evaluation
@@ -41,8 +40,8 @@ from jaxformers.tasks.images.image_data import (
 from jaxformers.tasks.images.image_losses import Objective, image_loss, mixed
 from jaxformers.tasks.processor import Processor
 
-ImageModel = ViTConfig | ResNetConfig | BiTConfig
-MODULES = {ViTConfig: ViT, ResNetConfig: ResNet, BiTConfig: BiT}
+# The configurations of all families that classify images.
+ImageModel = Union[registry.configs_for("classify_images")]  # noqa: UP007
 SMALL = 1e-3  # so small that a norm sees a variance near its epsilon
 
 
@@ -108,9 +107,9 @@ class ImageClassification(JudgedByOutputs):
 
     # ------------------------------------------------------------------ model and loss
 
-    def module(self, execution: Execution) -> ViT | ResNet | BiT:
+    def module(self, execution: Execution) -> nn.Module:
         """The network."""
-        return MODULES[type(self.model)](self.model, execution)
+        return registry.module_for(self.model, "classify_images")(self.model, execution)
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
         """One."""
@@ -130,7 +129,7 @@ class ImageClassification(JudgedByOutputs):
         if self.weights is None:
             return {}
         loaded = load_pretrained(self.weights, model.execution)
-        return load_image_backbone(loaded, model, self.weights, self.resize_positions)
+        return image_backbone_variables(loaded, model, self.weights, self.resize_positions)
 
     def exported(self, model, data: ImageTaskData):
         """The model with the data's class names, where it has none of its own."""
@@ -241,7 +240,7 @@ class ImageClassification(JudgedByOutputs):
 
     def rehearsal(self) -> ImageClassification:
         """A few thousand parameters and some dozens of bundled pictures."""
-        model = small_model(replace(self.model, classes=10, class_names=()))
+        model = registry.shrink(replace(self.model, classes=10, class_names=()))
         return replace(
             self,
             model=model,
@@ -249,15 +248,3 @@ class ImageClassification(JudgedByOutputs):
             real=None,
             **rehearsed(self, model.image_size),
         )
-
-
-def small_model(model: ImageModel) -> ImageModel:
-    """The same network with few and narrow layers, for pictures of 24 pixels."""
-    if isinstance(model, ViTConfig):
-        changes = dict(patch_size=8, width=16, heads=4, feed_forward=32, layers=2)
-        changes |= dict(pre_logits=16) if model.pre_logits else {}
-        if model.stem:  # four pixels of the image to one of its feature map
-            changes |= dict(stem=HybridStemConfig(depths=(1,), width=32), patch_size=2)
-        return replace(model, image_size=24, **changes)
-    groups = dict(groups=8) if isinstance(model, BiTConfig) else {}
-    return replace(model, image_size=24, depths=(1, 1), width=8, widths=(), **groups)

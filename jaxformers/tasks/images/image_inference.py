@@ -14,6 +14,7 @@ from scipy.special import softmax
 from jaxformers.data.images import ArrayImages, ImageRows, Preprocessing
 from jaxformers.data.images.sources.image_folder import ENDINGS
 from jaxformers.errors import DataError, WeightsError
+from jaxformers.pretrained import registry
 from jaxformers.tasks.images.image_evaluation import logits_of
 
 Scored = list[tuple[str, float]]
@@ -107,5 +108,5 @@ def listed_pictures(paths: Sequence[epath.PathLike]) -> list[str]:
 
 def check_classifier(model: Any, place: Any) -> None:
     """Raises WeightsError unless the model names classes of pictures."""
-    if not hasattr(model.config, "image_size") or not model.config.classes:
+    if type(model) not in registry.modules_for("classify_images") or not model.config.classes:
         raise WeightsError(f"{place} holds a {type(model).__name__}, which classifies no pictures")

@@ -22,12 +22,11 @@ from jaxformers.data.pipeline.fixed_length import every_row
 from jaxformers.data.pipeline.stateless_random import Draws, uniform
 from jaxformers.layers import Execution
 from jaxformers.models import MAE, MAEConfig
-from jaxformers.pretrained import load_pretrained
-from jaxformers.pretrained.image_backbone import whole
+from jaxformers.pretrained import load_pretrained, registry
+from jaxformers.pretrained.image_backbone import all_variables
 from jaxformers.sharding import batch_multiple, constrain
 from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
 from jaxformers.tasks.evaluation_loop import shared_rows
-from jaxformers.tasks.images.image_classification import small_model
 from jaxformers.tasks.images.image_data import (
     ImageData,
     ImageTaskData,
@@ -94,7 +93,7 @@ class MaskedImage(Task):
         """All of `weights`."""
         if self.weights is None:
             return {}
-        return whole(load_pretrained(self.weights, model.execution), model, self.weights)
+        return all_variables(load_pretrained(self.weights, model.execution), model, self.weights)
 
     def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
         """Normalises the pictures."""
@@ -151,7 +150,7 @@ class MaskedImage(Task):
 
     def rehearsal(self) -> MaskedImage:
         """A few thousand parameters and some dozens of bundled pictures."""
-        encoder = small_model(self.model.encoder)
+        encoder = registry.shrink(self.model.encoder)
         decoder = dict(decoder_width=8, decoder_layers=1, decoder_heads=2, decoder_feed_forward=16)
         return replace(
             self,

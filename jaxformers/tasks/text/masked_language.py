@@ -25,7 +25,7 @@ from jaxformers.data import (
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForPreTraining
-from jaxformers.pretrained import load_backbone
+from jaxformers.pretrained import load_text_backbone
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
 from jaxformers.tasks.losses import label_smoothed_loss
@@ -117,7 +117,7 @@ class MaskedLanguage(Task):
 
     def pretrained(self, model: BertForPreTraining) -> Variables:
         """The encoder of `weights` and the heads that they have, in place of fresh parameters."""
-        return {} if self.weights is None else {"params": load_backbone(self.weights, model)}
+        return {} if self.weights is None else {"params": load_text_backbone(self.weights, model)}
 
     def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
         """Puts beside each row what its words and its next sentence count in the loss.

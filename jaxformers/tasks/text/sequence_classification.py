@@ -25,7 +25,7 @@ from jaxformers.data.text.text_files import JsonlTexts, TsvTexts
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForSequenceClassification
-from jaxformers.pretrained import load_backbone
+from jaxformers.pretrained import load_text_backbone
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
 from jaxformers.tasks.losses import negative_log_likelihood
@@ -119,7 +119,7 @@ class SequenceClassification(JudgedByOutputs):
 
     def pretrained(self, model: BertForSequenceClassification) -> Variables:
         """The encoder of `weights`, which replaces fresh parameters."""
-        return {"params": load_backbone(self.weights, model)} if self.weights else {}
+        return {"params": load_text_backbone(self.weights, model)} if self.weights else {}
 
     def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
         """Cross-entropy and `accuracy`; for numbers the squared error."""

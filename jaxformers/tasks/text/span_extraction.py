@@ -19,7 +19,7 @@ from jaxformers.data.text.windows import Windows, WindowSize
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForSpanExtraction
-from jaxformers.pretrained import load_backbone
+from jaxformers.pretrained import load_text_backbone
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
 from jaxformers.tasks.losses import negative_log_likelihood
@@ -112,7 +112,7 @@ class SpanExtraction(JudgedByOutputs):
 
     def pretrained(self, model: BertForSpanExtraction) -> Variables:
         """The encoder of `weights`, and a head for spans, in place of fresh parameters."""
-        return {"params": load_backbone(self.weights, model)} if self.weights else {}
+        return {"params": load_text_backbone(self.weights, model)} if self.weights else {}
 
     def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
         """Mean cross-entropy of the two places; the softmax is over all tokens, padding included.

@@ -14,44 +14,36 @@ from jaxformers.data.text.labelled_rows import tokenized
 from jaxformers.data.text.windows import SPECIAL, WindowSize
 from jaxformers.decoding.batching import length_step, row_step
 from jaxformers.errors import ConfigError, DataError, WeightsError
-from jaxformers.models import (
-    Bert,
-    BertForPreTraining,
-    BertForSequenceClassification,
-    BertForSpanExtraction,
-    Transformer,
-)
+from jaxformers.pretrained import registry
 from jaxformers.tasks.text import classification_evaluation, span_answers
 from jaxformers.tasks.text.span_answers import Answer
-from jaxformers.text import WordPiece
 
-# What a use needs, and what models without it lack.
-NEEDED: dict[str, tuple[type, str]] = {
-    "translate": (Transformer, "a decoder"),
-    "fill_mask": (BertForPreTraining, "a masked-word head"),
-    "classify": (BertForSequenceClassification, "a classifier"),
-    "answer": (BertForSpanExtraction, "a head for answers"),
-    "embed": (Bert, "BERT's encoder"),
+# What a model lacks that cannot serve a function.
+LACKING = {
+    "translate": "a decoder",
+    "fill_mask": "a masked-word head",
+    "classify": "a classifier",
+    "answer": "a head for answers",
+    "embed": "a text encoder",
 }
-BERTS = (Bert, BertForPreTraining, BertForSequenceClassification, BertForSpanExtraction)
 
 
 def check_head(use: str, model: Any, place: Any) -> None:
     """Raises WeightsError where the model in `place` has not the head for that use."""
-    needed, lacking = NEEDED[use]
-    fit = isinstance(model, BERTS if use == "embed" else needed)
-    if not fit or (use == "fill_mask" and not model.config.masked_words):
-        what = f"a {type(model).__name__} without {lacking}"
-        raise WeightsError(f"{place} holds {what}; {use} needs a {needed.__name__}")
+    modules = registry.modules_for(use)
+    if type(model) not in modules or (use == "fill_mask" and not model.config.masked_words):
+        what = f"a {type(model).__name__} without {LACKING[use]}"
+        raise WeightsError(f"{place} holds {what}; {use} needs a {modules[0].__name__}")
 
 
 def check_tokenizer(use: str, model: Any, tokenizer: Any, place: Any) -> None:
     """Raises WeightsError where the tokenizer is no BERT's, or not of the weights' size."""
     if use == "translate":
         return
-    if not isinstance(tokenizer, WordPiece):
-        kind = type(tokenizer).__name__
-        raise WeightsError(f"{place} holds a {kind} tokenizer; {use} needs WordPiece (vocab.txt)")
+    tokenizers = registry.family_of(model).tokenizers
+    if not isinstance(tokenizer, tokenizers):
+        kind, expected = type(tokenizer).__name__, " or ".join(t.__name__ for t in tokenizers)
+        raise WeightsError(f"{place} holds a {kind} tokenizer; {use} needs {expected}")
     if tokenizer.vocab_size != model.config.vocab_size:
         raise WeightsError(
             f"the vocabulary in {place} has {tokenizer.vocab_size:,} tokens, but its weights have "

@@ -10,8 +10,8 @@ from jaxformers.data.images import Vtab
 from jaxformers.data.images.sources.vtab import TASKS, vtab_split
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
+from jaxformers.pretrained import registry
 from jaxformers.sharding import MeshConfig, make_mesh
-from jaxformers.tasks.images.image_classification import small_model
 from jaxformers.tasks.images.image_data import resized
 from jaxformers.training.config.experiment_files import load_experiment
 
@@ -53,7 +53,7 @@ def test_every_run_of_the_experiment_learns_from_its_task(number, data_dir, tmp_
     whole = load_experiment(FILE)
     task = (whole, *whole.after)[number].task
     assert task.data.task == list(TASKS)[number]
-    small = small_model(task.model)
+    small = registry.shrink(task.model)
     seen = dict(
         augmentation=resized(task.augmentation, small.image_size),
         preprocessing=replace(task.preprocessing, size=small.image_size),

@@ -17,7 +17,7 @@ import bert_cases as cases
 import jaxformers as jf
 from jaxformers.cli.command import main
 from jaxformers.errors import WeightsError
-from jaxformers.pretrained import load_backbone, load_pretrained
+from jaxformers.pretrained import load_pretrained, load_text_backbone
 from jaxformers.pretrained.formats.crc32c import crc32c, masked
 from jaxformers.pretrained.formats.tf_checkpoint import TensorBundle, _table
 
@@ -67,7 +67,9 @@ def test_a_folder_is_converted_with_its_tokenizer(folder, tmp_path):
 
 def test_fine_tuning_starts_from_a_checkpoint():
     source, variables = load_pretrained(FOLDERS / "pretraining")
-    given = load_backbone(FOLDERS / "pretraining", jf.BertForSequenceClassification(source.config))
+    given = load_text_backbone(
+        FOLDERS / "pretraining", jf.BertForSequenceClassification(source.config)
+    )
     jax.tree.map(np.testing.assert_array_equal, given["bert"], variables["params"]["bert"])
 
 

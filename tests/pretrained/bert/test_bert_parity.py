@@ -9,7 +9,7 @@ from folders import read, write
 import jaxformers as jf
 from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
-from jaxformers.pretrained import load_backbone, load_pretrained, save_pretrained
+from jaxformers.pretrained import load_pretrained, load_text_backbone, save_pretrained
 
 NAMES = list(cases.CASES)
 
@@ -77,7 +77,7 @@ def test_names_of_2018_are_read(name, tmp_path):
     config = cases.CASES[name].items()
     config = {k: v for k, v in config if k not in ("architectures", "model_type")}
     write(tmp_path / "old", config, old)
-    load_backbone(tmp_path / "old", load_pretrained(folder)[0])
+    load_text_backbone(tmp_path / "old", load_pretrained(folder)[0])
     wanted = outputs(*load_pretrained(folder), batch)
     for a, b in zip(outputs(*load_pretrained(tmp_path / "old"), batch), wanted, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -148,7 +148,7 @@ def test_the_encoder_starts_another_head(tmp_path):
     folder, _, batch = case("pretraining", tmp_path)
     source, variables = load_pretrained(folder)
     model = jf.BertForSequenceClassification(source.config, Execution(vocab_multiple=8))
-    given = load_backbone(folder, model)
+    given = load_text_backbone(folder, model)
     assert set(given) == {"bert"}
     fresh = model.init(jax.random.key(0), batch["input_ids"])["params"]
     params = {**fresh, **given}
@@ -162,14 +162,14 @@ def test_a_head_for_words_sentences_or_spans_is_kept(name, tmp_path):
     folder, _, batch = case(name, tmp_path)
     source, variables = load_pretrained(folder)
     model = type(source)(source.config, Execution(vocab_multiple=8))
-    found = outputs(model, {"params": load_backbone(folder, model)}, batch)
+    found = outputs(model, {"params": load_text_backbone(folder, model)}, batch)
     for a, b in zip(found, outputs(source, variables, batch), strict=True):
         np.testing.assert_allclose(a[..., : b.shape[-1]], b, atol=1e-6)
 
 
 def test_a_classifier_begins_anew(tmp_path):
     folder, _, _ = case("classifier", tmp_path)
-    assert set(load_backbone(folder, load_pretrained(folder)[0])) == {"bert"}
+    assert set(load_text_backbone(folder, load_pretrained(folder)[0])) == {"bert"}
 
 
 def test_an_encoder_of_another_shape_says_what_to_set(tmp_path):
@@ -178,4 +178,4 @@ def test_an_encoder_of_another_shape_says_what_to_set(tmp_path):
     with pytest.raises(
         WeightsError, match=r"--task\.model\.width 24 .*--task\.model\.max-length 19"
     ):
-        load_backbone(folder, model)
+        load_text_backbone(folder, model)

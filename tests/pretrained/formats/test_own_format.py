@@ -127,7 +127,7 @@ def test_tokenizer_files_go_along(format, tmp_path):
     ("change", "part"),
     [
         (lambda c: c.update(family="transfomer"), "no family named 'transfomer'"),
-        (lambda c: c["config"].update(widht=3), "no field 'widht'; did you mean 'width'"),
+        (lambda c: c["config"].update(widht=3), "no field 'widht'; did you mean width"),
         (lambda c: c["config"].update(width="12"), "width is '12', not int"),
         (lambda c: c["config"].update(activation="sine"), "activation is 'sine'"),
         (lambda c: c["config"].update(heads=5), "5 heads do not divide"),

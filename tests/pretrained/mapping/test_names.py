@@ -12,7 +12,7 @@ from jaxformers.pretrained.mapping.name_map import Entry, NameMap
 from jaxformers.pretrained.mapping.transforms import Flat, Linear
 from jaxformers.pretrained.marian.marian_config import read_config
 from jaxformers.pretrained.marian.marian_hf import MARIAN
-from jaxformers.pretrained.registry import variable_shapes
+from jaxformers.pretrained.model_variables import variable_shapes
 
 
 class Source:

@@ -12,7 +12,7 @@ from jax import lax
 import jaxformers as jf
 from jaxformers.models.hybrid_stem import HybridStemConfig
 from jaxformers.pretrained import load_pretrained
-from jaxformers.pretrained.registry import flatten
+from jaxformers.pretrained.model_variables import flatten
 from jaxformers.pretrained.vit.vit_google import name_map
 
 GOLDEN = json.loads(cases.GOLDEN.read_text())

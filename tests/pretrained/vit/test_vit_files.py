@@ -9,7 +9,7 @@ import jaxformers as jf
 from jaxformers.errors import WeightsError
 from jaxformers.layers import grid_sinusoids
 from jaxformers.pretrained import load_pretrained
-from jaxformers.pretrained.registry import flatten, variable_shapes
+from jaxformers.pretrained.model_variables import flatten, variable_shapes
 
 SMALL = jf.ViTConfig(
     image_size=12, patch_size=4, width=64, heads=4, feed_forward=24, layers=2, classes=5

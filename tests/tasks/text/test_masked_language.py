@@ -22,8 +22,8 @@ from jaxformers.layers import Execution
 from jaxformers.sharding import MeshConfig
 from jaxformers.tasks import MaskedLanguage
 from jaxformers.training import BertAdam, BertLinear, Experiment
-from jaxformers.training.state import TrainState, make_transformation
-from jaxformers.training.step import make_step
+from jaxformers.training.state import TrainState
+from jaxformers.training.step import make_step, make_transformation
 
 PLAIN = jf.BertConfig(
     vocab_size=67,
@@ -71,7 +71,7 @@ def test_a_batch_in_parts_gives_the_same_update_as_a_whole(parts):
         tx = make_transformation(experiment)
         params = experiment.task.init(model, jax.random.key(0))["params"]
         state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), {}, None)
-        _, steps[count] = jax.jit(make_step(experiment, model))(state, cases.training_batch(0))
+        _, steps[count] = jax.jit(make_step(experiment, model, tx))(state, cases.training_batch(0))
     for name in ("loss", "mlm_loss", "nsp_loss", "nsp_accuracy", "grad_norm"):
         np.testing.assert_allclose(steps[parts][name], steps[1][name], rtol=1e-5, err_msg=name)
 
@@ -94,7 +94,7 @@ def test_twenty_updates_follow_the_released_code(tmp_path):
         clip_norm=cases.CLIP,
     )
     tx = make_transformation(experiment)
-    step = jax.jit(make_step(experiment, model))
+    step = jax.jit(make_step(experiment, model, tx))
     params, losses = variables["params"], []
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), {}, None)
     for number in range(cases.STEPS):
@@ -161,7 +161,7 @@ def test_a_run_of_two_phases_trains_and_is_judged(next_sentence, tmp_path):
     assert variables["params"]["bert"]["token_embedding"]["table"].shape[0] == 401
     # Another head starts from this run.
     other = jf.BertForSequenceClassification(model.config)
-    given = jf.pretrained.trunk(tmp_path / "run", other)
+    given = jf.pretrained.load_text_backbone(tmp_path / "run", other)
     np.testing.assert_array_equal(
         given["bert"]["token_embedding"]["table"],
         variables["params"]["bert"]["token_embedding"]["table"],

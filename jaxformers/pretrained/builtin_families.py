@@ -1,0 +1,18 @@
+"""The families of the library, one line each; importing `jaxformers.pretrained` registers them."""
+
+from __future__ import annotations
+
+from jaxformers.pretrained.bert.bert_family import BERT
+from jaxformers.pretrained.bit import BIT
+from jaxformers.pretrained.marian.transformer_family import TRANSFORMER
+from jaxformers.pretrained.resnet import RESNET
+from jaxformers.pretrained.vit.vit_family import MASKED_AUTOENCODER, VIT
+
+BUILTIN_FAMILIES = (
+    TRANSFORMER,
+    BERT,
+    BIT,
+    RESNET,
+    VIT,
+    MASKED_AUTOENCODER,
+)

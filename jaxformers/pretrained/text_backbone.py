@@ -1,0 +1,54 @@
+"""The encoder of a published or trained text model under another head: where fine-tuning starts."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from jaxformers.errors import WeightsError
+from jaxformers.pretrained.formats.hub import resolve
+from jaxformers.pretrained.loading import load_folder
+from jaxformers.pretrained.model_variables import (
+    flatten,
+    require_equal_fields,
+    unflatten,
+    variable_shapes,
+)
+from jaxformers.pretrained.registry import family_of
+
+
+def load_text_backbone(path: Any, model: nn.Module) -> dict[str, Any]:
+    """The backbone's parameters in a folder or run, as nested NumPy arrays for `model`.
+
+    With them the head, where both models have the same and it means the same on all data. What
+    the file lacks, such as a pooler, is left out, and is initialised afresh.
+
+    Args:
+        path: a folder of published weights, of ours, a finished run, or a hub's name.
+        model: a module of the same family, with a head or without.
+
+    Raises:
+        WeightsError: no such weights, another family, or other sizes: with the fields to set.
+    """
+    folder, family = resolve(path), family_of(model)
+    loaded, variables = load_folder(folder, model.execution)
+    if family_of(loaded) is not family:
+        raise WeightsError(
+            f"{folder} holds a {type(loaded).__name__}; a {type(model).__name__} can only start "
+            f"from weights of the family {family.name!r}"
+        )
+    fine_tuning = family.fine_tuning
+    names = [f.name for f in fields(family.config) if f.name not in fine_tuning.free_fields]
+    require_equal_fields(loaded.config, model.config, names, path)
+    params = variables["params"]
+    if type(loaded) is not type(model) or type(model) not in fine_tuning.transferable_heads:
+        # Modules with a head keep the backbone's parameters one level down, under its name.
+        name, bare = fine_tuning.backbone, next(iter(family.modules.values()))
+        params = params if type(loaded) is bare else params[name]
+        params = params if type(model) is bare else {name: params}
+    shapes = variable_shapes(model, model.execution)
+    leaves = flatten(params).items()
+    return unflatten({p: np.asarray(leaf) for p, leaf in leaves if f"params/{p}" in shapes})
