@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -42,10 +43,19 @@ CHECKED = ["sharding", "layers", "models", "decoding", "tasks.losses"]
 install_import_hook([f"jaxformers.{room}" for room in CHECKED], "beartype.beartype")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by `-m`
 def pytest_collection_modifyitems(items):
-    places = {f"{file}.py": place for place, file in enumerate(LONG)}
+    """Marks parametrised cases beyond `default_cases(n)` as slow; the longest files go first."""
+    num_cases = Counter()
+    for item in items:
+        if marker := item.get_closest_marker("default_cases"):
+            function = (item.path, item.originalname)
+            num_cases[function] += 1
+            if num_cases[function] > marker.args[0]:
+                item.add_marker(pytest.mark.slow)
+    order = {f"{file}.py": index for index, file in enumerate(LONG)}
     tests = Path(__file__).parent
-    items.sort(key=lambda item: places.get(str(item.path.relative_to(tests)), len(LONG)))
+    items.sort(key=lambda item: order.get(str(item.path.relative_to(tests)), len(LONG)))
 
 
 def _without_waste(item):

@@ -25,7 +25,7 @@ def test_the_first_notebook_cell_runs(tmp_path, monkeypatch):
     exec(compile(code, "README.md", "exec"), names)
     assert names["logits"].shape == (2, 3, 1000)
     assert names["states"].shape == (2, 4, 64)
-    assert names["seen"]["probs"]["encoder"]["blocks"]["self_attention"]["probs"].shape[0] == 6
+    assert names["seen"]["probs"]["encoder"]["blocks"]["self_attention"]["probs"].shape[0] == 2
     assert (tmp_path / "my-transformer" / "model.safetensors").exists()
 
 

@@ -77,6 +77,7 @@ def exhaustive(model, variables, source, mask, length, alpha):
     return best
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize(
     ("vocab", "length", "alpha", "changes"),
     [

@@ -45,6 +45,7 @@ def test_attribution_may_start_late_and_divide_rows():
     assert_allclose(got, b @ a, atol=1e-5)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("method", ["attribution", "generic", "rollout", "attention"])
 def test_an_image_is_explained_by_its_top_classes(vit, explained, method):
     config, variables, images = vit

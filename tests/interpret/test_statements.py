@@ -38,6 +38,7 @@ def averaged(request, vit):
     return model, variables, images, np.stack([k.seen.probs for k in kept]), grads, shares
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("method", ["attribution", "generic", "rollout"])
 def test_a_vit_that_averages_is_explained_by_the_mean_of_its_patches_rows(averaged, method):
     model, variables, images, probs, grads, shares = averaged
@@ -69,6 +70,7 @@ def bert():
     return model, variables, ids, mask, said, shares
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("method", ["attribution", "generic", "rollout"])
 def test_a_text_is_explained_by_its_first_tokens_row(bert, method):
     model, variables, ids, mask, said, shares = bert
@@ -92,6 +94,7 @@ def apart(r):
     return statement.ratio(rest, rest.sum(1, keepdims=True)) + np.eye(len(r))
 
 
+@pytest.mark.slow
 def test_a_translation_is_explained_by_the_rules_of_encoder_and_decoder():
     config = jf.TransformerConfig(
         20, width=8, heads=2, feed_forward=12, encoder_layers=2, decoder_layers=2

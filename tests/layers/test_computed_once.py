@@ -56,6 +56,7 @@ def cost(layers: int, what: str) -> float:
     return jax.jit(step).lower(variables).compile().cost_analysis()[what]
 
 
+@pytest.mark.slow
 def test_the_work_of_a_deep_stack_grows_with_its_depth_and_not_with_its_square():
     for what in ("flops", "bytes accessed"):
         two, six, ten = (cost(layers, what) for layers in (2, 6, 10))

@@ -81,6 +81,7 @@ def values_and_gradients(attend, q, k, v, weight):
     return out, *grads
 
 
+@pytest.mark.default_cases(4)
 @pytest.mark.parametrize("name", CASES)
 def test_splash_attention_is_plain_attention_with_its_gradients(name):
     queries, keys, heads, width, mask = CASES[name]

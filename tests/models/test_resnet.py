@@ -75,6 +75,7 @@ def test_the_hybrids_resnet_completes_the_published_count():
     assert hybrid + vit == 97_890_112
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)], ids=str)
 def test_full_size_parameters_divide_over_meshes(shape):
     sizes = dict(zip(("data", "fsdp", "tensor"), shape, strict=True))

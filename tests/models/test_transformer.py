@@ -66,6 +66,7 @@ def test_only_pre_norm_stacks_end_with_a_norm(norm_position):
     )
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize(
     "change",
     [
@@ -121,6 +122,7 @@ def outputs_and_gradients(execution):
     return run(variables_of())
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("execution", list(layouts()))
 def test_rolled_unrolled_and_remat_stacks_are_one_model(execution, reference):
     assert jax.tree.map(jnp.shape, shapes_of(TINY, execution)) == jax.tree.map(

@@ -46,6 +46,7 @@ def test_a_search_finds_a_mesh_that_fits_and_the_command_that_runs_it(pod, monke
     assert override(TOO_LARGE, options, "train") == best
 
 
+@pytest.mark.slow
 def test_what_a_quick_compile_leaves_open_is_decided_by_the_real_one(pod, monkeypatch):
     """The chips have 2 % to spare for the quick plan, and too little for the real one."""
     asked = []
@@ -79,6 +80,7 @@ def test_when_nothing_fits_that_is_said(pod, monkeypatch):
     assert found.best is None and "none fits" in found.text([])
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_normalised_together_is_not_taken_in_parts(pod, monkeypatch):
     tried = []
 

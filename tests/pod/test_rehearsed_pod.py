@@ -121,6 +121,7 @@ def pod(tmp_path, monkeypatch):
         each.end()
 
 
+@pytest.mark.slow
 def test_a_preempted_host_stops_both_after_the_same_step_and_the_run_goes_on(pod):
     run = pod("run", 2, "--restarts", "3", "--steps", "60", "--checkpoint.every", "1000")
     run.wait_for(lambda: run.step() >= 2)

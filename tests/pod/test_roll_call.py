@@ -248,6 +248,7 @@ def test_a_host_that_ends_takes_its_data_workers_with_it():
         time.sleep(0.02)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(
     ("how", "status", "line"), [("mistake", 2, "no such file"), ("error", 1, "RuntimeError: a bug")]
 )

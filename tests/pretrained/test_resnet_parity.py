@@ -22,6 +22,7 @@ from jaxformers.sharding import MeshConfig, make_mesh, put_batch
 RESNETS = [name for name, (config, _) in cases.CASES.items() if config["model_type"] == "resnet"]
 
 
+@pytest.mark.default_cases(4)
 @pytest.mark.parametrize("name", cases.CASES)
 def test_outputs_equal_hugging_faces(name, tmp_path):
     folder, _, images = case(name, tmp_path)
@@ -38,6 +39,7 @@ def test_outputs_equal_hugging_faces(name, tmp_path):
             np.testing.assert_allclose(block, golden[f"{name}_stage_{stage}"], rtol=0, atol=1e-4)
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("name", cases.CASES)
 def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     folder, tensors, _ = case(name, tmp_path / "theirs")
@@ -55,6 +57,7 @@ def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
 
 
 # Names do not tell where a stride stands: torchvision's ResNets are all version 1.5.
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", [n for n in RESNETS if not n.endswith(("_first", "_halved"))])
 def test_torchvisions_names_are_read(name, tmp_path):
     folder, tensors, _ = case(name, tmp_path)
@@ -93,6 +96,7 @@ def stepped(model, transformation):
     return jax.jit(step)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)], ids=str)
 def test_training_equals_pytorchs_with_running_statistics(shape, tmp_path):
     golden = json.loads(cases.TRAINING.read_text())

@@ -47,6 +47,7 @@ def test_the_command_passes_on_a_good_experiment(capsys):
     assert all(" ok: " in line for line in lines)
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -83,6 +84,7 @@ def test_a_changed_epsilon_in_the_norms_code_is_caught(monkeypatch):
     assert "golden file" not in finding.text  # no field differs: the code does
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("broken", ["activation", "mask", "scale", "residual"])
 def test_changed_code_is_caught(broken, monkeypatch):
     from jaxformers.layers import attention

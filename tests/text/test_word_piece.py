@@ -52,6 +52,7 @@ def pieces(tokenizer, text):
     return [tokenizer.vocabulary[i] for i in tokenizer.encode([text])[0]]
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("longest_word", [100, 200])
 @pytest.mark.parametrize("case", ["uncased", "cased"])
 def test_ids_equal_those_of_googles_rules_on_10_000_lines(request, lines, case, longest_word):

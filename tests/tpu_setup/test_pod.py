@@ -89,6 +89,7 @@ def made(tmp_path_factory):
     return repository(folder / "repo"), programs(folder / "bin")
 
 
+@pytest.mark.default_cases(8)
 @pytest.mark.parametrize("case", CASES)
 def test_the_calls_are_those_of_the_golden_transcript(case, made, tmp_path):
     config, orders, verbs, status = CASES[case]
@@ -190,6 +191,7 @@ def test_another_ones_resources_are_listed_by_prefix_but_never_deleted(made, tmp
 LISTS = [(VM, "list"), (VM, "nodes"), (GKE, "pools"), (GKE, "jobsets")]
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("printed", ["garbage", "like a list"])
 @pytest.mark.parametrize(("config", "list"), LISTS, ids=[kind for _, kind in LISTS])
 def test_an_answer_that_is_no_list_is_an_error_and_never_nothing(
@@ -214,6 +216,7 @@ def test_an_answer_that_is_no_list_is_an_error_and_never_nothing(
         assert pod.say("delete").returncode == 0 and not pod.live()
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("printed", ["nothing", "garbage"])
 @pytest.mark.parametrize(("config", "list"), LISTS[:3], ids=[kind for _, kind in LISTS[:3]])
 def test_delete_looks_again_before_it_says_that_nothing_is_left(

@@ -70,6 +70,7 @@ def test_it_is_kept_and_read_back_as_it_was(file):
     assert from_json(to_json(experiment)) == experiment
 
 
+@pytest.mark.default_cases(8)
 @pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)], ids=str)
 def test_its_full_size_state_is_divided(file, shape):
     experiment = load_experiment(file)

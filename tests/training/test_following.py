@@ -74,6 +74,7 @@ def test_a_finished_chain_is_not_trained_again(finished, small):
     assert len(again.after) == 2 and not any(each.losses for each in again.after)
 
 
+@pytest.mark.slow
 def test_epochs_become_steps_by_the_size_of_the_data(small, tmp_path):
     tuned = replace(small.after[1], task=replace(small.after[1].task, vocabulary=None))
     task = replace(tuned.task, model=replace(tuned.task.model, vocab_size=201))

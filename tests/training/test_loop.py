@@ -129,6 +129,7 @@ def test_a_finished_run_says_so_and_is_not_trained_again(undisturbed):
     assert (undisturbed / "metrics.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_run_of_8_devices_goes_on_with_2(tmp_path):
     eight = demo(steps=6, checkpoint=replace(demo().checkpoint, every=3))
     whole = train(eight, tmp_path / "whole")

@@ -65,6 +65,7 @@ def alone():
     return losses_on((1, 1, 1))[0]
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)], ids=str)
 def test_it_trains_on_eight_devices_as_on_one(shape, alone):
     losses, params, state = losses_on(shape)

@@ -49,6 +49,7 @@ def loop(kind, *arguments, program=LOOP):
     return child
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_lets_the_loop_save_and_exit(number):
     child = loop("willing")
@@ -62,6 +63,7 @@ def test_the_first_signal_lets_the_loop_save_and_exit(number):
     ]
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_the_second_signal_exits_at_once(second):
     child = loop("stubborn")

@@ -17,6 +17,7 @@ from jaxformers.training.step import jit_step, make_step, make_transformation
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 1, 8)]
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("shape", MESHES, ids=str)
 def test_every_mesh_gives_the_losses_of_one_device(shape):
     # Dropout is on: its draws do not depend on the mesh either.

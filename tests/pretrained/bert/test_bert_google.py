@@ -43,6 +43,7 @@ def outputs(model, variables, name):
     return found if isinstance(found, tuple) else (found,)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_equal_hugging_faces_with_the_same_weights(name):
     golden = np.load(cases.GOOGLE_LOGITS)
@@ -120,6 +121,7 @@ def shape(*sizes):
     return b"\x12" + _varint(len(dims)) + dims
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
@@ -140,6 +142,7 @@ def test_an_entry_that_cannot_be_is_refused(entry, words, folder):
     assert re.search(words, complaint(folder))
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_is_found_wherever_it_is(folder):
     for name in (INDEX, DATA):
         whole = (folder / name).read_bytes()

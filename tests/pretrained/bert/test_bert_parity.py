@@ -25,6 +25,7 @@ def outputs(model, variables, batch):
     return [x for x in (found if isinstance(found, tuple) else (found,)) if x is not None]
 
 
+@pytest.mark.default_cases(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_equal_hugging_faces(name, tmp_path):
     folder, _, batch = case(name, tmp_path)
@@ -36,6 +37,7 @@ def test_outputs_equal_hugging_faces(name, tmp_path):
         np.testing.assert_allclose(output, wanted, rtol=0, atol=2e-5)
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     folder, tensors, _ = case(name, tmp_path / "theirs")
@@ -49,6 +51,7 @@ def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     assert load_pretrained(tmp_path / "ours")[0] == model
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", ["pretraining", "classifier", "spans", "encoder"])
 def test_our_own_format_keeps_every_head(name, tmp_path):
     folder, _, batch = case(name, tmp_path / "theirs")

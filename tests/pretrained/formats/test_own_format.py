@@ -47,6 +47,7 @@ def test_every_field_and_every_bit_comes_back(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
 
 
+@pytest.mark.slow
 def test_padding_of_the_vocabulary_is_left_out_and_put_back(tmp_path):
     model, variables = made(Execution(vocab_multiple=8))
     save_pretrained(model, variables, tmp_path / "run")

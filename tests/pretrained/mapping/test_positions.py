@@ -37,6 +37,7 @@ def test_the_same_grid_changes_nothing():
     np.testing.assert_array_equal(resize_positions(table, 3, 3), table)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(("activation", "method"), [("gelu_tanh", "zoom"), ("gelu", "bicubic")])
 def test_a_model_is_loaded_for_larger_images(activation, method, tmp_path):
     model = jf.ViT(jf.ViTConfig(**SMALL.__dict__ | {"activation": activation}))

@@ -31,6 +31,7 @@ def logits_of(model, variables, batch):
     )
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_equal_hugging_faces(name, tmp_path):
     model, variables, _, batch = load_case(name, tmp_path)

@@ -33,6 +33,7 @@ def outputs(name, model, variables):
     return [tokens, model.apply(variables, images)] if name == "encoder" else [tokens]
 
 
+@pytest.mark.default_cases(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_equal_hugging_faces(name, tmp_path):
     folder, _ = case(name, tmp_path)
@@ -43,6 +44,7 @@ def test_outputs_equal_hugging_faces(name, tmp_path):
         np.testing.assert_allclose(output, golden[f"{name}_{i}"], rtol=1e-5, atol=5e-5)
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     folder, tensors = case(name, tmp_path / "theirs")
@@ -59,6 +61,7 @@ def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     assert load_pretrained(tmp_path / "ours")[0] == model
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", ["classifier", "encoder", "mae", "mae_tables"])
 def test_our_own_format_keeps_every_field(name, tmp_path):
     folder, _ = case(name, tmp_path / "theirs")
@@ -143,6 +146,7 @@ def test_a_missing_and_an_unknown_tensor_are_named(tmp_path):
         load_pretrained(folder)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

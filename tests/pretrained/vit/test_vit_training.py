@@ -47,6 +47,7 @@ def trained(name, model, params, mesh):
     return losses, params
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 4, 1)], ids=str)
 @pytest.mark.parametrize("name", list(cases.TRAINED))
 def test_training_follows_torchs(name, shape, tmp_path):

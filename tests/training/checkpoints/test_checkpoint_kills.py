@@ -53,6 +53,7 @@ def run_and_kill(folder, after, delay, *, inside_a_save):
     return finished
 
 
+@pytest.mark.slow
 def test_a_run_killed_anywhere_goes_on_from_its_newest_finished_checkpoint(folder):
     draw, inside, kills, at = random.Random(3), 0, 0, 0
     while kills < 5 or inside < 2:
@@ -103,6 +104,7 @@ def run_two_processes(folder):
     return [epath.Path(f"{folder}.{i}").read_text().splitlines() for i in range(2)]
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_checkpoint_that_one_process_reads_and_back(folder):
     saved = host_state(5)
     with Checkpointer(folder, Checkpointing()) as checkpointer:
