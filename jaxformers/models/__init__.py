@@ -1,4 +1,7 @@
-"""One file a paper: a frozen configuration with the paper's sizes by name, and the module."""
+"""Models, one file a paper: a frozen configuration with the paper's sizes by name, and the module.
+
+Imports `layers`, `sharding`, `arrays` and `errors`.
+"""
 
 from jaxformers.models.bert import (
     Bert,

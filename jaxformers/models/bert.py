@@ -1,11 +1,11 @@
 """BERT: Devlin et al. 2018, "Pre-training of Deep Bidirectional Transformers".
 
-An encoder over token, segment and position embeddings (figure 2), pre-trained on masked words and
-on whether one sentence follows another (section 3.1), then fine-tuned under a small head
-(section 3.2). The released code settles what the paper leaves open: its norms' epsilon, the
-transform before the masked words' logits, initial weights cut at two standard deviations.
+An encoder over token, segment and position embeddings (figure 2), pre-trained on masked language
+modelling and next-sentence prediction (section 3.1), then fine-tuned with a small output head
+(section 3.2). What the paper leaves open follows the released code: the epsilon of norms, the
+transform before the masked-word logits, initial weights truncated at two standard deviations.
 
-Axis letters: B batch, L length, M masked places, D model width, V vocabulary, N classes.
+Axis letters: B batch, L length, M masked positions, D model width, V vocabulary, N classes.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ UNCASED, CASED = 30_522, 28_996
 class BertConfig:
     """Shape and choices of a BERT; the defaults are the uncased base model.
 
-    `activation`: the models published in 2018 were trained with the exact GELU, Google's code has
-    had its tanh estimate since February 2019 (`gelu_tanh`).
+    `activation`: the models published in 2018 were trained with the exact GELU; Google's code has
+    used its tanh approximation (`gelu_tanh`) since February 2019.
     """
 
     vocab_size: int = UNCASED
@@ -54,7 +54,7 @@ class BertConfig:
     feed_forward: int = 3072
     layers: int = 12
     max_length: int = 512
-    """Positions that a sequence may take."""
+    """Longest sequence, in tokens."""
     type_vocab_size: int = 2
     """Segments: sentence A and sentence B."""
     dropout: float = 0.1
@@ -66,18 +66,18 @@ class BertConfig:
     norm_epsilon: float = 1e-12
     pad_id: int = 0
     pooler: bool = True
-    """The dense layer over [CLS]; some published models were saved without it."""
+    """Has the dense layer over [CLS]; some published models were saved without it."""
     next_sentence: bool = True
-    """The next-sentence head of `BertForPreTraining`, which needs the pooler."""
+    """`BertForPreTraining` has the next-sentence head, which needs the pooler."""
     masked_words: bool = True
-    """The masked-word head of `BertForPreTraining`."""
+    """`BertForPreTraining` has the masked-word head."""
     labels: int = 2
-    """Classes of `BertForSequenceClassification`; 1: a regression."""
+    """Number of classes of `BertForSequenceClassification`; 1: a regression."""
     label_names: tuple[str, ...] = ()
-    """What the classes are called, in order; empty: numbers."""
+    """Names of the classes, in order; empty: numbers."""
     multi_label: bool = False
-    """Whether several classes may hold at once, each by a probability of its own; some published
-    classifiers are so."""
+    """Whether several classes may be true at once, each with its own sigmoid probability; some
+    published classifiers are of this kind."""
 
     def __post_init__(self):
         names = ("vocab_size", "width", "heads", "feed_forward", "layers", "max_length", "labels")
@@ -88,52 +88,57 @@ class BertConfig:
             raise ConfigError(
                 f"label_names has {len(self.label_names)} names for {self.labels} labels"
             )
-        self.block  # noqa: B018  (its checks speak early)
+        self.block  # noqa: B018  (validates it here)
 
     @staticmethod
     def sized(layers: int, width: int, *, cased: bool = False, **changes) -> BertConfig:
-        """Any of the published sizes: heads of 64, a feed-forward layer four times as wide.
+        """A published size: heads of width 64, feed-forward width 4 x width.
 
-        `changes` are of any fields, heads and feed-forward layer included.
-
-        Published for 2, 4, ... 12 layers and widths of 128, 256, 512 and 768 (uncased).
+        Published for 2, 4, ... 12 layers and widths 128, 256, 512 and 768 (uncased). `changes` set
+        any fields, heads and feed-forward width included.
         """
         size = dict(layers=layers, width=width, heads=width // 64, feed_forward=4 * width)
         return BertConfig(**(dict(vocab_size=CASED if cased else UNCASED) | size | changes))
 
     @staticmethod
     def tiny(**changes) -> BertConfig:
-        """2 layers of 128."""
+        """BERT-Tiny: 2 layers, width 128."""
         return BertConfig.sized(**dict(layers=2, width=128) | changes)
 
     @staticmethod
     def mini(**changes) -> BertConfig:
-        """4 layers of 256."""
+        """BERT-Mini: 4 layers, width 256."""
         return BertConfig.sized(**dict(layers=4, width=256) | changes)
 
     @staticmethod
     def small(**changes) -> BertConfig:
-        """4 layers of 512."""
+        """BERT-Small: 4 layers, width 512."""
         return BertConfig.sized(**dict(layers=4, width=512) | changes)
 
     @staticmethod
     def medium(**changes) -> BertConfig:
-        """8 layers of 512."""
+        """BERT-Medium: 8 layers, width 512."""
         return BertConfig.sized(**dict(layers=8, width=512) | changes)
 
     @staticmethod
     def base(**changes) -> BertConfig:
-        """12 layers of 768: 110,106,428 parameters with both pre-training heads (uncased)."""
+        """BERT-Base: 12 layers, width 768.
+
+        110,106,428 parameters with both pre-training heads (uncased).
+        """
         return BertConfig.sized(**dict(layers=12, width=768) | changes)
 
     @staticmethod
     def large(**changes) -> BertConfig:
-        """24 layers of 1024: 336,226,108 parameters with both pre-training heads (uncased)."""
+        """BERT-Large: 24 layers, width 1024.
+
+        336,226,108 parameters with both pre-training heads (uncased).
+        """
         return BertConfig.sized(**dict(layers=24, width=1024) | changes)
 
     @property
     def block(self) -> BlockConfig:
-        """The encoder's blocks: post-norm, biases everywhere."""
+        """Configuration of the encoder's blocks: post-norm, with biases everywhere."""
         return BlockConfig(
             width=self.width,
             heads=self.heads,
@@ -148,10 +153,10 @@ class BertConfig:
 
 
 class BertOutput(NamedTuple):
-    """What the encoder gives."""
+    """Hidden states and pooled output of the encoder."""
 
     hidden: Any
-    """`[B, L, D]`: the last block's output."""
+    """`[B, L, D]`: output of the last block."""
     pooled: Any
     """`[B, D]`: tanh of a dense layer over the first token; None without a pooler."""
 
@@ -160,13 +165,13 @@ class PreTrainingOutput(NamedTuple):
     """Float32 logits of both pre-training tasks."""
 
     mlm_logits: Any
-    """`[B, L, V]`, or `[B, M, V]` at the masked positions alone; None without the head."""
+    """`[B, L, V]`, or `[B, M, V]` at the masked positions only; None without the head."""
     nsp_logits: Any
     """`[B, 2]`: 0 for "is next", 1 for "is random"; None without the head."""
 
 
 class SpanOutput(NamedTuple):
-    """Float32 logits `[B, L]` of where an answer starts and of where it ends."""
+    """Float32 logits `[B, L]` of the positions where an answer starts and ends."""
 
     start_logits: Any
     end_logits: Any
@@ -201,19 +206,19 @@ class Bert(nn.Module):
         positions: Int[Array, "B L"] | None = None,
         train: bool = False,
     ) -> BertOutput:
-        """Hidden states of all tokens, and the pooled first one.
+        """Hidden states of all tokens, and the pooled first token.
 
         Args:
             input_ids: tokens, `[CLS] A [SEP] B [SEP]`.
             token_type_ids: 0 for sentence A, 1 for sentence B; None: all 0.
             attention_mask: 1 for tokens, 0 for padding; None: no padding.
             segments: in packed rows, the example from 1 on that each token belongs to.
-            positions: places within the example; None: 0, 1, 2...
+            positions: positions within the example; None: 0, 1, 2...
             train: dropout on; needs `rngs={"dropout": key}`.
         """
         x = self.embed(input_ids, token_type_ids, positions, train=train)
         mask = Mask(keys=attention_mask, query_segments=segments, key_segments=segments)
-        hidden = self.encoder(x, mask, train=train)
+        hidden = self.encoder(x, mask, train=train)  # [B, L, D]
         return BertOutput(hidden, self._pool(hidden) if self.config.pooler else None)
 
     def pooled(
@@ -229,29 +234,35 @@ class Bert(nn.Module):
         return self._pool(self.encoder(x, Mask(keys=attention_mask), train=train, first=1))
 
     def _pool(self, hidden: Float[Array, "B M D"]) -> Float[Array, "B D"]:
+        """tanh(W h_0 + b) of the first token, [CLS] (section 3.1, "C" in figure 1)."""
         first = constrain(hidden[:, 0], "batch", "embed")
         return constrain(jnp.tanh(self.pooler(first)), "batch", "embed")
 
     def embed(self, input_ids, token_type_ids=None, positions=None, *, train: bool = False):
-        """The sum of three embeddings, normed and dropped out: what the stack takes."""
+        """Sum of token, segment and position embeddings (figure 2), normalised: `[B, L, D]`.
+
+        Raises:
+            DataError: sequences longer than `max_length`.
+        """
         c, (_, length) = self.config, input_ids.shape
         if length > c.max_length:
             raise DataError(
                 f"a sequence of {length} tokens is longer than the model's {c.max_length} positions"
             )
-        x = self.token_embedding.embed(input_ids)
+        x = self.token_embedding.embed(input_ids)  # [B, L, D]
         x = x + self.type_embedding(token_type_ids, x.dtype)
         x = x + self.position_embedding.rows(length, positions).astype(x.dtype)
+        # The norm after the sum is the released code's: figure 2 has none.
         x = constrain(self.embedding_norm(x), "batch", "length", "embed")
         return self.drop(x, train=train)
 
     def token_logits(self, x: Float[Array, "B M D"]) -> Float[Array, "B M V"]:
-        """Float32 products with the token table."""
+        """Float32 logits x E^T with the token embedding table E."""
         return self.token_embedding.logits(x)
 
 
 class BertForPreTraining(nn.Module):
-    """The encoder under its masked-word and next-sentence heads (section 3.1)."""
+    """Encoder with masked-word and next-sentence heads (section 3.1, tasks 1 and 2)."""
 
     config: BertConfig
     execution: Execution = Execution()
@@ -262,6 +273,7 @@ class BertForPreTraining(nn.Module):
             raise ConfigError("a BERT for pre-training has masked_words, next_sentence or both")
         self.bert = Bert(c, self.execution)
         if c.masked_words:
+            # Logits of masked words: norm(act(W x + b)) E^T + bias, with the embedding table E.
             self.transform = _dense(c.width, c.width, self.execution)
             self.transform_norm = Norm("layer", c.norm_epsilon)
             rows = self.execution.rows(c.vocab_size)
@@ -280,27 +292,32 @@ class BertForPreTraining(nn.Module):
         positions: Int[Array, "B L"] | None = None,
         train: bool = False,
     ) -> PreTrainingOutput:
-        """Logits of the words at `masked_positions` (None: at all), and of the next sentence.
+        """Logits of the words at `masked_positions` (None: at all positions) and next sentence.
 
-        The other arguments are `Bert`'s. V is `vocab_size`, padded with masked logits if
+        The other arguments are those of `Bert`. V is `vocab_size`, padded with masked logits if
         `execution.vocab_multiple` says so.
         """
-        places = dict(segments=segments, positions=positions)
-        hidden, pooled = self.bert(input_ids, token_type_ids, attention_mask, **places, train=train)
-        hidden = hidden if masked_positions is None else _at(hidden, masked_positions)
-        words = self.words(hidden) if self.config.masked_words else None
+        packing = dict(segments=segments, positions=positions)
+        hidden, pooled = self.bert(
+            input_ids, token_type_ids, attention_mask, **packing, train=train
+        )  # [B, L, D], [B, D]
+        if masked_positions is not None:
+            # 15 % of the tokens: the vocabulary's product, a large share of all FLOPs, shrinks.
+            hidden = _gather_positions(hidden, masked_positions)  # [B, M, D]
+        mlm_logits = self.masked_word_logits(hidden) if self.config.masked_words else None
         has_head = self.config.next_sentence and pooled is not None
-        return PreTrainingOutput(words, self.next_sentence(pooled) if has_head else None)
+        return PreTrainingOutput(mlm_logits, self.next_sentence(pooled) if has_head else None)
 
-    def words(self, x: Float[Array, "B M D"]) -> Float[Array, "B M V"]:
-        """Float32 logits over the vocabulary: dense, activation, norm, tied table, bias."""
+    def masked_word_logits(self, x: Float[Array, "B M D"]) -> Float[Array, "B M V"]:
+        """Float32 logits over the vocabulary: norm(act(W x + b)) E^T + bias, E the token table."""
         x = self.transform_norm(activate(self.transform(x), self.config.activation))
         logits = self.bert.token_logits(x) + self.logits_bias[None, None]
+        # Masked again, since the bias has been added to the padding's logits too.
         return mask_padding(logits, self.config.vocab_size)
 
 
 class BertForSequenceClassification(nn.Module):
-    """The encoder under a classifier, or with one label a regression (section 4.1)."""
+    """Encoder with a classifier, or a regression for one label (section 4.1)."""
 
     config: BertConfig
     execution: Execution = Execution()
@@ -308,7 +325,7 @@ class BertForSequenceClassification(nn.Module):
     def setup(self):
         c = self.config
         if not c.pooler:
-            raise ConfigError("a BERT without pooler has nothing to classify by: set pooler")
+            raise ConfigError("a BERT classifier takes the pooler's output: set pooler")
         self.bert = Bert(c, self.execution)
         rate = c.dropout if c.classifier_dropout is None else c.classifier_dropout
         self.drop = Dropout(rate)
@@ -328,9 +345,9 @@ class BertForSequenceClassification(nn.Module):
 
 
 class BertForSpanExtraction(nn.Module):
-    """The encoder under two vectors: where an answer starts, where it ends (section 4.2).
+    """Encoder with a start vector and an end vector for answer spans (section 4.2).
 
-    It has no pooler, for nothing would train it.
+    It has no pooler, which no loss would train.
     """
 
     config: BertConfig
@@ -350,17 +367,20 @@ class BertForSpanExtraction(nn.Module):
     ) -> SpanOutput:
         """Logits of every token, padding included."""
         hidden = self.bert(input_ids, token_type_ids, attention_mask, train=train).hidden
-        logits = self.spans(hidden)
+        logits = self.spans(hidden)  # [B, L, 2]: S and E of section 4.2
         return SpanOutput(logits[..., 0], logits[..., 1])
 
 
 def _dense(inputs: int, outputs: int, execution: Execution = Execution()) -> Linear:  # noqa: B008
-    """A dense layer with BERT's initial weights; a head's, in float32, by default."""
+    """A dense layer with BERT's initial weights; by default a head's, in float32."""
     common = dict(dtype=execution.compute_dtype, platform=execution.platform)
     return Linear((inputs,), (outputs,), kernel_init="truncated_normal", gathered=True, **common)
 
 
-def _at(hidden: Float[Array, "B L D"], positions: Int[Array, "B M"]) -> Float[Array, "B M D"]:
-    """The states at these positions, as a product: its gradient is one too, and no scatter."""
-    chosen = jax.nn.one_hot(positions, hidden.shape[1], dtype=hidden.dtype)
-    return jnp.einsum("BML,BLD->BMD", chosen, hidden)
+def _gather_positions(
+    hidden: Float[Array, "B L D"], positions: Int[Array, "B M"]
+) -> Float[Array, "B M D"]:
+    """Hidden states at these positions."""
+    # A one-hot product: its gradient is a product too, where that of a gather is a scatter.
+    one_hot = jax.nn.one_hot(positions, hidden.shape[1], dtype=hidden.dtype)  # [B, M, L]
+    return jnp.einsum("BML,BLD->BMD", one_hot, hidden)

@@ -1,10 +1,11 @@
 """BiT: Kolesnikov et al. 2020, "Big Transfer (BiT): General Visual Representation Learning".
 
-A ResNet whose norms and ReLUs stand before the convolutions (He et al. 2016, ResNetV2), with group
-norm in place of batch norm and standardised weights (section 2.1): it depends on no batch. The
-released code settles the rest: symmetric padding, and zeros around the input of max pooling.
+A ResNet with norms and ReLUs before the convolutions (He et al. 2016, ResNetV2), with group norm in
+place of batch norm and with weight standardisation (section 2.1), so that no example depends on its
+batch. The details follow the released code: symmetric padding, and max pooling over zero padding.
 
-Axis letters: B batch, H height, W width, C channels, D width of the last stage, N classes.
+Axis letters: B batch, H and W height and width, h and w the same after strides, C channels,
+D output channels.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution, Linear
 from jaxformers.layers.basic import computed_once
 from jaxformers.layers.convolution import Conv, GroupNorm, max_pool, sown
-from jaxformers.models.residual import Classifier, ResidualConfig, check_images, stages
+from jaxformers.models.residual import Classifier, ResidualConfig, check_images, make_stages
 from jaxformers.sharding import constrain
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -28,11 +29,11 @@ DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 @dataclass(frozen=True)
 class BiTConfig(ResidualConfig):
-    """Shape and choices of a BiT; the defaults are R50x1."""
+    """Shape and choices of a BiT; the defaults are those of R50x1."""
 
     groups: int = 32
     standardisation_epsilon: float = 1e-10
-    """Added to the variance of weights; 1e-8 in Hugging Face's port."""
+    """Added to the variance of weights; Hugging Face's port has 1e-8."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -46,44 +47,44 @@ class BiTConfig(ResidualConfig):
 
     @staticmethod
     def sized(layers: int, factor: int, **changes) -> BiTConfig:
-        """50, 101 or 152 layers, `factor` times as wide as a ResNet."""
+        """50, 101 or 152 layers, `factor` times as wide as a ResNet; `changes` set other fields."""
         return BiTConfig(**({"depths": DEPTHS[layers], "width": 64 * factor} | changes))
 
     @staticmethod
     def r50x1(**changes) -> BiTConfig:
-        """25,549,352 parameters with 1,000 classes."""
+        """BiT R50x1: 25,549,352 parameters with 1,000 classes."""
         return BiTConfig.sized(50, 1, **changes)
 
     @staticmethod
     def r50x3(**changes) -> BiTConfig:
-        """50 layers, three times as wide."""
+        """BiT R50x3: 50 layers, three times as wide."""
         return BiTConfig.sized(50, 3, **changes)
 
     @staticmethod
     def r101x1(**changes) -> BiTConfig:
-        """44,541,480 parameters with 1,000 classes."""
+        """BiT R101x1: 44,541,480 parameters with 1,000 classes."""
         return BiTConfig.sized(101, 1, **changes)
 
     @staticmethod
     def r101x3(**changes) -> BiTConfig:
-        """101 layers, three times as wide."""
+        """BiT R101x3: 101 layers, three times as wide."""
         return BiTConfig.sized(101, 3, **changes)
 
     @staticmethod
     def r152x2(**changes) -> BiTConfig:
-        """236,335,208 parameters with 1,000 classes."""
+        """BiT R152x2: 236,335,208 parameters with 1,000 classes."""
         return BiTConfig.sized(152, 2, **changes)
 
     @staticmethod
     def r152x4(**changes) -> BiTConfig:
-        """936,533,224 parameters with 1,000 classes: BiT-L is this."""
+        """BiT R152x4, the paper's BiT-L: 936,533,224 parameters with 1,000 classes."""
         return BiTConfig.sized(152, 4, **changes)
 
 
 def standard_conv(
     config: BiTConfig, inputs: int, outputs: int, size: int, stride: int, execution: Execution
 ) -> Conv:
-    """A convolution with PyTorch's padding and standardised weights."""
+    """A convolution with PyTorch's padding and weight standardisation (section 2.1)."""
     return Conv(
         inputs,
         outputs,
@@ -97,7 +98,7 @@ def standard_conv(
 
 
 class Unit(nn.Module):
-    """Group norm, ReLU, and then a convolution."""
+    """Group norm, ReLU, then a convolution."""
 
     config: BiTConfig
     inputs: int
@@ -114,16 +115,16 @@ class Unit(nn.Module):
         )
 
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
-        """All three."""
-        return self.conv(self.active(x))
+        """Returns conv(ReLU(norm(x)))."""
+        return self.conv(self.activate(x))
 
-    def active(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-        """What the convolution takes."""
+    def activate(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        """ReLU(norm(x)), the convolution's input."""
         return jax.nn.relu(self.norm(x))
 
 
 class Block(nn.Module):
-    """A bottleneck with its norms before the convolutions; the first of a stage projects."""
+    """A pre-activation bottleneck (He et al. 2016, figure 1b); a stage's first one projects."""
 
     inputs: int
     outputs: int
@@ -145,16 +146,18 @@ class Block(nn.Module):
             )
 
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
-        """Branch plus shortcut, which projects the normed input; sown as `blocks` if wanted."""
-        active = self.units[0].active(x)
-        shortcut = self.shortcut_conv(active) if self.projects else x
-        y = self.units[2](self.units[1](self.units[0].conv(active)))
+        """x + F(x), or with a projection W a + F(x), a the activated input; sown as `blocks`."""
+        # The projection and the first convolution share one norm and ReLU, whereas the identity
+        # shortcut takes x itself, so that nothing is between the blocks' sums.
+        activated = self.units[0].activate(x)
+        shortcut = self.shortcut_conv(activated) if self.projects else x
+        y = self.units[2](self.units[1](self.units[0].conv(activated)))  # F(x): [B, h, w, D]
         y = computed_once(shortcut + y, self.execution.platform)
         return sown(self, constrain(y, "batch", None, None, None))
 
 
 class Stem(nn.Module):
-    """A 7x7 convolution and max pooling over an edge of zeros, with neither norm nor ReLU."""
+    """A 7x7 convolution and max pooling over zero padding, with neither norm nor ReLU."""
 
     config: BiTConfig
     execution: Execution = Execution()
@@ -164,14 +167,16 @@ class Stem(nn.Module):
         self.conv = standard_conv(c, c.channels, c.width, 7, 2, self.execution)
 
     def __call__(self, images: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
-        """A quarter of the height and width."""
+        """Feature map of a quarter of the images' height and width."""
+        # [B, H, W, C] -> [B, H/2, W/2, D] -> [B, H/4, W/4, D]. Padding with 0 differs from padding
+        # with -inf, since without a ReLU before it values may be below 0.
         return max_pool(self.conv(images), 3, 2, padding=1, fill=0.0)
 
 
 class BiT(Classifier):
-    """The network: `model.apply(variables, images)`.
+    """BiT with a classification head: `model.apply(variables, images)`.
 
-    `train` changes nothing: it has neither dropout nor batch statistics.
+    `train` has no effect: there is neither dropout nor batch norm.
     """
 
     config: BiTConfig
@@ -180,7 +185,8 @@ class BiT(Classifier):
         c, execution = self.config, self.execution
         self.stem = Stem(c, execution)
         fields = dict(config=c, execution=execution)
-        self.stages = stages(c, execution, Block, fields, projects=True)
+        self.stages = make_stages(c, execution, Block, fields, projects=True)
+        # The last block ends with a sum, so a norm and ReLU follow it.
         self.norm = GroupNorm(c.groups, c.norm_epsilon)
         if c.classes:
             shape = (c.stage_widths[-1],), (c.classes,)
@@ -189,7 +195,7 @@ class BiT(Classifier):
     def features(
         self, images: Float[Array, "B H W C"], *, train: bool = False
     ) -> Float[Array, "B h w D"]:
-        """The last feature map, normed and active."""
+        """Last feature map after the final norm and ReLU."""
         check_images(images, self.config.channels)
         x = self.stem(images)
         for stage in self.stages:

@@ -1,10 +1,12 @@
 """MAE: He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners".
 
-A ViT sees a quarter of an image's patches; a small decoder, given what it made of them and one
-learned token for each patch hidden, paints the pixels of the hidden ones (figure 1). The released
-code settles what the paper leaves open: where positions are added, and the variance's divisor.
+A ViT encodes the visible quarter of an image's patches; a small decoder, given their encodings and
+a learned mask token for each masked patch, predicts the pixels of the masked ones (figure 1). What
+the paper leaves open follows the released code: where positions are added, and the divisor of the
+variance.
 
-Axis letters: B batch, P patches, K patches kept, D model width, E pixels of a patch, C channels.
+Axis letters: B batch, P patches, K visible patches, L tokens (1 + P), D model width, E numbers of a
+patch, C channels.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from jaxformers.models.vit import (
     check_images,
     fixed_positions,
     patchify,
-    with_class_token,
+    prepend_class_token,
 )
 from jaxformers.sharding import constrain
 
@@ -35,26 +37,26 @@ HEADLESS = dict(positions="sincos2d_mae", activation="gelu", classes=0)
 
 @dataclass(frozen=True)
 class MAEConfig:
-    """The encoder, a ViT without head, and the decoder; the defaults are MAE-B's."""
+    """The encoder, a ViT without head, and the decoder; the defaults are those of MAE-B."""
 
     encoder: ViTConfig = field(default_factory=lambda: ViTConfig(**HEADLESS))
-    """Its positions, of which the decoder has a table of its own kind too, fixed or learned."""
+    """The ViT; the decoder has a position table of the same kind, fixed or learned."""
     decoder_width: int = 512
     decoder_layers: int = 8
     decoder_heads: int = 16
     decoder_feed_forward: int = 2048
     mask_ratio: float = 0.75
-    """Share of an image's patches that is hidden; what is kept is rounded down."""
+    """Fraction of an image's patches that is masked; the number of visible ones is rounded down."""
     norm_pix_loss: bool = True
-    """Whether each patch's pixels are normalised before they are compared (table 1d)."""
+    """Whether each patch's target pixels are normalised (table 1d)."""
 
     def __post_init__(self):
         for name in ("width", "layers", "heads", "feed_forward"):
             if (size := getattr(self, f"decoder_{name}")) < 1:
                 raise ConfigError(f"an MAE's decoder_{name} of {size} is not above 0")
-        if not 0 < self.mask_ratio < 1 or not self.kept(self.encoder.grid**2):
+        if not 0 < self.mask_ratio < 1 or not self.num_visible(self.encoder.grid**2):
             raise ConfigError(
-                f"a mask_ratio of {self.mask_ratio} keeps none or all of "
+                f"a mask_ratio of {self.mask_ratio} masks none or all of "
                 f"{self.encoder.grid**2} patches"
             )
         if not self.encoder.class_token or self.encoder.positions == "none" or self.encoder.stem:
@@ -65,63 +67,64 @@ class MAEConfig:
             )
         if self.encoder.classes or self.encoder.pre_logits or self.encoder.head_norm:
             raise ConfigError("an MAE's encoder has no head: set its classes to 0")
-        self.decoder_block  # noqa: B018  (its checks speak early)
+        self.decoder_block  # noqa: B018  (validates it here)
 
     @staticmethod
     def sized(name: str, patch_size: int = 16, **changes) -> MAEConfig:
-        """One of ViT's sizes by name; `changes` are of the encoder's fields or of these."""
-        own = {f.name for f in fields(MAEConfig)} & changes.keys()
-        encoder = {key: value for key, value in changes.items() if key not in own}
-        made = ViTConfig.sized(name, patch_size, **(HEADLESS | encoder))
-        return MAEConfig(**({"encoder": made} | {key: changes[key] for key in own}))
+        """A ViT size by name; `changes` set fields of the encoder or of this configuration."""
+        own_names = {f.name for f in fields(MAEConfig)}
+        own = {key: value for key, value in changes.items() if key in own_names}
+        encoder_fields = {key: value for key, value in changes.items() if key not in own_names}
+        encoder = ViTConfig.sized(name, patch_size, **(HEADLESS | encoder_fields))
+        return MAEConfig(**({"encoder": encoder} | own))
 
     @staticmethod
     def base(patch_size: int = 16, **changes) -> MAEConfig:
-        """111,907,840 parameters, counted with the two fixed tables of published files."""
+        """MAE-B: 111,907,840 parameters, including the two fixed tables of published files."""
         return MAEConfig.sized("base", patch_size, **changes)
 
     @staticmethod
     def large(patch_size: int = 16, **changes) -> MAEConfig:
-        """329,541,888 parameters, the two fixed tables counted."""
+        """MAE-L: 329,541,888 parameters, including the two fixed tables."""
         return MAEConfig.sized("large", patch_size, **changes)
 
     @staticmethod
     def huge(patch_size: int = 14, **changes) -> MAEConfig:
-        """657,074,508 parameters, the two fixed tables counted."""
+        """MAE-H: 657,074,508 parameters, including the two fixed tables."""
         return MAEConfig.sized("huge", patch_size, **changes)
 
     @property
     def image_size(self) -> int:
-        """The encoder's."""
+        """Side of the encoder's images in pixels."""
         return self.encoder.image_size
 
     @property
     def channels(self) -> int:
-        """The encoder's."""
+        """Channels of the encoder's images."""
         return self.encoder.channels
 
     @property
     def classes(self) -> int:
-        """None: an MAE has no head."""
+        """Always 0: an MAE has no head."""
         return 0
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """None."""
+        """Always empty: an MAE has no head."""
         return ()
 
-    def kept(self, patches: int) -> int:
-        """How many of so many patches the encoder sees."""
+    def num_visible(self, patches: int) -> int:
+        """K: how many of an image's `patches` the encoder sees."""
         return int(patches * (1 - self.mask_ratio))
 
     @property
-    def pixels(self) -> int:
-        """E."""
+    def patch_dim(self) -> int:
+        """E: numbers of a flattened patch, `patch_size`^2 x channels."""
         return self.encoder.patch_size**2 * self.encoder.channels
 
     @property
     def decoder_block(self) -> BlockConfig:
-        """The decoder's blocks: the encoder's at their own size, without stochastic depth."""
+        """Configuration of the decoder's blocks: the encoder's except size and stochastic depth."""
         e = self.encoder
         return BlockConfig(
             width=self.decoder_width,
@@ -138,20 +141,20 @@ class MAEConfig:
 
 
 class MAEOutput(NamedTuple):
-    """What an MAE makes of images."""
+    """Prediction, mask and loss of an MAE."""
 
     prediction: Any
     """`[B, P, E]`: float32 pixels of each patch, normalised with `norm_pix_loss`."""
     mask: Any
-    """`[B, P]`: 1 for patches hidden from the encoder, 0 for those it saw."""
+    """`[B, P]`: 1 for masked patches, 0 for visible ones."""
     loss: Any
-    """The mean squared error over the hidden patches (section 3)."""
+    """Scalar: mean squared error over the masked patches (section 3)."""
 
 
 class MAE(nn.Module):
-    """Encoder and decoder: `model.apply(variables, images, noise=noise)`.
+    """Masked autoencoder: `model.apply(variables, images, noise=noise)`.
 
-    The encoder's parameters are named as ViT's.
+    The encoder's parameters have the names of ViT's, so that a ViT can start from them.
     """
 
     config: MAEConfig
@@ -169,7 +172,7 @@ class MAE(nn.Module):
         self.decoder_embedding = Linear((e.width,), (c.decoder_width,), dtype=dtype, **common)
         self.mask_token = self.param("mask_token", small, (c.decoder_width,))
         self.decoder = EncoderStack(c.decoder_block, c.decoder_layers, True, execution)
-        self.decoder_prediction = Linear((c.decoder_width,), (c.pixels,), **common)
+        self.decoder_prediction = Linear((c.decoder_width,), (c.patch_dim,), **common)
         if e.positions == "learned":
             self.position_embedding = PositionEmbedding(e.tokens, e.width)
             self.decoder_position_embedding = PositionEmbedding(e.tokens, c.decoder_width)
@@ -181,27 +184,27 @@ class MAE(nn.Module):
         *,
         train: bool = False,
     ) -> MAEOutput:
-        """Predicted pixels, which patches were hidden, and the loss.
+        """Predicted pixels, mask and loss.
 
         Args:
             images: normalised pixels.
-            noise: a number for each patch: those with the smallest are kept. None: drawn anew
-                from `rngs={"dropout": key}`.
+            noise: a number for each patch; the K patches with the smallest are visible. None:
+                drawn from `rngs={"dropout": key}`.
             train: dropout on, where the configuration has any.
 
         Raises:
-            DataError: images that the model was not made for, or noise of another shape.
-            ConfigError: neither noise nor random numbers to draw it from.
+            DataError: images or noise of a wrong shape.
+            ConfigError: neither noise nor an rng to draw it from.
         """
-        tokens, rank = self._encode(images, noise, train=train)
-        prediction = self._decode(tokens, rank, images.shape, train=train)
-        mask = (rank >= tokens.shape[1] - 1).astype(jnp.float32)
+        tokens, rank = self._encode(images, noise, train=train)  # [B, 1 + K, D], [B, P]
+        prediction = self._decode(tokens, rank, images.shape, train=train)  # [B, P, E]
+        mask = (rank >= tokens.shape[1] - 1).astype(jnp.float32)  # the K smallest are visible
         target = self.target(images)
-        error = jnp.square(prediction - target).mean(-1)
+        error = jnp.square(prediction - target).mean(-1)  # [B, P]
         return MAEOutput(prediction, mask, (error * mask).sum() / mask.sum())
 
     def visible(self, images: Array, noise: Array | None = None, *, train: bool = False) -> Array:
-        """The encoder's output `[B, 1+K, D]` over class token and kept patches, least noise first.
+        """Encoder output `[B, 1 + K, D]` of class token and visible patches, least noise first.
 
         Arguments as for `__call__`.
         """
@@ -210,31 +213,34 @@ class MAE(nn.Module):
     def features(
         self, images: Float[Array, "B H W C"], *, train: bool = False
     ) -> Float[Array, "B L D"]:
-        """The encoder's output over all patches, none hidden, the class token first."""
+        """Encoder output of all patches, none masked, the class token first."""
         first, x = self._embed(images)
-        return self.encoder(with_class_token(first, x), train=train)
+        return self.encoder(prepend_class_token(first, x), train=train)
 
     def pooled(self, images: Float[Array, "B H W C"], *, train: bool = False) -> Array:
-        """The class token's `features`, `[B, D]`."""
+        """Encoder output of the class token over all patches, `[B, D]`."""
         return constrain(self.features(images, train=train)[:, 0], "batch", "embed")
 
     def target(self, images: Float[Array, "B H W C"]) -> Float[Array, "B P E"]:
-        """The float32 pixels that a prediction is compared to."""
-        patches = patchify(images.astype(jnp.float32), self.config.encoder.patch_size)
+        """Float32 target of the prediction: pixels, normalised by patch with `norm_pix_loss`."""
+        patches = patchify(images.astype(jnp.float32), self.config.encoder.patch_size)  # [B, P, E]
         if not self.config.norm_pix_loss:
             return patches
         mean, deviation = patch_statistics(patches)
         return (patches - mean) / deviation
 
     def _embed(self, images):
-        """The class token, and patches, each with its position (the class token's may be zero)."""
+        """Class token `[D]` and patches `[B, P, D]`, positions added."""
         e = self.config.encoder
         check_images(images.shape, e)
+        # Positions are added before masking, so that a visible patch keeps its own. In a fixed
+        # table the class token's row, the first, is zero.
         x = self.patch_embedding(images)
-        table = self._positions(images.shape, e.width, "position_embedding")
+        table = self._positions(images.shape, e.width, "position_embedding")  # [1 + P, D]
         return self.class_token + table[0], x + table[None, 1:].astype(x.dtype)
 
     def _positions(self, shape, width: int, name: str):
+        """Position table `[1 + P, width]` for images of `shape`, fixed or the module `name`'s."""
         e = self.config.encoder
         if e.positions == "learned":
             return getattr(self, name).rows(e.tokens)[0]
@@ -242,48 +248,55 @@ class MAE(nn.Module):
         return fixed_positions(*grid, width, e.positions, True)
 
     def _encode(self, images, noise, *, train: bool):
-        """Encoded kept tokens after the class token, and each patch's rank by noise `[B, P]`."""
+        """Encoded class token and visible patches `[B, 1 + K, D]`; ranks of patches `[B, P]`."""
         first, x = self._embed(images)
         batch, patches, _ = x.shape
         rank = self._ranks(noise, batch, patches)
-        chosen = _chosen(rank, self.config.kept(patches), x.dtype)
-        x = jnp.einsum("BKP,BPD->BKD", chosen, x, precision="highest")
-        x = constrain(with_class_token(first, x), "batch", "length", "embed")
+        # Gathers the visible patches in the order of their ranks. One-hot rows times numbers are
+        # exact at the highest precision only.
+        selection = _visible_one_hot(rank, self.config.num_visible(patches), x.dtype)
+        x = jnp.einsum("BKP,BPD->BKD", selection, x, precision="highest")
+        x = constrain(prepend_class_token(first, x), "batch", "length", "embed")
         return self.encoder(x, train=train), rank
 
     def _ranks(self, noise, batch: int, patches: int):
-        """The place of each patch when an image's patches are ordered by noise (section 3)."""
+        """Rank `[B, P]` of each patch when an image's patches are sorted by noise (section 3)."""
         if noise is None and not (self.has_rng("dropout") or self.is_initializing()):
             raise ConfigError('an MAE needs noise=, or rngs={"dropout": key} to draw it from')
         if noise is None:
             noise = jax.random.uniform(self.make_rng("dropout"), (batch, patches))
         if noise.shape != (batch, patches):
             raise DataError(f"noise of shape {noise.shape} for {batch} images of {patches} patches")
+        # argsort gives the patch of each rank; its inverse, the argsort again, the patch's rank.
         return jnp.argsort(jnp.argsort(noise, axis=1), axis=1)
 
     def _decode(self, tokens, rank, shape, *, train: bool):
-        """Pixels of all patches; those hidden are told to the decoder by the mask token."""
+        """Predicted pixels `[B, P, E]` of all patches; masked ones enter as the mask token."""
         x = self.decoder_embedding(tokens)
-        kept = _chosen(rank, x.shape[1] - 1, x.dtype)
-        placed = jnp.einsum("BKP,BKD->BPD", kept, x[:, 1:], precision="highest")
-        hidden = (1 - kept.sum(1))[..., None] * self.mask_token.astype(x.dtype)[None, None]
-        x = jnp.concatenate([x[:, :1], placed + hidden], axis=1)
+        # Back to the order of patches by the transposed product: zero where a patch is masked,
+        # which the mask token then fills.
+        selection = _visible_one_hot(rank, x.shape[1] - 1, x.dtype)  # [B, K, P]
+        visible = jnp.einsum("BKP,BKD->BPD", selection, x[:, 1:], precision="highest")
+        is_masked = (1 - selection.sum(1))[..., None]  # [B, P, 1]
+        masked = is_masked * self.mask_token.astype(x.dtype)[None, None]
+        x = jnp.concatenate([x[:, :1], visible + masked], axis=1)  # [B, 1 + P, D]
         table = self._positions(shape, self.config.decoder_width, "decoder_position_embedding")
         x = constrain(x + table[None].astype(x.dtype), "batch", "length", "embed")
         return self.decoder_prediction(self.decoder(x, train=train)[:, 1:])
 
 
-def _chosen(rank, kept: int, dtype) -> Float[Array, "B K P"]:
-    """One-hot rows of the kept patches, so that gathering and its gradient are products."""
-    places = jnp.arange(kept, dtype=rank.dtype)[None, :, None]
-    return (rank[:, None, :] == places).astype(dtype)
+def _visible_one_hot(rank, num_visible: int, dtype) -> Float[Array, "B K P"]:
+    """One-hot rows of the visible patches by rank; gathering and its gradient are then products."""
+    ranks = jnp.arange(num_visible, dtype=rank.dtype)[None, :, None]
+    return (rank[:, None, :] == ranks).astype(dtype)
 
 
 def patch_statistics(
     patches: Float[Array, "B P E"],
 ) -> tuple[Float[Array, "B P 1"], Float[Array, "B P 1"]]:
-    """Each patch's mean and deviation, the variance over E - 1 as in the released code."""
+    """Mean and standard deviation of each patch."""
     mean = patches.mean(-1, keepdims=True)
+    # The unbiased variance, over E - 1, as torch.var in the released code.
     variance = jnp.square(patches - mean).sum(-1, keepdims=True) / (patches.shape[-1] - 1)
     return mean, jnp.sqrt(variance + 1e-6)
 
@@ -291,25 +304,26 @@ def patch_statistics(
 def unpatchify(
     patches: Float[Array, "B P E"], size: int, shape: tuple[int, int]
 ) -> Float[Array, "B H W C"]:
-    """Images of `shape` pixels from flat patches of `size`: the inverse of `patchify`."""
+    """Assembles images of `shape` (height, width) from flattened patches: inverts `patchify`."""
     rows, columns = shape[0] // size, shape[1] // size
-    cut = jnp.asarray(patches).reshape(patches.shape[0], rows, columns, size, size, -1)
-    return cut.swapaxes(2, 3).reshape(patches.shape[0], rows * size, columns * size, -1)
+    x = jnp.asarray(patches).reshape(patches.shape[0], rows, columns, size, size, -1)
+    x = x.swapaxes(2, 3)  # [B, rows, size, columns, size, C]
+    return x.reshape(patches.shape[0], rows * size, columns * size, -1)
 
 
 def reconstruct(
     config: MAEConfig, images: Float[Array, "B H W C"], output: MAEOutput, *, keep: bool = True
 ) -> Float[Array, "B H W C"]:
-    """The images as an MAE paints them, on the scale of `images` (figure 2).
+    """Images assembled from an MAE's predictions, on the scale of `images` (figure 2).
 
-    A normalised prediction takes the mean and deviation of the true patch. `keep`: whether the
-    patches that the encoder saw stand as they are.
+    A normalised prediction is scaled back with the true patch's mean and deviation. `keep`: take
+    visible patches from `images` rather than from the prediction.
     """
     patches = patchify(jnp.asarray(images, jnp.float32), config.encoder.patch_size)
-    painted = jnp.asarray(output.prediction)
+    pixels = jnp.asarray(output.prediction)
     if config.norm_pix_loss:
         mean, deviation = patch_statistics(patches)
-        painted = painted * deviation + mean
+        pixels = pixels * deviation + mean
     if keep:
-        painted = jnp.where(jnp.asarray(output.mask)[..., None] > 0, painted, patches)
-    return unpatchify(painted, config.encoder.patch_size, images.shape[1:3])
+        pixels = jnp.where(jnp.asarray(output.mask)[..., None] > 0, pixels, patches)
+    return unpatchify(pixels, config.encoder.patch_size, images.shape[1:3])

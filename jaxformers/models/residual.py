@@ -1,6 +1,7 @@
-"""What ResNet, BiT and the hybrid ViTs' ResNet share: stages of residual blocks, a head over them.
+"""Stages of residual blocks and the classifier of ResNet, BiT and the hybrid ViTs' ResNet.
 
-Axis letters: B batch, H height, W width, C channels, D width of the last stage, N classes.
+Axis letters: B batch, H and W height and width, h and w the same after strides, C channels,
+D output channels, N classes.
 """
 
 from __future__ import annotations
@@ -26,22 +27,21 @@ from jaxformers.sharding import constrain
 
 @dataclass(frozen=True)
 class ResidualConfig:
-    """The fields of a ResNet and of a BiT; the defaults have 50 layers."""
+    """Common fields of ResNet and BiT; the defaults have 50 layers."""
 
     image_size: int = 224
-    """Side of the squares that the model is made for; others are taken too."""
+    """Side of the square images that the model is meant for; it takes other sizes too."""
     channels: int = 3
     classes: int = 1000
-    """0: no head."""
+    """Outputs of the head; 0: no head."""
     class_names: tuple[str, ...] = ()
-    """What the classes are called, in order; empty: numbers."""
+    """Names of the classes, in order; empty: numbers."""
     depths: tuple[int, ...] = (3, 4, 6, 3)
-    """Blocks of each stage."""
+    """Number of blocks of each stage."""
     width: int = 64
-    """Channels of the stem."""
+    """Output channels of the stem."""
     widths: tuple[int, ...] = ()
-    """Channels that each stage gives; empty: `width`, doubled from stage to stage, and four times
-    that with bottlenecks."""
+    """Output channels of each stage; empty: `width` x `expansion`, doubled from stage to stage."""
     norm_epsilon: float = 1e-5
 
     def __post_init__(self):
@@ -50,7 +50,7 @@ class ResidualConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"a {kind}'s {name} of {getattr(self, name)} is not above 0")
         if self.classes < 0:
-            raise ConfigError(f"{self.classes} classes: 0 means no head, and fewer there cannot be")
+            raise ConfigError(f"{self.classes} classes: choose 0 (no head) or more")
         if self.class_names and len(self.class_names) != self.classes:
             raise ConfigError(
                 f"class_names has {len(self.class_names)} names for {self.classes} classes"
@@ -63,43 +63,44 @@ class ResidualConfig:
 
     @property
     def expansion(self) -> int:
-        """How much wider a block's output is than its 3x3 convolution."""
+        """Ratio of a block's output channels to those of its 3x3 convolution."""
         return 4
 
     @property
     def stage_widths(self) -> tuple[int, ...]:
-        """Channels that each stage gives."""
+        """Output channels of each stage."""
         doubled = (self.expansion * self.width * 2**i for i in range(len(self.depths)))
         return self.widths or tuple(doubled)
 
-    def without_plain_widths(self) -> ResidualConfig:
-        """The same, with no `widths` where `width` alone says them."""
-        plain = replace(self, widths=())
-        return plain if plain.stage_widths == self.stage_widths else self
+    def drop_default_widths(self) -> ResidualConfig:
+        """This configuration with empty `widths`, if `width` alone gives the same stage widths."""
+        default = replace(self, widths=())
+        return default if default.stage_widths == self.stage_widths else self
 
 
 class Block(nn.Module):
-    """A residual block, its norms after the convolutions (He et al. 2015, figure 5).
+    """A residual block with norms after the convolutions (He et al. 2015, figure 5).
 
-    Two 3x3 convolutions, or a 3x3, which has the stride, between two 1x1.
+    A basic block has two 3x3 convolutions, a bottleneck a 3x3 between two 1x1.
     """
 
     inputs: int
     outputs: int
     stride: int
     projects: bool
-    """Whether the shortcut is a convolution of one pixel."""
+    """Whether the shortcut is a 1x1 convolution rather than the identity."""
     unit: Callable[..., nn.Module]
-    """Makes a convolution, its norm and perhaps a ReLU, called with `(x, train)`."""
+    """Builds a convolution with norm and optional ReLU, called with `(x, train)`."""
     expansion: int = 4
-    """Outputs over inner channels; 1: two convolutions."""
+    """Ratio of output channels to inner ones; 1: a basic block."""
     zero_init: bool = False
-    """Whether the last norm starts at scale 0, so that the block starts as nothing."""
+    """Whether the last norm starts at scale 0, so that the block starts as its shortcut."""
     stride_first: bool = False
-    """Whether the first of three convolutions has the stride, and not the second."""
+    """Whether a bottleneck's first convolution has the stride, rather than its 3x3."""
 
     def setup(self):
         unit, inner = self.unit, self.outputs // self.expansion
+        # In version 1.5 the 3x3 convolution has the stride: the 1x1 before it would skip pixels.
         strides = (self.stride, 1) if self.stride_first else (1, self.stride)
         last = dict(relu=False, zero_init=self.zero_init)
         if self.expansion == 1:
@@ -114,56 +115,58 @@ class Block(nn.Module):
             self.shortcut = unit(self.inputs, self.outputs, 1, self.stride, relu=False)
 
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
-        """The ReLU of branch and shortcut; sown as `blocks` when that collection is mutable."""
+        """ReLU(F(x) + shortcut(x)) (equations 1, 2); sown as `blocks` if that is mutable."""
         y = x
         for unit in self.units:
-            y = unit(y, train)
+            y = unit(y, train)  # F(x): [B, h, w, D]
         x = self.shortcut(x, train) if self.projects else x
         return sown(self, constrain(jax.nn.relu(x + y), "batch", None, None, None))
 
 
 class Stage(nn.Module):
-    """Blocks of one width, the first with the stride."""
+    """A stage: blocks of one output width, the first with the stride."""
 
     block: Callable[..., nn.Module]
-    """Makes a block of inputs, outputs, stride and whether it projects."""
+    """Builds a block from `(inputs, outputs, stride, projects)`."""
     inputs: int
     outputs: int
     depth: int
     stride: int
     projects: bool
-    """Whether the first block does where neither width nor stride asks for it."""
+    """Whether the first block projects even if neither its width nor its stride needs it."""
 
     def setup(self):
+        # Only the first block changes width and stride; the others map [B, h, w, D] to itself.
         projects = self.projects or self.inputs != self.outputs or self.stride != 1
         shapes = [(self.inputs, self.outputs, self.stride, projects)]
         shapes += [(self.outputs, self.outputs, 1, False)] * (self.depth - 1)
         self.blocks = [self.block(*shape) for shape in shapes]
 
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
-        """All blocks in turn."""
+        """Applies the blocks in order."""
         for block in self.blocks:
             x = block(x, train)
         return x
 
 
-def stages(
+def make_stages(
     config: Any,
     execution: Execution,
     block: type[nn.Module],
     fields: dict[str, Any],
     projects: bool = False,
 ) -> list[Stage]:
-    """The stages of a network, each but the first with stride 2.
+    """Builds the stages of a network; all but the first have stride 2.
 
     Args:
-        config: has the `width` of the stem, `depths` and `stage_widths`.
-        execution: blocks are computed again in the backward pass as far as its `remat` says.
-        block: what stages are made of, called with `(x, train)`.
-        fields: of each block, beside its shape.
-        projects: whether the first block of a stage always does.
+        config: has the stem's `width`, `depths` and `stage_widths`.
+        execution: its `remat` says what of a block the backward pass recomputes.
+        block: class of the blocks, called with `(x, train)`.
+        fields: fields of the blocks other than their shape.
+        projects: whether the first block of each stage has a projecting shortcut in any case.
     """
     if execution.remat != "none":
+        # Argument 2 of `__call__(self, x, train)` is a Python bool, which remat must not trace.
         block = nn.remat(block, policy=remat_policy(execution.remat), static_argnums=(2,))
     widths = (config.width, *config.stage_widths)
     return [
@@ -173,9 +176,9 @@ def stages(
 
 
 class Classifier(nn.Module):
-    """A head over the mean pixel of `features`: `model.apply(variables, images)`.
+    """Global average pooling and a head: `model.apply(variables, images)`.
 
-    A network of this kind makes its `head`, if any, and says how `features` come to be.
+    A subclass defines `features(images, train=...)` and, if it has classes, `head` in `setup`.
     """
 
     config: Any
@@ -184,15 +187,15 @@ class Classifier(nn.Module):
     def __call__(
         self, images: Float[Array, "B H W C"], *, train: bool = False
     ) -> Float[Array, "B N"]:
-        """Float32 logits of the classes; without a head, what `pooled` gives."""
+        """Float32 logits of the classes; without a head, the output of `pooled`."""
         pooled = self.pooled(images, train=train)
         return self.head(pooled) if self.config.classes else pooled
 
     def pooled(
         self, images: Float[Array, "B H W C"], *, train: bool = False
     ) -> Float[Array, "B D"]:
-        """The float32 mean of the last feature map's pixels: what the head sees."""
-        x = self.features(images, train=train)
+        """Global average pooling of the last feature map, in float32: the input of the head."""
+        x = self.features(images, train=train)  # [B, h, w, D]
         return constrain(x.astype(jnp.float32).mean((1, 2)), "batch", "embed")
 
 

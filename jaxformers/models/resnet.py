@@ -1,9 +1,10 @@
 """ResNet: He et al. 2015, "Deep Residual Learning for Image Recognition".
 
-Version 1.5, which nearly every published checkpoint of today is: the stride of a bottleneck stands
-on its 3x3 convolution, not on the 1x1 before it. Table 1 of the paper gives the sizes.
+This is version 1.5, as nearly all published checkpoints are: a bottleneck's stride is on its 3x3
+convolution, not on the 1x1 before it. Table 1 of the paper gives the sizes.
 
-Axis letters: B batch, H height, W width, C channels, D width of the last stage, N classes.
+Axis letters: B batch, H and W height and width, h and w the same after strides, C channels,
+D output channels.
 """
 
 from __future__ import annotations
@@ -20,34 +21,34 @@ from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution, Linear
 from jaxformers.layers.convolution import BatchNorm, Conv, max_pool
-from jaxformers.models.residual import Block, Classifier, ResidualConfig, check_images, stages
+from jaxformers.models.residual import Block, Classifier, ResidualConfig, check_images, make_stages
 
 
 @dataclass(frozen=True)
 class ResNetConfig(ResidualConfig):
-    """Shape and choices of a ResNet; the defaults are ResNet-50."""
+    """Shape and choices of a ResNet; the defaults are those of ResNet-50."""
 
     block: Literal["basic", "bottleneck"] = "bottleneck"
     stem: Literal["imagenet", "imagenet_halved", "small"] = "imagenet"
-    """`imagenet`: 7x7 with stride 2, then max pooling; `imagenet_halved`: the same, and the first
-    stage has stride 2 as the others have; `small`: 3x3, for pictures of 28 to 64."""
+    """`imagenet`: 7x7 convolution with stride 2, then max pooling; `imagenet_halved`: the same,
+    with stride 2 in the first stage too; `small`: 3x3 convolution, for images of 28 to 64."""
     norm_momentum: float = 0.9
-    """Share of the old running statistics that is kept at each step."""
+    """Weight of the old running statistics at each step (1 minus PyTorch's `momentum`)."""
     zero_init: bool = False
-    """Whether each block's last norm starts at scale 0, so that the block starts as nothing."""
+    """Whether each block's last norm starts at scale 0: blocks start as their shortcuts."""
     stride_first: bool = False
     """Whether a bottleneck's first convolution has the stride, as in the paper (version 1)."""
 
     def __post_init__(self):
         super().__post_init__()
-        # The 3x3 convolution's width is the quotient, rounded down.
+        # The 3x3 convolution has width // expansion channels, which must not be 0.
         for width in self.stage_widths:
             if width < self.expansion:
                 raise ConfigError(f"a {self.block} block's width of {width} is too small to divide")
 
     @property
     def expansion(self) -> int:
-        """How much wider a block's output is than its 3x3 convolution."""
+        """Ratio of a block's output channels to those of its 3x3 convolution."""
         return 4 if self.block == "bottleneck" else 1
 
     @staticmethod
@@ -77,7 +78,7 @@ class ResNetConfig(ResidualConfig):
 
 
 class Unit(nn.Module):
-    """A convolution with PyTorch's padding, its batch norm, and perhaps a ReLU."""
+    """A convolution with PyTorch's padding, batch norm, and optional ReLU."""
 
     config: ResNetConfig
     inputs: int
@@ -90,6 +91,7 @@ class Unit(nn.Module):
 
     def setup(self):
         c = self.config
+        # PyTorch pads size // 2 on each side; "SAME" would pad a strided convolution unevenly.
         self.conv = Conv(
             self.inputs,
             self.outputs,
@@ -101,15 +103,15 @@ class Unit(nn.Module):
         self.norm = BatchNorm(c.norm_epsilon, c.norm_momentum, self.zero_init)
 
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
-        """Convolution, norm, ReLU."""
+        """Returns ReLU(norm(conv(x))), or norm(conv(x))."""
         x = self.norm(self.conv(x), train=train)
         return jax.nn.relu(x) if self.relu else x
 
 
 class ResNet(Classifier):
-    """The network: `model.apply(variables, images)`.
+    """ResNet with a classification head: `model.apply(variables, images)`.
 
-    Training changes the running statistics: `mutable=["batch_stats"]` gives the new ones.
+    With `train=True`, `mutable=["batch_stats"]` returns the updated running statistics.
     """
 
     config: ResNetConfig
@@ -121,21 +123,22 @@ class ResNet(Classifier):
         self.stem = unit(c.channels, c.width, size, stride)
         fields = dict(unit=unit, expansion=c.expansion, zero_init=c.zero_init)
         fields |= dict(stride_first=c.stride_first)
-        made = stages(c, execution, Block, fields)
+        stages = make_stages(c, execution, Block, fields)
+        # Stages have strides 1, 2, 2, 2; halved, 2, 2, 2, 2.
         if c.stem == "imagenet_halved":
-            made[0] = made[0].clone(stride=2)
-        self.stages = made
+            stages[0] = stages[0].clone(stride=2)
+        self.stages = stages
         if c.classes:
             self.head = Linear((c.stage_widths[-1],), (c.classes,), gathered=True)
 
     def features(
         self, images: Float[Array, "B H W C"], *, train: bool = False
     ) -> Float[Array, "B h w D"]:
-        """The last feature map."""
+        """Last feature map, 1/32 of the height and width with an `imagenet` stem and 4 stages."""
         check_images(images, self.config.channels)
-        x = self.stem(images, train)
+        x = self.stem(images, train)  # [B, H/2, W/2, 64] at the paper's size
         if self.config.stem != "small":
-            x = max_pool(x, 3, 2, 1)
+            x = max_pool(x, 3, 2, 1)  # [B, H/4, W/4, 64]
         for stage in self.stages:
             x = stage(x, train)
         return x

@@ -1,8 +1,8 @@
 """The translation Transformer: Vaswani et al. 2017, "Attention Is All You Need".
 
-An encoder reads the source, a decoder writes the target a token at a time. One table embeds source
-and target and gives the logits (section 3.4). Marian's published models are the same network with
-other choices, so they are this module with another configuration.
+An encoder reads the source, a decoder predicts the target one token at a time (figure 1). One table
+embeds source and target and gives the logits (section 3.4). Marian's published models are the same
+network with other choices, so they are this module with another configuration.
 
 Axis letters: B batch, S source length, T target length, D model width, V vocabulary.
 """
@@ -37,8 +37,8 @@ from jaxformers.layers.embeddings import Sinusoid
 class TransformerConfig:
     """Shape and choices of a translation Transformer; the defaults are the paper's base model.
 
-    The released code (Tensor2Tensor, June 2017) settles what the paper leaves open: no biases in
-    attention, a zero vector for the first decoder input, no dropout on attention probabilities.
+    What the paper leaves open follows the released code (Tensor2Tensor, June 2017): no biases in
+    attention, a zero vector as first decoder input, no dropout on attention probabilities.
     """
 
     vocab_size: int = 37_000
@@ -48,9 +48,9 @@ class TransformerConfig:
     encoder_layers: int = 6
     decoder_layers: int = 6
     decoder_heads: int | None = None
-    """None: as the encoder's."""
+    """None: the encoder's `heads`."""
     decoder_feed_forward: int | None = None
-    """None: as the encoder's."""
+    """None: the encoder's `feed_forward`."""
     dropout: float = 0.1
     """On embeddings and each sub-layer's output (section 5.4)."""
     attention_dropout: float = 0.0
@@ -61,21 +61,21 @@ class TransformerConfig:
     attention_bias: bool = False
     positions: Sinusoid | Literal["none"] = "interleaved"
     max_length: int = 1024
-    """Positions that source and target may take."""
+    """Longest source or target, in tokens."""
     scale_embedding: bool = True
-    """Embeddings times sqrt(width) on input (section 3.4)."""
+    """Multiplies input embeddings by sqrt(width) (section 3.4)."""
     logits_bias: bool = False
-    """A bias on the logits that is not trained (Marian's buffer `final_logits_bias`)."""
+    """Adds a bias to the logits that is not trained (Marian's buffer `final_logits_bias`)."""
     pad_id: int = 0
     eos_id: int = 1
     start_id: int = 0
-    """First decoder input."""
+    """Token of the first decoder input."""
     zero_pad: bool = True
-    """The padding token, the start with it, embeds as the zero vector."""
+    """The padding token, and with it the start token, is embedded as the zero vector."""
     forced_eos_id: int | None = None
     """Token forced as the last of a translation that reaches the maximum length."""
     banned_ids: tuple[int, ...] = ()
-    """Tokens never generated (Marian's `bad_words_ids`)."""
+    """Tokens that are never generated (Marian's `bad_words_ids`)."""
 
     def __post_init__(self):
         for name in ("vocab_size", "width", "heads", "feed_forward", "max_length"):
@@ -84,7 +84,7 @@ class TransformerConfig:
         for name in ("encoder_layers", "decoder_layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"a Transformer needs at least one layer in {name}")
-        self.encoder_block, self.decoder_block  # noqa: B018  (their checks speak early)
+        self.encoder_block, self.decoder_block  # noqa: B018  (validates them here)
 
     @staticmethod
     def base(vocab_size: int = 37_000, **changes) -> TransformerConfig:
@@ -99,7 +99,7 @@ class TransformerConfig:
 
     @property
     def encoder_block(self) -> BlockConfig:
-        """The encoder's blocks."""
+        """Configuration of the encoder's blocks."""
         return BlockConfig(
             width=self.width,
             heads=self.heads,
@@ -115,7 +115,7 @@ class TransformerConfig:
 
     @property
     def decoder_block(self) -> BlockConfig:
-        """The decoder's blocks: the encoder's, but for heads and feed-forward width."""
+        """Configuration of the decoder's blocks, whose heads and feed-forward may differ."""
         return replace(
             self.encoder_block,
             heads=self.decoder_heads or self.heads,
@@ -130,10 +130,12 @@ class Transformer(nn.Module):
     execution: Execution = Execution()
 
     def setup(self):
+        # Pre-norm blocks leave their last residual sum unnormalised: the stack adds a final norm.
         c, final_norm = self.config, self.config.norm_position == "pre"
         self.token_embedding = TokenEmbedding(
             c.vocab_size,
             c.width,
+            # Unit variance after multiplication by sqrt(width).
             std=c.width**-0.5 if c.scale_embedding else 0.02,
             pad_id=c.pad_id,
             zero_pad=c.zero_pad,
@@ -158,7 +160,7 @@ class Transformer(nn.Module):
         target_positions: Int[Array, "B T"] | None = None,
         train: bool = False,
     ) -> Float[Array, "B T V"]:
-        """Float32 logits of each next token.
+        """Float32 logits of the next token at each target position.
 
         Args:
             source_ids: source tokens.
@@ -166,14 +168,14 @@ class Transformer(nn.Module):
             source_mask: 1 for tokens, 0 for padding; None: no padding.
             source_segments, target_segments: the example, from 1 on, that each token of a packed
                 row belongs to; 0 for padding. Tokens attend within their example.
-            source_positions, target_positions: places within the example; None: 0, 1, 2...
+            source_positions, target_positions: positions within the example; None: 0, 1, 2...
             train: dropout on; needs `rngs={"dropout": key}`.
 
         V is `vocab_size`, padded with masked logits if `execution.vocab_multiple` says so.
         """
         memory = self.encode(
             source_ids, source_mask, source_segments, source_positions, train=train
-        )
+        )  # [B, S, D]
         hidden = self.decode(
             target_in_ids,
             memory,
@@ -182,13 +184,13 @@ class Transformer(nn.Module):
             target_segments,
             target_positions,
             train=train,
-        )
+        )  # [B, T, D]
         return self.logits(hidden)
 
     def encode(
         self, source_ids, source_mask=None, segments=None, positions=None, *, train: bool = False
     ) -> Float[Array, "B S D"]:
-        """The encoder's output."""
+        """Encoder output; arguments as for `__call__`."""
         mask = Mask(keys=source_mask, query_segments=segments, key_segments=segments)
         return self.encoder(self.embed(source_ids, positions, train=train), mask, train=train)
 
@@ -203,7 +205,9 @@ class Transformer(nn.Module):
         *,
         train: bool = False,
     ) -> Float[Array, "B T D"]:
-        """The decoder's output, before the logits."""
+        """Decoder output, which `logits` takes; arguments as for `__call__`."""
+        # Self-attention is causal by position in the row. In a packed row the segments also keep
+        # examples apart, there and in cross-attention (target token -> source token).
         mask = Mask(query_segments=target_segments, key_segments=target_segments, causal=True)
         cross = Mask(
             keys=source_mask,
@@ -214,29 +218,35 @@ class Transformer(nn.Module):
         return self.decoder(x, memory, mask, cross, train=train)
 
     def embed(self, ids: Int[Array, "B L"], positions=None, *, train: bool = False):
-        """Token embeddings plus positions, dropped out: what a stack takes, `[B, L, D]`."""
+        """Token embeddings plus positions `[B, L, D]`, the input of a stack (sections 3.4, 3.5).
+
+        Raises:
+            DataError: sequences longer than `max_length`.
+        """
         c, length = self.config, ids.shape[1]
         if length > c.max_length:
             raise DataError(
                 f"a sequence of {length} tokens is longer than the model's {c.max_length} positions"
             )
-        x = self.token_embedding.embed(ids)
+        x = self.token_embedding.embed(ids)  # [B, L, D]
         if c.scale_embedding:
             x = x * jnp.asarray(c.width**0.5, x.dtype)
         if c.positions != "none":
+            # Positions of packed rows are looked up, in a table of all of them.
             rows = length if positions is None else c.max_length
             table = jnp.asarray(self.position_table(rows), x.dtype)
             x = x + (table[None] if positions is None else jnp.take(table, positions, axis=0))
         return self.drop(x, train=train)
 
     def position_table(self, length: int):
-        """The first `length` rows of the sinusoid table, float32, or None without positions."""
+        """The first `length` rows `[length, D]` of the float32 sinusoid table; None without one."""
         kind = self.config.positions
         return None if kind == "none" else sinusoids(length, self.config.width, kind)
 
     def logits(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
-        """Float32 logits by the tied table."""
+        """Float32 logits x E^T with the embedding table E (section 3.4)."""
         y = self.token_embedding.logits(hidden)
         if not self.config.logits_bias:
             return y
+        # Marian's bias is a buffer: it is not trained.
         return y + jax.lax.stop_gradient(self.logits_bias)[None, None]

@@ -1,11 +1,11 @@
 """ViT: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words".
 
-An image is cut into patches, each mapped to a vector by one matrix (equation 1); a class token
-goes before them, positions are added, and BERT's encoder with its norms before the sub-layers
-does the rest (equations 2 to 4). Google's released code settles what the paper leaves open.
+An image is split into patches, each projected to a vector (equation 1); a class token is
+prepended, positions are added, and a pre-norm Transformer encoder follows (equations 2 to 4). What
+the paper leaves open follows Google's released code.
 
-Axis letters: B batch, P patches, L tokens (P, and 1 with a class token), D model width, C channels,
-N classes.
+Axis letters: B batch, P patches, L tokens (P, or 1 + P with a class token), D model width,
+C channels, E numbers of a patch, N classes.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ SIZES = {  # width, layers, heads (table 1; tiny and small are of Touvron et al.
 class ViTConfig:
     """Shape and choices of a ViT; the defaults are ViT-B/16 at 224 pixels, Google's.
 
-    `activation`: Google's models have GELU's tanh estimate (`gelu_tanh`), those of Hugging Face,
-    timm and MAE the exact one (`gelu`).
+    `activation`: Google's models use the tanh approximation of GELU (`gelu_tanh`), those of Hugging
+    Face, timm and MAE the exact one (`gelu`).
     """
 
     image_size: int = 224
-    """Side in pixels of the square images that it is made for, a multiple of `patch_pixels`."""
+    """Side in pixels of the square input images, a multiple of `patch_pixels`."""
     patch_size: int = 16
-    """Side of a patch in pixels; under a stem, in pixels of its feature map."""
+    """Side of a patch in pixels; with a stem, in pixels of the stem's feature map."""
     channels: int = 3
     width: int = 768
     heads: int = 12
@@ -64,31 +64,32 @@ class ViTConfig:
     layers: int = 12
     class_token: bool = True
     pooling: Literal["class", "average"] = "class"
-    """What is classified: the class token, or the mean of the patches' tokens."""
+    """Input of the head: the class token, or the mean of the patch tokens."""
     positions: Positions = "learned"
-    """A learned table, or fixed sines and cosines of the grid: big_vision's or MAE's."""
+    """A learned table, or fixed 2D sinusoids, big_vision's or MAE's."""
     pre_logits: int | None = None
-    """Width of the tanh layer before the head (section 3.1: in pre-training); None: no such."""
+    """Width of the tanh layer before the head (section 3.1, for pre-training); None: no layer."""
     head_norm: bool = False
-    """The norm after pooling, and none at the encoder's end (MAE's fine-tuning)."""
+    """Moves the final norm from the encoder's end to after pooling (MAE's fine-tuning)."""
     head_batch_norm: bool = False
-    """A batch norm without scale or bias before the head (MAE's linear probe)."""
+    """Adds a batch norm without scale or bias before the head (MAE's linear probe)."""
     classes: int = 1000
     """Outputs of the head; 0: no head."""
     class_names: tuple[str, ...] = ()
-    """What the classes are called, in order; empty: numbers."""
+    """Names of the classes, in order; empty: numbers."""
     head_bias: float = 0.0
-    """What the head's bias starts at, such as -10 for the sigmoid loss over 21,843 classes."""
+    """Initial value of the head's bias, such as -10 for the sigmoid loss over 21,843 classes."""
     activation: Activation = "gelu_tanh"
     norm_epsilon: float = 1e-6
     attention_bias: bool = True
     dropout: float = 0.0
-    """After each dense layer but the query's, key's and value's, and after adding positions."""
+    """After each dense layer except query, key and value, and after adding positions."""
     attention_dropout: float = 0.0
     drop_path: float = 0.0
-    """How often an example skips a sub-layer of the last block; linearly less before it."""
+    """Stochastic depth: rate at which an example skips a sub-layer of the last block; rates grow
+    linearly from 0 at the first block."""
     stem: HybridStemConfig | None = None
-    """The ResNet whose feature map is cut into patches ("hybrid", section 3.1); None: the image."""
+    """The ResNet whose feature map is split into patches ("hybrid", section 3.1); None: none."""
 
     def __post_init__(self):
         for name in ("image_size", "patch_size", "channels", "width", "heads", "layers"):
@@ -113,69 +114,69 @@ class ViTConfig:
             raise ConfigError(
                 f"class_names has {len(self.class_names)} names for {self.classes} classes"
             )
-        self.block  # noqa: B018  (its checks speak early)
+        self.block  # noqa: B018  (validates it here)
 
     @staticmethod
     def sized(name: str, patch_size: int = 16, **changes) -> ViTConfig:
-        """One of `SIZES` by name; the feed-forward layer is four times as wide."""
+        """A size of `SIZES` by name, feed-forward width 4 x width; `changes` set other fields."""
         width, layers, heads = SIZES[name]
         size = dict(width=width, layers=layers, heads=heads, feed_forward=4 * width)
         return ViTConfig(**(dict(patch_size=patch_size) | size | changes))
 
     @staticmethod
     def tiny(patch_size: int = 16, **changes) -> ViTConfig:
-        """12 layers of 192, 3 heads."""
+        """12 layers, width 192, 3 heads."""
         return ViTConfig.sized("tiny", patch_size, **changes)
 
     @staticmethod
     def small(patch_size: int = 16, **changes) -> ViTConfig:
-        """12 layers of 384, 6 heads."""
+        """12 layers, width 384, 6 heads."""
         return ViTConfig.sized("small", patch_size, **changes)
 
     @staticmethod
     def base(patch_size: int = 16, **changes) -> ViTConfig:
-        """12 layers of 768: 85,798,656 parameters below the head at patches of 16."""
+        """12 layers, width 768: 85,798,656 parameters without the head at patch size 16."""
         return ViTConfig.sized("base", patch_size, **changes)
 
     @staticmethod
     def large(patch_size: int = 16, **changes) -> ViTConfig:
-        """24 layers of 1024: 303,301,632 parameters below the head at patches of 16."""
+        """24 layers, width 1024: 303,301,632 parameters without the head at patch size 16."""
         return ViTConfig.sized("large", patch_size, **changes)
 
     @staticmethod
     def huge(patch_size: int = 14, **changes) -> ViTConfig:
-        """32 layers of 1280: 630,764,800 parameters below the head at patches of 14."""
+        """32 layers, width 1280: 630,764,800 parameters without the head at patch size 14."""
         return ViTConfig.sized("huge", patch_size, **changes)
 
     @staticmethod
     def hybrid_base(patch_size: int = 1, **changes) -> ViTConfig:
-        """R50+ViT-B/16: 97,890,112 parameters below the head."""
+        """R50+ViT-B/16: 97,890,112 parameters without the head."""
         return ViTConfig.sized("base", patch_size, **(dict(stem=HybridStemConfig()) | changes))
 
     @staticmethod
     def hybrid_large(patch_size: int = 1, **changes) -> ViTConfig:
-        """R50+ViT-L/32, whose ResNet has all four stages."""
+        """R50+ViT-L/32, with a ResNet of all four stages."""
         stem = HybridStemConfig(depths=(3, 4, 6, 3))
         return ViTConfig.sized("large", patch_size, **(dict(stem=stem) | changes))
 
     @property
     def patch_pixels(self) -> int:
-        """Side of a patch in pixels of the image."""
+        """Side of a patch in pixels of the input image."""
         return self.patch_size * (self.stem.stride if self.stem else 1)
 
     @property
     def grid(self) -> int:
-        """Patches along a side."""
+        """Number of patches along a side of the image."""
         return self.image_size // self.patch_pixels
 
     @property
     def tokens(self) -> int:
-        """Tokens of an image, with the class token if there is one."""
+        """Number of tokens of an image, including the class token if there is one."""
         return self.grid**2 + self.class_token
 
     @property
     def block(self) -> BlockConfig:
-        """The encoder's blocks: norms before the sub-layers."""
+        """Configuration of the encoder's blocks: pre-norm (equations 2 and 3)."""
         return BlockConfig(
             width=self.width,
             heads=self.heads,
@@ -192,7 +193,9 @@ class ViTConfig:
 
 
 def patchify(images: Float[Array, "B H W C"], size: int) -> Float[Array, "B P E"]:
-    """Patches of `size` by `size` pixels, row after row; each flat, in the order row, column, C.
+    """Splits images into flattened patches of `size` x `size` pixels, in row-major order.
+
+    The E = size * size * C numbers of a patch are in the order row, column, channel.
 
     Raises:
         DataError: images that do not divide into such patches.
@@ -201,12 +204,17 @@ def patchify(images: Float[Array, "B H W C"], size: int) -> Float[Array, "B P E"
     if height % size or width % size:
         raise DataError(f"images of {height} x {width} pixels do not divide into patches of {size}")
     rows, columns = height // size, width // size
-    cut = images.reshape(batch, rows, size, columns, size, channels).swapaxes(2, 3)
-    return cut.reshape(batch, rows * columns, size * size * channels)
+    x = images.reshape(batch, rows, size, columns, size, channels)
+    x = x.swapaxes(2, 3)  # [B, rows, columns, size, size, C]
+    return x.reshape(batch, rows * columns, size * size * channels)
 
 
 class PatchEmbedding(nn.Module):
-    """One matrix over flat patches: the convolution of stride `size`, kernel `[P, P, C, D]`."""
+    """Linear projection of flattened patches (equation 1).
+
+    It is a convolution with kernel `[size, size, C, D]` and stride `size`, computed as one matrix
+    product.
+    """
 
     size: int
     channels: int
@@ -216,14 +224,14 @@ class PatchEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "B H W C"]) -> Float[Array, "B P D"]:
-        """A vector for each patch, row after row."""
+        """Projects each patch, in row-major order."""
         dtype = self.execution.compute_dtype
         shape = (self.size, self.size, self.channels, self.width)
         kernel = self.param("kernel", initializer(self.kernel_init, 3), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        # Whole in the product: a kernel of 768 rows is not worth a cut along idle mesh axes.
-        kernel = constrain(kernel, None, None, None, None).reshape(-1, self.width)
-        patches = patchify(images, self.size).astype(dtype)
+        # Gathered over fsdp before the product: a kernel of 768 rows (16 x 16 x 3) is small.
+        kernel = constrain(kernel, None, None, None, None).reshape(-1, self.width)  # [E, D]
+        patches = patchify(images, self.size).astype(dtype)  # [B, P, E]
         x = multiply(patches, kernel.astype(dtype), 1, self.execution.platform)
         return constrain(x + bias.astype(dtype)[None, None], "batch", "length", "embed")
 
@@ -231,13 +239,15 @@ class PatchEmbedding(nn.Module):
 def fixed_positions(
     height: int, width: int, channels: int, kind: Positions, class_token: bool
 ) -> Float[Array, "L D"]:
-    """The table of sines of a grid of patches; the class token's row is zero."""
-    table = grid_sinusoids(height, width, channels, "mae" if kind[8:] else "big_vision")
+    """Fixed 2D sinusoid table of a grid of patches; the class token's row, first, is zero."""
+    table = grid_sinusoids(
+        height, width, channels, "mae" if kind == "sincos2d_mae" else "big_vision"
+    )
     return jnp.pad(jnp.asarray(table), ((int(class_token), 0), (0, 0)))
 
 
 class ViT(nn.Module):
-    """The encoder under its head: `model.apply(variables, images)`."""
+    """Vision Transformer with a classification head: `model.apply(variables, images)`."""
 
     config: ViTConfig
     execution: Execution = Execution()
@@ -256,6 +266,7 @@ class ViT(nn.Module):
             self.position_embedding = PositionEmbedding(c.tokens, c.width)
         self.drop = Dropout(c.dropout)
         self.encoder = EncoderStack(c.block, c.layers, not c.head_norm, self.execution)
+        # One final norm: at the encoder's end (equation 4) or, in MAE's fine-tuning, after pooling.
         if c.head_norm:
             self.head_norm = Norm("layer", c.norm_epsilon)
         if c.pre_logits:
@@ -264,6 +275,7 @@ class ViT(nn.Module):
             self.head_batch_norm = BatchNorm(1e-6, affine=False)
         if c.classes:
             shape = (c.pre_logits or c.width,), (c.classes,)
+            # Zero initial weights for transfer (section 3.2).
             init = "probe" if c.head_batch_norm else "zeros"
             start = dict(kernel_init=init, bias_start=c.head_bias)
             self.head = Linear(*shape, gathered=True, **start)
@@ -271,11 +283,11 @@ class ViT(nn.Module):
     def __call__(
         self, images: Float[Array, "B H W C"], *, train: bool = False
     ) -> Float[Array, "B N"]:
-        """Float32 logits of the classes; without a head, what `pooled` gives.
+        """Float32 logits of the classes; without a head, the output of `pooled`.
 
         Args:
-            images: normalised pixels, `image_size` square; any grid of patches where positions
-                are not learned.
+            images: normalised pixels, `image_size` square, or of any multiple of `patch_pixels`
+                where positions are not learned.
             train: dropout and stochastic depth on; needs `rngs={"dropout": key}`.
 
         Raises:
@@ -287,47 +299,50 @@ class ViT(nn.Module):
         return self.head(pooled) if self.config.classes else pooled
 
     def pooled(self, images: Float[Array, "B H W C"], *, train: bool = False) -> Array:
-        """What the head sees: `[B, D]`, or `[B, pre_logits]`."""
+        """Pooled representation, the input of the head: `[B, D]` or `[B, pre_logits]`."""
         c, x = self.config, self.embed(images, train=train)
         of_class = c.pooling == "class"
         x = self.encoder(x, train=train, first=1 if of_class else None)
         x = x[:, 0] if of_class else x[:, int(c.class_token) :].mean(1)
-        x = self.head_norm(x) if c.head_norm else x
+        x = self.head_norm(x) if c.head_norm else x  # [B, D]; y of equation 4
         x = jnp.tanh(self.pre_logits(x)) if c.pre_logits else x
         return constrain(x, "batch", "embed")
 
     def features(
         self, images: Float[Array, "B H W C"], *, train: bool = False
     ) -> Float[Array, "B L D"]:
-        """All tokens at the encoder's end, the class token first."""
+        """Encoder output of all tokens, the class token first."""
         return self.encoder(self.embed(images, train=train), train=train)
 
     def embed(
         self, images: Float[Array, "B H W C"], *, train: bool = False
     ) -> Float[Array, "B L D"]:
-        """Patches and class token with their positions: what the stack takes (equation 1)."""
+        """Embedded patches and class token plus positions: z_0 of equation 1."""
         c = self.config
         check_images(images.shape, c)
-        x = self.patch_embedding(self.stem(images, train=train) if c.stem else images)
+        x = self.patch_embedding(self.stem(images, train=train) if c.stem else images)  # [B, P, D]
         if c.class_token:
-            x = with_class_token(self.class_token, x)
+            x = prepend_class_token(self.class_token, x)  # [B, 1 + P, D]
         if c.positions == "learned":
             x = x + self.position_embedding.rows(c.tokens).astype(x.dtype)
         elif c.positions != "none":
+            # Computed for the grid at hand, so that images of other sizes have positions too.
             grid = (size // c.patch_pixels for size in images.shape[1:3])
             table = fixed_positions(*grid, c.width, c.positions, c.class_token)
             x = x + table[None].astype(x.dtype)
         return self.drop(constrain(x, "batch", "length", "embed"), train=train)
 
 
-def with_class_token(token: Float[Array, "D"], x: Float[Array, "B P D"]) -> Float[Array, "B L D"]:
-    """The token before each image's patches."""
+def prepend_class_token(
+    token: Float[Array, "D"], x: Float[Array, "B P D"]
+) -> Float[Array, "B L D"]:
+    """Prepends the class token to each image's patches."""
     first = jnp.broadcast_to(token.astype(x.dtype)[None, None], (x.shape[0], 1, x.shape[2]))
     return jnp.concatenate([first, x], axis=1)
 
 
 def check_images(shape: tuple[int, ...], config: ViTConfig) -> None:
-    """Refuses images that the model was not made for, in one line."""
+    """Raises DataError for images whose shape does not suit the model."""
     if len(shape) != 4:
         raise DataError(
             f"images of shape {shape}: the model takes [batch, height, width, channels]"

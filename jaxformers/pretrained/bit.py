@@ -126,7 +126,7 @@ def read_config(fields: Fields, classes: int) -> BiTConfig:
         raise fields.refuse("hidden_sizes", "and only multiples of 32 are supported")
     groups, epsilon = fields.size("num_groups", 32), HUGGING_FACE_EPSILON
     made = fields.make(BiTConfig, groups=groups, standardisation_epsilon=epsilon, **shared)
-    return made.without_plain_widths()
+    return made.drop_default_widths()
 
 
 def recognises(shapes: Mapping[str, Shape]) -> bool:
@@ -189,7 +189,7 @@ def _from_shapes(shapes: Mapping[str, Shape]) -> BiTConfig:
         depths=tuple(sum(stage == s for stage, _ in found) for s in stages),
         width=width,
         widths=tuple(shapes[last.format(stage)][3] for stage in stages),
-    ).without_plain_widths()
+    ).drop_default_widths()
 
 
 def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:

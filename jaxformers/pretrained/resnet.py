@@ -112,7 +112,7 @@ def read_config(fields: Fields, classes: int) -> ResNetConfig:
     first = fields.flag(STRIDE_FIRST) and block == "bottleneck"
     stem = "imagenet_halved" if fields.flag(HALVE_FIRST) else "imagenet"
     made = fields.make(ResNetConfig, block=block, stem=stem, stride_first=first, **shared)
-    return made.without_plain_widths()
+    return made.drop_default_widths()
 
 
 def recognises(shapes: Mapping[str, Shape]) -> bool:
@@ -160,7 +160,7 @@ def _from_shapes(shapes: Mapping[str, Shape]) -> ResNetConfig:
         depths=depths,
         width=width,
         widths=tuple(shapes[f"layer{s + 1}.0.{last}.weight"][0] for s in range(len(depths))),
-    ).without_plain_widths()
+    ).drop_default_widths()
 
 
 def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:

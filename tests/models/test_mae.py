@@ -64,7 +64,7 @@ def test_parameter_counts_to_the_unit_and_every_one_has_a_row(config, count):
 
 
 def test_the_published_recipe_keeps_49_of_196_patches():
-    assert jf.MAEConfig.base().kept(196) == 49
+    assert jf.MAEConfig.base().num_visible(196) == 49
 
 
 def test_the_patches_with_the_least_noise_are_kept(small):
@@ -152,7 +152,7 @@ def test_noise_of_another_shape_is_refused(small):
     ("changes", "words"),
     [
         ({"mask_ratio": 0.0}, "mask_ratio of 0.0"),
-        ({"mask_ratio": 0.99}, "keeps none"),
+        ({"mask_ratio": 0.99}, "masks none"),
         ({"decoder_heads": 3}, "3 heads do not divide"),
         ({"encoder": replace(SMALL.encoder, classes=3)}, "no head"),
         ({"encoder": replace(SMALL.encoder, positions="none")}, "positions"),

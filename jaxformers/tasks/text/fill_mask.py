@@ -80,7 +80,7 @@ def _encoder(model: Any):
 def _head(model: Any, top: int):
     @jax.jit
     def run(variables, hidden):
-        logits = model.apply(variables, hidden[:, None], method="words")[:, 0]
+        logits = model.apply(variables, hidden[:, None], method="masked_word_logits")[:, 0]
         return jax.lax.top_k(jax.nn.softmax(logits, axis=-1), top)
 
     return run
