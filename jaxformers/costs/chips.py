@@ -1,7 +1,7 @@
-"""What one accelerator chip can do by its maker's data sheet: the yardstick of MFU and of plans.
+"""Accelerator chips by their makers' data sheets, for MFU and for plans.
 
-All values are per *chip*. A JAX device need not be one: TPU v2, v3 and 7x show each of their two
-TensorCores as a device, so two devices share the chip's figures (`Chip.devices`).
+All values are per *chip*. A JAX device need not be one: each of the two TensorCores of TPU v2, v3
+and 7x is a device, so two devices share the chip's values (`Chip.devices`).
 
 Sources. TPUs: cloud.google.com/tpu/docs/{v2,v3,v4,v5e,v5p,v6e,tpu7x}, "key specifications". Link
 rates, one way: the published two-way rate of a chip / (2 x links); for v3 and v4, where no such
@@ -10,7 +10,7 @@ rate is published, the pod's bisection bandwidth over the links cut (v3: 6.4 TB/
 networks"). Rates between slices: the published rate of a chip (v5p: 50 Gbit/s) or of a
 pod over its 256 chips.
 GPUs: NVIDIA's data sheets of A100, H100 and H200, dense (half of the printed "with sparsity").
-What no source settles is None, or absent from the table.
+What no source gives is None, or absent from the table.
 """
 
 from __future__ import annotations
@@ -97,35 +97,37 @@ KINDS: dict[str, str] = {
 
 
 def chip_for(device_kind: str) -> Chip | None:
-    """Return the chip that JAX calls `device_kind`, None for a CPU and for unknown ones.
+    """The chip of a JAX `device_kind`, None for a CPU and for unknown kinds.
 
-    The whole string counts: `NVIDIA H100 NVL` or a partition (`... MIG 1g.10gb`) is another
-    machine than the card it resembles.
+    The full string is compared: `NVIDIA H100 NVL` or a partition (`... MIG 1g.10gb`) differs from
+    the card whose name it begins with.
     """
     name = KINDS.get(device_kind.strip())
     return None if name is None else CHIPS[name]
 
 
 def chips_in(devices: Iterable[jax.Device]) -> float:
-    """Count the chips behind JAX devices; a CPU or unknown device counts as one."""
-    return sum(_share(device) for device in devices)
+    """Number of chips of JAX devices; a CPU or unknown device counts as one."""
+    return sum(_chips_per_device(device) for device in devices)
 
 
 def peak_flops(devices: Iterable[jax.Device]) -> float | None:
-    """Peak bfloat16 FLOP/s of all the devices together, None where one's chip is unknown."""
+    """Peak bfloat16 FLOP/s of all devices together, None if any device's chip is unknown."""
     total = 0.0
     for device in devices:
         chip = chip_for(device.device_kind)
         if chip is None:
             return None
-        total += chip.peak_bf16 * _share(device)
+        total += chip.peak_bf16 * _chips_per_device(device)
     return total
 
 
-def _share(device: jax.Device) -> float:
-    """The share of a chip that a device is: its cores over the chip's, where it tells."""
+def _chips_per_device(device: jax.Device) -> float:
+    """The fraction of a chip that a device is."""
     chip = chip_for(device.device_kind)
     if chip is None or chip.cores == 1:
         return 1.0
+    # TPU devices have `num_cores`: 2 for a v4 chip as one device ("megacore"), 1 for one of its
+    # cores. Without it, the chip's usual number of devices decides.
     cores = getattr(device, "num_cores", None)
     return cores / chip.cores if cores else 1 / chip.devices

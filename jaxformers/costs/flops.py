@@ -1,4 +1,4 @@
-"""How many floating-point operations a function takes, counted from its jaxpr.
+"""Floating-point operations (FLOPs) of a function, counted from its jaxpr.
 
 XLA's `cost_analysis()` counts the body of a loop once; here a scan's body counts as often as it
 runs. A multiply-add is two FLOPs. A convolution counts only the products with real inputs, not
@@ -20,7 +20,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 from jax.interpreters.partial_eval import dce_jaxpr
 
-# JAX's primitives that take one operation an element of their result, as names in a line.
+# JAX's primitives that count as one operation for each element of their result.
 _ELEMENTWISE = (
     "abs acos acosh add add_any asin asinh atan atan2 atanh cbrt clamp cos cosh cumlogsumexp "
     "cummax cummin cumprod cumsum digamma div erf erf_inv erfc exp exp2 expm1 floor ceil "
@@ -33,7 +33,7 @@ REDUCTIONS = frozenset({"reduce_sum", "reduce_max", "reduce_min", "reduce_prod"}
 
 @dataclass
 class FlopCount:
-    """What a function costs.
+    """FLOPs of a function.
 
     Attributes:
         matmul: FLOPs of matrix products and convolutions.
@@ -50,30 +50,31 @@ class FlopCount:
 
     @property
     def total(self) -> int:
-        """All FLOPs."""
+        """FLOPs of products, convolutions and elementwise operations."""
         return self.matmul + self.elementwise
 
-    def add(self, other: FlopCount, times: int = 1) -> None:
-        """Add another count, `times` times."""
-        self.matmul += other.matmul * times
-        self.elementwise += other.elementwise * times
-        for name, flops in other.by_primitive.items():
+    def add(self, count: FlopCount, times: int = 1) -> None:
+        """Adds `times` times another count."""
+        self.matmul += count.matmul * times
+        self.elementwise += count.elementwise * times
+        for name, flops in count.by_primitive.items():
             self.by_primitive[name] += flops * times
-        self.unknown_loops += other.unknown_loops
+        self.unknown_loops += count.unknown_loops
 
 
 def measure_flops(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> FlopCount:
-    """Count the FLOPs of `fn(*args, **kwargs)` without running it.
+    """Counts the FLOPs of `fn(*args, **kwargs)` without running it.
 
-    Arguments may be arrays or `jax.ShapeDtypeStruct`s. What does not reach the result is not
-    counted. Of a `cond` the dearest branch counts; a `shard_map` counts on all its devices; a
-    Pallas kernel counts once per point of its grid.
+    Arguments may be arrays or `jax.ShapeDtypeStruct`s. Operations that do not contribute to the
+    result are not counted. Of a `cond` the most expensive branch counts; a `shard_map` counts on
+    all its devices; a Pallas kernel counts once per point of its grid.
     """
     return flops_of(jax.make_jaxpr(fn)(*args, **kwargs))
 
 
 def flops_of(closed: ClosedJaxpr) -> FlopCount:
-    """`measure_flops` of a function that was traced before."""
+    """FLOPs of a jaxpr: `measure_flops` of a function that has been traced."""
+    # Without dead code, which XLA removes too.
     jaxpr, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
     return _count(jaxpr)
 
@@ -105,8 +106,8 @@ def count_flops(
 def model_flops(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
     """FLOPs for MFU: matrix products and convolutions only.
 
-    Give a function without rematerialisation and with plain attention: MFU credits what the model
-    needs, not what is computed twice to save memory.
+    Pass a function without rematerialisation and with plain attention: MFU counts the FLOPs that
+    the model needs, not those that are repeated to save memory.
     """
     return count_flops(fn, *args, **kwargs)
 
@@ -129,7 +130,7 @@ def _count(jaxpr: Jaxpr) -> FlopCount:
 
 
 def _count_inside(eqn: JaxprEqn, name: str, count: FlopCount) -> None:
-    """Add what the functions inside an equation cost, as often as they run."""
+    """Adds the FLOPs of the jaxprs inside an equation, as often as they run."""
     params = eqn.params
     if name == "scan":
         count.add(_count(_open(params["jaxpr"])), params["length"])
@@ -139,11 +140,14 @@ def _count_inside(eqn: JaxprEqn, name: str, count: FlopCount) -> None:
         branches = [_count(_open(branch)) for branch in params["branches"]]
         count.add(max(branches, key=lambda branch: branch.total))
     elif name == "shard_map":
+        # The inner jaxpr has one device's shapes; "newly manual" axes are those mapped here, not by
+        # an enclosing shard_map.
         sizes = dict(params["mesh"].shape)
         devices = math.prod(sizes[axis] for axis in params["newly_manual_axes"])
         count.add(_count(_open(params["jaxpr"])), devices)
     elif name == "pallas_call":
         count.add(_count(_open(params["jaxpr"])), math.prod(params["grid_mapping"].grid))
+    # A scatter's or reduction's jaxpr is its combining function of two scalars, not a call.
     elif not name.startswith(("scatter", "reduce", "select_and")):
         for inner in _functions(params):
             count.add(_count(inner))
@@ -161,7 +165,9 @@ def _trip_count(eqn: JaxprEqn) -> int | None:
     """Turns of a loop `i = a; while i < b: i += c` with constants a, b and c; else None."""
     test, body = _open(eqn.params["cond_jaxpr"]), _open(eqn.params["body_jaxpr"])
     test_consts, body_consts = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-    if [each.primitive.name for each in test.eqns] != ["lt"]:
+    # A while's operands are (consts of the test, consts of the body, state); each of its two jaxprs
+    # takes its own consts and then the state.
+    if [eqn.primitive.name for eqn in test.eqns] != ["lt"]:
         return None
     counter, limit = test.eqns[0].invars
     if isinstance(counter, Literal) or counter not in test.invars[test_consts:]:
@@ -180,7 +186,7 @@ def _increment(body: Jaxpr, before: Any, after: Any) -> int | None:
     """The positive constant that a loop's body adds to a counter."""
     for eqn in body.eqns:
         if after in eqn.outvars and eqn.primitive.name == "add":
-            constants = [each for each in eqn.invars if isinstance(each, Literal)]
+            constants = [var for var in eqn.invars if isinstance(var, Literal)]
             if before in eqn.invars and len(constants) == 1 and int(constants[0].val) > 0:
                 return int(constants[0].val)
     return None
@@ -189,9 +195,9 @@ def _increment(body: Jaxpr, before: Any, after: Any) -> int | None:
 def _functions(params: dict[str, Any]) -> Iterator[Jaxpr]:
     """The jaxprs among an equation's parameters (jit, remat, custom derivatives, ...)."""
     for value in params.values():
-        for each in value if isinstance(value, (tuple, list)) else (value,):
-            if isinstance(each, (ClosedJaxpr, Jaxpr)):
-                yield _open(each)
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(item, (ClosedJaxpr, Jaxpr)):
+                yield _open(item)
 
 
 def _open(jaxpr: Any) -> Jaxpr:
@@ -199,7 +205,7 @@ def _open(jaxpr: Any) -> Jaxpr:
 
 
 def _elements(eqn: JaxprEqn, reduction: bool) -> int:
-    """One FLOP an output element; a reduction's are the inputs it folds together."""
+    """One FLOP for each output element; a reduction of n elements to one takes n - 1."""
     if not jax.numpy.issubdtype(eqn.invars[-1].aval.dtype, jax.numpy.inexact):
         return 0
     out = eqn.outvars[0].aval.size
@@ -207,12 +213,14 @@ def _elements(eqn: JaxprEqn, reduction: bool) -> int:
 
 
 def _dot_general(eqn: JaxprEqn) -> int:
+    # A multiply-add for each element of the output and of the contracted axes.
     (contracted, _), _ = eqn.params["dimension_numbers"]
     shape = eqn.invars[0].aval.shape
     return 2 * eqn.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
 
 
 def _ragged_dot_general(eqn: JaxprEqn) -> int:
+    # Rows [M, K] in groups, each with its own matrix [G, K, N]: every row meets one matrix.
     (contracted, _), _ = eqn.params["ragged_dot_dimension_numbers"].dot_dimension_numbers
     shape = eqn.invars[0].aval.shape
     return 2 * eqn.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
@@ -223,6 +231,8 @@ def _convolution(eqn: JaxprEqn) -> int:
     numbers = params["dimension_numbers"]
     image, kernel = (var.aval.shape for var in eqn.invars[:2])
     out = eqn.outvars[0].aval.shape
+    # Specs list the positions of (batch, feature, *spatial) or, of the kernel, (out, in, *spatial),
+    # whose "in" is the channels of one group: grouped convolutions come out right.
     batch, features = out[numbers.out_spec[0]], out[numbers.out_spec[1]]
     products = batch * features * kernel[numbers.rhs_spec[1]]
     for axis in range(len(params["window_strides"])):
@@ -239,11 +249,19 @@ def _convolution(eqn: JaxprEqn) -> int:
 def _real_positions(
     image: int, kernel: int, out: int, window: tuple[int, int], dilation: tuple[int, int]
 ) -> int:
-    """Pairs of output and kernel positions, along one axis, that meet a real input."""
-    stride, low = window
-    spread, reach = dilation
-    at = np.arange(out)[:, None] * stride + np.arange(kernel)[None, :] * reach - low
-    return int(((at >= 0) & (at < (image - 1) * spread + 1) & (at % spread == 0)).sum())
+    """Pairs of output and kernel positions, along one axis, that meet a real input.
+
+    `window` is (stride, padding before), `dilation` (of the input, of the kernel).
+    """
+    stride, padding = window
+    input_dilation, kernel_dilation = dilation
+    # Position in the dilated input of each pair, [out, kernel]. Real inputs are at multiples of the
+    # input's dilation; the zeros between them stem from a strided convolution's gradient.
+    position = (
+        np.arange(out)[:, None] * stride + np.arange(kernel)[None, :] * kernel_dilation - padding
+    )
+    in_range = (position >= 0) & (position < (image - 1) * input_dilation + 1)
+    return int((in_range & (position % input_dilation == 0)).sum())
 
 
 def _cudnn_attention(eqn: JaxprEqn, products: int) -> int:

@@ -1,4 +1,4 @@
-"""XLA's warnings about wasteful programs, which it writes to the process's standard error only."""
+"""Captures XLA's warnings about wasteful programs, which go to standard error only."""
 
 from __future__ import annotations
 
@@ -18,37 +18,38 @@ WASTE = "Involuntary full rematerialization"
 
 @contextlib.contextmanager
 def captured_xla_warnings() -> Iterator[list[str]]:
-    """Catches the warnings of all compilations inside; everything else is passed on afterwards.
+    """Collects the warnings of all compilations inside; other output is passed on afterwards.
 
-    XLA writes from C++, so standard error is caught at its file descriptor. The list that is
-    given is filled when the block ends. Nothing is written, and so nothing caught, for a program
-    that comes from JAX's compilation caches.
+    The list is filled when the block ends. A program that comes from JAX's compilation caches
+    gives no warnings, since XLA does not compile it.
     """
-    found: list[str] = []
+    warnings: list[str] = []
     level = jax.config.jax_logging_level
-    jax.config.update("jax_logging_level", "WARNING")  # it is XLA's too: it may hide warnings
+    jax.config.update("jax_logging_level", "WARNING")  # it filters XLA's messages too
+    # XLA writes from C++, past `sys.stderr`, so file descriptor 2 itself is redirected to a file.
     sys.stderr.flush()
-    kept = os.dup(2)
+    saved_stderr = os.dup(2)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)
         try:
-            yield found
+            yield warnings
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(saved_stderr, 2)
+            os.close(saved_stderr)
             jax.config.update("jax_logging_level", level)
             file.seek(0)
             for line in file.read().splitlines(keepends=True):
                 if WASTE.encode() in line:
-                    found.append(line.decode(errors="replace").strip())
+                    warnings.append(line.decode(errors="replace").strip())
                 else:
                     os.write(2, line)
 
 
 @contextlib.contextmanager
 def uncached() -> Iterator[None]:
-    """Without JAX's persistent cache, from which a program comes without its warnings."""
+    """Disables JAX's persistent cache, from which a program comes without its warnings."""
+    # The cache remembers whether it is in use, so the flag works only together with a reset.
     before = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()
@@ -60,20 +61,25 @@ def uncached() -> Iterator[None]:
 
 
 def warnings_are_seen(mesh: Mesh) -> bool:
-    """Whether a program known to be wasteful is caught; `mesh` has three axes of size 2."""
+    """Whether the warning of a program known to be wasteful is captured.
+
+    `mesh` has three axes of size 2.
+    """
     outer, inner, last = mesh.axis_names
     batch = (outer, inner)
 
+    # A lookup in a table sharded over both its dimensions, whose result is to be sharded over the
+    # batch: XLA replicates the result on every device first.
     def lookup(table, ids):
-        whole = NamedSharding(mesh, PartitionSpec(batch, None, None))
-        return jax.lax.with_sharding_constraint(jnp.take(table, ids, axis=0), whole)
+        by_batch = NamedSharding(mesh, PartitionSpec(batch, None, None))
+        return jax.lax.with_sharding_constraint(jnp.take(table, ids, axis=0), by_batch)
 
     def struct(shape, dtype, *axes):
-        where = NamedSharding(mesh, PartitionSpec(*axes))
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
+        sharding = NamedSharding(mesh, PartitionSpec(*axes))
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
     table = struct((64, 32), jnp.float32, last, inner)
     ids = struct((8, 4), jnp.int32, batch)
-    with uncached(), captured_xla_warnings() as found:
+    with uncached(), captured_xla_warnings() as warnings:
         jax.jit(lookup).lower(table, ids).compile()
-    return bool(found)
+    return bool(warnings)

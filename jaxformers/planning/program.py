@@ -26,7 +26,7 @@ from jaxformers import costs
 from jaxformers.costs import flops_of
 from jaxformers.costs.collectives import Collective, collectives
 from jaxformers.costs.hlo import Program
-from jaxformers.costs.traffic import kept_for_backward, moved_bytes, unknown_loops
+from jaxformers.costs.traffic import moved_bytes, saved_for_backward, unknown_loops
 from jaxformers.planning.topologies import Pod
 from jaxformers.sharding import batch_sharding
 from jaxformers.training.experiment import Experiment
@@ -158,7 +158,7 @@ def _compile(lowered: Any, pod: Pod, mesh: Mesh, arguments: int, effort: Effort)
     second = readable if readable.exception() is None else real
     memory, text = program.memory_analysis(), Program.parse(program.as_text())
     single = text if second is real else Program.parse(second.result().as_text())
-    kept = [each.buffer for each in kept_for_backward(text)]
+    kept = [each.buffer for each in saved_for_backward(text)]
     worst = max(kept, key=lambda b: b.padded - b.bytes, default=None)
     return Compiled(
         arguments=memory.argument_size_in_bytes,

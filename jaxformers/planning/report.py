@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from matplotlib.figure import Figure
 
-from jaxformers.costs.hlo import bits
+from jaxformers.costs.hlo_operations import bits
 from jaxformers.planning.planner import Plan, ShapePlan, divides
 from jaxformers.planning.roofline import FAST, SLOW
 from jaxformers.sharding import MeshConfig

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxformers.costs.hlo import Program, buffers
+from jaxformers.costs.hlo import Program
+from jaxformers.costs.hlo_operations import parse_buffers
 
 
 @pytest.mark.parametrize(
@@ -23,12 +24,12 @@ from jaxformers.costs.hlo import Program, buffers
     ],
 )
 def test_the_tiles_of_a_tpu_pad_the_two_fastest_dimensions(text, size, padded):
-    (found,) = buffers(text)
+    (found,) = parse_buffers(text)
     assert (found.bytes, found.padded) == (size, padded)
 
 
 def test_a_tuples_buffers_come_in_order_and_small_memory_is_noted():
-    found = buffers("(f32[2]{0}, /*index=1*/bf16[4,8]{1,0:T(4,128)(2,1)S(1)}, u32[])")
+    found = parse_buffers("(f32[2]{0}, /*index=1*/bf16[4,8]{1,0:T(4,128)(2,1)S(1)}, u32[])")
     assert [str(each) for each in found] == ["f32[2]", "bf16[4,8]", "u32[]"]
     assert [each.on_chip for each in found] == [False, True, False]
 
@@ -41,9 +42,9 @@ def test_nested_loops_run_as_often_as_both_lengths_say():
     program = Program.parse(
         compiled.lower(jnp.ones((8, 8)), jnp.ones((7, 8, 8))).compile().as_text()
     )
-    loops = sorted(program.turns(op) for _, op in program if op.kind == "while")
+    loops = sorted(program.trip_count(op) for _, op in program if op.opcode == "while")
     assert loops == [5, 7]
-    bodies = [op.attribute("body") for _, op in program if op.kind == "while"]
+    bodies = [op.attribute("body") for _, op in program if op.opcode == "while"]
     assert sorted(program.times[body] for body in bodies) == [7, 35]
 
 
@@ -52,8 +53,8 @@ def test_a_loop_whose_length_is_not_known_counts_once():
         return jax.lax.while_loop(lambda x: x.sum() < 100.0, lambda x: x * 2, x)
 
     program = Program.parse(jax.jit(until).lower(jnp.ones(4)).compile().as_text())
-    (loop,) = (op for _, op in program if op.kind == "while")
-    assert program.turns(loop) is None and program.times[loop.attribute("body")] == 1
+    (loop,) = (op for _, op in program if op.opcode == "while")
+    assert program.trip_count(loop) is None and program.times[loop.attribute("body")] == 1
 
 
 def untold(fn, *shapes) -> Program:
@@ -63,7 +64,7 @@ def untold(fn, *shapes) -> Program:
 
 
 def turns(program: Program) -> list[int | None]:
-    return sorted(program.turns(op) for _, op in program if op.kind == "while")
+    return sorted(program.trip_count(op) for _, op in program if op.opcode == "while")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_a_loops_turns_follow_from_the_start_step_and_end_of_its_counter(
 
     program = untold(loop, (8, 8))
     assert turns(program) == [expected]
-    (body,) = (op.attribute("body") for _, op in program if op.kind == "while")
+    (body,) = (op.attribute("body") for _, op in program if op.opcode == "while")
     assert program.times[body] == expected
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from jaxformers.costs import flops_of
 from jaxformers.costs.hlo import Program
-from jaxformers.costs.traffic import kept_for_backward, moved_bytes, unknown_loops
+from jaxformers.costs.traffic import moved_bytes, saved_for_backward, unknown_loops
 
 
 def test_bytes_moved_are_xlas_where_there_is_no_loop():
@@ -31,8 +31,10 @@ def test_what_is_kept_for_the_backward_pass_is_a_stack_of_activations():
         return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0].sum()
 
     done = jax.jit(jax.grad(loss)).lower(jnp.ones((7, 64, 64)), jnp.ones((16, 64))).compile()
-    kept = {each.buffer.shape for each in kept_for_backward(Program.parse(done.as_text()))}
-    assert (7, 16, 64) in kept and (7, 64, 64) not in kept
+    shapes = {
+        residual.buffer.shape for residual in saved_for_backward(Program.parse(done.as_text()))
+    }
+    assert (7, 16, 64) in shapes and (7, 64, 64) not in shapes
 
 
 LOOP = """
@@ -96,7 +98,7 @@ def test_a_small_loop_of_unknown_length_does_not_weigh_and_one_with_products_doe
     for step, weigh, products in ((draws, 0, 0), (until, 1, 1)):
         traced = jax.jit(step).trace(x, w, jax.random.key(0))
         program = Program.parse(traced.lower().compile().as_text())
-        loops = [op for _, op in program if op.kind == "while" and program.turns(op) is None]
+        loops = [op for _, op in program if op.opcode == "while" and program.trip_count(op) is None]
         assert loops and len(unknown_loops(program)) == weigh
         counted = flops_of(traced.jaxpr).unknown_loops
         assert sum(turn.matmul > 0 for turn in counted) == products
