@@ -108,7 +108,7 @@ class NameMap:
         out = {}
         for slot in self.slots(shapes):
             parts = (slot.part(np.asarray(variables[path])) for path in slot.entry.targets)
-            out[slot.names[0]] = np.ascontiguousarray(slot.entry.transform.to_theirs(*parts))
+            out[slot.names[0]] = np.asarray(slot.entry.transform.to_theirs(*parts), order="C")
         return out
 
     def slots(self, shapes: Mapping[str, Shape]) -> Iterator[Slot]:
