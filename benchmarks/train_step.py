@@ -20,14 +20,13 @@ import jax
 import numpy as np
 from frame import Run
 
-from jaxformers.costs import model_flops
 from jaxformers.data import BundledPairs, Packing
 from jaxformers.models import TransformerConfig
 from jaxformers.sharding import make_mesh, put_batch
 from jaxformers.tasks import Translation
 from jaxformers.training import Experiment
-from jaxformers.training.state import init_state
-from jaxformers.training.step import jit_step, make_step, make_transformation
+from jaxformers.training.state import abstract_state, init_state
+from jaxformers.training.step import jit_step, step_flops
 
 VOCAB = 37_000
 Shape = tuple[int, int]  # rows, and tokens of both source and target
@@ -60,15 +59,14 @@ def base_experiment(rows: int, length: int) -> Experiment:
 def our_step(experiment: Experiment, batch: dict[str, np.ndarray]) -> Run:
     """A call makes one step of the loop's own compiled function and waits for it."""
     mesh = make_mesh(experiment.mesh)
-    model, tx = experiment.task.module(experiment.execution(mesh)), make_transformation(experiment)
+    model = experiment.task.module(experiment.execution(mesh))
     with jax.set_mesh(mesh):
-        step, abstract = jit_step(experiment, model, mesh)
+        abstract = abstract_state(experiment, model, mesh)
+        step = jit_step(experiment, model, mesh, abstract)
         where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
-        def make():
-            return init_state(experiment.task, model, tx, experiment)
-
-        state, laid = jax.jit(make, out_shardings=where)(), put_batch(batch, mesh, 1)
+        state = jax.jit(lambda: init_state(experiment, model), out_shardings=where)()
+        laid = put_batch(batch, mesh, 1)
 
     def run():
         nonlocal state
@@ -114,19 +112,12 @@ def peer_step(batch: dict[str, np.ndarray]) -> Run:
     return run
 
 
-def flops_of(experiment: Experiment) -> float:
-    """FLOPs of the matrix products of one step."""
-    model = experiment.task.module(experiment.execution(make_mesh(experiment.mesh)))
-    tx = make_transformation(experiment)
-    state = jax.eval_shape(lambda: init_state(experiment.task, model, tx, experiment))
-    return model_flops(make_step(experiment, model, tx), state, experiment.task.batch_shapes()[0])
-
-
 def compare(shape: Shape, turns: int) -> dict:
     """Both steps at one shape: seconds, their ratio, and the share of the products' peak."""
     batch, experiment = random_batch(*shape), base_experiment(*shape)
     runs = {"ours": our_step(experiment, batch), "peer": peer_step(batch)}
-    (seconds, peak), flops = frame.beside_product(runs, turns), flops_of(experiment)
+    seconds, peak = frame.beside_product(runs, turns)
+    flops = step_flops(experiment, experiment.task.batch_shapes()[0])
     result = {"rows": shape[0], "length": shape[1], "gflop": flops / 1e9, "peak_gflops": peak / 1e9}
     for name in ("ours", "peer"):
         result[f"{name}_min_s"] = min(seconds[name])
@@ -155,7 +146,7 @@ def big_in_bfloat16(rows: int = 64, length: int = 256, turns: int = 10) -> dict:
     task = replace(base.task, model=TransformerConfig.big(VOCAB))
     experiment = replace(base, task=task, precision="bfloat16")
     run = our_step(experiment, random_batch(rows, length))
-    found = frame.on_gpu(run, flops_of(experiment), turns)
+    found = frame.on_gpu(run, step_flops(experiment, experiment.task.batch_shapes()[0]), turns)
     return {
         "rows": rows,
         "length": length,

@@ -1,7 +1,7 @@
 """Blocks to build Transformers from; they work in a notebook without a mesh or an experiment."""
 
 from jaxformers.layers.attention import MultiHeadAttention
-from jaxformers.layers.backends import choose_backend, told_backends
+from jaxformers.layers.backends import choose_backend, log_attention_backends
 from jaxformers.layers.basic import (
     Activation,
     Dropout,
@@ -45,6 +45,6 @@ __all__ = [
     "drop_path",
     "dropout",
     "grid_sinusoids",
+    "log_attention_backends",
     "sinusoids",
-    "told_backends",
 ]

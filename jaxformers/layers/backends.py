@@ -108,7 +108,7 @@ def _beyond_cudnn(
 
 
 @contextlib.contextmanager
-def told_backends(tell: Callable[[str], None]) -> Iterator[None]:
+def log_attention_backends(tell: Callable[[str], None]) -> Iterator[None]:
     """Tells, once each, which back-ends the models that are traced meanwhile choose.
 
     Only what matters is told: splash attention, and long lengths or a wish that it had to pass up.
@@ -128,7 +128,7 @@ def told_backends(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def report_backend(backend: Backend, execution: Execution, queries: int, keys: int) -> None:
-    """Passes a choice on to who listens in `told_backends`."""
+    """Passes a choice on to who listens in `log_attention_backends`."""
     tell = _LISTENER.get()
     short = execution.attention == "auto" and min(queries, keys) < SPLASH_FROM
     if tell is None or short or backend == Backend("plain"):

@@ -14,19 +14,18 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from jaxformers.costs import model_flops
 from jaxformers.costs.xla_warnings import captured_xla_warnings, uncached
 from jaxformers.errors import ShardingError
 from jaxformers.evaluation.published_costs import COSTS, PublishedCost
-from jaxformers.layers.backends import told_backends
+from jaxformers.layers.backends import log_attention_backends
 from jaxformers.planning.program import Compiled, Effort, compile_step, device_bytes
 from jaxformers.planning.roofline import Roofline, roofline
 from jaxformers.planning.topologies import Pod, local_pod, tpu_pod
 from jaxformers.planning.waste import wastes
 from jaxformers.sharding import MeshConfig, batch_shards, make_mesh
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.state import TrainState, abstract_state, init_state
-from jaxformers.training.step import make_step, make_transformation
+from jaxformers.training.state import TrainState, abstract_state
+from jaxformers.training.step import step_flops
 
 
 @dataclass
@@ -219,7 +218,7 @@ def plan_on(
     grid = make_mesh(config, pod.devices)
     state = _state(experiment, grid)
     said: list[str] = []
-    with told_backends(said.append):
+    with log_attention_backends(said.append):
         planned = _shape_plans(experiment, pod, grid, effort, report)
     params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
     notes += [*dict.fromkeys(said), *_notes(experiment)]
@@ -281,18 +280,9 @@ def _shape_plan(
         shape,
         share,
         compiled,
-        plain_flops(experiment, shape),
+        step_flops(experiment, shape),
         roofline(compiled, pod, mesh),
     )
-
-
-def plain_flops(experiment: Experiment, shape: dict[str, jax.ShapeDtypeStruct]) -> int:
-    """Matrix products of a step without rematerialisation, with plain attention."""
-    plain = replace(experiment, remat="none")
-    one = make_mesh(MeshConfig(1, 1, 1), jax.devices("cpu")[:1])
-    model, tx = plain.task.module(plain.execution(one)), make_transformation(plain)
-    state = jax.eval_shape(lambda: init_state(plain.task, model, tx, plain))
-    return model_flops(make_step(plain, model, tx), state, shape)
 
 
 def chosen_mesh(
@@ -385,7 +375,7 @@ def _shares(experiment: Experiment) -> list[float]:
 def _state(experiment: Experiment, mesh: Mesh) -> TrainState:
     with jax.set_mesh(mesh):
         model = experiment.task.module(experiment.execution(mesh))
-        return abstract_state(experiment, model, make_transformation(experiment), mesh)
+        return abstract_state(experiment, model, mesh)
 
 
 def state_bytes(state: TrainState) -> dict[str, int]:

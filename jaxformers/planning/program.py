@@ -30,6 +30,7 @@ from jaxformers.costs.traffic import moved_bytes, saved_for_backward, unknown_lo
 from jaxformers.planning.topologies import Pod
 from jaxformers.sharding import batch_sharding
 from jaxformers.training.experiment import Experiment
+from jaxformers.training.state import abstract_state
 from jaxformers.training.step import jit_step
 
 # Without windowed products and fused asynchronous ones each collective stands by itself.
@@ -118,7 +119,8 @@ def compile_step(
     }
     with jax.set_mesh(mesh):
         model = experiment.task.module(experiment.execution(mesh))
-        step, state = jit_step(experiment, model, mesh)
+        state = abstract_state(experiment, model, mesh)
+        step = jit_step(experiment, model, mesh, state)
         traced = step.trace(state, batch)
         lowered = traced.lower()
         quick = effort == "least" and mesh.devices.flat[0].platform == "tpu"

@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from jaxformers.costs.xla_warnings import captured_xla_warnings
 from jaxformers.sharding import MeshConfig, make_mesh, put_batch
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.state import TrainState, init_state
-from jaxformers.training.step import jit_step, make_transformation
+from jaxformers.training.state import TrainState, abstract_state, init_state
+from jaxformers.training.step import jit_step
 
 Shape = tuple[int, int, int]
 ONE, DATA, FSDP, ALL = (1, 1, 1), (8, 1, 1), (1, 8, 1), (2, 2, 2)
@@ -77,7 +77,8 @@ class Subject:
             mesh = mesh_of(shape)
             with jax.set_mesh(mesh):
                 model = self.small.task.module(self.small.execution(mesh))
-                step, state = jit_step(self.small, model, mesh)
+                state = abstract_state(self.small, model, mesh)
+                step = jit_step(self.small, model, mesh, state)
                 lowered[shape] = step.lower(state, put_batch(self.batch, mesh)), state, mesh
         programs = self.compiled(*(program for program, _, _ in lowered.values()))
         for shape, program in zip(new, programs, strict=True):
@@ -89,8 +90,6 @@ class Subject:
         """A fresh state of the small model, as NumPy arrays."""
         mesh = mesh_of(ONE)
         with jax.set_mesh(mesh):
-            task = self.small.task
-            model = task.module(self.small.execution(mesh))
-            tx = make_transformation(self.small)
-            make = jax.jit(lambda: init_state(task, model, tx, self.small))
-            return jax.device_get(self.compiled(make.lower())[0]())
+            model = self.small.task.module(self.small.execution(mesh))
+            init = jax.jit(lambda: init_state(self.small, model))
+            return jax.device_get(self.compiled(init.lower())[0]())

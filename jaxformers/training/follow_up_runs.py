@@ -8,24 +8,30 @@ from typing import Any
 from etils import epath
 
 PREVIOUS = "previous"
-FROM_IT = {"weights": "", "vocabulary": "tokenizer"}  # a task's field, and where it lies in a run
+PATHS = {"weights": "", "vocabulary": "tokenizer"}
+"""Fields of a task that may be "previous", and the path within a run that each then stands for."""
 
 
-def begun_from(experiment: Any, folder: epath.Path) -> Any:
-    """The experiment with the run in `folder` where its task says "previous"."""
-    task = experiment.task
-    named = {n: str(folder / p) for n, p in FROM_IT.items() if getattr(task, n, None) == PREVIOUS}
-    return replace(experiment, task=replace(task, **named)) if named else experiment
+def initialise_from_run(experiment: Any, folder: epath.Path) -> Any:
+    """The experiment with the run in `folder` in place of each "previous" of its task."""
+    paths = {name: str(folder / path) for name, path in _previous_fields(experiment.task).items()}
+    return replace(experiment, task=replace(experiment.task, **paths)) if paths else experiment
 
 
-def rehearsals(experiments: tuple[Any, ...], before: Any) -> tuple[Any, ...]:
-    """Rehearsals of `experiments` that begin from the rehearsed task `before` where they did."""
-    small = []
+def rehearsals(experiments: tuple[Any, ...], previous_task: Any) -> tuple[Any, ...]:
+    """Rehearsals of follow-up `experiments`, initialised from the rehearsed `previous_task`."""
+    shrunk_experiments = []
     for experiment in experiments:
         shrunk, task = experiment.rehearse(), experiment.task
-        kept = {n: PREVIOUS for n in FROM_IT if getattr(task, n, None) == PREVIOUS}
-        # Another kind of model, such as a ViT after an MAE, shrinks alike by itself.
-        if kept and type(before.model) is type(task.model):
-            kept |= {"model": before.model}
-        small.append(replace(shrunk, task=replace(shrunk.task, **kept)))
-    return tuple(small)
+        # `Task.rehearsal` clears paths to weights; "previous" is one that a rehearsal can follow.
+        fields = dict.fromkeys(_previous_fields(task), PREVIOUS)
+        # The same kind of model must have the same small shape for the weights to fit. Another
+        # kind, such as a ViT after an MAE, is shrunk alike by its own rehearsal.
+        if fields and type(previous_task.model) is type(task.model):
+            fields["model"] = previous_task.model
+        shrunk_experiments.append(replace(shrunk, task=replace(shrunk.task, **fields)))
+    return tuple(shrunk_experiments)
+
+
+def _previous_fields(task: Any) -> dict[str, str]:
+    return {name: path for name, path in PATHS.items() if getattr(task, name, None) == PREVIOUS}

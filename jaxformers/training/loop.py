@@ -1,80 +1,86 @@
 """The training loop: mesh -> data -> state -> step, step, step -> checkpoint, metrics, report.
 
-It reads top to bottom. What a run leaves in its folder: `experiment.json`, `tokenizer/`,
-`checkpoints/`, `metrics.jsonl`, `log.txt`, `status.json` (where it stands), event files, `model/`
-(the final weights, for `from_pretrained`) and `report.md`.
+It reads top to bottom: `train` (a run and its follow-up runs), `_Run.__init__` (what is built
+once), `_Run.train` (resume, step, finish), `_Run.run_steps` (the loop itself).
+
+A run's folder holds, in the order of writing:
+    experiment.json                   at each start, `epochs` already resolved to `steps`
+    tokenizer/ and preprocessed data  when the data is opened for the first time
+    checkpoints/STEP/                 every `checkpoint.every` steps, at the last step, on a signal
+    metrics.jsonl, log.txt, tensorboard/, status.json     while steps finish
+    model/, report.md, curves.png, predictions            after the last step
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from etils import epath
 
 from jaxformers.allocator import keep_freed_memory
-from jaxformers.costs import chips_in, model_flops, peak_flops
+from jaxformers.costs import chips_in, peak_flops
 from jaxformers.errors import UserError
-from jaxformers.layers import told_backends
+from jaxformers.layers import log_attention_backends
 from jaxformers.pod.peer_monitor import Link
 from jaxformers.sharding import make_mesh, path_text, put_batch
-from jaxformers.tasks.base import Evaluation
 from jaxformers.training import run_directory
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointer
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.follow_up_runs import begun_from
-from jaxformers.training.reports.final_summary import closing_lines
+from jaxformers.training.follow_up_runs import initialise_from_run
+from jaxformers.training.reports.final_summary import summary_lines
 from jaxformers.training.reports.goodput import Goodput
-from jaxformers.training.reports.heartbeat import Heartbeat, spent_before
-from jaxformers.training.reports.multi_run_report import report_together, summary
+from jaxformers.training.reports.heartbeat import Heartbeat, read_lost_time
+from jaxformers.training.reports.multi_run_report import last_results, write_multi_run_report
 from jaxformers.training.reports.report import report_run
 from jaxformers.training.reports.training_log import MetricsLog
 from jaxformers.training.run_lock import RunLock
+from jaxformers.training.run_result import RunResult
 from jaxformers.training.signals import StopSignals
-from jaxformers.training.state import TrainState, init_state, started_from
-from jaxformers.training.step import jit_step, make_step, make_transformation
+from jaxformers.training.state import (
+    TrainState,
+    abstract_state,
+    init_state,
+    with_pretrained_values,
+)
+from jaxformers.training.step import jit_step, step_flops
 
-IN_FLIGHT = 2  # more unfinished steps than this can deadlock emulated devices, and help nobody
+# JAX dispatches steps asynchronously. Two in flight keep the device busy while the host prepares
+# the next batch; more would only hold memory, and can deadlock emulated devices.
+MAX_IN_FLIGHT = 2
 
 
 class Diverged(UserError):
-    """A loss or gradient that is not a number; the last checkpoint before it stands."""
+    """The loss or the gradient norm is not finite; the last checkpoint before it is intact."""
 
 
-@dataclass
-class RunResult:
-    """How a run ended."""
+class _PendingStep(NamedTuple):
+    """A dispatched step whose metrics are still on the device."""
 
-    folder: epath.Path
     step: int
-    finished: bool
-    evaluation: Evaluation | None = None
-    losses: dict[int, float] = field(default_factory=dict)
-    """Loss of each step made in this start."""
-    variables: Any = None
-    """The final weights, where they lie on the mesh; None when stopped early."""
-    wall_time: str = ""
-    """Since the run was first started, and the share of each kind of work."""
-    after: list[RunResult] = field(default_factory=list)
-    """Results of the runs that followed."""
+    metrics: dict[str, jax.Array]
+    units: int
+    data_wait: float
+    flops: float | None
 
 
 def train(
     experiment: Experiment, folder: epath.PathLike | None = None, link: Link | None = None
 ) -> RunResult:
-    """Trains from the newest checkpoint in `folder`, or from the start, to the last step.
+    """Trains from the newest checkpoint in `folder`, or from step 0, to the last step.
 
     Args:
         experiment: what to run.
-        folder: where; by default `runs/<name>`.
-        link: to the other hosts, in a pod.
+        folder: the run's folder; by default `runs/<name>`.
+        link: connections to the other hosts of a pod.
 
     Raises:
-        UserError: what a person can mend, in one line; `Diverged` when a number is not finite.
+        UserError: a mistake that a person can mend, in one line; `Diverged` when the loss or the
+            gradients are not finite.
     """
     folder, link = epath.Path(folder or epath.Path("runs") / experiment.name), link or Link()
     mesh = make_mesh(experiment.mesh)
@@ -82,261 +88,280 @@ def train(
     with RunLock(folder), jax.set_mesh(mesh):
         run_directory.check_experiment(folder, experiment)
         result = _Run(experiment, folder, mesh, link).train()
-    link.began = time.time()  # of the run that follows
-    for following in experiment.after if result.finished else ():
-        result.after.append(train(begun_from(following, folder), folder / following.name, link))
+    link.began = time.time()  # goodput of a follow-up run counts from here
+    # Follow-up runs train in sub-folders, each with its own lock, checkpoints and report.
+    for follow_up in experiment.after if result.finished else ():
+        follow_up = initialise_from_run(follow_up, folder)
+        result.after.append(train(follow_up, folder / follow_up.name, link))
         result.finished = result.after[-1].finished
         if not result.finished:
             break
     if experiment.after and result.finished and jax.process_index() == 0:
-        folders = [folder, *(each.folder for each in result.after)]
-        lines = [*summary(folders), *report_together(experiment, folders)]
+        folders = [folder, *(run.folder for run in result.after)]
+        lines = [*last_results(folders), *write_multi_run_report(experiment, folders)]
         print("\n".join(lines), flush=True)
     return result
 
 
 class _Run:
-    """One start of a run."""
+    """One start of a run, from building the model to the final report."""
 
     def __init__(self, experiment: Experiment, folder: epath.Path, mesh, link: Link):
-        self.experiment, self.folder, self.mesh, self.link = experiment, folder, mesh, link
-        self.host, self.hosts = jax.process_index(), jax.process_count()
+        self.folder, self.mesh, self.link = folder, mesh, link
+        self.host, self.num_hosts = jax.process_index(), jax.process_count()
+        # 1. Model and shardings. A mesh that does not fit the model fails here, before any data is
+        #    read: preparing a data set for the first time can take hours.
         self.model = experiment.task.module(experiment.execution(mesh))
-        # What can be wrong with the mesh is said before any data is read.
-        self.step_fn, self.abstract = jit_step(experiment, self.model, mesh)
-        run_directory.write_experiment(folder, experiment, main=self.host == 0)
+        self.abstract_state = abstract_state(experiment, self.model, mesh)
+        # 2. Data. Its size turns `epochs` into `steps`, which the schedule is a function of, so
+        #    the step is built after it.
         self.data = experiment.task.open(folder, experiment.seed, self.host)
-        if experiment.epochs is not None:
-            steps = max(1, int(experiment.epochs * self.data.steps_per_epoch))
-            self.experiment = replace(experiment, steps=steps)
-            self.step_fn, self.abstract = jit_step(self.experiment, self.model, mesh)
-            run_directory.write_experiment(folder, self.experiment, main=self.host == 0)
-        link.agree(run_directory.data_facts(self.fingerprint()))
+        self.experiment = _resolve_epochs(experiment, self.data.steps_per_epoch)
+        self.fingerprint = {**self.data.fingerprint, "seed": experiment.seed}
+        run_directory.write_experiment(folder, self.experiment, main=self.host == 0)
+        link.agree(run_directory.data_facts(self.fingerprint))
+        # 3. The jitted step; XLA compiles it at its first call with each batch shape.
+        self.step_fn = jit_step(self.experiment, self.model, mesh, self.abstract_state)
+        # 4. Records of the run. The log opens in `train`, once the first step is known: until then
+        #    messages are queued.
+        self.log: MetricsLog | None = None
+        self.queued_messages: list[str] = []
+        self.goodput = Goodput(read_lost_time(folder), link.began)
+        steps, main = self.experiment.steps, self.host == 0
+        self.heartbeat = Heartbeat(folder, link, self.goodput, steps, main)
+        self.stop = StopSignals(self.log_or_queue)
+        self.in_flight: deque[_PendingStep] = deque()
         self.result = RunResult(folder, 0, finished=False)
-        self.notes: list[str] = []
+        self.checkpoints = Checkpointer(
+            folder / run_directory.CHECKPOINTS, experiment.checkpoint, report=self.log_or_queue
+        )
 
     def train(self) -> RunResult:
-        """Restores, steps to the end or to a signal, then judges and reports."""
-        checkpoints, config = self.folder / "checkpoints", self.experiment.checkpoint
-        # The link is inside: an error ends all hosts, before a half-written checkpoint is waited
-        # for, which may want the others.
-        with Checkpointer(checkpoints, config, report=self.tell) as self.checkpoints, self.link:
-            state = self.restore() or self.fresh()
-            self.start = self.result.step = int(state.step)
-            if self.start == self.experiment.steps and run_directory.is_finished(
-                self.folder, self.start
-            ):
-                self.result.finished = True
-                return self.result
-            self.heartbeat = Heartbeat(
-                self.folder, self.link, self.goodput, self.experiment.steps, self.host == 0
+        """Resumes or initialises, steps to the end or to a signal, then evaluates and reports."""
+        # The link is the inner context: an error on one host ends all hosts before the checkpointer
+        # waits for a half-written checkpoint, which may itself wait for the other hosts.
+        with self.checkpoints, self.link:
+            state = self.restore() or self.initial_state()
+            start = self.result.step = int(state.step)
+            last_step = self.experiment.steps
+            self.result.finished = start == last_step and run_directory.is_finished(
+                self.folder, start
             )
-            told = told_backends(self.tell)
-            with self.open_log() as self.log, told, StopSignals(self.tell) as self.stop:
-                for note in (*self.notes, self.data.describe()):
-                    self.log.message(note)
-                state = self.steps(state)
-                if self.result.step == self.experiment.steps:
-                    self.finish(state)
-                self.heartbeat.close("finished" if self.result.finished else "stopped")
-                self.log.message(f"wall time {self.goodput.words()}")
+            if not self.result.finished:
+                backends = log_attention_backends(self.log_or_queue)
+                with self.open_log(start) as self.log, backends, self.stop:
+                    for message in (*self.queued_messages, self.data.describe()):
+                        self.log.message(message)
+                    state = self.run_steps(state, start)
+                    if self.result.step == last_step:
+                        self.finish(state)
+                    self.heartbeat.close("finished" if self.result.finished else "stopped")
+                    self.log.message(f"wall time {self.goodput.summary()}")
         return self.result
 
-    def tell(self, text: str) -> None:
-        """A line for the person: to the log, or kept until there is one."""
-        log = getattr(self, "log", None)
-        log.message(text) if log is not None else self.notes.append(text)
+    def log_or_queue(self, text: str) -> None:
+        """Logs a line, or queues it until the log is open."""
+        if self.log is None:
+            self.queued_messages.append(text)
+        else:
+            self.log.message(text)
 
     # ------------------------------------------------------------------ state
+    # Where the state comes from, first match wins:
+    #   1. the newest undamaged checkpoint in the run's folder (damaged ones are skipped);
+    #   2. `task.pretrained` values, over fresh ones where it names none;
+    #   3. fresh values, from the seed.
+    # A batch is a function of (seed, step), so the step is all that resuming the data needs.
 
     def restore(self) -> TrainState | None:
-        """The newest good checkpoint's state; refuses one that was trained on other data."""
-        restored = self.checkpoints.restore(self.abstract)
+        """The newest good checkpoint's state; raises `DataError` if the data has changed since."""
+        restored = self.checkpoints.restore(self.abstract_state)
         if restored is None:
             return None
-        run_directory.check_fingerprint(restored.metadata["data"], self.fingerprint(), self.folder)
-        self.goodput = Goodput(restored.metadata.get("goodput"))
-        self.tell(f"resumed from step {restored.step}")
+        run_directory.check_fingerprint(restored.metadata["data"], self.fingerprint, self.folder)
+        self.goodput.restore(restored.metadata.get("goodput", {}))
+        self.log_or_queue(f"resumed from step {restored.step}")
         return restored.state
 
-    def fresh(self) -> TrainState:
-        """A new state, made where it lies."""
-        self.goodput = Goodput(spent_before(self.folder), self.link.began)
-        tx = make_transformation(self.experiment)
-        where = jax.tree.map(lambda leaf: leaf.sharding, self.abstract)
+    def initial_state(self) -> TrainState:
+        """Fresh or pretrained values."""
+        # Under jit with output shardings the state is created sharded: that of a large model would
+        # not fit on one device.
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+        init = jax.jit(lambda: init_state(self.experiment, self.model), out_shardings=shardings)
+        state = init()
+        pretrained = self.experiment.task.pretrained(self.model)
+        return with_pretrained_values(state, pretrained) if pretrained else state
 
-        def make():
-            return init_state(self.experiment.task, self.model, tx, self.experiment)
-
-        state = jax.jit(make, out_shardings=where)()
-        given = self.experiment.task.pretrained(self.model)
-        return started_from(state, given) if given else state
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What the batches depend on."""
-        return {**self.data.fingerprint, "seed": self.experiment.seed}
-
-    def save(self, step: int, state: TrainState, *, wait: bool = False) -> None:
-        """Writes a checkpoint, once all steps up to it are known to be finite."""
+    def save(self, step: int, state: TrainState) -> None:
+        """Starts writing a checkpoint in the background; all steps up to it were finite."""
         metadata = {
-            "data": self.fingerprint(),
+            "data": self.fingerprint,
             "experiment": run_directory.record(self.experiment),
             "goodput": self.goodput.record(),
         }
-        self.log.upload()
-        self.checkpoints.save(step, state, metadata, wait=wait)
+        self.log.upload()  # so that the log of a remote folder reaches as far as the checkpoint
+        self.checkpoints.save(step, state, metadata)
 
     # ------------------------------------------------------------------ steps
 
-    def steps(self, state: TrainState) -> TrainState:
+    def run_steps(self, state: TrainState, start: int) -> TrainState:
         """Steps until the end or a signal; saves and evaluates when they are due."""
-        e, self.flying, self.flops = self.experiment, deque(), step_flops(self.experiment)
-        batches = self.data.batches(e.seed, self.start, self.host, self.hosts)
-        seen, spent = set(), self.goodput.spent
-        spent("restart")
+        e, record_time = self.experiment, self.goodput.record_time
+        shapes = e.task.batch_shapes()
+        flops = {_batch_shape(batch): step_flops(e, batch) for batch in shapes}
+        batches = self.data.batches(e.seed, start, self.host, self.num_hosts)
+        compiled_shapes = set()
+        record_time("restart")
         try:
-            for step in range(self.start + 1, e.steps + 1):
-                began = time.perf_counter()
-                batch = next(batches)
-                waited, shape = time.perf_counter() - began, _shape(batch, self.hosts)
-                spent("data wait")
-                placed = put_batch(batch, self.mesh, self.hosts)
-                if shape not in seen:
-                    self.meet(state, placed)
-                state, metrics = self.step_fn(state, placed)
-                units = e.task.units(batch) * self.hosts
-                self.flying.append((step, metrics, units, waited, self.flops.get(shape)))
-                self.land(IN_FLIGHT)
-                spent("steps" if shape in seen else "compile")
-                seen.add(shape)
+            for step in range(start + 1, e.steps + 1):
+                wait_start = time.perf_counter()
+                host_batch = next(batches)
+                data_wait = time.perf_counter() - wait_start
+                record_time("data wait")
+                shape = _batch_shape(host_batch, self.num_hosts)
+                batch = put_batch(host_batch, self.mesh, self.num_hosts)
+                first_of_shape = shape not in compiled_shapes
+                if first_of_shape:
+                    self.wait_until_all_hosts_compiled(state, batch)
+                    compiled_shapes.add(shape)
+                # Returns at once, unless it has to compile. The old state is donated: from here on
+                # only the new one may be used.
+                state, metrics = self.step_fn(state, batch)
+                units = e.task.units(host_batch) * self.num_hosts
+                self.in_flight.append(
+                    _PendingStep(step, metrics, units, data_wait, flops.get(shape))
+                )
+                self.drain_steps(MAX_IN_FLIGHT)
+                record_time("compile" if first_of_shape else "steps")
+                # All hosts get the same answer, so they save and leave the loop at the same step.
                 last, stopping = step == e.steps, self.stop.reached(step)
                 if last or stopping or step % e.checkpoint.every == 0:
-                    self.land(0)
-                    spent("steps")
+                    self.drain_steps(0)  # raises if a step diverged: never save such a state
+                    record_time("steps")
                     self.save(step, state)
-                    spent("checkpoint")
+                    record_time("checkpoint")
                 if e.evaluate_every and step % e.evaluate_every == 0 and not last:
                     self.evaluate(step, state)
-                    spent("evaluation")
+                    record_time("evaluation")
                 if stopping:
                     break
         finally:
             batches.close()
-        self.land(0)
-        spent("steps")
+        self.drain_steps(0)
+        record_time("steps")
         self.checkpoints.wait()
-        spent("checkpoint")
+        record_time("checkpoint")
         return state
 
-    def meet(self, state: TrainState, batch: Any) -> None:
-        """In a pod: returns once every host has compiled the step for such a batch.
+    def wait_until_all_hosts_compiled(self, state: TrainState, batch: Any) -> None:
+        """In a pod: returns once every host has compiled the step for a batch of this shape.
 
-        In their first collective gloo gives them 30 s to meet, and a busy machine compiles longer.
+        Gloo gives the hosts 30 s to reach their first collective, and compile times on busy
+        machines differ by more.
         """
-        if self.hosts > 1:
+        if self.num_hosts > 1:
             self.step_fn.lower(state, batch).compile()
             self.link.agree({})
 
-    def land(self, left: int) -> None:
-        """Waits until at most `left` steps are in flight; logs those that arrived."""
-        while len(self.flying) > left:
-            step, metrics, *costs = self.flying.popleft()
-            metrics = jax.device_get(metrics)
-            squares = metrics.pop("squared_norms")
-            values = {name: float(value) for name, value in metrics.items()}
-            if not np.isfinite([values["loss"], values["grad_norm"]]).all():
-                raise Diverged(self.diverged(step, values, squares))
-            self.result.step, self.result.losses[step] = step, values["loss"]
-            self.log.step(step, values | {"goodput": self.goodput.share}, *costs)
-            if line := self.heartbeat.step(step, values["loss"]):
+    def drain_steps(self, max_in_flight: int) -> None:
+        """Waits until at most `max_in_flight` steps are unfinished; logs those that finished."""
+        while len(self.in_flight) > max_in_flight:
+            pending = self.in_flight.popleft()
+            metrics = jax.device_get(pending.metrics)  # blocks until this step is done
+            squared_norms = metrics.pop("squared_norms")
+            metrics = {name: float(value) for name, value in metrics.items()}
+            step, loss = pending.step, metrics["loss"]
+            if not np.isfinite([loss, metrics["grad_norm"]]).all():
+                raise Diverged(self.describe_divergence(step, loss, squared_norms))
+            self.result.step, self.result.losses[step] = step, loss
+            metrics["goodput"] = self.goodput.fraction
+            self.log.step(step, metrics, pending.units, pending.data_wait, pending.flops)
+            if line := self.heartbeat.step(step, loss):
                 self.log.message(line)
 
-    def diverged(self, step: int, values: dict[str, float], squares: np.ndarray) -> str:
-        """What broke, where, and what is left."""
-        leaves = jax.tree_util.tree_leaves_with_path(self.abstract.params)
-        bad = [
-            path_text(p) for (p, _), s in zip(leaves, squares, strict=True) if not np.isfinite(s)
-        ]
+    def describe_divergence(self, step: int, loss: float, squared_norms: np.ndarray) -> str:
+        """The step, the parameters whose gradients are not finite, and the last checkpoint."""
+        leaves = jax.tree_util.tree_leaves_with_path(self.abstract_state.params)
+        paths = [path_text(path) for path, _ in leaves]  # in the order of `squared_norms`
+        bad = [p for p, norm in zip(paths, squared_norms, strict=True) if not np.isfinite(norm)]
         names = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
         self.checkpoints.wait()
-        kept = self.checkpoints.steps()
+        saved_steps = self.checkpoints.steps()
         return (
             f"step {step} (batch {step - 1} of seed {self.experiment.seed}): the loss is "
-            f"{values['loss']:g}; gradients not finite: {names or 'none'}; "
-            + (f"the checkpoint of step {kept[-1]} is kept" if kept else "no checkpoint was made")
+            f"{loss:g}; gradients not finite: {names or 'none'}; "
+            + (
+                f"the checkpoint of step {saved_steps[-1]} is kept"
+                if saved_steps
+                else "no checkpoint was made"
+            )
             + "; lower the learning rate or set --clip-norm, then start again"
         )
 
     # ------------------------------------------------------------------ results
 
     def variables(self, state: TrainState) -> dict[str, Any]:
-        """What is evaluated: the moving average where there is one."""
+        """The variables to evaluate: the moving average of the parameters where there is one."""
         return {**state.variables, "params": state.params if state.ema is None else state.ema}
 
     def evaluate(self, step: int, state: TrainState) -> None:
-        """An evaluation on the development set, noted beside the checkpoint for keep-best."""
-        self.land(0)
+        """Evaluates on the development set; `keep_best` ranks checkpoints by these metrics."""
+        self.drain_steps(0)
         with self.log.paused():
-            found = self.experiment.task.evaluate(
+            evaluation = self.experiment.task.evaluate(
                 self.model, self.variables(state), self.data.processor, final=False
             )
-        self.log.scalars(step, found.metrics)
-        self.checkpoints.set_metrics(step, found.metrics)
+        self.log.scalars(step, evaluation.metrics)
+        self.checkpoints.set_metrics(step, evaluation.metrics)
 
     def finish(self, state: TrainState) -> None:
-        """The final weights: averaged, exported, evaluated, reported."""
-        e, variables = self.experiment, self.variables(state)
+        """Averages checkpoints if asked to, exports the final weights, evaluates, reports."""
+        e, result, variables = self.experiment, self.result, self.variables(state)
         if e.average_last:
-            variables["params"] = self.checkpoints.average(self.abstract.params, e.average_last)
-        self.result.variables, self.result.finished = variables, True
-        published = e.task.exported(self.model, self.data)
-        run_directory.export(
-            self.folder, published, variables, self.data.processor, self.result.step
-        )
+            params = self.abstract_state.params
+            variables["params"] = self.checkpoints.average(params, e.average_last)
+        result.variables, result.finished = variables, True
+        # Exported before the evaluation: if that fails, the weights are there to be evaluated.
+        model = e.task.exported(self.model, self.data)
+        run_directory.export(self.folder, model, variables, self.data.processor, result.step)
         self.log.message("evaluating")
-        found = e.task.evaluate(self.model, variables, self.data.processor, final=True)
-        self.log.scalars(self.result.step, found.metrics)
-        self.checkpoints.set_metrics(self.result.step, found.metrics)
-        self.result.evaluation = found
-        self.goodput.spent("evaluation")
-        self.result.wall_time = self.goodput.words()
+        evaluation = e.task.evaluate(self.model, variables, self.data.processor, final=True)
+        self.log.scalars(result.step, evaluation.metrics)
+        self.checkpoints.set_metrics(result.step, evaluation.metrics)
+        result.evaluation = evaluation
+        self.goodput.record_time("evaluation")
+        result.wall_time = self.goodput.summary()
         if self.host == 0:
-            run_directory.write_predictions(self.folder, found)
-            report_run(self.folder, e, self.result)
-            for line in closing_lines(self.folder, found, e.task):
+            run_directory.write_predictions(self.folder, evaluation)
+            report_run(self.folder, e, result)
+            for line in summary_lines(self.folder, evaluation, e.task):
                 self.log.message(line)
 
-    def open_log(self) -> MetricsLog:
-        """The log, with what it needs to tell rates and the share of the chips' peak."""
-        e, devices = self.experiment, list(self.mesh.devices.flat)
-        peak = peak_flops(devices)
+    def open_log(self, start: int) -> MetricsLog:
+        """The log; metrics of later steps that an earlier start wrote are dropped."""
+        devices = list(self.mesh.devices.flat)
         return MetricsLog(
             self.folder,
-            e.logging,
-            total_steps=e.steps,
-            start_step=self.start,
-            unit=e.task.unit,
+            self.experiment.logging,
+            total_steps=self.experiment.steps,
+            start_step=start,
+            unit=self.experiment.task.unit,
             chips=chips_in(devices),
-            peak=peak,
+            peak=peak_flops(devices),
             main=self.host == 0,
-            name=e.name,
+            name=self.experiment.name,
         )
 
 
-def step_flops(experiment: Experiment) -> dict[tuple[int, ...], float]:
-    """Model FLOPs of a step by the shape of its batch: matrix products, no rematerialization.
-
-    Those of plain attention: kernels compute some products twice.
-    """
-    plain = replace(experiment, remat="none", attention="plain")
-    model = plain.task.module(plain.execution(make_mesh(plain.mesh)))
-    tx = make_transformation(plain)
-    state = jax.eval_shape(lambda: init_state(plain.task, model, tx, plain))
-    step = make_step(plain, model, tx)
-    return {_shape(b): model_flops(step, state, b) for b in plain.task.batch_shapes()}
+def _resolve_epochs(experiment: Experiment, steps_per_epoch: float) -> Experiment:
+    """The experiment with `steps` computed from `epochs`, where it has them."""
+    if experiment.epochs is None:
+        return experiment
+    return replace(experiment, steps=max(1, int(experiment.epochs * steps_per_epoch)))
 
 
-def _shape(batch: Any, hosts: int = 1) -> tuple[int, ...]:
-    """What tells the shapes of a task's whole batches apart, from one host's rows."""
+def _batch_shape(batch: Any, num_hosts: int = 1) -> tuple[int, ...]:
+    """The shapes of a global batch as a key: `batch` holds one host's rows of it."""
     shapes = [leaf.shape for _, leaf in sorted(batch.items())]
-    return tuple(size for rows, *rest in shapes for size in (rows * hosts, *rest))
+    return tuple(size for rows, *dims in shapes for size in (rows * num_hosts, *dims))

@@ -21,10 +21,10 @@ from jaxformers.tasks.processor import TOKENIZER, Processor
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointer
 from jaxformers.training.config.experiment_files import from_json, to_json
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.follow_up_runs import begun_from
+from jaxformers.training.follow_up_runs import initialise_from_run
 from jaxformers.training.reports.report import REPORT
 from jaxformers.training.reports.run_files import replace_file
-from jaxformers.training.step import jit_step
+from jaxformers.training.state import abstract_state
 
 EXPERIMENT, MODEL, CHECKPOINTS = "experiment.json", "model", "checkpoints"
 STEP = "step.json"
@@ -168,7 +168,8 @@ def was_finished(folder: epath.PathLike, experiment: Experiment) -> bool:
         return False
     steps = experiment.steps if experiment.epochs is None else kept.steps
     return is_finished(folder, steps) and all(
-        was_finished(folder / each.name, begun_from(each, folder)) for each in experiment.after
+        was_finished(folder / run.name, initialise_from_run(run, folder))
+        for run in experiment.after
     )
 
 
@@ -191,7 +192,7 @@ def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tupl
     one = replace(experiment, mesh=MeshConfig(1, 1, 1))
     mesh = make_mesh(one.mesh, jax.local_devices()[:1])
     model = one.task.module(one.execution(mesh))
-    _, abstract = jit_step(one, model, mesh)
+    abstract = abstract_state(one, model, mesh)
     with Checkpointer(folder / CHECKPOINTS, experiment.checkpoint) as checkpoints:
         weights = "params" if abstract.ema is None else "ema"
         names = (weights, "model_state") if abstract.model_state else (weights,)

@@ -1,4 +1,4 @@
-"""The state that a train step takes and gives back, and how it lies on the mesh."""
+"""`TrainState`, its shardings, its optimizer, and the values that it starts from."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxformers.errors import WeightsError
 from jaxformers.sharding import like_parameters, path_text, shardings
-from jaxformers.tasks.base import Task
 from jaxformers.training.experiment import Experiment
+from jaxformers.training.optim.optimizers import transformation
 
 
 @jax.tree_util.register_dataclass
 @dataclass
 class TrainState:
-    """Everything that a step changes."""
+    """Everything that a train step changes."""
 
     step: jax.Array
     params: Any
@@ -29,76 +29,95 @@ class TrainState:
     model_state: Any
     """Collections beside the parameters, such as `batch_stats`."""
     ema: Any
-    """Moving average of the parameters, or None."""
+    """Exponential moving average of the parameters, or None."""
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes."""
+        """The variables that `model.apply` takes."""
         return {"params": self.params, **self.model_state}
 
 
-def init_state(task: Task, model: nn.Module, tx: optax.GradientTransformation, experiment):
-    """A fresh state; run it under `jax.jit` with `state_shardings` to make it where it lies."""
-    variables = task.init(model, jax.random.key(experiment.seed))
+def make_transformation(experiment: Experiment) -> optax.GradientTransformation:
+    """The experiment's optimizer with its schedule, clipping and frozen parameters."""
+    rate = learning_rate(experiment)
+    return transformation(experiment.optimizer, rate, experiment.clip_norm, experiment.frozen)
+
+
+def learning_rate(experiment: Experiment) -> optax.Schedule:
+    """The schedule over the experiment's steps."""
+    return lambda count: experiment.schedule.rate(count, experiment.steps)
+
+
+def init_state(experiment: Experiment, model: nn.Module) -> TrainState:
+    """A fresh state; under `jax.jit` with `out_shardings` it is created sharded."""
+    variables = experiment.task.init(model, jax.random.key(experiment.seed))
     params = variables.pop("params")
+    # optax mixes types where the library's own code may not.
     with jax.numpy_dtype_promotion("standard"):
-        opt_state = tx.init(params)
+        opt_state = make_transformation(experiment).init(params)
     ema = params if experiment.ema is not None else None
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state, variables, ema)
 
 
-def abstract_state(experiment: Experiment, model, tx, mesh: Mesh) -> TrainState:
-    """Shapes, types and shardings of the state, without making it.
+def abstract_state(experiment: Experiment, model: nn.Module, mesh: Mesh) -> TrainState:
+    """The state as `jax.ShapeDtypeStruct`s with shardings; nothing is allocated.
 
     Raises:
-        ShardingError: a parameter that no row names, or that the mesh does not divide.
+        ShardingError: a parameter that no sharding row names, or that the mesh does not divide.
     """
-    shapes = jax.eval_shape(lambda: init_state(experiment.task, model, tx, experiment))
-    where = state_shardings(shapes, experiment, mesh)
+    shapes = jax.eval_shape(lambda: init_state(experiment, model))
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
-        where,
+        state_shardings(shapes, experiment, mesh),
     )
 
 
 def state_shardings(shapes: TrainState, experiment: Experiment, mesh: Mesh) -> TrainState:
-    """Parameters by the table, what copies them like them, the rest whole."""
+    """Shardings of a state: parameters by the sharding table, the rest as follows from them."""
     params = shardings(shapes.params, mesh, experiment.table)
-    whole = NamedSharding(mesh, PartitionSpec())
+    replicated = NamedSharding(mesh, PartitionSpec())
     return TrainState(
-        step=whole,
+        step=replicated,
         params=params,
+        # Moments are sharded as the parameters that they belong to, found by path and shape.
         opt_state=like_parameters(shapes.opt_state, shapes.params, params, mesh),
-        model_state=jax.tree.map(lambda _: whole, shapes.model_state),
+        # Batch statistics are small, and every device needs all of them.
+        model_state=jax.tree.map(lambda _: replicated, shapes.model_state),
         ema=None if shapes.ema is None else params,
     )
 
 
-def started_from(state: TrainState, given: Any) -> TrainState:
-    """A fresh state with the variables `given`, collections of nested arrays, in place of its own.
+def with_pretrained_values(state: TrainState, pretrained: Any) -> TrainState:
+    """A fresh state with `pretrained` values in place of its own where they have the same path.
+
+    Args:
+        state: sharded, from `init_state`.
+        pretrained: collections (`params`, `batch_stats`) of nested arrays, whole on every host.
 
     Raises:
         WeightsError: a variable that the model lacks, or that has another shape.
     """
-    leaves = {path_text(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(given)}
-    own = state.variables
-    known = {path_text(p): x for p, x in jax.tree_util.tree_leaves_with_path(own)}
-    wrong = [p for p, x in leaves.items() if p not in known or known[p].shape != x.shape]
+    new = {path_text(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(pretrained)}
+    variables = state.variables
+    old = {path_text(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(variables)}
+    wrong = [p for p, leaf in new.items() if p not in old or old[p].shape != leaf.shape]
     if wrong:
         raise WeightsError(f"the model has no variables of these shapes: {', '.join(wrong[:5])}")
 
-    def put(path: Any, leaf: jax.Array) -> jax.Array:
-        new = leaves.get(path_text(path))
-        return leaf if new is None else put_whole(new, leaf)
+    def replace_leaf(path: Any, leaf: jax.Array) -> jax.Array:
+        array = new.get(path_text(path))
+        return leaf if array is None else shard_like(array, leaf)
 
-    begun = jax.tree_util.tree_map_with_path(put, own)
-    params = begun.pop("params")
+    variables = jax.tree_util.tree_map_with_path(replace_leaf, variables)
+    params = variables.pop("params")
+    # The average starts at the new values. A copy, since the train step donates its state and no
+    # buffer may be donated twice.
     ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-    return replace(state, params=params, model_state=begun, ema=ema)
+    return replace(state, params=params, model_state=variables, ema=ema)
 
 
-def put_whole(array: Any, like: jax.Array) -> jax.Array:
-    """An array that every host has whole, laid out as `like`."""
-    value = np.asarray(array, like.dtype)
-    return jax.make_array_from_callback(value.shape, like.sharding, lambda part: value[part])
+def shard_like(array: Any, like: jax.Array) -> jax.Array:
+    """`array`, whole on every host, with the type and sharding of `like`."""
+    array = np.asarray(array, like.dtype)
+    return jax.make_array_from_callback(array.shape, like.sharding, lambda index: array[index])

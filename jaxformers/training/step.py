@@ -11,66 +11,65 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxformers.costs import model_flops
 from jaxformers.errors import ShardingError
+from jaxformers.layers import Execution
 from jaxformers.sharding import batch_sharding
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.optim.optimizers import is_frozen, transformation
-from jaxformers.training.state import TrainState, abstract_state
+from jaxformers.training.optim.optimizers import is_frozen
+from jaxformers.training.state import TrainState, init_state, learning_rate, make_transformation
 
-PREPARING = 2**32 - 1  # no part of a batch has this number
+PREPARE = 2**32 - 1
+"""Folded into the step's key for `task.prepare`; no microbatch has this number."""
 
 Step = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 
 
-def make_transformation(experiment: Experiment) -> optax.GradientTransformation:
-    """The experiment's optimizer with its schedule and clipping."""
-    rate = learning_rate(experiment)
-    return transformation(experiment.optimizer, rate, experiment.clip_norm, experiment.frozen)
+def make_step(experiment: Experiment, model: nn.Module) -> Step:
+    """The train step as a plain function; `jit_step` compiles it for a mesh.
 
-
-def learning_rate(experiment: Experiment) -> optax.Schedule:
-    """The schedule over the experiment's steps."""
-    return lambda count: experiment.schedule.rate(count, experiment.steps)
-
-
-def make_step(experiment: Experiment, model: nn.Module, tx: optax.GradientTransformation) -> Step:
-    """The step as a plain function; `jit_step` compiles it for a mesh.
-
-    Gradients are those of the loss summed over the whole batch, divided by its whole weight, so
+    Gradients are those of the loss summed over the global batch, divided by its total weight: with
+    the weighted examples i of all devices and microbatches, g = sum_i grad(l_i) / sum_i w_i. So
     neither the number of devices nor `accumulate` changes them. The metrics hold each gradient
-    leaf's squared norm, so that a number that is not finite can be named.
+    leaf's squared norm, so that the loop can name a gradient that is not finite.
     """
-    task, rate = experiment.task, learning_rate(experiment)
+    task, rate, tx = experiment.task, learning_rate(experiment), make_transformation(experiment)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        # Random numbers are a function of (seed, step): a resumed run draws the same.
         key = jax.random.fold_in(jax.random.key(experiment.seed), state.step)
-        batch = task.prepare(batch, jax.random.fold_in(key, PREPARING))
+        batch = task.prepare(batch, jax.random.fold_in(key, PREPARE))
         grads, sums, model_state = _gradients(experiment, model, state, batch, key)
         weight = jnp.maximum(sums.pop("weight"), 1.0)
         grads = jax.tree.map(lambda g: g / weight, grads)
+        # optax mixes types where the library's own code may not.
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        # Not `vdot`: it flattens, which gathers every divided gradient whole.
-        squares = jnp.stack([jnp.square(g).sum() for g in jax.tree.leaves(grads)])
+        # Not `vdot`, which flattens its arguments: that all-gathers every sharded gradient.
+        squared_norms = jnp.stack([jnp.square(g).sum() for g in jax.tree.leaves(grads)])
         metrics = {name: total / weight for name, total in sums.items()}
         metrics |= {
-            "grad_norm": jnp.sqrt(squares.sum()),
+            "grad_norm": jnp.sqrt(squared_norms.sum()),
             "learning_rate": rate(state.step),
-            "squared_norms": squares,
+            "squared_norms": squared_norms,
         }
-        ema = _averaged(state.ema, params, experiment.ema)
+        ema = update_ema(state.ema, params, experiment.ema)
         return TrainState(state.step + 1, params, opt_state, model_state, ema), metrics
 
     return step
 
 
 def _gradients(experiment: Experiment, model, state: TrainState, batch, key):
-    """Gradients and metrics of the summed loss, in turns; the model's other state."""
-    task, parts = experiment.task, experiment.accumulate
+    """Gradients and metrics, both summed over the batch, and the model's other collections.
 
-    def summed(params, model_state, rows, key):
-        if experiment.frozen:  # so that no gradient is computed
+    With `accumulate` = A the batch is split into A microbatches [B / A, ...] and computed in a
+    scan, so that the activations of only one of them are in memory.
+    """
+    task, num_microbatches = experiment.task, experiment.accumulate
+
+    def summed_loss(params, model_state, rows, key):
+        if experiment.frozen:  # the gradients of frozen parameters are not even computed
             params = jax.tree_util.tree_map_with_path(
                 lambda p, x: jax.lax.stop_gradient(x) if is_frozen(p, experiment.frozen) else x,
                 params,
@@ -80,57 +79,89 @@ def _gradients(experiment: Experiment, model, state: TrainState, batch, key):
         sums = {"loss": loss.total, "weight": loss.weight, **loss.metrics}
         return loss.total, (sums, {**model_state, **loss.model_state})
 
-    grad = jax.grad(summed, has_aux=True)
-    if parts == 1:
+    grad = jax.grad(summed_loss, has_aux=True)
+    if num_microbatches == 1:
         grads, (sums, model_state) = grad(state.params, state.model_state, batch, key)
         return grads, sums, model_state
 
-    def turn(carry, inputs):
+    def accumulate(carry, inputs):
         grads, sums, model_state = carry
         rows, key = inputs
+        # The model's state (batch statistics) goes from one microbatch to the next.
         new_grads, (new_sums, model_state) = grad(state.params, model_state, rows, key)
-        return (_add(grads, new_grads), _add(sums, new_sums), model_state), None
+        grads = jax.tree.map(jnp.add, grads, new_grads)
+        sums = jax.tree.map(jnp.add, sums, new_sums)
+        return (grads, sums, model_state), None
 
-    rows, keys = _split(batch, parts), jax.random.split(key, parts)
-    first = jax.tree.map(lambda x: x[0], rows)
-    shapes = jax.eval_shape(grad, state.params, state.model_state, first, key)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], shapes[1][0]))
-    (grads, sums, model_state), _ = jax.lax.scan(turn, (*zeros, state.model_state), (rows, keys))
+    microbatches = split_batch(batch, num_microbatches)  # [A, B / A, ...]
+    keys = jax.random.split(key, num_microbatches)
+    first = jax.tree.map(lambda x: x[0], microbatches)
+    grads, (sums, _) = jax.eval_shape(grad, state.params, state.model_state, first, key)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (grads, sums))
+    (grads, sums, model_state), _ = jax.lax.scan(
+        accumulate, (*zeros, state.model_state), (microbatches, keys)
+    )
     return grads, sums, model_state
 
 
-def _split(batch: Any, parts: int) -> Any:
+def split_batch(batch: Any, num_microbatches: int) -> Any:
+    """[B, ...] to [num_microbatches, B / num_microbatches, ...].
+
+    Raises:
+        ShardingError: the rows do not divide.
+    """
     for rows in {x.shape[0] for x in jax.tree.leaves(batch)}:
-        if rows % parts:
+        if rows % num_microbatches:
             raise ShardingError(
-                f"a batch of {rows} rows does not divide into {parts} parts; change --accumulate "
-                "or the batch's rows"
+                f"a batch of {rows} rows does not divide into {num_microbatches} parts; change "
+                "--accumulate or the batch's rows"
             )
-    # Row i goes to part i % parts, so that every device keeps its own rows.
+    # Row i goes to microbatch i % A: every device holds consecutive rows, so each microbatch takes
+    # an equal share from every device, and no row moves between devices.
     return jax.tree.map(
-        lambda x: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1), batch
+        lambda x: x.reshape(-1, num_microbatches, *x.shape[1:]).swapaxes(0, 1), batch
     )
 
 
-def _add(a: Any, b: Any) -> Any:
-    return jax.tree.map(jnp.add, a, b)
-
-
-def _averaged(ema: Any, params: Any, decay: float | None) -> Any:
+def update_ema(ema: Any, params: Any, decay: float | None) -> Any:
+    """decay * ema + (1 - decay) * params; None without a moving average."""
     if ema is None:
         return None
     return jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, ema, params)
 
 
-def jit_step(experiment: Experiment, model: nn.Module, mesh: Mesh) -> tuple[Step, TrainState]:
-    """The compiled step for a mesh, and the abstract state it takes (and donates)."""
-    tx = make_transformation(experiment)
-    state = abstract_state(experiment, model, tx, mesh)
-    where = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step = jax.jit(
-        make_step(experiment, model, tx),
-        in_shardings=(where, batch_sharding(mesh)),
-        out_shardings=(where, NamedSharding(mesh, PartitionSpec())),
+def jit_step(experiment: Experiment, model: nn.Module, mesh: Mesh, state: TrainState) -> Step:
+    """The jitted step for a mesh; it donates its state.
+
+    Args:
+        experiment: with its final number of steps, which the schedule depends on.
+        model: the module.
+        mesh: that `state` is sharded on.
+        state: from `abstract_state`.
+    """
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    return jax.jit(
+        make_step(experiment, model),
+        in_shardings=(shardings, batch_sharding(mesh)),
+        # Left to itself XLA chooses shardings for the new state that need not be those that the
+        # next step takes. Metrics are replicated: every host reads all of them.
+        out_shardings=(shardings, NamedSharding(mesh, PartitionSpec())),
         donate_argnums=0,
     )
-    return step, state
+
+
+def step_flops(experiment: Experiment, batch: Any) -> int:
+    """Model FLOPs of one step: its matrix products, the numerator of MFU.
+
+    They do not depend on how the step is executed. Counted are those of plain attention without
+    rematerialisation, since kernels and rematerialisation compute some products twice, and of the
+    form for accelerators.
+
+    Args:
+        experiment: what is trained.
+        batch: the global batch, as arrays or `jax.ShapeDtypeStruct`s.
+    """
+    plain = Execution(target="tpu", attention="plain", vocab_multiple=experiment.vocab_multiple)
+    model = experiment.task.module(plain)
+    state = jax.eval_shape(lambda: init_state(experiment, model))
+    return model_flops(make_step(experiment, model), state, batch)

@@ -15,6 +15,7 @@ from jaxformers import api
 from jaxformers.cli import command, stdin_verbs, verbs
 from jaxformers.errors import DataError
 from jaxformers.training import loop
+from jaxformers.training.run_result import RunResult
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = """
@@ -179,8 +180,8 @@ def test_ctrl_c_ends_without_a_traceback(capfd, monkeypatch, tiny):
 
 def test_a_run_that_is_stopped_while_another_follows_it_says_where(capfd, monkeypatch, tiny):
     def stopped(experiment, folder, link):
-        within = loop.RunResult(Path(folder) / "next", 7, finished=False)
-        return loop.RunResult(Path(folder), 10, finished=False, after=[within])
+        within = RunResult(Path(folder) / "next", 7, finished=False)
+        return RunResult(Path(folder), 10, finished=False, after=[within])
 
     monkeypatch.setattr(loop, "train", stopped)
     folder = str(Path(tiny).parent / "run")

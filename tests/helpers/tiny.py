@@ -15,8 +15,8 @@ from jaxformers.runs.check_subject import QUICK
 from jaxformers.sharding import MeshConfig, make_mesh, put_batch
 from jaxformers.tasks import Translation
 from jaxformers.training import Experiment, Linear
-from jaxformers.training.state import init_state
-from jaxformers.training.step import jit_step, make_transformation
+from jaxformers.training.state import abstract_state, init_state
+from jaxformers.training.step import jit_step
 
 # 101 tokens divide by nothing; 8 heads allow tensor parallelism of 8.
 MODEL = TransformerConfig(
@@ -55,10 +55,8 @@ def mesh_of(shape: tuple[int, int, int]):
 def start(experiment: Experiment):
     """A fresh state on one device, as NumPy arrays."""
     with jax.set_mesh(mesh_of((1, 1, 1))):
-        task = experiment.task
-        model = task.module(experiment.execution(mesh_of((1, 1, 1))))
-        tx = make_transformation(experiment)
-        return jax.device_get(jax.jit(lambda: init_state(task, model, tx, experiment))())
+        model = experiment.task.module(experiment.execution(mesh_of((1, 1, 1))))
+        return jax.device_get(jax.jit(lambda: init_state(experiment, model))())
 
 
 @lru_cache
@@ -67,7 +65,8 @@ def compiled(experiment: Experiment, shape: tuple[int, int, int]):
     mesh = mesh_of(shape)
     with jax.set_mesh(mesh):
         model = experiment.task.module(experiment.execution(mesh))
-        step, abstract = jit_step(experiment, model, mesh)
+        abstract = abstract_state(experiment, model, mesh)
+        step = jit_step(experiment, model, mesh, abstract)
         program = step.lower(abstract, put_batch(batch(), mesh)).compile(QUICK)
     return program, abstract
 

@@ -15,7 +15,7 @@ from jaxformers.layers import (
     Mask,
     MultiHeadAttention,
     attention,
-    told_backends,
+    log_attention_backends,
 )
 from jaxformers.layers.attention import attention_probabilities
 from jaxformers.layers.splash import BLOCK, splash_attention
@@ -131,7 +131,7 @@ def test_a_sharded_stack_trains_as_with_plain_attention(in_the_interpreter):
             return step(variables, x, mask)
 
     told = []
-    with told_backends(told.append):
+    with log_attention_backends(told.append):
         fast, slow = gradients("splash"), gradients("plain")
     assert told == [f"attention of {length} queries to {length} keys: splash"]
     for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(slow), strict=True):
@@ -158,7 +158,7 @@ def test_what_splash_attention_cannot_do_is_done_plainly_and_told_once(monkeypat
     block = EncoderBlock(config, Execution(target="tpu", attention="splash"))
     x, told, rngs = normal(2, 20, 8), [], {"dropout": jax.random.key(1)}
     variables = drawn(block, x)
-    with told_backends(told.append):
+    with log_attention_backends(told.append):
         for _ in range(2):
             jax.eval_shape(lambda: block.apply(variables, x, train=True, rngs=rngs))
         _, seen = jax.eval_shape(lambda: block.apply(variables, x, mutable=["probs"]))

@@ -15,7 +15,7 @@ from jaxformers.data import BundledDocuments, BundledPairs, Packing, Phase, Pret
 from jaxformers.errors import ShardingError
 from jaxformers.models import BertConfig, TransformerConfig
 from jaxformers.planning import figure, local_pod, plan, planner, text, to_json
-from jaxformers.planning.planner import _state, chosen_mesh, plain_flops
+from jaxformers.planning.planner import _state, chosen_mesh
 from jaxformers.planning.program import Compiled
 from jaxformers.planning.report import remedies
 from jaxformers.planning.roofline import Roofline
@@ -24,8 +24,8 @@ from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks import MaskedLanguage, Translation
 from jaxformers.training.config.overrides import override
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.state import init_state
-from jaxformers.training.step import jit_step, make_transformation
+from jaxformers.training.state import abstract_state, init_state
+from jaxformers.training.step import step_flops
 
 ROWS, SOURCE, TARGET, LAYERS, VOCABULARY = 16, 24, 16, 1, 96
 
@@ -68,10 +68,9 @@ def test_planned_bytes_are_those_of_the_live_state(divided):
     e, mesh = divided.experiment, divided.mesh
     with jax.set_mesh(mesh):
         model = e.task.module(e.execution(mesh))
-        _, abstract = jit_step(e, model, mesh)
+        abstract = abstract_state(e, model, mesh)
         where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-        tx = make_transformation(e)
-        state = jax.jit(lambda: init_state(e.task, model, tx, e), out_shardings=where)()
+        state = jax.jit(lambda: init_state(e, model), out_shardings=where)()
     first = jax.devices()[0]
     live = {
         kind: sum(
@@ -100,7 +99,7 @@ def test_flops_are_those_of_xla_and_of_the_closed_formula():
     encoder = 8 * s * d * d + 4 * s * SOURCE * d + 4 * s * d * forward
     decoder = (8 * t + 4 * t + 4 * s) * d * d + 4 * t * (TARGET + SOURCE) * d + 4 * t * d * forward
     formula = LAYERS * (encoder + decoder) + 2 * t * d * VOCABULARY
-    planned = plain_flops(e, shape) / 3  # a backward pass takes twice its forward pass
+    planned = step_flops(e, shape) / 3  # a backward pass takes twice its forward pass
     assert planned == pytest.approx(formula, rel=0.02)
     assert planned == pytest.approx(cost, rel=0.02)
 

@@ -15,7 +15,7 @@ from jaxformers.sharding import MeshConfig
 from jaxformers.training.config.experiment_files import load_experiment
 from jaxformers.training.loop import train
 from jaxformers.training.run_directory import read_experiment
-from jaxformers.training.state import started_from
+from jaxformers.training.state import with_pretrained_values
 
 DEMO = Path(__file__).resolve().parents[2] / "experiments" / "bert" / "demo.py"
 
@@ -87,22 +87,20 @@ def test_weights_that_do_not_fit_are_named():
     from tiny import EXPERIMENT, start
 
     with pytest.raises(WeightsError, match="params/encoder/norm"):
-        started_from(start(EXPERIMENT), {"params": {"encoder": {"norm": np.zeros(3)}}})
+        with_pretrained_values(start(EXPERIMENT), {"params": {"encoder": {"norm": np.zeros(3)}}})
 
 
 def test_a_moving_average_begins_from_the_given_weights(small):
     from jaxformers.sharding import make_mesh
     from jaxformers.training.state import init_state
-    from jaxformers.training.step import make_transformation
 
     experiment = replace(small, ema=0.9, mesh=MeshConfig(1, 1, 1))
     mesh = make_mesh(experiment.mesh, jax.devices()[:1])
     with jax.set_mesh(mesh):
         model = experiment.task.module(experiment.execution(mesh))
-        tx = make_transformation(experiment)
-        state = jax.jit(lambda: init_state(experiment.task, model, tx, experiment))()
+        state = jax.jit(lambda: init_state(experiment, model))()
         bias = np.arange(state.params["logits_bias"].size, dtype=np.float32)
-        begun = started_from(state, {"params": {"logits_bias": bias}})
+        begun = with_pretrained_values(state, {"params": {"logits_bias": bias}})
     np.testing.assert_array_equal(begun.params["logits_bias"], bias)
     np.testing.assert_array_equal(begun.ema["logits_bias"], bias)
     np.testing.assert_array_equal(

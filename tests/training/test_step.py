@@ -12,7 +12,8 @@ from jaxformers.errors import ShardingError
 from jaxformers.sharding import put_batch
 from jaxformers.training import Adam
 from jaxformers.training.optim.optimizers import decayed
-from jaxformers.training.step import jit_step, make_step, make_transformation
+from jaxformers.training.state import abstract_state, make_transformation
+from jaxformers.training.step import jit_step, make_step
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 1, 8)]
 
@@ -176,7 +177,8 @@ def test_no_step_is_compiled_again_in_steady_state():
     mesh, events = tiny.mesh_of((2, 2, 2)), []
     with jax.set_mesh(mesh):
         model = tiny.EXPERIMENT.task.module(tiny.EXPERIMENT.execution(mesh))
-        step, abstract = jit_step(tiny.EXPERIMENT, model, mesh)
+        abstract = abstract_state(tiny.EXPERIMENT, model, mesh)
+        step = jit_step(tiny.EXPERIMENT, model, mesh, abstract)
         where = jax.tree.map(lambda x: x.sharding, abstract)
         state = jax.device_put(tiny.start(tiny.EXPERIMENT), where)
 
@@ -200,7 +202,7 @@ def test_no_step_is_compiled_again_in_steady_state():
 def trace(experiment):
     mesh = tiny.mesh_of((1, 1, 1))
     model = experiment.task.module(experiment.execution(mesh))
-    step = make_step(experiment, model, make_transformation(experiment))
+    step = make_step(experiment, model)
     return jax.make_jaxpr(step)(tiny.start(experiment), tiny.batch())
 
 

@@ -13,7 +13,7 @@ from jaxformers.tasks.base import Evaluation, Task
 from jaxformers.training.reports.report import CURVES, REPORT, own_command, spaced
 
 
-def closing_lines(folder: epath.Path, found: Evaluation, task: Task) -> Iterator[str]:
+def summary_lines(folder: epath.Path, found: Evaluation, task: Task) -> Iterator[str]:
     """The lines, twenty samples evenly spaced over all among them."""
     for name, value in found.metrics.items():
         yield f"{name}: {value:.4g}"

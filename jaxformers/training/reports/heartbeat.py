@@ -73,7 +73,7 @@ class Heartbeat:
             self._write(state)
 
     def _write(self, state: str) -> None:
-        spent = {"goodput": self.goodput.share, "seconds": self.goodput.record()}
+        spent = {"goodput": self.goodput.fraction, "seconds": self.goodput.record()}
         known = {**self._last, **spent, "state": state, "hosts": self.link.hosts()}
         status = {"time": time.time(), **known}
         try:
@@ -82,7 +82,7 @@ class Heartbeat:
             self._written = 0.0
 
 
-def spent_before(folder: epath.Path) -> dict[str, float] | None:
+def read_lost_time(folder: epath.Path) -> dict[str, float] | None:
     """For `Goodput`: what starts that left no checkpoint took, all of it to be done again."""
     try:
         seconds = json.loads((folder / STATUS).read_text())["seconds"]

@@ -15,7 +15,7 @@ from jaxformers.training.reports.run_files import read_metrics, replace_file
 TOGETHER, TOGETHER_PICTURE = "together.md", "together.png"
 
 
-def report_together(experiment: Any, folders: list[epath.Path]) -> list[str]:
+def write_multi_run_report(experiment: Any, folders: list[epath.Path]) -> list[str]:
     """Writes what all runs come to together, where their task can tell; lines that say so."""
     runs = (experiment, *experiment.after)
     results = [(run.task, last_metrics(place)) for run, place in zip(runs, folders, strict=True)]
@@ -40,7 +40,7 @@ def last_metrics(folder: epath.Path) -> dict[str, float]:
     return found
 
 
-def summary(folders: list[epath.Path]) -> list[str]:
+def last_results(folders: list[epath.Path]) -> list[str]:
     """One line for each run with what its evaluations found last."""
     lines = []
     for folder in folders:

@@ -23,7 +23,7 @@ from jaxformers.training.reports.run_files import read_metrics, replace_file
 if TYPE_CHECKING:
     from jaxformers.tasks.base import Comparison, Task
     from jaxformers.training.experiment import Experiment
-    from jaxformers.training.loop import RunResult
+    from jaxformers.training.run_result import RunResult
 
 REPORT, CURVES = "report.md", "curves.png"
 SAMPLES = 20

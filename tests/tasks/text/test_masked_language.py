@@ -22,8 +22,8 @@ from jaxformers.layers import Execution
 from jaxformers.sharding import MeshConfig
 from jaxformers.tasks import MaskedLanguage
 from jaxformers.training import BertAdam, BertLinear, Experiment
-from jaxformers.training.state import TrainState
-from jaxformers.training.step import make_step, make_transformation
+from jaxformers.training.state import TrainState, make_transformation
+from jaxformers.training.step import make_step
 
 PLAIN = jf.BertConfig(
     vocab_size=67,
@@ -71,7 +71,7 @@ def test_a_batch_in_parts_gives_the_same_update_as_a_whole(parts):
         tx = make_transformation(experiment)
         params = experiment.task.init(model, jax.random.key(0))["params"]
         state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), {}, None)
-        _, steps[count] = jax.jit(make_step(experiment, model, tx))(state, cases.training_batch(0))
+        _, steps[count] = jax.jit(make_step(experiment, model))(state, cases.training_batch(0))
     for name in ("loss", "mlm_loss", "nsp_loss", "nsp_accuracy", "grad_norm"):
         np.testing.assert_allclose(steps[parts][name], steps[1][name], rtol=1e-5, err_msg=name)
 
@@ -94,7 +94,7 @@ def test_twenty_updates_follow_the_released_code(tmp_path):
         clip_norm=cases.CLIP,
     )
     tx = make_transformation(experiment)
-    step = jax.jit(make_step(experiment, model, tx))
+    step = jax.jit(make_step(experiment, model))
     params, losses = variables["params"], []
     state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), {}, None)
     for number in range(cases.STEPS):

@@ -19,7 +19,7 @@ def clock(monkeypatch):
 def spend(run, clock, *parts):
     for kind, until in parts:
         clock(until)
-        run.spent(kind)
+        run.record_time(kind)
 
 
 def test_every_second_since_the_start_has_a_kind(clock):
@@ -27,9 +27,9 @@ def test_every_second_since_the_start_has_a_kind(clock):
     spend(run, clock, ("restart", 1000), ("compile", 1020), ("data wait", 1021), ("steps", 1080))
     assert run.seconds["restart"] == 10 and run.seconds["steps"] == 59
     assert sum(run.seconds.values()) == 90
-    assert run.share == pytest.approx(59 / 90)
+    assert run.fraction == pytest.approx(59 / 90)
     expected = "1:30: steps 65.6 %, compile 22.2 %, restart 11.1 %, data wait 1.1 %"
-    assert run.words() == expected
+    assert run.summary() == expected
 
 
 def test_what_was_done_after_the_checkpoint_counts_as_restart(clock):
@@ -49,4 +49,4 @@ def test_a_clock_that_is_set_back_takes_nothing_away(clock):
     run = Goodput(began=1000.0)
     spend(run, clock, ("steps", 990), ("steps", 1000))
     assert run.seconds["steps"] == 10
-    assert Goodput().share == 0.0
+    assert Goodput().fraction == 0.0

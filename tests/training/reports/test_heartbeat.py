@@ -11,7 +11,7 @@ from jaxformers.pod.host_environment import Pod
 from jaxformers.pod.peer_monitor import Link
 from jaxformers.training.reports import heartbeat
 from jaxformers.training.reports.goodput import Goodput
-from jaxformers.training.reports.heartbeat import STATUS, Heartbeat, spent_before
+from jaxformers.training.reports.heartbeat import STATUS, Heartbeat, read_lost_time
 
 
 def status(folder):
@@ -53,10 +53,10 @@ def test_the_other_hosts_write_nothing(tmp_path, goodput):
 
 
 def test_a_start_that_left_no_checkpoint_is_all_to_be_done_again(tmp_path, goodput):
-    assert spent_before(tmp_path) is None
+    assert read_lost_time(tmp_path) is None
     beat = Heartbeat(epath.Path(tmp_path), Link(), goodput, 100)
     beat.step(1, 2.5)
     beat.close("stopped")
-    assert spent_before(tmp_path) == {"restart": 40.0, "time": 5.0}
+    assert read_lost_time(tmp_path) == {"restart": 40.0, "time": 5.0}
     (tmp_path / STATUS).write_text("{}")
-    assert spent_before(tmp_path) is None
+    assert read_lost_time(tmp_path) is None

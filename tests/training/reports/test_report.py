@@ -16,7 +16,7 @@ from jaxformers.data import BundledPairs, Glue, SquadJson, TfdsPairs, TfdsSquad,
 from jaxformers.errors import CheckpointError
 from jaxformers.models import BertConfig
 from jaxformers.tasks import Evaluation, SequenceClassification, SpanExtraction, Task
-from jaxformers.training.reports.final_summary import closing_lines
+from jaxformers.training.reports.final_summary import summary_lines
 from jaxformers.training.reports.report import (
     Table,
     escape,
@@ -294,8 +294,8 @@ def test_the_command_to_try_a_run_is_that_of_its_task(folder):
 
 def test_the_closing_command_gives_the_verb_what_it_reads(tmp_path):
     for task in (tasks.MaskedLanguage, tasks.SpanExtraction):
-        *_, said = closing_lines(tmp_path, Evaluation({}), task)
+        *_, said = summary_lines(tmp_path, Evaluation({}), task)
         written = subprocess.run(["bash", "-c", said.split(": ")[1].split(" | ")[0]], stdout=-1)
         assert written.stdout.decode() == task.line + "\n"
     assert said.startswith("answer your own: printf ")
-    assert not any("your own" in line for line in closing_lines(tmp_path, Evaluation({}), Task))
+    assert not any("your own" in line for line in summary_lines(tmp_path, Evaluation({}), Task))
