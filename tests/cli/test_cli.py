@@ -304,11 +304,11 @@ def test_a_line_that_cannot_be_translated_is_named_after_those_before_it(monkeyp
 
 def test_check_leaves_the_warnings_of_xla_visible():
     code = (
-        "import os; from jaxformers import cli, cli_verbs; from jaxformers.training import check;"
+        "import os; from jaxformers.cli import main, verbs; from jaxformers.runs import check;"
         "from jaxformers.costs.xla_warnings import warnings_are_seen;"
         "from jaxformers.sharding import MeshConfig, make_mesh;"
         "check.check = lambda *_: print(warnings_are_seen(make_mesh(MeshConfig(2, 2, 2)))) or ();"
-        "cli.main(['check', 'experiments/translation/demo.py'])"
+        "main(['check', 'experiments/translation/demo.py'])"
     )
     words = [sys.executable, "-c", code]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, timeout=120)

@@ -11,6 +11,7 @@ from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import Transformer, TransformerConfig
 from jaxformers.pretrained import load_pretrained, save_pretrained
+from jaxformers.pretrained.formats import safetensors_folder
 
 WEIGHTS = "model.safetensors"
 NAME = "model.decoder.layers.0.encoder_attn.q_proj.weight"

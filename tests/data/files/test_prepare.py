@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from jaxformers.data.files import prepare as prepare_set
+from jaxformers.data import prepare as prepare_set
 from jaxformers.data.files.prepare import prepare
 from jaxformers.errors import DataError
 

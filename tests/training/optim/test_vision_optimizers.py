@@ -9,8 +9,7 @@ import optax
 import pytest
 
 from jaxformers.errors import ConfigError
-from jaxformers.training import Adam, Lars, Sgd, Steps
-from jaxformers.training.optim import hyperrule
+from jaxformers.training import Adam, Lars, Sgd, Steps, hyperrule
 from jaxformers.training.optim.optimizers import scale_by_layer, transformation
 
 RATE = 0.1
