@@ -1,4 +1,4 @@
-"""A model of one's own, trained on a mesh without a task or experiment: a notebook's train step."""
+"""A train step for a custom model on a mesh, without a task or an experiment."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ def sharded_update(
     mesh: Mesh,
     rows: Sequence[Row] = (),
 ) -> tuple[Params, Any, Update]:
-    """Parameters and optimizer state made where they lie on the mesh, and a compiled update.
+    """Sharded parameters and optimizer state, and a compiled update.
 
     Args:
-        init: makes the parameters.
+        init: returns fresh parameters.
         loss: the mean loss of (parameters, batch).
         tx: any optax transformation.
         mesh: from `make_mesh`.
-        rows: sharding rows for parameters that the library's table does not name.
+        rows: sharding rows for parameters that the library's table does not have.
 
     Returns:
-        `(params, opt_state, update)`; `update(params, opt_state, batch)` gives the new two and the
-        loss, and donates the old ones. Batches come from `put_batch(batch, mesh)`.
+        `(params, opt_state, update)`. `update(params, opt_state, batch)` returns the new parameters
+        and optimizer state and the loss; it donates the old ones. Batches come from
+        `put_batch(batch, mesh)`.
 
     Raises:
-        ShardingError: a parameter that no row names, or that the mesh does not divide.
+        ShardingError: a parameter that no sharding row names, or that the mesh does not divide.
     """
 
-    def start():
+    def init_state():
         params = init()
         with jax.numpy_dtype_promotion("standard"):
             return params, tx.init(params)
@@ -52,15 +53,16 @@ def sharded_update(
         return optax.apply_updates(params, updates), opt_state, value
 
     with jax.set_mesh(mesh):
-        params, opt_state = jax.eval_shape(start)
-        where = shardings(params, mesh, (*TABLE, *registry.sharding_rows(), *rows))
-        state = (where, like_parameters(opt_state, params, where, mesh))
-        made = jax.jit(start, out_shardings=state)()
-    whole = NamedSharding(mesh, PartitionSpec())
+        params, opt_state = jax.eval_shape(init_state)
+        param_shardings = shardings(params, mesh, (*TABLE, *registry.sharding_rows(), *rows))
+        opt_shardings = like_parameters(opt_state, params, param_shardings, mesh)
+        state_shardings = (param_shardings, opt_shardings)
+        state = jax.jit(init_state, out_shardings=state_shardings)()
+    replicated = NamedSharding(mesh, PartitionSpec())
     compiled = jax.jit(
         update,
-        in_shardings=(*state, batch_sharding(mesh)),
-        out_shardings=(*state, whole),
+        in_shardings=(*state_shardings, batch_sharding(mesh)),
+        out_shardings=(*state_shardings, replicated),
         donate_argnums=(0, 1),
     )
 
@@ -68,4 +70,4 @@ def sharded_update(
         with jax.set_mesh(mesh):
             return compiled(params, opt_state, batch)
 
-    return (*made, step)
+    return (*state, step)

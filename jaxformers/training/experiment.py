@@ -1,7 +1,8 @@
-"""`Experiment`: everything a run is, as one frozen dataclass.
+"""`Experiment`: the complete configuration of a run, one frozen dataclass.
 
-An experiment file defines `experiment()` and returns one. The command line overrides any field by
-its path; a run keeps it as tagged JSON; `train`, `plan`, `check` and `describe` take the same one.
+An experiment file defines `experiment()`, which returns one. The command line overrides any field
+by its path; a run saves it as tagged JSON; `train`, `plan`, `check` and `describe` take the same
+object.
 """
 
 from __future__ import annotations
@@ -26,49 +27,52 @@ from jaxformers.training.reports.training_log import Logging
 
 @dataclass(frozen=True)
 class Experiment:
-    """One run: the task, how it is optimised, where it lies, what it writes."""
+    """One run: the task, the optimization, the mesh, what is written."""
 
     name: str
-    """Also the run's folder, under `runs/`."""
+    """Name of the run, and of its folder under `runs/`."""
     task: Task
-    """What is learned, on which data, with which model."""
+    """The task with its data and its model."""
     steps: int
-    """Optimizer updates."""
+    """Number of optimizer updates."""
     optimizer: Optimizer = Adam()
     schedule: Schedule = InverseSquareRoot()
     seed: int = 0
-    """Of the parameters, the order of the data and dropout."""
+    """Seed of the initial parameters, the order of the data, and dropout."""
     clip_norm: float | None = None
-    """Gradients are scaled down to this global norm; None: never."""
+    """Maximal global norm of the gradients, which are scaled down to it; None: no clipping."""
     frozen: tuple[str, ...] = ()
-    """Regular expressions: parameters whose whole paths match one keep their values."""
+    """Regular expressions; parameters whose whole paths match one are not trained."""
     epochs: float | None = field(default=None, metadata={"yields_to": "steps"})
-    """Passes over the training data, in place of `steps`, which then follows from its size."""
+    """Passes over the training data; `steps` is then computed from the size of the data."""
     accumulate: int = 1
-    """Parts that a batch is computed in, one after another, to save memory."""
+    """Number of microbatches that a batch is split into to save memory (gradient accumulation)."""
     ema: float | None = None
-    """Decay of a moving average of the parameters, evaluated in their place; None: none."""
+    """Decay of an exponential moving average of the parameters, which is what is evaluated and
+    exported; None: no average."""
     average_last: int = 0
-    """The final model is the mean of the last so many checkpoints (section 6.1); 0: the last."""
+    """Number of last checkpoints that the final parameters are the mean of ("Attention Is All You
+    Need", section 6.1); 0: no averaging."""
     evaluate_every: int = 0
     """Steps between evaluations on the development set; 0: only at the end."""
     mesh: MeshConfig = MeshConfig()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Compute type; `auto`: bfloat16 on TPU and GPU, float32 on CPU. Parameters stay float32."""
+    """Compute type; `auto`: bfloat16 on TPU and GPU, float32 on CPU. Parameters are float32."""
     remat: Remat = "none"
-    """What the backward pass computes again to save memory."""
+    """What the backward pass recomputes to save memory."""
     attention: Attention = "auto"
-    """Back-end of attention; `auto`: splash attention on TPU where it saves memory. What it cannot
-    do (attention dropout, showing its probabilities) is computed plainly, and the log says so."""
+    """Back-end of attention; `auto`: splash attention on TPU where it saves memory. What it does
+    not support (attention dropout, returning probabilities) falls back to plain attention, which
+    is logged."""
     vocab_multiple: int = 128
-    """The vocabulary is stored padded to a multiple of this, so that any mesh divides it."""
+    """The stored vocabulary is padded to a multiple of this, so that any mesh divides it."""
     checkpoint: Checkpointing = Checkpointing()
     logging: Logging = Logging()
     sharding_rows: tuple[Row, ...] = field(default=())
-    """Rows for parameters of one's own modules, beside the library's table."""
+    """Sharding rows for parameters of custom modules, in addition to the library's table."""
     after: tuple[Experiment, ...] = ()
-    """Runs that follow in folders within this one's, by their names; weights or a vocabulary of
-    "previous" are this run's."""
+    """Follow-up runs, in sub-folders named after them. Where their task's `weights` or `vocabulary`
+    is "previous", it is that of this run."""
 
     def __post_init__(self):
         for name in ("steps", "accumulate", "vocab_multiple"):
@@ -83,11 +87,11 @@ class Experiment:
 
     @property
     def table(self) -> tuple[Row, ...]:
-        """All sharding rows."""
+        """The sharding rows of the library, of registered families and of the experiment."""
         return (*TABLE, *registry.sharding_rows(), *self.sharding_rows)
 
     def execution(self, mesh: Mesh) -> Execution:
-        """How the model is computed on this mesh, by the platform that is targeted."""
+        """Compute type, back-ends and memory choices on this mesh, by its platform."""
         platform = platform_of(mesh)
         auto = "float32" if platform == "cpu" else "bfloat16"
         return Execution(
@@ -99,7 +103,7 @@ class Experiment:
         )
 
     def rehearse(self) -> Experiment:
-        """The same run shrunk to seconds: the same code path, small shapes, bundled data."""
+        """The run shrunk to a few seconds: the same code path on small shapes and bundled data."""
         task = self.task.rehearsal()
         return replace(
             self,

@@ -320,7 +320,7 @@ class _Run:
         e, result, variables = self.experiment, self.result, self.variables(state)
         if e.average_last:
             params = self.abstract_state.params
-            variables["params"] = self.checkpoints.average(params, e.average_last)
+            variables["params"] = self.checkpoints.average_params(params, e.average_last)
         result.variables, result.finished = variables, True
         # Exported before the evaluation: if that fails, the weights are there to be evaluated.
         model = e.task.exported(self.model, self.data)

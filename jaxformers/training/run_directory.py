@@ -1,4 +1,4 @@
-"""A run's folder: what was run, the data it was run on, and its final weights."""
+"""A run's folder: its experiment, the identity of its data, and its final weights."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ from jaxformers.training.state import abstract_state
 EXPERIMENT, MODEL, CHECKPOINTS = "experiment.json", "model", "checkpoints"
 STEP = "step.json"
 
-# Changing these changes neither the weights' shapes nor what a step computes.
-FREE = (
+# Changing these changes neither the shapes of the weights nor what a step computes, so a run may be
+# resumed with other values.
+RESUMABLE_FIELDS = (
     "name",
     "steps",
     "mesh",
@@ -44,20 +45,20 @@ FREE = (
 
 
 def record(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as tagged JSON."""
+    """The experiment as tagged JSON, as `experiment.json` holds it."""
     return to_json(experiment)
 
 
 def is_run(folder: epath.PathLike) -> bool:
-    """Whether `folder` is a run's."""
+    """Whether `folder` holds a run."""
     return (epath.Path(folder) / EXPERIMENT).exists()
 
 
 def read_experiment(folder: epath.PathLike) -> Experiment:
-    """The experiment of a run.
+    """The experiment that a run was started with.
 
     Raises:
-        CheckpointError: the folder is no run's.
+        CheckpointError: the folder holds no run.
     """
     path = epath.Path(folder) / EXPERIMENT
     if not path.exists():
@@ -66,14 +67,14 @@ def read_experiment(folder: epath.PathLike) -> Experiment:
 
 
 def write_experiment(folder: epath.Path, experiment: Experiment, *, main: bool) -> None:
-    """Keeps the experiment in the run's folder."""
+    """Writes `experiment.json` on the main host."""
     if main:
         folder.mkdir(parents=True, exist_ok=True)
         replace_file(folder / EXPERIMENT, json.dumps(record(experiment), indent=1).encode())
 
 
 def check_experiment(folder: epath.Path, experiment: Experiment) -> None:
-    """Refuses to go on in a folder where another experiment has checkpoints.
+    """Raises if the folder has checkpoints of another experiment.
 
     Raises:
         CheckpointError: naming the fields that differ and matter.
@@ -88,23 +89,25 @@ def check_experiment(folder: epath.Path, experiment: Experiment) -> None:
 
 
 def changed_fields(before: Experiment, now: Experiment, *, results: bool = False) -> list[str]:
-    """Names of the fields that differ and matter to the weights; when `results`, to the end too."""
+    """Names of the fields that differ and affect the weights; `results`: the final ones too."""
     also = ("average_last", *(("steps",) if now.epochs is None else ())) if results else ()
-    matter = [n for n in Experiment.__dataclass_fields__ if n not in FREE or n in also]
-    return [n for n in matter if _without_workers(before, n) != _without_workers(now, n)]
+    relevant = [
+        n for n in Experiment.__dataclass_fields__ if n not in RESUMABLE_FIELDS or n in also
+    ]
+    return [n for n in relevant if _without_workers(before, n) != _without_workers(now, n)]
 
 
 def _without_workers(experiment: Experiment, name: str) -> Any:
-    """A field; of a task without its number of workers, which changes no batch."""
+    """The value of a field; of a task without `workers`, which affects speed but no batch."""
     value = getattr(experiment, name)
     return replace(value, workers=0) if hasattr(value, "workers") else value
 
 
 def check_fingerprint(saved: dict[str, Any], now: dict[str, Any], folder: epath.Path) -> None:
-    """Refuses to resume on other data.
+    """Raises if a run would be resumed on other data than it was trained on.
 
     Raises:
-        DataError: saying what changed.
+        DataError: names what changed.
     """
     if changes := differences(saved, now):
         raise DataError(
@@ -114,20 +117,19 @@ def check_fingerprint(saved: dict[str, Any], now: dict[str, Any], folder: epath.
 
 
 def facts(experiment: Experiment, folder: epath.PathLike) -> Facts:
-    """What all hosts of a run must have in common: every field, and the folder."""
+    """Facts that must be equal on all hosts of a run: every field, and the folder."""
     return {**flat(record(experiment), "config:"), "config: folder": str(folder)}
 
 
 def data_facts(fingerprint: dict[str, Any]) -> Facts:
-    """What all hosts' data must have in common; where it lies may differ."""
-    told = {
-        k: v for k, v in fingerprint.items() if k not in HARMLESS or "content" not in fingerprint
-    }
-    return flat({WORDS.get(name, name): value for name, value in told.items()}, "data:")
+    """Facts about the data that must be equal on all hosts; its path may differ."""
+    has_content = "content" in fingerprint  # a hash of the data itself, which paths add nothing to
+    facts = {k: v for k, v in fingerprint.items() if k not in HARMLESS or not has_content}
+    return flat({WORDS.get(name, name): value for name, value in facts.items()}, "data:")
 
 
 def tokenizer_folder(folder: epath.PathLike) -> epath.Path:
-    """Where a run keeps its tokenizer."""
+    """Path of a run's tokenizer."""
     return epath.Path(folder) / TOKENIZER
 
 
@@ -142,31 +144,31 @@ def export(
         replace_file(folder / MODEL / STEP, json.dumps({"step": step}).encode())
 
 
-def write_predictions(folder: epath.Path, found: Evaluation) -> list[epath.Path]:
-    """Writes a file `<set>.tsv` for each set whose labels others keep; returns where."""
-    placed = {folder / f"{name}.tsv": lines for name, lines in found.predictions.items()}
-    for path, lines in placed.items():
+def write_predictions(folder: epath.Path, evaluation: Evaluation) -> list[epath.Path]:
+    """Writes `<set>.tsv` for each test set without public labels; returns their paths."""
+    files = {folder / f"{name}.tsv": lines for name, lines in evaluation.predictions.items()}
+    for path, lines in files.items():
         path.write_text("".join(f"{line}\n" for line in lines))
-    return list(placed)
+    return list(files)
 
 
 def exported_step(folder: epath.PathLike) -> int | None:
-    """The step of the weights in `model/`, None where there are none."""
+    """The step of the weights in `model/`; None where there are none."""
     path = epath.Path(folder) / MODEL / STEP
     return json.loads(path.read_text())["step"] if path.exists() else None
 
 
 def is_finished(folder: epath.PathLike, steps: int) -> bool:
-    """Whether a run of so many steps has left its weights and its report."""
+    """Whether a run of `steps` steps has written its final weights and its report."""
     return exported_step(folder) == steps and (epath.Path(folder) / REPORT).exists()
 
 
 def was_finished(folder: epath.PathLike, experiment: Experiment) -> bool:
-    """Whether this very experiment, and those after it, have been run to their ends."""
+    """Whether this experiment and its follow-up runs have been run to their ends."""
     folder = epath.Path(folder)
-    if not is_run(folder) or changed_fields(kept := read_experiment(folder), experiment):
+    if not is_run(folder) or changed_fields(saved := read_experiment(folder), experiment):
         return False
-    steps = experiment.steps if experiment.epochs is None else kept.steps
+    steps = experiment.steps if experiment.epochs is None else saved.steps
     return is_finished(folder, steps) and all(
         was_finished(folder / run.name, initialise_from_run(run, folder))
         for run in experiment.after
@@ -174,11 +176,12 @@ def was_finished(folder: epath.PathLike, experiment: Experiment) -> bool:
 
 
 def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tuple[Any, Variables]:
-    """The model of a run and its weights: the final ones, or of the newest good checkpoint."""
+    """The model and weights of a run: the final ones, or those of the newest good checkpoint."""
     folder = epath.Path(folder)
     experiment = read_experiment(folder)
     with Checkpointer(folder / CHECKPOINTS, experiment.checkpoint) as checkpoints:
         steps = checkpoints.steps()
+    # A run that goes on after its end (with more steps) has checkpoints newer than `model/`.
     exported = exported_step(folder)
     if exported is not None and exported >= max(steps, default=0):
         return native_format.load(folder / MODEL, execution or Execution())
@@ -189,12 +192,14 @@ def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tupl
                 "not keep; keep them with --keep-all"
             )
         raise CheckpointError(f"{folder} has no checkpoint yet; train it first")
-    one = replace(experiment, mesh=MeshConfig(1, 1, 1))
-    mesh = make_mesh(one.mesh, jax.local_devices()[:1])
-    model = one.task.module(one.execution(mesh))
-    abstract = abstract_state(one, model, mesh)
+    # Restored onto one device, whatever mesh the run was trained on.
+    single = replace(experiment, mesh=MeshConfig(1, 1, 1))
+    mesh = make_mesh(single.mesh, jax.local_devices()[:1])
+    model = single.task.module(single.execution(mesh))
+    abstract = abstract_state(single, model, mesh)
     with Checkpointer(folder / CHECKPOINTS, experiment.checkpoint) as checkpoints:
         weights = "params" if abstract.ema is None else "ema"
         names = (weights, "model_state") if abstract.model_state else (weights,)
-        found = checkpoints.parts({name: getattr(abstract, name) for name in names}).state
-    return model, {"params": found[weights], **found.get("model_state", {})}
+        subtrees = {name: getattr(abstract, name) for name in names}
+        state = checkpoints.restore_subtrees(subtrees).state
+    return model, {"params": state[weights], **state.get("model_state", {})}

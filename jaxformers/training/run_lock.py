@@ -1,4 +1,4 @@
-"""A run's folder: one run at a time in it, and why it cannot be written, in plain words."""
+"""`RunLock`: one run at a time in a folder; `reason`: why a file could not be written."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from etils import epath
 from jaxformers.errors import CheckpointError
 
 _LOCK = "run.lock"
-_REFRESH, _STALE, _LOOK = 20.0, 60.0, 1.0
-_TELLING = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ENOENT")
+_REFRESH, _STALE, _POLL = 20.0, 60.0, 1.0  # seconds
+_ERRNO_NAMES = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ENOENT")
 _held: set[int] = set()
 
 
 def reason(error: BaseException) -> str:
-    """Why writing or reading failed, in the operating system's words where it gave any."""
-    seen: list[BaseException] = []
+    """Why writing or reading failed: the operating system's message where there is one."""
+    chain: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None and cause not in seen:
-        seen.append(cause)
+    while cause is not None and cause not in chain:
+        chain.append(cause)
         if isinstance(cause, OSError) and cause.errno:
             return os.strerror(cause.errno)
         cause = cause.__cause__ or cause.__context__
-    text = " ".join(str(each) for each in seen)
-    # TensorStore tells of a full disk in the text of a ValueError.
-    for name in _TELLING:
+    text = " ".join(str(cause) for cause in chain)
+    # TensorStore reports a full disk in the text of a ValueError.
+    for name in _ERRNO_NAMES:
         if (words := os.strerror(getattr(errno, name))) in text:
             return words
     lines = str(error).strip().splitlines()
@@ -44,13 +44,13 @@ class RunLock:
     """`with RunLock(folder):` lets one run at a time use `folder`.
 
     On a local disk the operating system holds the lock and frees it when the process ends in any
-    way. In a bucket there is no such thing: the owner writes its name into a file and renews it
-    every 20 seconds, and a file that was not renewed for 60 seconds, or whose process on this
-    host is gone, is taken over. Which of the two it is may take a minute to see. That is best
-    effort: two runs that start in the same second may both get in. Of a run's processes only the
-    first one locks.
+    way. A bucket has no locks: there the owner writes its name into a file and renews it every 20
+    seconds. A file that was not renewed for 60 seconds, or whose process on this host is gone, is
+    taken over, so entering may take a minute. This is best effort: two runs that start in the same
+    second may both enter. Only process 0 of a run takes the lock.
 
-    Raises `CheckpointError` where another run has the folder, or it cannot be written.
+    Raises:
+        CheckpointError: another run is using the folder, or it cannot be written.
     """
 
     def __init__(self, folder: epath.PathLike):
@@ -100,9 +100,10 @@ class RunLock:
 
     def _lock_object(self) -> None:
         owner = self._owner()
-        # The owner may have been killed just now, as when a pod's host starts again: wait and see.
+        # The owner may have been killed just now, as when a host of a pod restarts: only a file that
+        # is renewed while we wait belongs to a live run.
         while owner and _alive(owner):
-            time.sleep(_LOOK)
+            time.sleep(_POLL)
             before, owner = owner, self._owner()
             if owner and owner["time"] != before["time"]:
                 raise self._in_use(owner)
@@ -115,7 +116,7 @@ class RunLock:
             try:
                 self.path.write_bytes(_own_name())
             except OSError:
-                continue  # the checkpoints will say that the bucket cannot be written
+                continue  # the next checkpoint reports that the bucket cannot be written
 
     def _owner(self) -> dict[str, Any]:
         try:
@@ -154,11 +155,11 @@ def _alive(owner: dict[str, Any]) -> bool:
     return True
 
 
-def _let_go_in_child() -> None:
+def _release_in_child() -> None:
     # A forked child must not keep the folder locked after the run itself is gone.
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_let_go_in_child)
+os.register_at_fork(after_in_child=_release_in_child)

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C ask a run to save and stop; asked again, it stops at once."""
+"""SIGTERM and Ctrl-C make a run save and stop; a second one stops it at once."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """`with StopSignals() as stop:` and the loop looks at `stop.reached(step)` after each step.
+    """`with StopSignals() as stop:`; the loop calls `stop.reached(step)` after each step.
 
-    The first signal sets `requested` to its name and says so through `say`; the second exits at
-    once with status 128 + its number. Outside the main thread Python allows no handlers: there
-    it does nothing and `requested` stays None.
+    The first signal sets `requested` to its name and passes a line to `report`; the second exits at
+    once with status 128 + its number. Outside the main thread Python allows no signal handlers:
+    there this does nothing and `requested` stays None.
 
-    With several processes all must stop at the same step. JAX's preemption service agrees on it;
-    it takes SIGTERM itself (so SIGTERM is left to it), and Ctrl-C is handed on to it. There only
-    a second Ctrl-C exits at once.
+    Several processes must stop at the same step, which JAX's preemption service agrees on. It
+    handles SIGTERM itself, so no handler is set for SIGTERM, and Ctrl-C is forwarded to it. There
+    only a second Ctrl-C exits at once.
     """
 
-    def __init__(self, say: Callable[[str], None] = print):
+    def __init__(self, report: Callable[[str], None] = print):
         self.requested: str | None = None
-        self._say = say
+        self._report = report
         self._previous: dict[int, object] = {}
-        self._many = jax.process_count() > 1
+        self._multi_process = jax.process_count() > 1
         self._agreed = False
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            handled = (signal.SIGINT,) if self._many else _SIGNALS
+            handled = (signal.SIGINT,) if self._multi_process else _SIGNALS
             self._previous = {number: signal.signal(number, self._handle) for number in handled}
         return self
 
@@ -47,14 +47,14 @@ class StopSignals:
         self._previous = {}
 
     def reached(self, step: int) -> bool:
-        """Whether to stop after `step`: the same answer in every process; all must ask."""
-        if not self._many:
+        """Whether to stop after `step`: the same in every process; every process must call it."""
+        if not self._multi_process:
             return self.requested is not None
         if not self._agreed and multihost_utils.reached_preemption_sync_point(step):
             self._agreed = True
             if self.requested is None:
                 self.requested = "SIGTERM"
-                self._say("SIGTERM: saving, then stopping")
+                self._report("SIGTERM: saving, then stopping")
         return self._agreed
 
     def _handle(self, number: int, _: FrameType | None) -> None:
@@ -64,6 +64,6 @@ class StopSignals:
         self.requested = name
         # A signal may arrive inside a write to the same stream, which Python forbids to re-enter.
         with contextlib.suppress(RuntimeError):
-            self._say(f"{name}: saving, then stopping; a second one stops at once")
-        if self._many:
+            self._report(f"{name}: saving, then stopping; a second one stops at once")
+        if self._multi_process:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
 def bucket(tmp_path, monkeypatch):
     """A folder on the disk in its place: only the address tells them apart."""
     monkeypatch.setattr(run_lock, "_is_object_store", lambda path: True)
-    monkeypatch.setattr(run_lock, "_LOOK", 0.05)
+    monkeypatch.setattr(run_lock, "_POLL", 0.05)
     return epath.Path(tmp_path)
 
 

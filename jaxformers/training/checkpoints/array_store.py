@@ -1,7 +1,7 @@
-"""A tree of arrays to and from a folder, by Orbax; and whether a stored tree fits a wanted one.
+"""Writes a tree of arrays to a folder and reads it back, by Orbax; checks that trees match.
 
-The tree is stored as nested dicts named by its paths (`opt_state/0/mu/encoder/...`), so neither
-our dataclasses nor optax's tuples are needed to read it, and a part of it can be read alone.
+The tree is stored as nested dicts keyed by its paths (`opt_state/0/mu/encoder/...`), so neither
+our dataclasses nor optax's tuples are needed to read it, and a subtree can be read alone.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from etils import epath
 from jaxformers.errors import CheckpointError
 
 PyTree = Any
-_SHOWN = 3
+_SHOW = 3
 
 
 class _DropOrbax(logging.Filter):
-    """Keeps Orbax's own log lines off the terminal; its errors reach us as exceptions."""
+    """Keeps Orbax's own log lines off the terminal; its errors are raised as exceptions."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "/orbax/" not in record.pathname.replace("\\", "/")
@@ -39,33 +39,34 @@ class _DropLateWrites(logging.Filter):
 
 
 @functools.cache
-def _quiet() -> None:
-    """Let failed saves reach the user through our error alone.
+def _silence_orbax() -> None:
+    """Suppresses what Orbax prints besides the exception that a failed save raises.
 
-    Orbax closes its event loop at the first failed write (a full disk). The other writes then
-    fail with nobody to tell: asyncio logs them, or TensorStore's threads find the loop closed,
-    which Python prints as an error that nobody can catch. The first error reaches us anyway.
+    Orbax closes its event loop at the first failed write (a full disk). The other writes then fail
+    where nothing can catch them: asyncio logs them, or TensorStore's threads find the loop closed,
+    which Python prints as an unraisable exception. The first error is raised to the caller anyway.
     """
     logging.getLogger("absl").addFilter(_DropOrbax())
     logging.getLogger("asyncio").addFilter(_DropLateWrites())
-    show = sys.unraisablehook
+    original_hook = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         trace = unraisable.exc_traceback
-        # No line of anybody's program is on the stack: TensorStore itself made the call.
+        # The stack begins at asyncio's own function: a thread of TensorStore made the call, no
+        # line of a Python program did. Other errors of a closed loop are not ours to hide.
         outermost = trace.tb_frame.f_code.co_name if trace else ""
         closed = str(unraisable.exc_value) == "Event loop is closed"
         if not (closed and outermost == "call_soon_threadsafe"):
-            show(unraisable)
+            original_hook(unraisable)
 
     sys.unraisablehook = hook
 
 
-class StateStore:
-    """Orbax's asynchronous writer and its reader for named arrays."""
+class ArrayStore:
+    """Asynchronous writer and reader of trees of arrays, by Orbax."""
 
     def __init__(self):
-        _quiet()
+        _silence_orbax()
         # Compression takes eight times as long as writing and saves 8 % of float weights. Writing
         # each replica's slice from its own device compiles a program per shape, which blocks.
         types = ocp.type_handlers
@@ -78,37 +79,37 @@ class StateStore:
         )
 
     def save(self, folder: epath.Path, tree: PyTree) -> None:
-        """Copy the arrays to the host and start writing; every process calls it."""
+        """Copies the arrays to the host and starts writing; every process calls it."""
         self._orbax.save(_absolute(folder), args=ocp.args.PyTreeSave(_nest(named(tree))))
 
     def wait(self) -> None:
-        """Return when the last save is committed by all processes; raises its error."""
+        """Returns when all processes have committed the last save; raises its error."""
         self._orbax.wait_until_finished()
 
     def load(self, folder: epath.Path, abstract: PyTree) -> PyTree:
-        """Read the arrays that `abstract` names, each with its type and sharding there.
+        """Reads the arrays at the paths of `abstract`, with the types and shardings given there.
 
         A leaf without a sharding is read as a NumPy array.
         """
-        wanted = named(abstract)
-        if not wanted:
+        specs = named(abstract)
+        if not specs:
             return abstract
         arguments = ocp.args.PyTreeRestore(
-            item=_nest(wanted),
-            restore_args=_nest({name: _how(leaf) for name, leaf in wanted.items()}),
-            partial_restore=True,
+            item=_nest(specs),
+            restore_args=_nest({path: _restore_args(spec) for path, spec in specs.items()}),
+            partial_restore=True,  # stored arrays that `abstract` lacks are not read
         )
-        found = named(self._orbax.restore(_absolute(folder), args=arguments))
-        leaves = [found[name] for name in wanted]
+        arrays = named(self._orbax.restore(_absolute(folder), args=arguments))
+        leaves = [arrays[path] for path in specs]
         return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
 
     def close(self) -> None:
-        """Stop Orbax's threads."""
+        """Stops Orbax's background threads."""
         self._orbax.close()
 
 
 def _absolute(folder: epath.Path) -> epath.Path:
-    """Orbax takes no relative paths; a bucket's address is absolute as it is."""
+    """An absolute path, as Orbax requires; the URL of a bucket already is one."""
     text = os.fspath(folder)
     return folder if "://" in text else epath.Path(os.path.abspath(text))
 
@@ -121,33 +122,42 @@ def named(tree: PyTree) -> dict[str, Any]:
 
 
 def describe(tree: PyTree) -> dict[str, list]:
-    """Shape and type of every leaf by its path, as JSON can hold them."""
+    """Shape and type of every leaf by its path, as JSON values."""
     return {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in named(tree).items()}
 
 
-def check_fits(stored: dict[str, list], wanted: PyTree, where: str, *, part: bool = False) -> None:
-    """Compare a stored tree's description with `wanted`, before anything is read.
+def check_fits(
+    stored: dict[str, list], target: PyTree, where: str, *, subtree: bool = False
+) -> None:
+    """Compares a stored tree's description with `target`, before any array is read.
 
-    With `part`, what is stored beyond `wanted` is ignored and types may differ (they are cast).
-    Raises `CheckpointError` with the first paths and shapes that differ.
+    Args:
+        stored: from `describe`, when the tree was written.
+        target: the tree to restore to.
+        where: the checkpoint, for messages.
+        subtree: `target` may lack some of the stored paths, and types may differ (they are cast).
+
+    Raises:
+        CheckpointError: the first paths and shapes that differ.
     """
-    expected = describe(wanted)
-    names = list(expected) if part else sorted(expected.keys() | stored.keys())
+    expected = describe(target)
+    names = list(expected) if subtree else sorted(expected.keys() | stored.keys())
     wrong = [
         f"{name} is {_show(stored.get(name))} there and {_show(expected.get(name))} here"
         for name in names
-        if _key(stored.get(name), part) != _key(expected.get(name), part)
+        if _key(stored.get(name), subtree) != _key(expected.get(name), subtree)
     ]
     if not wrong:
         return
-    more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    more = f"; and {len(wrong) - _SHOW} more" if len(wrong) > _SHOW else ""
     raise CheckpointError(
-        f"{where} does not fit this model and optimizer: {'; '.join(wrong[:_SHOWN])}{more}."
+        f"{where} does not fit this model and optimizer: {'; '.join(wrong[:_SHOW])}{more}."
         " Use the configuration it was written with, or another folder"
     )
 
 
 def _as_array(leaf: Any) -> Any:
+    # NumPy scalars have a shape and a type too, but Orbax stores only arrays.
     is_array = (
         hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not isinstance(leaf, np.generic)
     )
@@ -155,9 +165,10 @@ def _as_array(leaf: Any) -> Any:
 
 
 def _nest(leaves: dict[str, Any]) -> dict:
+    """{"a/b": x} to {"a": {"b": x}}."""
     nested: dict = {}
-    for name, leaf in leaves.items():
-        *parents, last = name.split("/")
+    for path, leaf in leaves.items():
+        *parents, last = path.split("/")
         node = nested
         for parent in parents:
             node = node.setdefault(parent, {})
@@ -165,15 +176,15 @@ def _nest(leaves: dict[str, Any]) -> dict:
     return nested
 
 
-def _how(leaf: Any) -> ocp.RestoreArgs:
+def _restore_args(leaf: Any) -> ocp.RestoreArgs:
     sharding = getattr(leaf, "sharding", None)
     if sharding is None:
         return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
     return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=leaf.shape, dtype=leaf.dtype)
 
 
-def _key(entry: list | None, part: bool) -> Any:
-    return entry[0] if entry and part else entry
+def _key(entry: list | None, subtree: bool) -> Any:
+    return entry[0] if entry and subtree else entry  # the shape alone, or shape and type
 
 
 def _show(entry: list | None) -> str:

@@ -1,8 +1,11 @@
-"""Checkpoints that survive: written in the background, verified before use, never half-loaded.
+"""Crash-safe checkpoints: written in the background, verified before use, restored whole or not.
 
-A checkpoint is the folder `<step>/` with `state/` (the arrays, by Orbax), `checkpoint.json` (the
-caller's metadata and the tree's shapes), `files/` (a tokenizer, say) and `manifest.json`, which
-comes last. Evaluation results, which arrive later, are kept beside them in `metrics.json`.
+A checkpoint is the folder `<step>/` with:
+    state/            the arrays, by Orbax
+    checkpoint.json   the caller's metadata, and the tree's shapes and types
+    files/            further files of the caller's, such as a tokenizer
+    manifest.json     sizes and hashes of the above; written last, so a folder with one is complete
+Evaluation results, which arrive later, are kept next to the checkpoints in `metrics.json`.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from jaxformers.errors import CheckpointError
-from jaxformers.training.checkpoints.array_store import StateStore, check_fits, describe
+from jaxformers.training.checkpoints.array_store import ArrayStore, check_fits, describe
 from jaxformers.training.checkpoints.directory import CheckpointFolder, Checkpointing
 from jaxformers.training.run_lock import reason
 
@@ -32,7 +35,7 @@ _RECORD, _STATE, _FILES = "checkpoint.json", "state", "files"
 
 @dataclass(frozen=True)
 class Restored:
-    """A checkpoint as read: `state` has the tree, types and shardings that were asked for."""
+    """A restored checkpoint; `state` has the tree, types and shardings of the abstract state."""
 
     step: int
     state: PyTree
@@ -43,9 +46,9 @@ class Restored:
 class Checkpointer:
     """Saves and restores a run's state in `folder`, which may be `gs://`.
 
-    Every process of a run makes one and calls the same methods in the same order; process 0 alone
-    writes manifests, deletes, and verifies. Problems that were got over are told through `report`,
-    a line each; what cannot be got over raises `CheckpointError`.
+    Every process of a run constructs one and calls the same methods in the same order; process 0
+    alone writes manifests, deletes, and verifies. Recoverable problems (a damaged checkpoint, which
+    is skipped) are passed to `report`, a line each; others raise `CheckpointError`.
     """
 
     def __init__(
@@ -58,8 +61,8 @@ class Checkpointer:
         self.folder = epath.Path(folder)
         self._report = report
         self._checkpoints = CheckpointFolder(folder, config, report)
-        self._store = StateStore()
-        self._first = jax.process_index() == 0
+        self._store = ArrayStore()
+        self._is_first = jax.process_index() == 0
         self._thread: threading.Thread | None = None
         self._failure: tuple[int, BaseException] | None = None
         self._current: int | None = None  # the step last saved or restored here
@@ -73,7 +76,7 @@ class Checkpointer:
         except CheckpointError as error:
             if kind is None:
                 raise
-            self._report(str(error))  # what ended the run is not to be hidden behind it
+            self._report(str(error))  # raised, it would hide the error that ended the run
 
     def save(
         self,
@@ -85,25 +88,38 @@ class Checkpointer:
         files: Mapping[str, bytes] | None = None,
         wait: bool = False,
     ) -> None:
-        """Copy `state` to the host and write it in the background as checkpoint `step`.
+        """Copies `state` to the host and writes it in the background as checkpoint `step`.
 
-        The arrays may be donated as soon as this returns. `metadata` is kept as JSON, `files` as
-        they are. The step that was last saved or restored here is not written again while it is
-        undamaged (a run that is stopped right after a save). Raises `CheckpointError` where this
-        save cannot start or the one before it failed.
+        The step last saved or restored here is not written again while it is undamaged: a run may
+        be stopped right after a save.
+
+        Args:
+            step: number of steps done.
+            state: a tree of arrays, which may be donated as soon as this returns.
+            metadata: JSON values.
+            metrics: evaluation results of this step.
+            files: contents of further files by name.
+            wait: return only when the checkpoint is complete.
+
+        Raises:
+            CheckpointError: this save cannot start, or the previous one failed.
         """
-        self.wait()
+        self.wait()  # at most one save at a time, so memory holds one copy of the state
         if metrics:
             self.set_metrics(step, metrics)
-        if step == self._current and self._agree(lambda: self._checkpoints.good(step), 1):
+        # `_from_first` returns the same on all processes, so all or none of them go on to save.
+        if step == self._current and self._from_first(
+            lambda: self._checkpoints.if_undamaged(step), 1
+        ):
             return
         record = {"format": 1, "step": step, "tree": describe(state), "metadata": metadata}
         contents = {_RECORD: json.dumps(record, indent=1).encode()}
         contents |= {f"{_FILES}/{name}": data for name, data in (files or {}).items()}
         try:
-            if self._first:
+            if self._is_first:
                 self._checkpoints.begin(step)
-            self._store.save(self._checkpoints.of(step) / _STATE, state)
+            # Returns once the arrays are on the host; Orbax synchronises the processes.
+            self._store.save(self._checkpoints.path_of(step) / _STATE, state)
         except Exception as error:
             raise self._cannot_write(step, error) from error
         self._thread = threading.Thread(
@@ -114,27 +130,27 @@ class Checkpointer:
             self.wait()
 
     def wait(self) -> None:
-        """Return when nothing is being written; raises `CheckpointError` if the save failed."""
+        """Returns when nothing is being written; raises `CheckpointError` if the save failed."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         self.check()
 
     def check(self) -> None:
-        """Raise the `CheckpointError` of a save that has failed; costs nothing, never waits."""
+        """Raises the `CheckpointError` of a save that has failed; never waits."""
         if self._failure is not None:
             (step, error), self._failure = self._failure, None
             raise self._cannot_write(step, error) from error
 
     def close(self) -> None:
-        """Finish what is being written and stop the threads; raises as `wait` does."""
+        """Waits for the save in progress and stops the threads; raises as `wait` does."""
         try:
             self.wait()
         finally:
             self._store.close()
 
     def steps(self) -> list[int]:
-        """Steps of the checkpoints that were written to their end, oldest first."""
+        """Steps of the complete checkpoints, oldest first."""
         return self._checkpoints.steps()
 
     def metrics(self) -> dict[int, dict[str, float]]:
@@ -142,95 +158,102 @@ class Checkpointer:
         return self._checkpoints.metrics()
 
     def best_step(self) -> int | None:
-        """The committed step with the best value of the metric `config.best`, if any has one."""
+        """The complete checkpoint with the best value of `config.best`; None where none has it."""
         return self._checkpoints.best()
 
     def set_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Note evaluation results of checkpoint `step`, which may come long after its save."""
-        if self._first:
+        """Adds evaluation results to checkpoint `step`, which may be long after its save."""
+        if self._is_first:
             self._checkpoints.set_metrics(step, metrics)
 
     def restore(self, abstract_state: PyTree, step: int | None = None) -> Restored | None:
-        """Read the newest undamaged checkpoint (or `step`), placed as `abstract_state` says.
+        """Reads the newest undamaged checkpoint, or that of `step`; None where there is none.
 
-        `abstract_state` is the state's tree of `jax.ShapeDtypeStruct`; its shardings may be those
-        of another mesh. Returns None where no checkpoint was ever finished. Raises
-        `CheckpointError` where there are checkpoints and none is good, or one does not fit.
+        Args:
+            abstract_state: the state's tree of `jax.ShapeDtypeStruct`s; its shardings may be those
+                of another mesh than the one that the checkpoint was written on.
+            step: which checkpoint; None: the newest undamaged one.
+
+        Raises:
+            CheckpointError: all checkpoints are damaged, or the one read does not fit.
         """
-        found = self._choose(step)
-        if found is None:
+        step = self._select_step(step)
+        if step is None:
             return None
-        restored = self._read(found, abstract_state)
-        self._current = found
+        restored = self._read(step, abstract_state)
+        self._current = step
         return restored
 
-    def parts(self, abstract: Mapping[str, PyTree], step: int | None = None) -> Restored:
-        """Read only the named parts of the state, such as {"params": ..., "ema": ...}.
+    def restore_subtrees(self, abstract: Mapping[str, PyTree], step: int | None = None) -> Restored:
+        """Reads only some subtrees of the state, such as {"params": ..., "ema": ...}.
 
-        An empty mapping reads the metadata and files alone. Types are cast to those asked for.
-        Raises `CheckpointError` where there is no good checkpoint, or a part does not fit.
+        An empty mapping reads the metadata and files alone. Arrays are cast to the types given.
+
+        Raises:
+            CheckpointError: there is no undamaged checkpoint, or a subtree does not fit.
         """
-        found = self._choose(step)
-        if found is None:
+        step = self._select_step(step)
+        if step is None:
             raise CheckpointError(f"no checkpoint in {self.folder}: train first")
-        return self._read(found, dict(abstract), part=True)
+        return self._read(step, dict(abstract), subtree=True)
 
-    def params(self, abstract_params: PyTree, step: int | None = None) -> PyTree:
-        """Read only the parameters, without the optimizer's state; raises as `parts` does."""
-        return self.parts({"params": abstract_params}, step).state["params"]
+    def restore_params(self, abstract_params: PyTree, step: int | None = None) -> PyTree:
+        """Reads only the parameters; raises as `restore_subtrees` does."""
+        return self.restore_subtrees({"params": abstract_params}, step).state["params"]
 
-    def average(self, abstract_params: PyTree, last: int) -> PyTree:
-        """Mean in float32 of the parameters of the `last` newest good checkpoints.
+    def average_params(self, abstract_params: PyTree, last: int) -> PyTree:
+        """Mean in float32 of the parameters of the `last` newest undamaged checkpoints.
 
         "Attention Is All You Need", section 6.1. Leaves that are not floating point are taken
-        from the newest. Fewer checkpoints than asked for are averaged, and reported.
+        from the newest. If there are fewer checkpoints they are averaged, and that is reported.
         """
         self.wait()
-        steps = self._agree(lambda: self._checkpoints.newest_good(last), last)
+        steps = self._from_first(lambda: self._checkpoints.newest_good(last), last)
         if not steps:
             raise CheckpointError(f"no checkpoint in {self.folder}: train first")
-        if len(steps) < last and self._first:
+        if len(steps) < last and self._is_first:
             self._report(f"averaging {len(steps)} of the {last} checkpoints asked for")
         abstract = {"params": jax.tree.map(_float32, abstract_params)}
-        total = self._read(steps[0], abstract, part=True).state["params"]
+        # One checkpoint at a time: memory holds the running sum and one set of parameters.
+        total = self._read(steps[0], abstract, subtree=True).state["params"]
         for step in steps[1:]:
-            total = _add(total, self._read(step, abstract, part=True).state["params"])
+            total = _add(total, self._read(step, abstract, subtree=True).state["params"])
         return _divide(total, np.float32(len(steps)))
 
     def _finish(self, step: int, contents: dict[str, bytes]) -> None:
-        """In the background: wait for Orbax's commit, then complete the checkpoint."""
+        """In the background: waits for Orbax's commit, then completes the checkpoint."""
         try:
             self._store.wait()
-            if self._first:
+            if self._is_first:
                 self._checkpoints.finish(step, contents)
             self._current = step
-        except BaseException as error:
+        except BaseException as error:  # raised by the next `wait`, `check` or `save`
             self._failure = step, error
             return
-        if self._first:
+        if self._is_first:
             self._checkpoints.prune(step)
 
     def _cannot_write(self, step: int, error: BaseException) -> CheckpointError:
-        intact = [kept for kept in self.steps() if kept != step]
+        intact = [other_step for other_step in self.steps() if other_step != step]
         still = f"; checkpoint {intact[-1]} is still there" if intact else ""
-        where = self._checkpoints.of(step)
+        where = self._checkpoints.path_of(step)
         return CheckpointError(f"cannot write checkpoint {step} to {where}: {reason(error)}{still}")
 
-    def _choose(self, step: int | None) -> int | None:
+    def _select_step(self, step: int | None) -> int | None:
         """The step to read, verified by process 0 and the same in every process."""
         self.wait()
         if step is None:
-            chosen = self._agree(lambda: self._checkpoints.newest_good(1), 1)
+            steps = self._from_first(lambda: self._checkpoints.newest_good(1), 1)
         else:
-            chosen = self._agree(lambda: self._checkpoints.verified(step), 1)
-        return chosen[0] if chosen else None
+            steps = self._from_first(lambda: self._checkpoints.require_undamaged(step), 1)
+        return steps[0] if steps else None
 
-    def _read(self, step: int, abstract: PyTree, *, part: bool = False) -> Restored:
-        folder, files = self._checkpoints.of(step), {}
+    def _read(self, step: int, abstract: PyTree, *, subtree: bool = False) -> Restored:
+        folder, files = self._checkpoints.path_of(step), {}
         where = f"checkpoint {step} in {self.folder}"
         try:
             record = json.loads((folder / _RECORD).read_text())
-            check_fits(record["tree"], abstract, where, part=part)
+            check_fits(record["tree"], abstract, where, subtree=subtree)
             state = self._store.load(folder / _STATE, abstract)
             if (folder / _FILES).exists():
                 files = {path.name: path.read_bytes() for path in (folder / _FILES).iterdir()}
@@ -240,12 +263,16 @@ class Checkpointer:
             raise CheckpointError(f"{where} cannot be read: {reason(error)}") from error
         return Restored(step, state, record["metadata"], files)
 
-    def _agree(self, find: Callable[[], list[int]], size: int) -> list[int]:
-        """Process 0's answer (at most `size` steps) in every process, or its error in all."""
+    def _from_first(self, find: Callable[[], list[int]], size: int) -> list[int]:
+        """The steps (at most `size`) that `find` returns on process 0; its error in all processes.
+
+        Only process 0 looks at the files, so that all processes come to the same answer.
+        """
         if jax.process_count() == 1:
             return find()
+        # [status, step, step, ..., -1, -1]; status 0: success, -1: an error.
         message, error = np.full(size + 1, -1, np.int32), None
-        if self._first:
+        if self._is_first:
             try:
                 steps = find()
                 message[: len(steps) + 1] = [0, *steps]
@@ -267,8 +294,8 @@ def _float32(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 @jax.jit
-def _add(total: PyTree, other: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: a + b if _is_float(a) else a, total, other)
+def _add(total: PyTree, params: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: a + b if _is_float(a) else a, total, params)
 
 
 @jax.jit

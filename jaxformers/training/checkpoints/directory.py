@@ -1,4 +1,4 @@
-"""The checkpoints in one folder: which are there, which are good, which are kept, their metrics."""
+"""The checkpoints in one folder: listing, verification, retention, their metrics."""
 
 from __future__ import annotations
 
@@ -33,42 +33,43 @@ class Checkpointing:
     mode: Literal["max", "min"] = "max"
     """Whether the higher (max) or the lower (min) value of `best` is better."""
 
-    def kept(self, steps: list[int], metrics: Mapping[int, Mapping[str, float]]) -> set[int]:
-        """Which of the committed `steps` stay, by `keep_last` and `keep_best`."""
+    def retained(self, steps: list[int], metrics: Mapping[int, Mapping[str, float]]) -> set[int]:
+        """The complete `steps` to keep, by `keep_last` and `keep_best`."""
         last = sorted(steps)[-max(1, self.keep_last) :]
-        return {*last, *self.ranked(steps, metrics)[: max(0, self.keep_best)]}
+        return {*last, *self.rank(steps, metrics)[: max(0, self.keep_best)]}
 
-    def ranked(self, steps: list[int], metrics: Mapping[int, Mapping[str, float]]) -> list[int]:
-        """The `steps` that have the metric `best`, best first; the newer one where they tie."""
+    def rank(self, steps: list[int], metrics: Mapping[int, Mapping[str, float]]) -> list[int]:
+        """The `steps` that have the metric `best`, best first; of equal ones the newer first."""
         values = {step: metrics.get(step, {}).get(self.best, math.nan) for step in steps}
         sign = 1 if self.mode == "max" else -1
-        known = [step for step, value in values.items() if not math.isnan(value)]
-        return sorted(known, key=lambda step: (sign * values[step], step), reverse=True)
+        measured = [step for step, value in values.items() if not math.isnan(value)]
+        return sorted(measured, key=lambda step: (sign * values[step], step), reverse=True)
 
 
 class CheckpointFolder:
-    """What one process (the first of a run) knows and does about the checkpoints in `path`."""
+    """The checkpoints in `path`, as process 0 of a run manages them."""
 
     def __init__(self, path: epath.PathLike, config: Checkpointing, report: Callable[[str], None]):
         self.path = epath.Path(path)
         self._config = config
         self._report = report
         self._damaged: set[int] = set()
-        self._lock = threading.RLock()  # metrics come from the loop, deletions from behind it
+        # `set_metrics` is called by the training loop, `prune` by the thread that writes.
+        self._lock = threading.RLock()
 
-    def of(self, step: int) -> epath.Path:
+    def path_of(self, step: int) -> epath.Path:
         """The folder of checkpoint `step`."""
         return self.path / str(step)
 
     def all_steps(self) -> list[int]:
-        """Steps that have a folder, finished or not, oldest first."""
+        """Steps that have a folder, complete or not, oldest first."""
         if not self.path.exists():
             return []
         return sorted(int(child.name) for child in self.path.iterdir() if child.name.isdecimal())
 
     def steps(self) -> list[int]:
-        """Steps that were written to their end, oldest first."""
-        return [step for step in self.all_steps() if manifest.is_complete(self.of(step))]
+        """Steps of complete checkpoints, oldest first."""
+        return [step for step in self.all_steps() if manifest.is_complete(self.path_of(step))]
 
     # Metrics
 
@@ -84,14 +85,15 @@ class CheckpointFolder:
             return {}
 
     def set_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add evaluation results to those of `step`; raises `CheckpointError`."""
+        """Adds evaluation results to those of `step`; raises `CheckpointError`."""
         with self._lock:
             rows = self.metrics()
             rows[step] = {**rows.get(step, {}), **{k: float(v) for k, v in metrics.items()}}
-            text = json.dumps({str(each): rows[each] for each in sorted(rows)})
+            text = json.dumps({str(key): rows[key] for key in sorted(rows)})
             partial = self.path / f"{_METRICS}.partial"
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
+                # Renamed into place, so that a kill never leaves half a file.
                 partial.write_text(text)
                 partial.replace(self.path / _METRICS)
             except OSError as error:
@@ -99,25 +101,29 @@ class CheckpointFolder:
                 raise CheckpointError(f"cannot write {where}: {reason(error)}") from error
 
     def best(self) -> int | None:
-        """The finished step that ranks first, or None where none has the metric."""
-        return next(iter(self._config.ranked(self.steps(), self.metrics())), None)
+        """The complete checkpoint that ranks first; None where none has the metric."""
+        return next(iter(self._config.rank(self.steps(), self.metrics())), None)
 
-    # Which are good
+    # Verification
 
     def newest_good(self, count: int) -> list[int]:
-        """The newest `count` undamaged steps, newest first; reports those it passed over.
+        """The newest `count` undamaged steps, newest first; reports the steps that it skips.
 
-        Raises `CheckpointError` where checkpoints were finished and none of them is good. Empty
-        where none was ever finished.
+        Empty where no checkpoint was ever completed.
+
+        Raises:
+            CheckpointError: checkpoints were completed, and all are damaged: starting afresh would
+                silently discard them.
         """
         good, problems, lost = [], [], False
         for step in reversed(self.all_steps()):
-            damage = manifest.damage(self.of(step))
-            if damage is None:
-                self._tell(problems, f"using {step}")
+            damage = manifest.find_damage(self.path_of(step))
+            if damage is None:  # also explains the steps that were skipped before it
+                self._report_each(problems, f"using {step}")
                 good.append(step)
                 problems = []
-            elif manifest.never_finished(self.of(step)):
+            elif manifest.never_finished(self.path_of(step)):
+                # A killed run leaves one; nothing is lost that was ever complete.
                 problems.append(f"checkpoint {step} is half-written ({damage})")
             else:
                 problems.append(f"checkpoint {step} is damaged ({damage})")
@@ -127,57 +133,58 @@ class CheckpointFolder:
                 break
         if lost and not good:
             raise CheckpointError(f"no usable checkpoint in {self.path}: {'; '.join(problems)}")
-        self._tell(problems, "there is no older one")
+        self._report_each(problems, "there is no older one")
         return good
 
-    def verified(self, step: int) -> list[int]:
-        """[`step`], or `CheckpointError` where it is not there or damaged."""
+    def require_undamaged(self, step: int) -> list[int]:
+        """[`step`]; raises `CheckpointError` where it is missing or damaged."""
         if step not in self.all_steps():
             there = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(f"no checkpoint {step} in {self.path}; there: {there}")
-        if damage := manifest.damage(self.of(step)):
+        if damage := manifest.find_damage(self.path_of(step)):
             raise CheckpointError(f"checkpoint {step} in {self.path} is damaged ({damage})")
         return [step]
 
-    def good(self, step: int) -> list[int]:
-        """[`step`] where it is there and undamaged, else nothing."""
-        return [step] if manifest.damage(self.of(step)) is None else []
+    def if_undamaged(self, step: int) -> list[int]:
+        """[`step`], or [] where it is missing or damaged."""
+        return [step] if manifest.find_damage(self.path_of(step)) is None else []
 
     # Writing and deleting
 
     def begin(self, step: int) -> None:
-        """Make room for checkpoint `step`, and clear what earlier saves left unfinished."""
-        for other in self.all_steps():
-            if manifest.never_finished(self.of(other)):
-                manifest.remove(self.of(other))
-        manifest.begin(self.of(step))
+        """Prepares the folder of checkpoint `step`; removes incomplete ones of earlier saves."""
+        for other_step in self.all_steps():
+            if manifest.never_finished(self.path_of(other_step)):
+                manifest.remove(self.path_of(other_step))
+        manifest.begin(self.path_of(step))
 
     def finish(self, step: int, contents: Mapping[str, bytes]) -> None:
-        """Write the files that stand beside the arrays, then the manifest."""
+        """Writes the files next to the arrays, then the manifest: the checkpoint is complete."""
         for name, data in contents.items():
-            path = self.of(step) / name
+            path = self.path_of(step) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        manifest.write(self.of(step))
+        manifest.write(self.path_of(step))
         self._damaged.discard(step)
 
     def prune(self, newest: int) -> None:
-        """Delete what the configuration does not keep, now that `newest` is finished.
+        """Deletes what the configuration does not retain, now that `newest` is complete.
 
-        Steps beyond `newest` stay (they are of another course of the run) unless found damaged.
+        Steps beyond `newest`, which an earlier and longer start of the run made, stay unless they
+        are damaged.
         """
         with self._lock:
             good = [s for s in self.steps() if s <= newest and s not in self._damaged]
-            kept = self._config.kept(good, self.metrics() if self._config.best else {})
+            retained = self._config.retained(good, self.metrics() if self._config.best else {})
             for step in self.all_steps():
-                if step in kept or (step > newest and step not in self._damaged):
+                if step in retained or (step > newest and step not in self._damaged):
                     continue
                 try:
-                    manifest.remove(self.of(step))
+                    manifest.remove(self.path_of(step))
                     self._damaged.discard(step)
                 except OSError as error:
                     self._report(f"cannot delete checkpoint {step}: {reason(error)}")
 
-    def _tell(self, problems: list[str], outcome: str) -> None:
+    def _report_each(self, problems: list[str], outcome: str) -> None:
         for problem in problems:
             self._report(f"{problem}; {outcome}")

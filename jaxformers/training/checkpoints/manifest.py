@@ -1,9 +1,10 @@
-"""A checkpoint's manifest: path, size and SHA-256 of every file, so that damage is seen.
+"""A checkpoint's manifest: path, size and SHA-256 of every file, to detect damage.
 
-Orbax accepts a checkpoint with a flipped byte and restores wrong numbers in silence. The
-manifest is written after everything else and at once, so it is also what makes a checkpoint
-count: a folder with the marker `incomplete` and no manifest was never finished, and a folder
-with neither has lost its manifest.
+Orbax accepts a checkpoint with a flipped byte and silently restores wrong numbers. The manifest is
+written last and atomically, so its presence also marks a checkpoint as complete:
+    manifest.json                     complete (not necessarily undamaged)
+    `incomplete`, no manifest.json    writing or deleting it was interrupted
+    neither                           damaged: the manifest was lost
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ _THREADS = 8
 
 
 def begin(folder: epath.Path) -> None:
-    """Make an empty `folder` (what was there goes) that says it is incomplete."""
+    """Creates an empty `folder`, replacing any old one, with the marker `incomplete`."""
     remove(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INCOMPLETE).write_text("this checkpoint is being written\n")
 
 
 def write(folder: epath.Path) -> None:
-    """Hash every file under `folder`, write the manifest atomically, and drop the marker."""
+    """Hashes every file under `folder`, writes the manifest atomically, removes the marker."""
     names = [name for name in _names(folder) if name not in (MANIFEST, INCOMPLETE)]
     with ThreadPoolExecutor(_THREADS) as pool:
         digests = pool.map(lambda name: _digest(folder / name), names)
@@ -43,38 +44,39 @@ def write(folder: epath.Path) -> None:
 
 
 def is_complete(folder: epath.Path) -> bool:
-    """Whether `folder` was written to its end: it has a manifest (not that it is undamaged)."""
+    """Whether `folder` has a manifest; its files may still be damaged."""
     return (folder / MANIFEST).exists()
 
 
 def never_finished(folder: epath.Path) -> bool:
-    """Whether the writing (or the deletion) of `folder` was cut short."""
+    """Whether writing (or deleting) `folder` was interrupted."""
     if is_complete(folder):
         return False
     return (folder / INCOMPLETE).exists() or not any(folder.iterdir())
 
 
-def damage(folder: epath.Path) -> str | None:
-    """What is wrong with the checkpoint, as "file: what", or None where every byte is right."""
+def find_damage(folder: epath.Path) -> str | None:
+    """The first damage, as "file: what"; None where every byte matches the manifest."""
     files = _read(folder / MANIFEST)
     if isinstance(files, str):
         return f"{MANIFEST}: {files}"
-    # Lengths first: they cost nothing, and hashing a large checkpoint takes seconds.
+    # Lengths first: that is a `stat` a file, while hashing reads every byte.
     for name, (size, _) in files.items():
         if wrong := _wrong_length(folder / name, size):
             return f"{name}: {wrong}"
     with ThreadPoolExecutor(_THREADS) as pool:
         digests = pool.map(lambda name: _digest(folder / name), files)
-        for (name, expected), found in zip(files.items(), digests, strict=True):
-            if found != expected:
+        for (name, expected), digest in zip(files.items(), digests, strict=True):
+            if digest != expected:
                 return f"{name}: its contents have changed"
     return None
 
 
 def remove(folder: epath.Path) -> None:
-    """Delete a checkpoint so that an interrupted deletion never looks like a damaged one."""
+    """Deletes a checkpoint so that an interrupted deletion never looks like damage."""
     if not folder.exists():
         return
+    # The marker comes first and goes last, the manifest goes before the files.
     marker = folder / INCOMPLETE
     marker.touch()
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -108,13 +110,13 @@ def _digest(path: epath.Path) -> tuple[int, str]:
 
 def _encode(files: dict[str, tuple[int, str]]) -> bytes:
     rows = {name: {"size": size, "sha256": digest} for name, (size, digest) in files.items()}
-    # Its own digest, so that a changed manifest does not lay the blame on another file.
+    # The manifest has a digest of its own, so that damage to it is not reported as another file's.
     own = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
     return json.dumps({"format": _FORMAT, "files": rows, "sha256": own}, indent=1).encode()
 
 
 def _read(path: epath.Path) -> dict[str, tuple[int, str]] | str:
-    """The manifest's rows, or what is wrong with it; any byte but those we wrote is wrong."""
+    """The manifest's rows, or its damage as text: it must match `_encode` byte for byte."""
     try:
         content = path.read_bytes()
         rows = json.loads(content)["files"]
@@ -128,10 +130,10 @@ def _read(path: epath.Path) -> dict[str, tuple[int, str]] | str:
 
 def _wrong_length(path: epath.Path, size: int) -> str | None:
     try:
-        found = path.stat().length
+        length = path.stat().length
     except FileNotFoundError:
         return "missing"
-    if found == size:
+    if length == size:
         return None
-    count = abs(found - size)
-    return f"{count} byte{'s' * (count > 1)} {'short' if found < size else 'too long'}"
+    count = abs(length - size)
+    return f"{count} byte{'s' * (count > 1)} {'short' if length < size else 'too long'}"

@@ -28,7 +28,7 @@ def bucket(monkeypatch):
 
 def save(checkpoints, step):
     checkpoints.begin(step)
-    state = checkpoints.of(step) / "state" / "d"
+    state = checkpoints.path_of(step) / "state" / "d"
     state.mkdir(parents=True)
     (state / "data").write_bytes(bytes([step]) * 100)
     checkpoints.finish(step, {"checkpoint.json": b"{}", "files/text.model": b"tokens"})
@@ -56,7 +56,7 @@ def test_checkpoints_in_a_bucket_are_kept_verified_and_fallen_back_from(bucket):
 
 def test_a_bucket_is_locked_by_one_run_at_a_time(bucket, monkeypatch):
     monkeypatch.setattr(run_lock, "_REFRESH", 0.1)
-    monkeypatch.setattr(run_lock, "_LOOK", 0.05)
+    monkeypatch.setattr(run_lock, "_POLL", 0.05)
     with RunLock(bucket), pytest.raises(CheckpointError, match="in use by process"):
         RunLock(bucket).__enter__()
     with RunLock(bucket):

@@ -16,8 +16,8 @@ def folder(tmp_path):
 
 def save(checkpoints, step):
     checkpoints.begin(step)
-    (checkpoints.of(step) / "state").mkdir()
-    (checkpoints.of(step) / "state" / "data").write_bytes(bytes([step]) * 10)
+    (checkpoints.path_of(step) / "state").mkdir()
+    (checkpoints.path_of(step) / "state" / "data").write_bytes(bytes([step]) * 10)
     checkpoints.finish(step, {"checkpoint.json": b"{}"})
 
 
@@ -44,8 +44,8 @@ def test_a_deletion_cut_short_leaves_no_damaged_checkpoint(folder, monkeypatch, 
 def test_the_lowest_is_best_in_mode_min_and_without_a_metric_none_is():
     rows = {1: {"loss": 3.0}, 2: {"loss": 1.0}, 3: {"loss": 2.0}, 4: {}}
     config = Checkpointing(keep_last=1, keep_best=2, best="loss", mode="min")
-    assert config.kept([1, 2, 3, 4], rows) == {2, 3, 4}
-    assert Checkpointing(keep_last=1).kept([1, 2, 3, 4], rows) == {4}
+    assert config.retained([1, 2, 3, 4], rows) == {2, 3, 4}
+    assert Checkpointing(keep_last=1).retained([1, 2, 3, 4], rows) == {4}
 
 
 def test_metrics_that_cannot_be_read_are_ignored_aloud(folder):
@@ -66,6 +66,6 @@ def test_a_changed_manifest_is_named_and_not_the_files_it_lists(folder):
     content = path.read_bytes()
     for at in range(len(content)):
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-        assert manifest.damage(folder / "10").startswith("manifest.json: ")
+        assert manifest.find_damage(folder / "10").startswith("manifest.json: ")
     path.write_bytes(content)
-    assert manifest.damage(folder / "10") is None
+    assert manifest.find_damage(folder / "10") is None

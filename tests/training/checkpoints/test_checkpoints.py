@@ -16,7 +16,7 @@ from etils import epath
 
 from jaxformers.errors import CheckpointError
 from jaxformers.training.checkpoints import manifest
-from jaxformers.training.checkpoints.array_store import StateStore
+from jaxformers.training.checkpoints.array_store import ArrayStore
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointer, Checkpointing
 
 
@@ -96,13 +96,13 @@ def test_an_empty_folder_restores_nothing_and_says_nothing(make, lines):
     assert make().restore(abstract(host_state(0))) is None
     assert lines == []
     with pytest.raises(CheckpointError, match="train first"):
-        make().params({})
+        make().restore_params({})
 
 
 def test_files_and_metadata_come_back_without_reading_the_state(make, monkeypatch):
     save(make(), 3, files={"text.model": b"\x00\xff"})
-    monkeypatch.setattr(StateStore, "load", lambda self, folder, tree: tree)
-    found = make().parts({})
+    monkeypatch.setattr(ArrayStore, "load", lambda self, folder, tree: tree)
+    found = make().restore_subtrees({})
     assert (found.files, found.metadata, found.state) == (
         {"text.model": b"\x00\xff"},
         {"at": 3},
@@ -113,19 +113,19 @@ def test_files_and_metadata_come_back_without_reading_the_state(make, monkeypatc
 def test_parameters_are_read_without_the_optimizer_state(make):
     save(make(), 3)
     checkpointer = make()
-    assert_equal(checkpointer.params(abstract(arrays(3), mesh_of(2))), arrays(3))
+    assert_equal(checkpointer.restore_params(abstract(arrays(3), mesh_of(2))), arrays(3))
     wanted = {"params": abstract(arrays(3)), "model_state": abstract({"mean": np.zeros(8, "f4")})}
-    assert checkpointer.parts(wanted).state["model_state"]["mean"].tolist() == [3.0] * 8
+    assert checkpointer.restore_subtrees(wanted).state["model_state"]["mean"].tolist() == [3.0] * 8
 
 
 def test_the_average_is_the_float32_mean_of_the_last_checkpoints(make, lines):
     save(make(keep_last=9), 1, 2, 3, 4)
-    mean = make().average(abstract(arrays(0), mesh_of(8)), 3)
+    mean = make().average_params(abstract(arrays(0), mesh_of(8)), 3)
     expected = jax.tree.map(lambda *leaves: np.mean(leaves, 0), *map(arrays, (2, 3, 4)))
     for a, b in zip(jax.tree.leaves(mean), jax.tree.leaves(expected), strict=True):
         assert a.dtype == np.float32
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
-    make().average(abstract(arrays(0)), 5)
+    make().average_params(abstract(arrays(0)), 5)
     assert lines == ["averaging 4 of the 5 checkpoints asked for"]
 
 
@@ -158,7 +158,7 @@ def test_damage_to_any_file_is_named_and_the_older_checkpoint_used(make, folder,
             continue
         DAMAGES[kind](folder / "30" / name)
         lines.clear()
-        assert checkpointer.parts({}).step == 20, name
+        assert checkpointer.restore_subtrees({}).step == 20, name
         [line] = lines
         assert line.startswith(f"checkpoint 30 is damaged ({name}: ")
         assert line.endswith("); using 20")
@@ -290,7 +290,7 @@ def test_the_manifest_is_written_without_waiting_for_the_next_call(make, folder)
     checkpointer = make()
     checkpointer.save(10, placed(host_state(10), mesh_of(1)), {})
     checkpointer._thread.join(30)
-    assert manifest.damage(folder / "10") is None
+    assert manifest.find_damage(folder / "10") is None
 
 
 def test_the_step_just_saved_is_not_written_again(make, folder):
@@ -316,7 +316,7 @@ def test_another_model_or_optimizer_is_refused_with_the_first_differing_paths(ma
     with pytest.raises(CheckpointError, match=r"opt_state/0/count is int32\[\] there and absent"):
         make().restore(abstract(other))
     with pytest.raises(CheckpointError, match=r"params/embed/table is float32\[24, 16\] there"):
-        make().params(abstract(wider.params))
+        make().restore_params(abstract(wider.params))
 
 
 def test_a_read_only_folder_is_one_line_and_the_earlier_checkpoint_stays(make, monkeypatch):
