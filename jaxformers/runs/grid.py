@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxformers.errors import ConfigError
-from jaxformers.training.config.choice_fields import spelled
+from jaxformers.training.config.choice_fields import to_option_value
 from jaxformers.training.config.overrides import override
 from jaxformers.training.experiment import Experiment
 
@@ -97,7 +97,7 @@ def _value(owner: Any, field: str) -> Any:
 
 def _shown(value: Any) -> str:
     if dataclasses.is_dataclass(value):
-        return spelled(type(value).__name__)
+        return to_option_value(type(value).__name__)
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

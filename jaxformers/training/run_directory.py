@@ -91,9 +91,8 @@ def check_experiment(folder: epath.Path, experiment: Experiment) -> None:
 def changed_fields(before: Experiment, now: Experiment, *, results: bool = False) -> list[str]:
     """Names of the fields that differ and affect the weights; `results`: the final ones too."""
     also = ("average_last", *(("steps",) if now.epochs is None else ())) if results else ()
-    relevant = [
-        n for n in Experiment.__dataclass_fields__ if n not in RESUMABLE_FIELDS or n in also
-    ]
+    ignored = set(RESUMABLE_FIELDS) - set(also)
+    relevant = [n for n in Experiment.__dataclass_fields__ if n not in ignored]
     return [n for n in relevant if _without_workers(before, n) != _without_workers(now, n)]
 
 

@@ -100,8 +100,8 @@ class RunLock:
 
     def _lock_object(self) -> None:
         owner = self._owner()
-        # The owner may have been killed just now, as when a host of a pod restarts: only a file that
-        # is renewed while we wait belongs to a live run.
+        # The owner may have been killed just now, as when a host of a pod restarts: only a file
+        # that is renewed while we wait belongs to a live run.
         while owner and _alive(owner):
             time.sleep(_POLL)
             before, owner = owner, self._owner()

@@ -1,8 +1,8 @@
-"""Experiments as files and as tagged JSON: nothing is pickled, nothing in a JSON file is run.
+"""Experiment files (Python) and saved experiments (tagged JSON).
 
-A dataclass becomes an object whose `$type` names its class as "module:Class" and whose other keys
-are its fields; tuples become lists. Reading back accepts only dataclasses of this package, of an
-experiment file that was loaded before, or of a registry that the caller brings.
+A dataclass is saved as an object whose `$type` names its class as "module:Class" and whose other
+keys are its fields; tuples become lists. Nothing is pickled, and reading executes nothing: accepted
+are dataclasses of this package, of a loaded experiment file, or of the caller's `registry`.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def to_json(obj: Any) -> Any:
 
 
 def from_json(data: Any, registry: Iterable[type] = ()) -> Any:
-    """The object that `to_json` wrote; a missing field takes its default.
+    """The object that `to_json` encoded; a missing field takes its default.
 
     Args:
         data: what `json.load` returned.
-        registry: further dataclasses that may be named, such as those of a notebook.
+        registry: further dataclasses to accept, such as those of a notebook.
 
     Raises:
         ConfigError: a class that may not be named, an unknown or missing field, a wrong type.
@@ -60,7 +60,7 @@ def from_json(data: Any, registry: Iterable[type] = ()) -> Any:
 
 
 def digest(obj: Any) -> str:
-    """SHA-256 of `obj`'s canonical JSON, in hexadecimal: equal objects, equal digests."""
+    """SHA-256 of `obj`'s canonical JSON in hexadecimal; equal objects have equal digests."""
     text = json.dumps(to_json(obj), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -139,17 +139,18 @@ def _check_types(cls: type, values: dict[str, Any], where: str) -> None:
 def _class_of(tag: str, registry: dict[str, type], where: str) -> type:
     module, _, name = tag.partition(":")
     if tag in registry:
-        found = registry[tag]
+        cls = registry[tag]
     elif re.fullmatch(r"jaxformers(\.\w+)*", module):
         try:
-            found = vars(importlib.import_module(module)).get(name)
+            cls = vars(importlib.import_module(module)).get(name)
         except ImportError as error:
             raise ConfigError(f"{where} names {tag!r}, which this version lacks") from error
     else:
-        found = _loaded_classes().get(tag)
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found) and _tag(found) == tag):
+        cls = _loaded_classes().get(tag)
+    # The tag must be the class's own: modules also hold classes that they import from elsewhere.
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls) and _tag(cls) == tag):
         raise ConfigError(f"{where} names {tag!r}, {_why_not(module)}")
-    return found
+    return cls
 
 
 def _loaded_classes() -> dict[str, type]:
@@ -178,15 +179,14 @@ def load_experiment(path: str | Path) -> Experiment:
     function = getattr(module, "experiment", None)
     if not callable(function):
         raise ConfigError(f"{path} defines no experiment(); add one that returns an Experiment")
-    with _naming_its_line(path):
-        made = function()
+    with _errors_with_line(path):
+        experiment = function()
     from jaxformers.training.experiment import Experiment
 
-    if not isinstance(made, Experiment):
-        raise ConfigError(
-            f"{path}: experiment() returned {_article(type(made).__name__)}, not an Experiment"
-        )
-    return made
+    if not isinstance(experiment, Experiment):
+        kind = _article(type(experiment).__name__)
+        raise ConfigError(f"{path}: experiment() returned {kind}, not an Experiment")
+    return experiment
 
 
 def load_grid(path: str | Path) -> dict[str, tuple[Any, ...]]:
@@ -198,9 +198,9 @@ def load_grid(path: str | Path) -> dict[str, tuple[Any, ...]]:
     function = getattr(load_module(path), "grid", None)
     if function is None:
         return {}
-    with _naming_its_line(path):
-        found = dict(function())
-        return {str(field): tuple(values) for field, values in found.items()}
+    with _errors_with_line(path):
+        grid = dict(function())
+        return {str(field): tuple(values) for field, values in grid.items()}
 
 
 def load_module(path: str | Path) -> ModuleType:
@@ -219,7 +219,7 @@ def load_module(path: str | Path) -> ModuleType:
     sys.modules[name] = module
     sys.path.insert(0, str(path.resolve().parent))  # as for a script: it may import its neighbours
     try:
-        with _naming_its_line(path):
+        with _errors_with_line(path):
             spec.loader.exec_module(module)
     except ConfigError:
         del sys.modules[name]
@@ -230,22 +230,22 @@ def load_module(path: str | Path) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _naming_its_line(path: str | Path) -> Iterator[None]:
-    """Turns what an experiment file raises into one line that says where."""
+def _errors_with_line(path: str | Path) -> Iterator[None]:
+    """Turns an exception of an experiment file into one line with file and line number."""
     try:
         yield
     except SyntaxError as error:
-        place = _shown(error.filename, path) if error.filename else str(path)
-        raise ConfigError(f"{place}:{error.lineno}: syntax error: {error.msg}") from error
+        location = _as_typed(error.filename, path) if error.filename else str(path)
+        raise ConfigError(f"{location}:{error.lineno}: syntax error: {error.msg}") from error
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        lines = [f.lineno for f in frames if _shown(f.filename, path) == str(path)]
-        place = f"{path}:{lines[-1]}" if lines else str(path)
+        lines = [f.lineno for f in frames if _as_typed(f.filename, path) == str(path)]
+        location = f"{path}:{lines[-1]}" if lines else str(path)
         what = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        raise ConfigError(f"{place}: {what}{_first_line(error)}") from error
+        raise ConfigError(f"{location}: {what}{_first_line(error)}") from error
 
 
-def _shown(filename: str, path: str | Path) -> str:
+def _as_typed(filename: str, path: str | Path) -> str:
     """The file's name as the user wrote it."""
     return str(path) if Path(filename).resolve() == Path(path).resolve() else filename
 
@@ -259,14 +259,16 @@ def _article(noun: str) -> str:
 
 
 def _near_miss(path: Path) -> str:
-    known = {str(p): p.stem for p in sorted(Path("experiments").glob("**/*.py"))}
+    experiments = {str(p): p.stem for p in sorted(Path("experiments").glob("**/*.py"))}
     if path.is_dir():
         inside = [str(p) for p in sorted(path.glob("*.py"))][:3]
         return f": it is a folder; did you mean {' or '.join(inside)}?" if inside else ": a folder"
-    close = difflib.get_close_matches(str(path), known, n=2, cutoff=0.75)
-    close = close or [p for p, stem in known.items() if stem == path.stem]
-    close = close or [p for p, s in known.items() if difflib.get_close_matches(path.stem, [s])]
+    close = difflib.get_close_matches(str(path), experiments, n=2, cutoff=0.75)
+    close = close or [p for p, stem in experiments.items() if stem == path.stem]
+    close = close or [
+        p for p, stem in experiments.items() if difflib.get_close_matches(path.stem, [stem])
+    ]
     if close:
         return f"; did you mean {' or '.join(close[:2])}?"
-    more = f" and {len(known) - 3} more in experiments/" if len(known) > 3 else ""
-    return f"; there are {', '.join(list(known)[:3])}{more}" if known else ""
+    more = f" and {len(experiments) - 3} more in experiments/" if len(experiments) > 3 else ""
+    return f"; there are {', '.join(list(experiments)[:3])}{more}" if experiments else ""

@@ -1,7 +1,7 @@
-"""Any field of an experiment by its path on the command line, its mistakes in one line.
+"""Overrides of an experiment's fields from the command line; mistakes are reported in one line.
 
-tyro makes the options from the dataclasses and checks the types; what it says of a mistake, in
-boxes, becomes one `ConfigError` line that names the option, the problem and the near miss.
+tyro generates the options from the dataclasses and checks the types. Its error messages, printed in
+boxes, become one `ConfigError` line that names the option, the problem and the near miss.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import tyro
 
 from jaxformers.errors import ConfigError, did_you_mean
-from jaxformers.training.config.choice_fields import alternatives, spelled, switch_kinds
+from jaxformers.training.config.choice_fields import alternatives, switch_kinds, to_option_value
 
 T = TypeVar("T")
 
@@ -28,21 +28,21 @@ T = TypeVar("T")
 def override(default: T, args: Sequence[str], prog: str, also: Sequence[str] = ()) -> T:
     """`default` with the fields that `args` name replaced, their types checked.
 
-    A field that may hold one of several dataclasses takes the name of one (`--schedule cosine`;
-    see `kinds`). Both `--a-b` and `--a_b` are understood. `--help` prints every field with its
+    A field that may hold one of several dataclasses takes the name of one (`--schedule cosine`; see
+    `choice_fields`). Both `--a-b` and `--a_b` are accepted. `--help` prints every field with its
     default and exits with status 0.
 
     Args:
         default: a frozen dataclass; its values are the defaults.
         args: such as `["--steps", "10", "--task.model.width=64"]`.
-        prog: the command, for the help.
-        also: options that the command takes besides, for near misses.
+        prog: the command, for the help text.
+        also: further options of the command, for near misses.
 
     Raises:
         ConfigError: one line naming the option, the problem and the near miss.
     """
     default, args = switch_kinds(default, list(args))
-    default = _without_yielding(default, args)
+    default = _clear_yielding_fields(default, args)
     if {"-h", "--help"} & set(args):
         return _parse(default, args, prog, _help_text(default))
     printed = io.StringIO()
@@ -53,23 +53,26 @@ def override(default: T, args: Sequence[str], prog: str, also: Sequence[str] = (
         raise ConfigError(_one_line(printed.getvalue(), args, default, also)) from None
 
 
-def _without_yielding(default: T, args: Sequence[str]) -> T:
-    """None in fields that another, which is given, takes the place of: `--steps` ends `epochs`."""
-    given = {_dashed(each)[2:].replace("-", "_") for each in args if each.startswith("--")}
-    fields = {f.name: f.metadata.get("yields_to") for f in dataclasses.fields(default)}
-    gone = [name for name, other in fields.items() if other in given and name not in given]
-    return dataclasses.replace(default, **dict.fromkeys(gone)) if gone else default
+def _clear_yielding_fields(default: T, args: Sequence[str]) -> T:
+    """Clears fields that yield to one that `args` name: `--steps` sets `epochs` to None."""
+    overridden = {_dashed(arg)[2:].replace("-", "_") for arg in args if arg.startswith("--")}
+    cleared = [
+        field.name
+        for field in dataclasses.fields(default)
+        if field.metadata.get("yields_to") in overridden and field.name not in overridden
+    ]
+    return dataclasses.replace(default, **dict.fromkeys(cleared)) if cleared else default
 
 
 def _parse(default: T, args: list[str], prog: str, text: str | None = None) -> T:
     config = (tyro.conf.AvoidSubcommands,)
-    made = type(default)
-    return tyro.cli(made, default=default, args=args, prog=prog, description=text, config=config)
+    kind = type(default)
+    return tyro.cli(kind, default=default, args=args, prog=prog, description=text, config=config)
 
 
 @contextlib.contextmanager
 def _wide_terminal() -> Iterator[None]:
-    """tyro wraps its boxes to the terminal; in a wide one every message is whole."""
+    """tyro wraps its messages to the terminal's width; in a wide one each is on one line."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "10000"
     try:
@@ -81,7 +84,8 @@ def _wide_terminal() -> Iterator[None]:
 
 
 def _help_text(default: Any) -> str:
-    kinds = [f"  {option} {{{','.join(map(spelled, names))}}}" for option, names in _kinds(default)]
+    choices = ((option, map(to_option_value, names)) for option, names in _kinds(default))
+    kinds = [f"  {option} {{{','.join(values)}}}" for option, values in choices]
     return "\n".join(
         [
             "Any field of the experiment may be given by its path: --steps 100 --mesh.tensor 2.",
@@ -116,51 +120,51 @@ def _options(default: Any, prefix: str = "--") -> Iterator[str]:
 
 
 def _one_line(boxes: str, args: list[str], default: Any, also: Sequence[str]) -> str:
-    """tyro's boxes as one line; what no case below knows is given as its bare text."""
+    """tyro's error message as one line; one of no case below keeps its text."""
     bare = re.sub(r"\x1b\[[0-9;]*m|[─-╿]", " ", boxes)
-    # Where the output is not "utf-8" by exactly that name, the boxes are drawn in ASCII.
+    # tyro draws its boxes in ASCII where the output's encoding is not called exactly "utf-8".
     lines = [line for line in bare.splitlines()[1:] if set(line.strip()) != {"-"}]
     text = " ".join(" ".join(lines).split())
     text, _, usage = re.split(r" For full helptext", text)[0].partition(" Argument helptext: ")
-    if found := re.search(r"Unrecognized options: (.*?)(?: Perhaps you meant|$)", text):
+    if match := re.search(r"Unrecognized options: (.*?)(?: Perhaps you meant|$)", text):
         kinds = [option for option, _ in _kinds(default)]
-        return _unknown(found[1].split(", ")[0], args, [*_options(default), *kinds, *also])
-    if found := re.search(
+        return _unknown(match[1].split(", ")[0], args, [*_options(default), *kinds, *also])
+    if match := re.search(
         r"invalid choice '(.*)' for argument '(.*)'\. Expected one of (.*)\.", text
     ):
-        choices = re.findall(r"'([^']*)'", found[3])
-        return f"{found[2]}: {found[1]!r} is not one of {', '.join(choices)}" + did_you_mean(
-            found[1], choices
+        choices = re.findall(r"'([^']*)'", match[3])
+        return f"{match[2]}: {match[1]!r} is not one of {', '.join(choices)}" + did_you_mean(
+            match[1], choices
         )
-    if found := re.search(r"Missing value for argument '(.*)'\. Expected (\d+) values", text):
-        return f"{found[1]}: " + (
-            "a value is missing" if found[2] == "1" else f"takes {found[2]} values"
+    if match := re.search(r"Missing value for argument '(.*)'\. Expected (\d+) values", text):
+        return f"{match[1]}: " + (
+            "a value is missing" if match[2] == "1" else f"takes {match[2]} values"
         )
-    if found := re.search(r"Error parsing (\S+): (.*)", text):
-        return _bad_value(found[1], found[2], usage, args, default)
+    if match := re.search(r"Error parsing (\S+): (.*)", text):
+        return _bad_value(match[1], match[2], usage, args, default)
     return text
 
 
-def _unknown(token: str, args: list[str], known: list[str]) -> str:
-    """What to say of an option, or of a value, that belongs to no field."""
+def _unknown(token: str, args: list[str], options: list[str]) -> str:
+    """The message for an option, or a value, that belongs to no field."""
     if token.startswith("-"):
         name = token.split("=")[0]
-        if _dashed(name) in known:
+        if _dashed(name) in options:
             return f"{name} cannot be given here; set it in the experiment file"
-        return f"unknown option {name}" + (did_you_mean(name, known) or "; --help lists all")
+        return f"unknown option {name}" + (did_you_mean(name, options) or "; --help lists all")
     before = [_dashed(a) for a in args[: args.index(token)] if a.startswith("--")][-1:]
-    if before and _negated(before[0]) in known:
+    if before and _negated(before[0]) in options:
         return (
             f"{before[0]} takes no value, not {token!r}; write {before[0]} or {_negated(before[0])}"
         )
     if before and "=" not in token:
         return f"{before[0]}: {token!r} is one value too many"
-    mend = did_you_mean(f"--{token.split('=')[0]}", known) or "; options begin with --"
+    mend = did_you_mean(f"--{token.split('=')[0]}", options) or "; options begin with --"
     return f"unexpected argument {token!r}{mend}"
 
 
 def _dashed(argument: str) -> str:
-    """The option alone, spelled with dashes."""
+    """The option alone, to_option_value with dashes."""
     return argument.split("=")[0].replace("_", "-")
 
 
@@ -170,31 +174,31 @@ def _negated(option: str) -> str:
 
 
 def _bad_value(option: str, problem: str, usage: str, args: list[str], default: Any) -> str:
-    """A value that does not fit its field's type, or that the dataclass itself refuses."""
+    """The message for a value of the wrong type, or that the dataclass itself rejects."""
     if not usage:
         nested = option.split(".")[0].replace("-", "_") in vars(default)
         return f"--{option.replace('_', '-')}: {problem}" if nested else problem
-    return f"{option}: {_given(option, args)!r} is not {_wanted(option, default)}"
+    return f"{option}: {_value_text(option, args)!r} is not {_type_in_words(option, default)}"
 
 
-def _given(option: str, args: list[str]) -> str:
-    """The words on the command line that were the option's value."""
+def _value_text(option: str, args: list[str]) -> str:
+    """The option's value as it was typed."""
     at = max(i for i, argument in enumerate(args) if _dashed(argument) == option)
     if "=" in args[at]:
         return args[at].split("=", 1)[1]
     return " ".join(itertools.takewhile(lambda word: not word.startswith("--"), args[at + 1 :]))
 
 
-def _wanted(option: str, default: Any) -> str:
+def _type_in_words(option: str, default: Any) -> str:
     """The field's type in words: `an int`, `None or a float`, `tuple[int, int] (such as 3 3)`."""
     *path, name = option[2:].replace("-", "_").split(".")
-    for part in path:
-        default = getattr(default, part)
+    for parent in path:
+        default = getattr(default, parent)
     hint, value = typing.get_type_hints(type(default))[name], getattr(default, name)
     words = {int: "an int", float: "a float", str: "a string", type(None): "None"}
     if hint in words:
         return words[hint]
-    parts = [words.get(part, str(part)) for part in typing.get_args(hint)]
+    members = [words.get(member, str(member)) for member in typing.get_args(hint)]
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return " or ".join(parts)
+        return " or ".join(members)
     return str(hint) + (f" (such as {' '.join(map(str, value))})" if value else "")

@@ -1,4 +1,4 @@
-"""BiT-HyperRule: how to fine-tune, from the size of the data alone ("BiT", section 3.3)."""
+"""BiT-HyperRule: fine-tuning settings from the size of the data alone ("BiT", section 3.3)."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from typing import NamedTuple
 
 from jaxformers.training.optim.schedules import Steps
 
-SMALL_AREA = 96 * 96  # of a picture, in pixels
+SMALL_AREA = 96 * 96  # pixels; smaller images are resized less
 BATCH = 512
 
 
 class HyperRule(NamedTuple):
-    """What the rule says."""
+    """Fine-tuning settings by BiT-HyperRule."""
 
     resize: int
-    """Pixels of a side before the random crop."""
+    """Side in pixels before the random crop."""
     crop: int
-    """Pixels of a side after it."""
+    """Side in pixels of the random crop."""
     steps: int
-    """Updates with batches of `BATCH` pictures."""
+    """Updates with batches of `BATCH` images."""
     schedule: Steps
     mixup: float
-    """Parameter of the mixing; 0: none."""
+    """Alpha of mixup; 0: no mixup."""
 
 
 def hyperrule(examples: int, area: int, rows: int = BATCH) -> HyperRule:
-    """The rule for a data set of so many training pictures, typically of `area` pixels each.
+    """The rule for a data set of `examples` training images, typically of `area` pixels each.
 
     Args:
-        examples: training pictures.
+        examples: number of training images.
         area: height times width.
-        rows: pictures in a batch; the rate follows it linearly.
+        rows: images in a batch; the learning rate is proportional to it.
     """
     resize, crop = (160, 128) if area < SMALL_AREA else (512, 480)
     peak = 0.003 * rows / BATCH

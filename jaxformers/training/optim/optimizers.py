@@ -1,4 +1,4 @@
-"""Optimizers: small dataclasses that build optax transformations."""
+"""Optimizers: frozen dataclasses that build optax transformations."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from jaxformers.sharding import path_text
 
 NOT_DECAYED = r".*(bias|norm\w*/scale)"
 KERNEL = r"(.*/)?kernel"
-# What comes before the first block.
+# Parameters below the first block, which `layer_decay` counts as layer 0.
 EMBEDDINGS = r"(.*/)?(stem|\w*embedding|\w*embedding_norm|class_token|mask_token)(/.*)?"
 Decays = Literal["weights", "kernels"]
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Base of the optimizers."""
+    """Base class of the optimizers."""
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
         """The optax transformation with this learning rate."""
@@ -32,7 +32,7 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Adam with bias correction (Kingma and Ba 2014); decoupled weight decay where it is asked.
+    """Adam with bias correction (Kingma and Ba 2014), optionally with decoupled weight decay.
 
     The defaults are those of "Attention Is All You Need", section 5.3.
     """
@@ -43,12 +43,12 @@ class Adam(Optimizer):
     weight_decay: float = 0.0
     """Times the learning rate (Loshchilov and Hutter 2017)."""
     decays: Decays = "weights"
-    """What decays: all but biases and norms, or kernels alone (neither tokens nor tables)."""
+    """Which parameters decay: all but biases and norms, or kernels only (no tokens or tables)."""
     layer_decay: float = 1.0
-    """Each layer's rate as a part of that of the layer above it ("MAE", appendix A.1)."""
+    """Learning rate of each layer relative to the layer above it ("MAE", appendix A.1)."""
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
-        """`optax.adam`, or `optax.adamw` when weights decay; then the layers' parts."""
+        """`optax.adam`, or `optax.adamw` with weight decay; then the layer-wise decay."""
         if not 0.0 < self.layer_decay <= 1.0:
             raise ConfigError(f"layer_decay is {self.layer_decay}; it is above 0 and at most 1")
         if self.weight_decay:
@@ -109,7 +109,7 @@ class Lars(Optimizer):
 
 
 class BertAdamState(NamedTuple):
-    """Moments of the gradients."""
+    """Moving averages of the gradients and of their squares."""
 
     mu: Any
     nu: Any
@@ -130,7 +130,7 @@ class BertAdam(Optimizer):
     """Times the learning rate."""
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
-        """Moments, decay, rate."""
+        """Moments, weight decay, learning rate."""
         return optax.chain(
             scale_by_bert_adam(self.b1, self.b2, self.eps),
             optax.add_decayed_weights(self.weight_decay, mask=decayed),
@@ -139,7 +139,7 @@ class BertAdam(Optimizer):
 
 
 def scale_by_bert_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """Gradients to m / (sqrt(v) + eps), the moments not corrected for their start at zero."""
+    """Scales gradients to m / (sqrt(v) + eps), without bias correction of the moments."""
 
     def init(params: Any) -> BertAdamState:
         return BertAdamState(*(jax.tree.map(jnp.zeros_like, params) for _ in range(2)))
@@ -178,17 +178,19 @@ class Lamb(Optimizer):
 
 
 def scale_by_trust_ratio(trust: float = 1.0) -> optax.GradientTransformation:
-    """Updates times trust norm(weights) / norm(update), by tensor and layer; 1 if one is 0."""
+    """Scales updates by trust * |w| / |update| for each tensor and layer; by 1 if a norm is 0."""
 
     def scaled(path: Any, update: jax.Array, weights: jax.Array) -> jax.Array:
         name = path_text(path)
         if re.fullmatch(NOT_DECAYED, name):
             return update
+        # A stack of L layers holds [L, ...]: one norm for each layer, not one for the stack.
         stacked = "blocks" in name.split("/")
         axes = tuple(range(1 if stacked else 0, weights.ndim))
         norms = [jnp.sqrt(jnp.square(x).sum(axes, keepdims=True)) for x in (weights, update)]
-        known = (norms[0] > 0.0) & (norms[1] > 0.0)
-        return update * jnp.where(known, trust * norms[0] / jnp.where(known, norms[1], 1.0), 1.0)
+        nonzero = (norms[0] > 0.0) & (norms[1] > 0.0)
+        ratio = trust * norms[0] / jnp.where(nonzero, norms[1], 1.0)
+        return update * jnp.where(nonzero, ratio, 1.0)
 
     def update(updates: Any, state: optax.EmptyState, params: Any = None):
         return jax.tree_util.tree_map_with_path(scaled, updates, params), state
@@ -197,38 +199,38 @@ def scale_by_trust_ratio(trust: float = 1.0) -> optax.GradientTransformation:
 
 
 def scale_by_layer(decay: float) -> optax.GradientTransformation:
-    """Updates times decay^(layers below the head): 1 for head and last norm, then layer by layer.
+    """Scales updates by decay^(depth below the head).
 
-    With L blocks, block i has decay^(L - i), embeddings decay^(L + 1). A stack holds its layers in
-    one array, so its part is a vector.
+    With L blocks, block i (from 0) is scaled by decay^(L - i), embeddings by decay^(L + 1), head
+    and last norm by 1. A stack holds its layers in one array [L, ...]: its factor is a vector [L].
 
     Raises:
         ConfigError: parameters with no stack of blocks, or with several.
     """
 
-    def layers(params: Any) -> int:
-        found: dict[str, int] = {}
+    def num_layers(params: Any) -> int:
+        stacks: dict[str, int] = {}
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             stack, mark, _ = path_text(path).partition("/blocks/")
             if mark:
-                found[stack] = leaf.shape[0]
-        if len(found) != 1:
+                stacks[stack] = leaf.shape[0]
+        if len(stacks) != 1:
             raise ConfigError(
-                f"layer_decay needs one stack of blocks; the model has {len(found)}: set "
+                f"layer_decay needs one stack of blocks; the model has {len(stacks)}: set "
                 "--optimizer.layer-decay 1"
             )
-        return next(iter(found.values()))
+        return next(iter(stacks.values()))
 
     def update(updates: Any, state: optax.EmptyState, params: Any = None):
-        count = layers(updates)
+        depth = num_layers(updates)
 
         def scaled(path: Any, leaf: jax.Array) -> jax.Array:
             name = path_text(path)
             if "/blocks/" in name:
-                parts = decay ** np.arange(count, 0, -1, dtype=np.float32)
-                return leaf * parts.reshape(-1, *(1,) * (leaf.ndim - 1)).astype(leaf.dtype)
+                factors = decay ** np.arange(depth, 0, -1, dtype=np.float32)
+                return leaf * factors.reshape(-1, *(1,) * (leaf.ndim - 1)).astype(leaf.dtype)
             if re.fullmatch(EMBEDDINGS, name):
-                return leaf * decay ** (count + 1)
+                return leaf * decay ** (depth + 1)
             return leaf
 
         return jax.tree_util.tree_map_with_path(scaled, updates), state
@@ -236,8 +238,8 @@ def scale_by_layer(decay: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
-def frozen(patterns: tuple[str, ...]) -> optax.GradientTransformation:
-    """Updates without those of parameters whose whole path matches one of `patterns`."""
+def freeze(patterns: tuple[str, ...]) -> optax.GradientTransformation:
+    """Sets the updates of parameters to zero whose whole path matches one of `patterns`."""
 
     def update(updates: Any, state: optax.EmptyState, params: Any = None):
         return jax.tree_util.tree_map_with_path(
@@ -248,19 +250,19 @@ def frozen(patterns: tuple[str, ...]) -> optax.GradientTransformation:
 
 
 def is_frozen(path: Any, patterns: tuple[str, ...]) -> bool:
-    """Whether a parameter's whole path matches one of these regular expressions."""
+    """Whether the parameter at `path` matches one of these regular expressions, in full."""
     return any(re.fullmatch(pattern, path_text(path)) for pattern in patterns)
 
 
 def kernels(params: Any) -> Any:
-    """Which parameters are kernels."""
+    """A tree of booleans: whether each parameter is a kernel."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: re.fullmatch(KERNEL, path_text(path)) is not None, params
     )
 
 
 def decayed(params: Any) -> Any:
-    """Which parameters decay: all but biases and the scales of norms."""
+    """A tree of booleans: whether each parameter decays (all but biases and norms' scales)."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: re.fullmatch(NOT_DECAYED, path_text(path)) is None, params
     )
@@ -270,12 +272,15 @@ def transformation(
     optimizer: Optimizer,
     rate: optax.Schedule,
     clip_norm: float | None,
-    still: tuple[str, ...] = (),
+    frozen_patterns: tuple[str, ...] = (),
 ) -> optax.GradientTransformation:
-    """The optimizer, after clipping by the gradients' global norm if that is asked for.
+    """Clipping by the global norm of the gradients (None: no clipping), then the optimizer.
 
-    Parameters whose paths match `still` keep their values.
+    Parameters whose paths match `frozen_patterns` keep their values.
     """
-    parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
-    parts += [optimizer.build(rate)] + [frozen(still)] * bool(still)
-    return parts[0] if len(parts) == 1 else optax.chain(*parts)
+    chain = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
+    chain.append(optimizer.build(rate))
+    if frozen_patterns:  # last, so that weight decay does not move frozen parameters either
+        chain.append(freeze(frozen_patterns))
+    # A chain of one would nest the optimizer's state one level deeper.
+    return chain[0] if len(chain) == 1 else optax.chain(*chain)

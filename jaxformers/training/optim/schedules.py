@@ -1,6 +1,7 @@
-"""Learning rates: a linear warm-up, then a decay. Each is a small dataclass with one method.
+"""Learning-rate schedules: a warm-up, then a decay. Each is a dataclass with one method.
 
-`rate(count, steps)` is the rate of the update made after `count` earlier ones, in a run of `steps`.
+`rate(count, steps)` is the learning rate of the update that follows `count` earlier ones, in a run
+of `steps` updates.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ Count = jax.Array | int | float
 
 @dataclass(frozen=True)
 class Schedule:
-    """Base of the schedules."""
+    """Base class of the schedules."""
 
     def rate(self, count: Count, steps: int) -> jax.Array:
-        """The learning rate."""
+        """The learning rate of update `count` (from 0) of `steps`, float32."""
         raise NotImplementedError
 
 
@@ -34,8 +35,8 @@ class InverseSquareRoot(Schedule):
     scale: float = 1.0
 
     def rate(self, count: Count, steps: int) -> jax.Array:
-        """The learning rate; it does not depend on `steps`."""
-        n = jnp.asarray(count, jnp.float32) + 1.0
+        """The learning rate, whatever `steps`."""
+        n = jnp.asarray(count, jnp.float32) + 1.0  # the paper counts updates from 1
         decay = jnp.minimum(n**-0.5, n * self.warmup**-1.5)
         return self.scale * self.width**-0.5 * decay
 
@@ -49,7 +50,7 @@ class Linear(Schedule):
     end: float = 0.0
 
     def rate(self, count: Count, steps: int) -> jax.Array:
-        """The learning rate."""
+        """The learning rate of update `count`."""
         up, progress = _progress(count, self.warmup, steps)
         return jnp.where(up < 1.0, self.peak * up, self.peak + (self.end - self.peak) * progress)
 
@@ -84,7 +85,7 @@ class BertLinear(Schedule):
     """The warm-up as a share of all steps, in place of `warmup` when above 0."""
 
     def rate(self, count: Count, steps: int) -> jax.Array:
-        """The learning rate."""
+        """The learning rate of update `count`."""
         warmup = int(steps * self.warmup_share) if self.warmup_share else self.warmup
         n = jnp.asarray(count, jnp.float32)
         line = self.peak * jnp.clip(1.0 - n / steps, 0.0, 1.0)
@@ -93,9 +94,9 @@ class BertLinear(Schedule):
 
 @dataclass(frozen=True)
 class RootDecay(Schedule):
-    """A part of a run: linear to `peak` over a share of it, then peak * (1 - progress)^power.
+    """One phase: linear to `peak` over a share of it, then peak * (1 - progress)^power.
 
-    Large-batch BERT takes the root (power 0.5), with the progress counted from the part's start.
+    Large-batch BERT takes the root (power 0.5), with progress counted from the start of the phase.
     """
 
     peak: float = 6e-3
@@ -103,7 +104,7 @@ class RootDecay(Schedule):
     power: float = 0.5
 
     def rate(self, count: Count, steps: int) -> jax.Array:
-        """The learning rate; the first update is one part of the warm-up."""
+        """The learning rate; the first update is one step into the warm-up."""
         progress = jnp.clip((jnp.asarray(count, jnp.float32) + 1.0) / steps, 0.0, 1.0)
         decay = (1.0 - progress) ** self.power
         up = progress / max(self.warmup_share, 1e-9)
@@ -112,17 +113,18 @@ class RootDecay(Schedule):
 
 @dataclass(frozen=True)
 class TwoPhases(Schedule):
-    """One schedule for the first updates, a second, begun anew, for the rest."""
+    """One schedule for the first updates, and a second one, starting at 0, for the others."""
 
     first: RootDecay = RootDecay()
     second: RootDecay = RootDecay(4e-3, 0.128)
     share: float = 0.9
-    """Of all steps that are the first's."""
+    """Share of all steps that the first schedule covers."""
 
     def rate(self, count: Count, steps: int) -> jax.Array:
-        """The learning rate."""
+        """The learning rate of update `count`."""
         end = max(1, min(steps - 1, round(steps * self.share)))
         n = jnp.asarray(count, jnp.float32)
+        # Both are computed, since `count` is traced; the other one's value is discarded.
         late = self.second.rate(n - end, max(steps - end, 1))
         return jnp.where(n < end, self.first.rate(n, end), late)
 
@@ -131,8 +133,8 @@ class TwoPhases(Schedule):
 class Steps(Schedule):
     """Linear from 0 to `peak` over `warmup` updates, then times `factor` at each boundary.
 
-    BiT's has three boundaries: a tenth of the rate after 30, 60 and 90 parts in a hundred of the
-    updates (section 3.3); `hyperrule` gives those of a data set.
+    BiT divides the rate by 10 after 30 %, 60 % and 90 % of the updates (section 3.3); `hyperrule`
+    gives the boundaries for a data set.
     """
 
     peak: float = 0.003
@@ -150,7 +152,7 @@ class Steps(Schedule):
 
 
 def _progress(count: Count, warmup: int, steps: int) -> tuple[jax.Array, jax.Array]:
-    """Shares of the warm-up and of the decay after it that are done by this update."""
+    """Progress of the warm-up (may exceed 1) and of the decay after it (0 to 1) at this update."""
     n = jnp.asarray(count, jnp.float32) + 1.0
     up = n / max(warmup, 1)
     return up, jnp.clip((n - warmup) / max(steps - warmup, 1), 0.0, 1.0)

@@ -12,7 +12,7 @@ from jaxformers.pod.peer_monitor import Link
 from jaxformers.training import run_lock
 from jaxformers.training.checkpoints.directory import CheckpointFolder, Checkpointing
 from jaxformers.training.reports.goodput import Goodput
-from jaxformers.training.reports.heartbeat import STATUS, Heartbeat, spent_before
+from jaxformers.training.reports.heartbeat import STATUS, Heartbeat, read_lost_time
 from jaxformers.training.run_lock import RunLock
 
 
@@ -71,4 +71,4 @@ def test_a_watcher_finds_the_status_of_a_run_in_the_bucket(bucket):
     beat.close("stopped")
     status = json.loads((bucket / STATUS).read_text())
     assert (status["step"], status["state"]) == (2, "stopped")
-    assert spent_before(bucket) is not None
+    assert read_lost_time(bucket) is not None
