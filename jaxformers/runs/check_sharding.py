@@ -26,7 +26,6 @@ from jaxformers.runs.check_subject import (
 from jaxformers.sharding import AXES, axes_of, parameter_spec, path_text
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.state import abstract_state
-from jaxformers.training.step import make_transformation
 
 
 def sharding(subject: Subject) -> str:
@@ -115,7 +114,7 @@ def _optimizer_follows(experiment: Experiment, shape: Shape) -> None:
     """Each copy of a parameter in the optimizer's state lies as the parameter does."""
     mesh = mesh_of(shape)
     model = experiment.task.module(experiment.execution(mesh))
-    state = abstract_state(experiment, model, make_transformation(experiment), mesh)
+    state = abstract_state(experiment, model, mesh)
     where = {
         path_text(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
     }

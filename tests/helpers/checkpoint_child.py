@@ -165,7 +165,7 @@ def save_as_one_of_two(folder: str, port: str, process: str) -> None:
     assert restored.step == 8
     assert restored.metadata == {"at": 8}
     assert_equal(restored.state, host_state(8))
-    mean = checkpointer.average(abstract(host_state(0), mesh).params, 2)
+    mean = checkpointer.average_params(abstract(host_state(0), mesh).params, 2)
     expected = jax.tree.map(lambda a, b: (a + b) / np.float32(2), arrays(7), arrays(8))
     for a, b in zip(jax.tree.leaves(mean), jax.tree.leaves(expected), strict=True):
         for shard in a.addressable_shards:

@@ -15,7 +15,6 @@ from jaxformers.training import Experiment
 from jaxformers.training.config.experiment_files import from_json, load_experiment, to_json
 from jaxformers.training.run_directory import changed_fields
 from jaxformers.training.state import abstract_state
-from jaxformers.training.step import make_transformation
 
 ROOT = Path(__file__).resolve().parents[2] / "experiments"
 FILES = sorted(ROOT.glob("*/*.py"))
@@ -76,7 +75,7 @@ def test_its_full_size_state_is_divided(file, shape):
     experiment = load_experiment(file)
     mesh = make_mesh(MeshConfig(*shape))
     model = experiment.task.module(experiment.execution(mesh))
-    state = abstract_state(experiment, model, make_transformation(experiment), mesh)
+    state = abstract_state(experiment, model, mesh)
     wanted = share = 0
     _, fsdp, tensor = shape
     kept = (state.params, state.opt_state, state.ema)
