@@ -79,7 +79,7 @@ _NAMES = {
     "save_pretrained": "api",
     "train": "training.loop",
     "translate": "api",
-    "tune": "training.tune",
+    "tune": "runs.tune",
 }
 _ROOMS = (
     "costs",

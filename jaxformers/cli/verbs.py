@@ -177,7 +177,7 @@ def tune(args: argparse.Namespace, fields: list[str]) -> int:
         if tuned.finished:
             print("\n".join(closing(tuned, experiment.task)))
             return 0
-    print(f"Stopped, {len(tuned.tried)} done; the same command goes on from there.")
+    print(f"Stopped, {len(tuned.runs)} done; the same command goes on from there.")
     return STOPPED
 
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from matplotlib.figure import Figure
 
 from jaxformers.costs.hlo_operations import bits
-from jaxformers.planning.planner import Plan, ShapePlan, divides
+from jaxformers.planning.plan_result import Plan, ShapePlan
+from jaxformers.planning.planner import divides
 from jaxformers.planning.roofline import FAST, SLOW
 from jaxformers.sharding import MeshConfig
 

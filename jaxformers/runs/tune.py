@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from etils import epath
 from jaxformers.errors import CheckpointError, ConfigError
 from jaxformers.runs.grid import Grid, Setting, settings
 from jaxformers.runs.tune_report import TUNE_REPORT, write_tune_report
+from jaxformers.runs.tune_results import TunedRun, TuneResult
 from jaxformers.training import run_directory
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.loop import Diverged, train
@@ -29,48 +30,6 @@ RECORD = "tune.json"
 WEIGHTS = (run_directory.CHECKPOINTS, run_directory.MODEL)  # what a beaten run loses
 
 
-@dataclass(frozen=True)
-class Tried:
-    """What a run of the grid came to."""
-
-    name: str
-    """Its folder, within the tune's."""
-    values: dict[str, str]
-    """Of the fields that were tried, by their paths."""
-    seed: int
-    metrics: dict[str, float]
-    """Of its evaluation at the end; empty where it diverged."""
-    hours: float
-    """Training and compilation, restarts included."""
-    problem: str = ""
-    """Why there are no metrics."""
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """All results of a tune."""
-
-    folder: epath.Path
-    metric: str
-    """What the best is chosen by."""
-    lowest: bool
-    """Whether the lowest is the best."""
-    tried: list[Tried]
-    finished: bool
-    """False: it was stopped, and the same call goes on."""
-
-    @property
-    def best(self) -> Tried | None:
-        """The run with the best metric, the first of equals; None where none has a number."""
-        known = [each for each in self.tried if math.isfinite(self.value(each))]
-        sign = -1 if self.lowest else 1
-        return max(known, key=lambda each: sign * self.value(each), default=None)
-
-    def value(self, each: Tried) -> float:
-        """The metric of a run; NaN where it has none."""
-        return each.metrics.get(self.metric, math.nan)
-
-
 def tune(
     experiment: Experiment,
     grid: Grid,
@@ -78,7 +37,7 @@ def tune(
     folder: epath.PathLike | None = None,
     *,
     keep_all: bool = False,
-) -> Tuned:
+) -> TuneResult:
     """Trains every combination of the tried values and the seeds, and keeps the best.
 
     Each is an ordinary run, by `train`, in a folder named by its values. Called again, a tune goes
@@ -107,7 +66,7 @@ def tune(
     with RunLock(folder):
         tried = _kept(folder)
         _check_same(folder, tried, chosen)
-        tuned = Tuned(folder, metric, lowest, tried, finished=True)
+        tuned = TuneResult(folder, metric, lowest, tried, finished=True)
         todo = [each for each in chosen if each.name not in {done.name for done in tried}]
         for number, setting in enumerate(todo, 1 + len(chosen) - len(todo)):
             _say(f"run {number} of {len(chosen)}: {setting.name}")
@@ -125,7 +84,7 @@ def _say(line: str) -> None:
         print(line, flush=True)
 
 
-def _trained(setting: Setting, folder: epath.Path, metric: str) -> Tried | None:
+def _trained(setting: Setting, folder: epath.Path, metric: str) -> TunedRun | None:
     """Trains one run to its end; None where it was stopped."""
     metrics, problem = {}, ""
     try:
@@ -143,7 +102,7 @@ def _trained(setting: Setting, folder: epath.Path, metric: str) -> Tried | None:
     # A run that diverges at once leaves no record.
     records = read_metrics(folder) if (folder / METRICS).exists() else []
     hours = run_costs(records)["training_hours"]
-    return Tried(setting.name, setting.values, setting.experiment.seed, metrics, hours, problem)
+    return TunedRun(setting.name, setting.values, setting.experiment.seed, metrics, hours, problem)
 
 
 def _evaluated(folder: epath.Path) -> dict[str, float]:
@@ -154,7 +113,7 @@ def _evaluated(folder: epath.Path) -> dict[str, float]:
     return {name: _number(value) for name, value in found.items()}
 
 
-def _settle(tuned: Tuned, name: str, keep_all: bool) -> None:
+def _settle(tuned: TuneResult, name: str, keep_all: bool) -> None:
     """Records what was found, and only then removes the weights of what was beaten."""
     if jax.process_index() != 0:
         return
@@ -163,17 +122,17 @@ def _settle(tuned: Tuned, name: str, keep_all: bool) -> None:
         "metric": tuned.metric,
         "lowest_is_best": tuned.lowest,
         "best": best.name if best else None,
-        "runs": [_plain(each) for each in tuned.tried],
+        "runs": [_plain(each) for each in tuned.runs],
     }
     replace_file(tuned.folder / RECORD, json.dumps(record, indent=1, allow_nan=False).encode())
     replace_file(tuned.folder / TUNE_REPORT, write_tune_report(tuned, name).encode())
-    beaten = [] if keep_all else [each.name for each in tuned.tried if each is not best]
+    beaten = [] if keep_all else [each.name for each in tuned.runs if each is not best]
     for place in (tuned.folder / each / part for each in beaten for part in WEIGHTS):
         if place.exists():
             place.rmtree()
 
 
-def _kept(folder: epath.Path) -> list[Tried]:
+def _kept(folder: epath.Path) -> list[TunedRun]:
     """What an earlier call recorded, runs whose folder was removed since left out."""
     path = folder / RECORD
     if not path.exists():
@@ -188,7 +147,7 @@ def _kept(folder: epath.Path) -> list[Tried]:
     return [each for each in found if run_directory.is_run(folder / each.name)]
 
 
-def _check_same(folder: epath.Path, tried: Sequence[Tried], chosen: Sequence[Setting]) -> None:
+def _check_same(folder: epath.Path, tried: Sequence[TunedRun], chosen: Sequence[Setting]) -> None:
     """Refuses results of another experiment."""
     known = {each.name for each in tried}
     for setting in chosen:
@@ -202,15 +161,15 @@ def _check_same(folder: epath.Path, tried: Sequence[Tried], chosen: Sequence[Set
             )
 
 
-def _plain(each: Tried) -> dict[str, Any]:
+def _plain(each: TunedRun) -> dict[str, Any]:
     """As JSON, which has no NaN."""
     metrics = {n: v if math.isfinite(v) else None for n, v in each.metrics.items()}
     return asdict(each) | {"metrics": metrics}
 
 
-def _tried(record: dict[str, Any]) -> Tried:
+def _tried(record: dict[str, Any]) -> TunedRun:
     metrics = {name: _number(value) for name, value in record["metrics"].items()}
-    return Tried(**(record | {"metrics": metrics}))
+    return TunedRun(**(record | {"metrics": metrics}))
 
 
 def _number(value: float | None) -> float:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jaxformers.runs.tune_results import TunedRun, TuneResult
 from jaxformers.tasks.base import Task
 from jaxformers.training.reports.final_summary import program
 from jaxformers.training.reports.markdown import escape, markdown, words
 from jaxformers.training.reports.progress import duration
 from jaxformers.training.reports.report import own_command
 
-if TYPE_CHECKING:
-    from jaxformers.runs.tune import Tried, Tuned
-
 TUNE_REPORT = "tune.md"
 
 
-def write_tune_report(tuned: Tuned, name: str) -> str:
+def write_tune_report(tuned: TuneResult, name: str) -> str:
     """All results of a tune in Markdown: a row a run, then a row a setting over its seeds."""
     kind = "lowest" if tuned.lowest else "highest"
     parts = [
@@ -27,7 +25,7 @@ def write_tune_report(tuned: Tuned, name: str) -> str:
         f"The best run has the {kind} {words(tuned.metric)}.",
         "## Runs",
         runs_table(tuned),
-        "\n".join(f"- {escape(f'{e.name}: {e.problem}')}" for e in tuned.tried if e.problem),
+        "\n".join(f"- {escape(f'{e.name}: {e.problem}')}" for e in tuned.runs if e.problem),
         "## Settings",
         settings_table(tuned),
         "Mean over the seeds ± standard deviation (n - 1). A choice made on the development set "
@@ -36,7 +34,7 @@ def write_tune_report(tuned: Tuned, name: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def runs_table(tuned: Tuned) -> str:
+def runs_table(tuned: TuneResult) -> str:
     """A row a run: the values, the seed, the metrics, the time; the best is marked."""
     fields, metrics, best = _fields(tuned), _metrics(tuned), tuned.best
     rows = [
@@ -47,16 +45,16 @@ def runs_table(tuned: Tuned) -> str:
             duration(3600 * each.hours),
             "**best**" if each is best else "diverged" if each.problem else "",
         )
-        for each in tuned.tried
+        for each in tuned.runs
     ]
     return markdown((*fields, "seed", *map(words, metrics), "time", ""), rows, aligned=True)
 
 
-def settings_table(tuned: Tuned) -> str:
+def settings_table(tuned: TuneResult) -> str:
     """A row a setting: how many runs have numbers, and each metric's mean and deviation."""
     fields, metrics = _fields(tuned), _metrics(tuned)
-    groups: dict[tuple[Any, ...], list[Tried]] = {}
-    for each in tuned.tried:
+    groups: dict[tuple[Any, ...], list[TunedRun]] = {}
+    for each in tuned.runs:
         groups.setdefault(tuple(each.values.get(field) for field in fields), []).append(each)
     rows = []
     for values, group in groups.items():
@@ -65,10 +63,10 @@ def settings_table(tuned: Tuned) -> str:
     return markdown((*fields, "runs", *map(words, metrics)), rows, aligned=True)
 
 
-def closing(tuned: Tuned, task: Task) -> Iterator[str]:
+def closing(tuned: TuneResult, task: Task) -> Iterator[str]:
     """The tables, where the best run is, and how to evaluate and use it."""
     yield runs_table(tuned)
-    if any(len({e.seed for e in tuned.tried if e.values == a.values}) > 1 for a in tuned.tried):
+    if any(len({e.seed for e in tuned.runs if e.values == a.values}) > 1 for a in tuned.runs):
         yield ""
         yield settings_table(tuned)
     best = tuned.best
@@ -84,13 +82,13 @@ def closing(tuned: Tuned, task: Task) -> Iterator[str]:
         yield f"{task.verb.replace('-', ' ')} your own: {command}"
 
 
-def _fields(tuned: Tuned) -> list[str]:
-    return list(dict.fromkeys(field for each in tuned.tried for field in each.values))
+def _fields(tuned: TuneResult) -> list[str]:
+    return list(dict.fromkeys(field for each in tuned.runs for field in each.values))
 
 
-def _metrics(tuned: Tuned) -> list[str]:
+def _metrics(tuned: TuneResult) -> list[str]:
     """All, what the best is chosen by first."""
-    return list(dict.fromkeys([tuned.metric, *(m for e in tuned.tried for m in e.metrics)]))
+    return list(dict.fromkeys([tuned.metric, *(m for e in tuned.runs for m in e.metrics)]))
 
 
 def _finite(value: float | None) -> float | None:

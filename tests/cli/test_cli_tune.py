@@ -9,7 +9,7 @@ from etils import epath
 from test_cli import TINY, mistake, run
 
 from jaxformers.runs import tune
-from jaxformers.runs.tune import Tried, Tuned
+from jaxformers.runs.tune_results import TunedRun, TuneResult
 
 WITH_DEV = TINY.replace("BundledPairs()), steps", "BundledPairs(), dev=BundledPairs()), steps")
 GRID = '\ndef grid():\n    return {"schedule.warmup": (5, 7)}\n'
@@ -55,11 +55,13 @@ def asked(monkeypatch):
 
     def called(experiment, grid, seeds, folder, *, keep_all):
         calls.append((experiment, grid, seeds, folder, keep_all))
-        tried = [
-            Tried(f"warmup={n},seed=0", {"schedule.warmup": str(n)}, 0, {"dev_perplexity": v}, 0.1)
+        runs = [
+            TunedRun(
+                f"warmup={n},seed=0", {"schedule.warmup": str(n)}, 0, {"dev_perplexity": v}, 0.1
+            )
             for n, v in ((5, 8.25), (7, math.nan))
         ]
-        return Tuned(epath.Path(folder), "dev_perplexity", True, tried, finished=True)
+        return TuneResult(epath.Path(folder), "dev_perplexity", True, runs, finished=True)
 
     monkeypatch.setattr(tune, "tune", called)
     return calls
@@ -102,7 +104,7 @@ def test_a_rehearsed_tune_leaves_nothing(capfd, file, asked, tmp_path):
 
 
 def test_a_stopped_tune_says_how_it_goes_on(capfd, file, monkeypatch):
-    stopped = Tuned(epath.Path("x"), "dev_perplexity", True, [], finished=False)
+    stopped = TuneResult(epath.Path("x"), "dev_perplexity", True, [], finished=False)
     monkeypatch.setattr(tune, "tune", lambda *_, **__: stopped)
     status, out, _ = run(capfd, "tune", file, "--seeds", "0")
     assert status == 75 and "Stopped, 0 done; the same command goes on from there." in out

@@ -19,7 +19,7 @@ from jaxformers.planning.planner import _state, chosen_mesh
 from jaxformers.planning.program import Compiled
 from jaxformers.planning.report import remedies
 from jaxformers.planning.roofline import Roofline
-from jaxformers.planning.waste import wastes
+from jaxformers.planning.wastes import wastes
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks import MaskedLanguage, Translation
 from jaxformers.training.config.overrides import override

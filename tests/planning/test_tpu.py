@@ -8,7 +8,7 @@ import pytest
 
 from jaxformers.data import BundledDocuments, BundledPairs, Packing, Phase, Pretraining
 from jaxformers.models import BertConfig, TransformerConfig
-from jaxformers.planning import plan, search, text, topologies, trials
+from jaxformers.planning import mesh_search, plan, search, text, topologies
 from jaxformers.sharding import MeshConfig
 from jaxformers.tasks import MaskedLanguage, Translation
 from jaxformers.training.experiment import Experiment
@@ -78,7 +78,7 @@ def test_what_is_too_large_is_refused_and_the_search_finds_what_fits(monkeypatch
     large, mesh = experiment(rows=32768, length=512, width=512), MeshConfig(8, 1, 1)
     made = plan(large, "v3:2x2", mesh=mesh)
     assert not made.fits and "does not fit: " in text(made) and " of 34.4 GB; try " in text(made)
-    monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((mesh,)))
+    monkeypatch.setattr(mesh_search, "meshes", lambda experiment, pod: iter((mesh,)))
     found = search(large, "v3:2x2")
     assert found.best is not None and found.best.worst.compiled.compiles
     assert found.best.worst.compiled.needed <= found.best.memory

@@ -57,7 +57,7 @@ def tuned(experiment, tmp_path_factory):
 
 
 def folders(tuned):
-    return [tuned.folder / each.name for each in tuned.tried]
+    return [tuned.folder / each.name for each in tuned.runs]
 
 
 # ---------------------------------------------------------------------- a tune's runs
@@ -67,7 +67,7 @@ def test_a_tune_trains_its_runs_and_takes_the_best_on_the_development_set(
     tuned, experiment, monkeypatch
 ):
     assert tuned.finished and tuned.metric == "dev_accuracy"
-    assert tuned.value(tuned.best) == max(tuned.value(each) for each in tuned.tried)
+    assert tuned.value(tuned.best) == max(tuned.value(each) for each in tuned.runs)
     assert all(run_directory.is_finished(folder, 2) for folder in folders(tuned))
     assert [run_directory.read_experiment(f).schedule.peak for f in folders(tuned)] == [0.03, 0.01]
     # The same tune again trains nothing.
@@ -117,7 +117,7 @@ def test_an_ensemble_is_judged_beside_its_runs_with_one_model_in_memory(tuned, m
     dev, test = (np.mean(each, 0) for each in zip(outputs_of(a), outputs_of(b), strict=True))
     right = np.arange(11) % 2  # entailment, not entailment, in turn
     assert found["ensemble dev_accuracy"] == pytest.approx(100 * (dev.argmax(-1) == right).mean())
-    values = {each.name: tuned.value(each) for each in tuned.tried}
+    values = {each.name: tuned.value(each) for each in tuned.runs}
     assert found[f"{a} dev_accuracy"] == pytest.approx(values[a.name])
     assert found[f"{b} dev_accuracy"] == pytest.approx(values[b.name])
     handed_in = (a / "ensemble" / "test.tsv").read_text().splitlines()

@@ -185,7 +185,7 @@ def test_the_highest_is_best_where_the_task_says_so(trainer, tmp_path, monkeypat
 def test_an_interrupted_tune_goes_on_and_trains_nothing_twice(trainer, tmp_path):
     trainer.stop_at = 0.3
     stopped = tune(EXPERIMENT, PEAKS, folder=tmp_path)
-    assert not stopped.finished and [each.values for each in stopped.tried] == [
+    assert not stopped.finished and [each.values for each in stopped.runs] == [
         {"schedule.peak": "0.1"}
     ]
     trainer.stop_at, trainer.trained = None, []
@@ -194,7 +194,7 @@ def test_an_interrupted_tune_goes_on_and_trains_nothing_twice(trainer, tmp_path)
     trainer.trained = []
     more = tune(EXPERIMENT, PEAKS, (0, 1), tmp_path)
     assert trainer.trained == [f"peak={p},seed=1" for p in (0.1, 0.3, 0.2)]
-    assert len(more.tried) == 6 and more.best.name == "peak=0.1,seed=0"
+    assert len(more.runs) == 6 and more.best.name == "peak=0.1,seed=0"
 
 
 def test_a_run_whose_folder_was_removed_is_trained_anew(trainer, tmp_path):
@@ -228,7 +228,7 @@ def test_a_run_that_diverges_is_recorded_and_the_tune_goes_on(trainer, tmp_path)
     assert tuned.finished and tuned.best.name == "peak=0.2,seed=0"
     assert "step 3: the loss is nan" in (tmp_path / "tune.md").read_text()
     trainer.trained = []
-    assert tune(EXPERIMENT, PEAKS, folder=tmp_path).tried == tuned.tried
+    assert tune(EXPERIMENT, PEAKS, folder=tmp_path).runs == tuned.runs
     assert trainer.trained == []
 
 
@@ -239,7 +239,7 @@ def test_a_number_that_is_not_finite_is_never_the_best(trainer, tmp_path, monkey
     record["runs"][0]["metrics"]["dev_perplexity"] = None
     (tmp_path / "tune.json").write_text(json.dumps(record))
     again = tune(EXPERIMENT, PEAKS, folder=tmp_path)
-    assert math.isnan(again.tried[0].metrics["dev_perplexity"])
+    assert math.isnan(again.runs[0].metrics["dev_perplexity"])
     assert again.best.name == "peak=0.2,seed=0"
 
 
@@ -275,8 +275,8 @@ def test_the_tables_have_a_row_a_run_and_a_row_a_setting(trainer, tmp_path):
 
 def test_a_mean_tells_how_many_runs_it_is_of(trainer, tmp_path):
     tuned = tune(EXPERIMENT, {"schedule.peak": (0.1,)}, (0, 1, 2), tmp_path)
-    broken = [*tuned.tried[:2], replace(tuned.tried[2], metrics={})]
-    assert "1.5 ± 0.71 (2 of 3)" in settings_table(replace(tuned, tried=broken))
+    broken = [*tuned.runs[:2], replace(tuned.runs[2], metrics={})]
+    assert "1.5 ± 0.71 (2 of 3)" in settings_table(replace(tuned, runs=broken))
 
 
 def test_the_record_holds_every_result(trainer, tmp_path):

@@ -20,7 +20,8 @@ from rich.progress import Progress
 
 from jaxformers.costs.xla_warnings import uncached
 from jaxformers.errors import ConfigError, UserError
-from jaxformers.planning.planner import Plan, plan_on, pod_of
+from jaxformers.planning.plan_result import Plan
+from jaxformers.planning.planner import plan_on, pod_of
 from jaxformers.planning.program import Effort
 from jaxformers.planning.report import ms
 from jaxformers.planning.topologies import Pod

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import jax
 
 from jaxformers.costs.traffic import BACKWARD
+from jaxformers.planning.plan_result import Plan
 from jaxformers.runs.check_steps import parameter_sizes
 from jaxformers.sharding import path_text
 from jaxformers.training.state import TrainState
-
-if TYPE_CHECKING:
-    from jaxformers.planning.planner import Plan
 
 MEGABYTE = 1e6
 LARGE = 0.25  # of a chip's memory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxformers.planning.planner import Plan, ShapePlan
+from jaxformers.planning.plan_result import Plan, ShapePlan
 from jaxformers.planning.report import basis, reduction_types, remedies, traffic
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from jaxformers.data import BundledPairs, Packing
 from jaxformers.models import TransformerConfig
-from jaxformers.planning import local_pod, plan, search, trials
+from jaxformers.planning import local_pod, mesh_search, plan, search
 from jaxformers.sharding import MeshConfig
 from jaxformers.tasks import Translation
 from jaxformers.training.config.overrides import override
@@ -34,7 +34,7 @@ def pod(tmp_path_factory):
 
 
 def test_a_search_finds_a_mesh_that_fits_and_the_command_that_runs_it(pod, monkeypatch):
-    monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((DATA, FSDP)))
+    monkeypatch.setattr(mesh_search, "meshes", lambda experiment, pod: iter((DATA, FSDP)))
     found = search(TOO_LARGE, pod, workers=2)
     assert not all(each.fits for each in found.tried) and found.tried[0] is found.best
     best = found.best.experiment
@@ -54,17 +54,17 @@ def test_what_a_quick_compile_leaves_open_is_decided_by_the_real_one(pod, monkey
     def plan_on(pod, experiment, mesh, report=None, effort="full"):
         asked.append(effort)
         quick = effort == "least"
-        made = trials_plan_on(pod, experiment, mesh)
+        made = real_plan_on(pod, experiment, mesh)
         for shape in made.shapes:
             more = 0 if quick else pod.chip.memory // 20
             temporaries = shape.compiled.temporaries + int(more)
             shape.compiled = replace(shape.compiled, temporaries=temporaries, quick=quick)
         return made
 
-    trials_plan_on = trials.plan_on
-    monkeypatch.setattr(trials, "plan_on", plan_on)
-    monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((FSDP,)))
-    monkeypatch.setattr(trials, "SAVINGS", trials.SAVINGS[:1])
+    real_plan_on = mesh_search.plan_on
+    monkeypatch.setattr(mesh_search, "plan_on", plan_on)
+    monkeypatch.setattr(mesh_search, "meshes", lambda experiment, pod: iter((FSDP,)))
+    monkeypatch.setattr(mesh_search, "SAVINGS", mesh_search.SAVINGS[:1])
     assert search(TOO_LARGE, pod, effort="least").best is None and asked == ["least", "mixed"]
     # With half to spare the quick plan is enough to go on, and the best is compiled again.
     asked.clear()
@@ -74,8 +74,8 @@ def test_what_a_quick_compile_leaves_open_is_decided_by_the_real_one(pod, monkey
 
 
 def test_when_nothing_fits_that_is_said(pod, monkeypatch):
-    monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((DATA,)))
-    monkeypatch.setattr(trials, "SAVINGS", trials.SAVINGS[:1])
+    monkeypatch.setattr(mesh_search, "meshes", lambda experiment, pod: iter((DATA,)))
+    monkeypatch.setattr(mesh_search, "SAVINGS", mesh_search.SAVINGS[:1])
     found = search(TOO_LARGE, pod)
     assert found.best is None and "none fits" in found.text([])
 
@@ -90,8 +90,8 @@ def test_a_batch_that_is_normalised_together_is_not_taken_in_parts(pod, monkeypa
         return replace(made, batch_norm=True, pod=replace(pod, chip=replace(pod.chip, memory=1)))
 
     plan_of, small = plan, replace(pod, chip=replace(pod.chip, memory=1e9))
-    monkeypatch.setattr(trials, "plan_on", too_large)
-    monkeypatch.setattr(trials, "meshes", lambda experiment, pod: iter((DATA,)))
+    monkeypatch.setattr(mesh_search, "plan_on", too_large)
+    monkeypatch.setattr(mesh_search, "meshes", lambda experiment, pod: iter((DATA,)))
     search(TOO_LARGE, small)
     assert set(tried) == {1}
 
@@ -99,7 +99,7 @@ def test_a_batch_that_is_normalised_together_is_not_taken_in_parts(pod, monkeypa
 def test_meshes_divide_the_pod_and_its_slices():
     for slices in (1, 2):
         pod = replace(local_pod(jax.devices()[:8]), slices=slices)
-        shapes = [mesh.shape(8) for mesh in trials.meshes(TOO_LARGE, pod)]
+        shapes = [mesh.shape(8) for mesh in mesh_search.meshes(TOO_LARGE, pod)]
         assert (8, 1, 1) in shapes and (slices, 8 // slices, 1) in shapes
         assert all(data % slices == 0 for data, _, _ in shapes)
         assert len(set(shapes)) == len(shapes)
