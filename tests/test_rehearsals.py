@@ -10,8 +10,9 @@ from jaxformers.cli import command
 from jaxformers.training.reports.run_files import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1] / "experiments"
-# One of each kind of task that no other test rehearses; training/test_loop.py, test_following.py
-# and tasks/test_span_extraction.py do that for translation, masked words, classes and answers.
+# One of each kind of task that no other test rehearses; training/test_loop.py,
+# test_follow_up_runs.py and tasks/test_span_extraction.py do that for translation, masked words,
+# classes and answers.
 QUICK = {"mae/pretrain_base", "resnet/imagenet_r50"}
 
 

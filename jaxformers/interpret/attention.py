@@ -1,8 +1,8 @@
-"""Attention probabilities of any model of ours, with what a score makes of them.
+"""Attention probabilities of any model, their gradients and their relevance for a score.
 
-They are reached by name (the collections `probs` and `perturb` of `layers.attention`): no second
-model. Three views of each probability: its value, the gradient of a score with respect to it, and
-the relevance that it passed on to that score (`tape`, `rules`).
+They are read through the collections `probs` and `perturb` of `layers.attention`; no second model
+is needed. Three views of each probability: its value, the gradient of a score with respect to it,
+and the relevance that it passed on to that score (`jaxpr_interpreter`, `lrp_rules`).
 
 Axis letters: n layers, B batch, M scores explained for each example, H heads, T queries, S keys.
 """
@@ -25,7 +25,7 @@ from jaxformers.interpret.jaxpr_interpreter import trace
 
 
 class Attention(NamedTuple):
-    """What belongs to each attention of a model, layers first; None where there is none."""
+    """One array for each kind of attention in a model, layers first; None where it has none."""
 
     encoder: Any = None
     """An encoder's to itself, `[n, B, H, T, T]`; for each score, `[n, B, M, H, T, T]`."""
@@ -36,7 +36,7 @@ class Attention(NamedTuple):
 
 
 class Explained(NamedTuple):
-    """Scores of a model's output and what lies behind them."""
+    """Scores of a model's output, with the attention behind them."""
 
     scores: Any
     """`[B, M]`."""
@@ -106,75 +106,77 @@ def explained_attention(
 @partial(jax.jit, static_argnums=(0, 1))
 def _maps(model, method, variables, inputs, arrays) -> Attention:
     _, state = model.apply(variables, *inputs, method=method, mutable=["probs"], **arrays)
-    return _by_place(state.get("probs", {}))
+    return _by_kind(state.get("probs", {}))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _explained(model, select, relevance, variables, inputs, targets) -> Explained:
-    def of_one(inputs, targets):
+    def explain_example(inputs, targets):
         inputs, targets = jax.tree.map(lambda x: x[None], (inputs, targets))
         return _explained_one(model, select, relevance, variables, inputs, targets)
 
-    got = jax.vmap(of_one)(inputs, targets)
-    return got._replace(
-        probabilities=jax.tree.map(lambda x: x[:, :, 0].swapaxes(0, 1), got.probabilities),
-        gradients=jax.tree.map(_layers_first, got.gradients),
-        relevance=jax.tree.map(_layers_first, got.relevance),
+    # One example at a time under vmap: the LRP rules sum over whole arrays, batch included.
+    explained = jax.vmap(explain_example)(inputs, targets)
+    return explained._replace(
+        probabilities=jax.tree.map(lambda x: x[:, :, 0].swapaxes(0, 1), explained.probabilities),
+        gradients=jax.tree.map(_layers_first, explained.gradients),
+        relevance=jax.tree.map(_layers_first, explained.relevance),
     )
 
 
 def _explained_one(model, select, relevance, variables, inputs, targets) -> Explained:
     """One example, with a batch axis of 1: the rules' sums are then its own."""
 
-    def scores(inputs, rest):
-        variables, targets = rest
+    def scores(inputs, weights):
+        variables, targets = weights
         arrays, named = inputs
         output, state = model.apply(variables, *arrays, mutable=["probs"], **named)
         return select(output, targets)[0], state.get("probs", {})
 
-    def of_perturbed(perturb):
+    def perturbed_scores(perturb):
         return scores(inputs, ({**variables, "perturb": perturb}, targets))
 
     like = jax.eval_shape(scores, inputs, (variables, targets))[1]
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-    found, back, state = jax.vjp(of_perturbed, zeros, has_aux=True)
-    each = jnp.eye(found.shape[0], dtype=found.dtype)
-    (gradients,) = jax.vmap(back)(each)
-    parts = None
+    # `perturb` is added to the probabilities, so its gradient at zero is theirs.
+    values, pullback, state = jax.vjp(perturbed_scores, zeros, has_aux=True)
+    one_hot = jnp.eye(values.shape[0], dtype=values.dtype)  # [M, M], a row for each score
+    (gradients,) = jax.vmap(pullback)(one_hot)
+    maps = None
     if relevance:
-        tape, (number, places) = trace(scores, inputs, (variables, targets))
+        tape, (number, numbers) = trace(scores, inputs, (variables, targets))
 
-        def share(one):
-            known = tape.relevance([(number, one)])
-            none = jnp.zeros_like
-            return jax.tree.map(lambda i: known.get(i, none(tape.values[i].array)), places)
+        def propagate(score_relevance):
+            relevances = tape.relevance([(number, score_relevance)])
+            zeros = jnp.zeros_like
+            return jax.tree.map(lambda i: relevances.get(i, zeros(tape.values[i].array)), numbers)
 
-        parts = _by_place(jax.vmap(share)(each), lead=1)
-    return Explained(found, _by_place(state), _by_place(gradients, lead=1), parts)
+        maps = _by_kind(jax.vmap(propagate)(one_hot), lead=1)
+    return Explained(values, _by_kind(state), _by_kind(gradients, lead=1), maps)
 
 
-def _by_place(collection: Any, lead: int = 0) -> Attention:
-    """The leaves of a `probs` collection by what attends to what; `lead` axes before their own."""
+def _by_kind(collection: Any, lead: int = 0) -> Attention:
+    """Groups a `probs` collection by kind of attention; `lead` axes come before the layers."""
     leaves = flatten_dict(collection, sep="/")
-    places: dict[str, list[Array]] = {}
-    for path in sorted(leaves, key=_natural):
+    groups: dict[str, list[Array]] = {}
+    for path in sorted(leaves, key=_natural_order):
         leaf = leaves[path]
         # One layer outside a stack has no axis of layers.
         leaf = jnp.expand_dims(leaf, lead) if leaf.ndim == lead + 4 else leaf
-        places.setdefault(_place(path), []).append(leaf)
-    if not places:
+        groups.setdefault(_attention_kind(path), []).append(leaf)
+    if not groups:
         raise DataError("the model gave no attention probabilities: it has no attention to look at")
-    return Attention(**{key: jnp.concatenate(found, lead) for key, found in places.items()})
+    return Attention(**{kind: jnp.concatenate(maps, lead) for kind, maps in groups.items()})
 
 
-def _place(path: str) -> str:
+def _attention_kind(path: str) -> str:
     if "cross_attention" in path:
         return "cross"
-    return "decoder" if any(part.startswith("decoder") for part in path.split("/")) else "encoder"
+    return "decoder" if any(name.startswith("decoder") for name in path.split("/")) else "encoder"
 
 
-def _natural(path: str) -> list[Any]:
-    return [(part.isdigit(), part.zfill(9)) for part in re.split(r"(\d+)", path)]
+def _natural_order(path: str) -> list[Any]:
+    return [(token.isdigit(), token.zfill(9)) for token in re.split(r"(\d+)", path)]
 
 
 def _layers_first(x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Which part of an input a model's answer rests on: pictures, texts, translations.
+"""Relevance of patches and tokens for a model's predictions: images, texts, translations.
 
 Axis letters: B batch, M scores explained for each example, P patches, L tokens, T target, S source.
 """
@@ -39,7 +39,7 @@ layer's attention, which do not."""
 
 
 class Explanation(NamedTuple):
-    """Some classes of each example, and what they rest on."""
+    """Some classes of each example, and the relevance of its patches or tokens for them."""
 
     classes: Any
     """Integers `[B, M]`."""
@@ -50,7 +50,7 @@ class Explanation(NamedTuple):
 
 
 class TranslationRelevance(NamedTuple):
-    """What each explained token of a translation rests on."""
+    """Relevance of source and target tokens for each explained token of a translation."""
 
     source: Any
     """`[B, M, S]`: each source token's relevance."""
@@ -83,17 +83,20 @@ def explain(
         ConfigError: an unknown method, no such layer, or a model without a head.
         DataError: a model without attention.
     """
-    _check(method)
+    _check_method(method)
     c = model.config
     if not getattr(c, "classes", 1):
         raise ConfigError("the model has no head, so no class to explain: load one with a head")
-    found, matrix = _classified(model, variables, (images,), {}, classes, method, top, start_layer)
+    explanation, matrix = _classified(
+        model, variables, (images,), {}, classes, method, top, start_layer
+    )
     first = int(getattr(c, "class_token", True))
+    # The row of what the head reads: the class token's, or the mean over the pooled patches.
     if getattr(c, "pooling", "class") == "class":
         rows = matrix[:, :, 0]
     else:
         rows = matrix[:, :, first:].mean(2)
-    return found._replace(relevance=np.asarray(rows[:, :, first:]))
+    return explanation._replace(relevance=np.asarray(rows[:, :, first:]))
 
 
 def explain_text(
@@ -113,14 +116,14 @@ def explain_text(
     The first token, over which the model classifies, is given none: its own place in the matrices
     is the residual's. Attribution divides rows by their sums, as its authors do for text.
     """
-    _check(method)
+    _check_method(method)
     named = dict(token_type_ids=token_type_ids, attention_mask=attention_mask)
-    found, matrix = _classified(
+    explanation, matrix = _classified(
         model, variables, (input_ids,), named, classes, method, top, start_layer, normalized=True
     )
     relevance = np.array(matrix[:, :, 0])
     relevance[:, :, 0] = 0
-    return found._replace(relevance=relevance)
+    return explanation._replace(relevance=relevance)
 
 
 def explain_translation(
@@ -144,7 +147,7 @@ def explain_translation(
         tokens: which next token at each; None: the likeliest.
         method: `generic`, or with propagated relevance in the probabilities' place `attribution`.
     """
-    _check(method, ("attribution", "generic"))
+    _check_method(method, ("attribution", "generic"))
     model, inputs = in_float32(model), (source_ids, target_in_ids)
     length = np.shape(target_in_ids)[1]
     if positions is None:
@@ -232,7 +235,7 @@ def _outputs(model, variables, inputs, named) -> Array:
     return model.apply(variables, *inputs, **named)
 
 
-def _check(method: str, known: Sequence[str] = get_args(Method)) -> None:
-    if method not in known:
-        hint = did_you_mean(str(method), known) or f"; choose {', '.join(known)}"
+def _check_method(method: str, methods: Sequence[str] = get_args(Method)) -> None:
+    if method not in methods:
+        hint = did_you_mean(str(method), methods) or f"; choose {', '.join(methods)}"
         raise ConfigError(f"no method {method!r} to explain with{hint}")

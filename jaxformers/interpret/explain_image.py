@@ -1,4 +1,4 @@
-"""A picture explained: what `jf.explain` does once the model is at hand."""
+"""Explains an image by the heat maps of its likeliest classes: `jf.explain` with a loaded model."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ def explain_picture(
     images = preprocessing(os.fspath(picture) if isinstance(picture, os.PathLike) else picture)
     if len(images) != 1:
         raise DataError(f"{len(images)} pictures were given, and one is explained at a time")
-    found = explain(model, variables, images, None, method, top=top, start_layer=start_layer)
-    relevance = found.relevance[0]
+    explanation = explain(model, variables, images, None, method, top=top, start_layer=start_layer)
+    relevance = explanation.relevance[0]
     side = math.isqrt(relevance.shape[-1])
     names = config.class_names or [str(i) for i in range(config.classes)]
     return ExplainedPicture(
         seen(images[0], preprocessing),
-        tuple(names[i] for i in found.classes[0]),
-        found.probabilities[0],
+        tuple(names[i] for i in explanation.classes[0]),
+        explanation.probabilities[0],
         relevance,
         heat_map(relevance, (side, side), images.shape[1:3]),
     )

@@ -1,4 +1,4 @@
-"""Figures of what `attention`, `relevance` and `vision` find. Each function returns a Figure.
+"""Figures of the arrays of `attention`, `relevance` and `vision`; each function returns a Figure.
 
 No figure is registered anywhere: `save` writes it, and a notebook shows it by its name.
 """
@@ -45,8 +45,8 @@ def filters_figure(filters: Float[Array, "n P P C"], columns: int = 7) -> Figure
     """Principal components of a patch embedding, each stretched over its own range."""
     filters = np.asarray(filters)
     figure, axes = _tiles(len(filters), columns, 0.9, "principal components of the filters")
-    for axis, each in zip(axes, filters, strict=True):
-        _picture(axis, _stretched(each))
+    for axis, component in zip(axes, filters, strict=True):
+        _picture(axis, _stretched(component))
     return figure
 
 
@@ -57,10 +57,10 @@ def position_similarity_figure(similarity: Float[Array, "P h w"]) -> Figure:
     side = max(0.25, 5.0 / columns)
     title = "cosine similarity of position embeddings"
     figure, axes = _tiles(rows * columns, columns, side, title, right=0.8)
-    for axis, each in zip(axes, similarity, strict=True):
-        shown = axis.imshow(each, vmin=-1, vmax=1, cmap="viridis", interpolation="nearest")
+    for axis, grid in zip(axes, similarity, strict=True):
+        mappable = axis.imshow(grid, vmin=-1, vmax=1, cmap="viridis", interpolation="nearest")
         axis.set_axis_off()
-    figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.02)
+    figure.colorbar(mappable, ax=axes, fraction=0.05, pad=0.02)
     return figure
 
 
@@ -100,14 +100,14 @@ def attention_distance_figure(
 
 def reconstruction_figure(
     images: Float[Array, "B H W C"],
-    seen: Float[Array, "B H W C"],
+    masked: Float[Array, "B H W C"],
     completed: Float[Array, "B H W C"],
 ) -> Figure:
-    """An MAE's work, a row for each image: the image, what was seen of it, what it made of that.
+    """An MAE's work, a row for each image: the image, its visible patches, the reconstruction.
 
     All three in one range; `vision.reconstructions` gives the last two.
     """
-    rows = [np.asarray(each) for each in (images, seen, completed)]
+    rows = [np.asarray(column) for column in (images, masked, completed)]
     low, high = rows[0].min(), rows[0].max()
     figure = Figure(figsize=(6, 2 * len(rows[0]) + 0.3), layout="constrained")
     axes = figure.subplots(len(rows[0]), 3, squeeze=False)
@@ -129,8 +129,8 @@ def attention_figure(
     probabilities = np.asarray(probabilities)
     side = 2.4 + 0.12 * max(len(targets), len(sources))
     figure, axes = _tiles(len(probabilities), 4, side, "")
-    for head, (axis, each) in enumerate(zip(axes, probabilities, strict=True)):
-        axis.imshow(each, vmin=0, vmax=each.max(), cmap="viridis", aspect="auto")
+    for head, (axis, weights) in enumerate(zip(axes, probabilities, strict=True)):
+        axis.imshow(weights, vmin=0, vmax=weights.max(), cmap="viridis", aspect="auto")
         axis.set_title(f"head {head}", fontsize=9)
         axis.set_xticks(range(len(sources)), sources, rotation=90, fontsize=7)
         axis.set_yticks(range(len(targets)), targets, fontsize=7)
@@ -186,9 +186,9 @@ def text_figure(
             for start, token in line:
                 red = (1, 0.15, 0.15, float(next(strengths)))
                 box = dict(facecolor=red, edgecolor="none", pad=1.5)
-                place = (start + 1) / (characters + 2), (at - 2.2 - down) / height
+                position = (start + 1) / (characters + 2), (at - 2.2 - down) / height
                 style = dict(fontsize=9, family="monospace", parse_math=False, bbox=box)
-                figure.text(*place, token, **style)
+                figure.text(*position, token, **style)
         at -= len(lines) + 1.7
     return figure
 

@@ -1,9 +1,9 @@
 """Relevance of everything inside a function: an interpreter over the function's own jaxpr.
 
 A `Tape` runs a jaxpr operation by operation and keeps what it computed; `relevance` then walks back
-over it and hands the relevance of each result to its operands by the rules of `rules.py`. Nothing
-knows of layers or of models. Functions inside functions (jit, remat, custom derivatives) are run in
-line; a scan runs as a scan, forwards and backwards, its inside taped anew at each turn.
+over it and hands the relevance of each result to its operands by the rules of `lrp_rules.py`.
+Nothing depends on layers or models. Functions inside functions (jit, remat, custom derivatives) are
+run in line; a scan runs as a scan, forwards and backwards, its inside taped anew at each turn.
 """
 
 from __future__ import annotations
@@ -58,51 +58,56 @@ class Tape:
 
     def run(self, closed: ClosedJaxpr, ins: Sequence[int]) -> list[int]:
         """Run a jaxpr on numbered values; the numbers of its results."""
-        known = dict(zip(closed.jaxpr.invars, ins, strict=True))
+        numbers = dict(zip(closed.jaxpr.invars, ins, strict=True))
         for var, const in zip(closed.jaxpr.constvars, closed.consts, strict=True):
-            known[var] = self.give(const, False)
+            numbers[var] = self.give(const, False)
 
         def number(atom) -> int:
-            return self.give(atom.val, False) if isinstance(atom, Literal) else known[atom]
+            return self.give(atom.val, False) if isinstance(atom, Literal) else numbers[atom]
 
         for eqn in closed.jaxpr.eqns:
             outs = self._equation(eqn, [number(atom) for atom in eqn.invars])
-            known.update(zip(eqn.outvars, outs, strict=True))
+            numbers.update(zip(eqn.outvars, outs, strict=True))
         return [number(atom) for atom in closed.jaxpr.outvars]
 
-    def relevance(self, given: Sequence[tuple[int, Array]]) -> Relevance:
+    def relevance(self, initial: Sequence[tuple[int, Array]]) -> Relevance:
         """The relevance of all values from that of some: for each, all that its users hand back.
 
         Values that do not depend on the input get none and are absent.
         """
-        found: Relevance = {}
-        for number, r in given:
-            self._credit(found, number, r)
+        relevances: Relevance = {}
+        for number, r in initial:
+            self._add_relevance(relevances, number, r)
+        # A value is complete once all its users, which come later on the tape, have been visited.
         for step in reversed(self.steps):
-            if any(number in found for number in step.outs):
-                parts = self._scan_back(step, found) if step.carries else self._back(step, found)
-                for number, part in zip(step.ins, parts, strict=True):
-                    if part is not None:
-                        self._credit(found, number, part)
-        return found
+            if any(number in relevances for number in step.outs):
+                shares = (
+                    self._scan_back(step, relevances)
+                    if step.carries
+                    else self._back(step, relevances)
+                )
+                for number, share in zip(step.ins, shares, strict=True):
+                    if share is not None:
+                        self._add_relevance(relevances, number, share)
+        return relevances
 
-    def _credit(self, found: Relevance, number: int, r: Array) -> None:
+    def _add_relevance(self, relevances: Relevance, number: int, r: Array) -> None:
         if self.values[number].carries:
-            found[number] = found[number] + r if number in found else r
+            relevances[number] = relevances[number] + r if number in relevances else r
 
     def _equation(self, eqn: JaxprEqn, ins: list[int]) -> list[int]:
         inner = _inner_function(eqn)
         if inner is not None:
             return self.run(inner, ins)
         operands = [self.values[i] for i in ins]
-        active = any(each.active for each in operands)
+        active = any(operand.active for operand in operands)
         carries = None
         if eqn.primitive.name == "scan" and active:
-            results, carries = _scan(eqn, [each.array for each in operands])
-            flags = _scan_activity(eqn, [each.active for each in operands])[1]
+            results, carries = _scan(eqn, [operand.array for operand in operands])
+            flags = _scan_activity(eqn, [operand.active for operand in operands])[1]
             outs = [self.give(x, flag) for x, flag in zip(results, flags, strict=True)]
         else:
-            results = _operation(eqn)(*(each.array for each in operands))
+            results = _operation(eqn)(*(operand.array for operand in operands))
             results = results if eqn.primitive.multiple_results else [results]
             outs = [self._result(eqn.primitive.name, operands, x, active) for x in results]
         if active:
@@ -110,8 +115,8 @@ class Tape:
         return outs
 
     def _result(self, name: str, operands: list[Operand], array: Array, active: bool) -> int:
-        carrying = [each for each in operands if each.carries]
-        statistic = bool(carrying) and all(each.statistic for each in carrying)
+        carrying = [operand for operand in operands if operand.carries]
+        statistic = bool(carrying) and all(operand.statistic for operand in carrying)
         if name == "broadcast_in_dim" and carrying:
             # A softmax over one place spreads nothing, yet its sum is no signal of its own.
             statistic |= array.size > operands[0].array.size or operands[0].reduced
@@ -122,25 +127,25 @@ class Tape:
                 source, reduced = operands[at].source, operands[at].reduced
         return self.give(array, active, source, statistic, reduced)
 
-    def _back(self, step: _Step, found: Relevance) -> list[Array | None]:
+    def _back(self, step: _Step, relevances: Relevance) -> list[Array | None]:
         outs = [self.values[i] for i in step.outs]
         return spread_back(
             step.eqn.primitive.name,
             _operation(step.eqn),
             [self.values[i] for i in step.ins],
-            [each.array for each in outs],
-            [found.get(i, jnp.zeros_like(self.values[i].array)) for i in step.outs],
+            [out.array for out in outs],
+            [relevances.get(i, jnp.zeros_like(self.values[i].array)) for i in step.outs],
         )
 
-    def _scan_back(self, step: _Step, found: Relevance) -> list[Array | None]:
+    def _scan_back(self, step: _Step, relevances: Relevance) -> list[Array | None]:
         """The scan's turns in reverse; each is run again, and its inside walked back."""
         params, values = step.eqn.params, [self.values[i] for i in step.ins]
         consts, n = params["num_consts"], params["num_carry"]
-        active = _scan_activity(step.eqn, [each.active for each in values])[0]
+        active = _scan_activity(step.eqn, [value.active for value in values])[0]
 
-        def turn(later, given):
-            (of_carry, of_consts), (carry, xs, of_ys) = later, given
-            tape, arrays = Tape(), [*(each.array for each in values[:consts]), *carry, *xs]
+        def turn(later, inputs):
+            (of_carry, of_consts), (carry, xs, of_ys) = later, inputs
+            tape, arrays = Tape(), [*(value.array for value in values[:consts]), *carry, *xs]
             ins = [tape.give(x, on) for x, on in zip(arrays, active, strict=True)]
             outs = tape.run(params["jaxpr"], ins)
             inside = tape.relevance(list(zip(outs, [*of_carry, *of_ys], strict=True)))
@@ -149,7 +154,7 @@ class Tape:
             ends = consts + n
             return (got[consts:ends], of_consts), (got[ends : len(ins)], got[len(ins) :])
 
-        outs = [found.get(i, _none(self.values[i])) for i in step.outs]
+        outs = [relevances.get(i, _none(self.values[i])) for i in step.outs]
         blank = jnp.zeros(params["length"])
         of_ys = [r if r.ndim else blank for r in outs[n:]]
         # The first turn's activity holds for all, so a carry has its relevance's shape throughout.
@@ -160,15 +165,15 @@ class Tape:
         starts = [r if r.ndim == c.ndim else c for r, c in zip(outs[:n], carries, strict=True)]
         (of_carry, of_consts), (of_xs, of_ys) = jax.lax.scan(
             turn,
-            (starts, [_none(each) for each in values[:consts]]),
-            (step.carries, [each.array for each in values[consts + n :]], of_ys),
+            (starts, [_none(value) for value in values[:consts]]),
+            (step.carries, [value.array for value in values[consts + n :]], of_ys),
             length=params["length"],
             reverse=not params["reverse"],
         )
         # What the turns themselves made of their stacked results is these results' relevance too.
         for number, r in zip(step.outs[n:], of_ys, strict=True):
             if self.values[number].carries:
-                found[number] = r
+                relevances[number] = r
         return [*of_consts, *of_carry, *of_xs]
 
 

@@ -85,9 +85,9 @@ def is_reduction(name: str) -> bool:
 
 def signal(operands: Sequence[Operand], shape: tuple[int, ...]) -> int | None:
     """Which operand an elementwise operation is a function of; None: of two different signals."""
-    active = [i for i, each in enumerate(operands) if each.carries]
-    whole = [i for i in active if not _spread(operands[i], shape)]
-    chosen = whole or active
+    active = [i for i, operand in enumerate(operands) if operand.carries]
+    full_size = [i for i in active if not _spread(operands[i], shape)]
+    chosen = full_size or active
     if len({operands[i].source for i in chosen}) == 1:
         return chosen[0]
     return None
@@ -112,24 +112,24 @@ def spread_back(
     Raises:
         ConfigError: relevance reached an operation that has no rule here.
     """
-    if not any(each.carries for each in operands):
+    if not any(operand.carries for operand in operands):
         return [None] * len(operands)
     if name in MOVES:
-        return _moved(run, operands, relevance)
+        return _move_back(run, operands, relevance)
     if name in PRODUCTS:
-        return _product(run, operands, relevance[0])
+        return _share_product(run, operands, relevance[0])
     if name in ELEMENT_BY_ELEMENT:
         at = signal(operands, outputs[0].shape)
         if at is not None:
-            return _only(operands, at, relevance[0])
+            return _all_to_operand(operands, at, relevance[0])
     if name in ("add", "sub", "add_any"):
-        return _sum(operands, relevance[0], -1.0 if name == "sub" else 1.0)
+        return _share_sum(operands, relevance[0], -1.0 if name == "sub" else 1.0)
     if name == "mul":
         return [_fold(relevance[0] / 2, x.array.shape) if x.carries else None for x in operands]
     if name in ("div", "pow"):
-        return _only(operands, 0, relevance[0])
+        return _all_to_operand(operands, 0, relevance[0])
     if name in POOLS:
-        return _in_proportion(run, operands, outputs[0], relevance[0])
+        return _share_in_proportion(run, operands, outputs[0], relevance[0])
     raise ConfigError(
         f"no relevance rule for the operation {name!r}: use method='generic', or add a rule to "
         "jaxformers/interpret/lrp_rules.py"
@@ -140,7 +140,7 @@ def _spread(operand: Operand, shape: tuple[int, ...]) -> bool:
     return operand.statistic or operand.array.shape != shape
 
 
-def _only(operands: Sequence[Operand], at: int, r: Array) -> list[Array | None]:
+def _all_to_operand(operands: Sequence[Operand], at: int, r: Array) -> list[Array | None]:
     """All of it to one operand."""
     out: list[Array | None] = [None] * len(operands)
     if operands[at].carries:
@@ -150,10 +150,10 @@ def _only(operands: Sequence[Operand], at: int, r: Array) -> list[Array | None]:
 
 def _pullback(run, operands: Sequence[Operand]) -> tuple[Any, Callable, list[int]]:
     """The results, their derivative's transpose, and which operands it is taken for."""
-    at = [i for i, each in enumerate(operands) if each.carries]
+    at = [i for i, operand in enumerate(operands) if operand.carries]
 
     def of_active(*active):
-        arrays = [each.array for each in operands]
+        arrays = [operand.array for operand in operands]
         for i, array in zip(at, active, strict=True):
             arrays[i] = array
         return run(*arrays)
@@ -162,26 +162,29 @@ def _pullback(run, operands: Sequence[Operand]) -> tuple[Any, Callable, list[int
     return out, back, at
 
 
-def _moved(run, operands: Sequence[Operand], relevance: Sequence[Array]) -> list[Array | None]:
+def _move_back(run, operands: Sequence[Operand], relevance: Sequence[Array]) -> list[Array | None]:
     out, back, at = _pullback(run, operands)
     likes = [r.astype(y.dtype) for r, y in zip(relevance, jax.tree.leaves(out), strict=True)]
-    return _placed(back(jax.tree.unflatten(jax.tree.structure(out), likes)), at, len(operands))
+    return _at_operands(back(jax.tree.unflatten(jax.tree.structure(out), likes)), at, len(operands))
 
 
-def _in_proportion(run, operands: Sequence[Operand], out: Array, r: Array) -> list[Array | None]:
+def _share_in_proportion(
+    run, operands: Sequence[Operand], out: Array, r: Array
+) -> list[Array | None]:
     """x * d out/dx * r / out."""
     result, back, at = _pullback(run, operands)
     shares = back(
         jax.tree.unflatten(jax.tree.structure(result), [divide(r, out).astype(out.dtype)])
     )
     shares = [operands[i].array * share for i, share in zip(at, shares, strict=True)]
-    return _placed(shares, at, len(operands))
+    return _at_operands(shares, at, len(operands))
 
 
-def _product(run, operands: Sequence[Operand], r: Array) -> list[Array | None]:
-    at = [i for i, each in enumerate(operands) if each.carries]
-    a, b = (each.array for each in operands)
+def _share_product(run, operands: Sequence[Operand], r: Array) -> list[Array | None]:
+    at = [i for i, operand in enumerate(operands) if operand.carries]
+    a, b = (operand.array for operand in operands)
     if len(at) == 2:
+        # Two signals: R_a = a dz/da R/z, and for b alike; each sums to R, so each is halved.
         z, back = jax.vjp(run, a, b)
         da, db = back(divide(r, z))
         return [a * da / 2, b * db / 2]
@@ -192,6 +195,8 @@ def _product(run, operands: Sequence[Operand], r: Array) -> list[Array | None]:
 
 def _weighted(run, x: Array, w: Array, r: Array) -> Array:
     """Relevance of x through a product with weights, by the products that are not negative."""
+    # Equation 4: R_j = sum_i of x_j w_ji R_i / sum_j' x_j' w_j'i over products that are positive;
+    # their sum is x+ w+ + x- w-. The vjp of a product by w+ is the product by its transpose.
     positive, negative = jnp.maximum(x, 0), jnp.minimum(x, 0)
     up, back_up = jax.vjp(lambda y: run(y, jnp.maximum(w, 0)), positive)
     down, back_down = jax.vjp(lambda y: run(y, jnp.minimum(w, 0)), negative)
@@ -199,16 +204,18 @@ def _weighted(run, x: Array, w: Array, r: Array) -> Array:
     return positive * back_up(share)[0] + negative * back_down(share)[0]
 
 
-def _sum(operands: Sequence[Operand], r: Array, sign: float) -> list[Array | None]:
+def _share_sum(operands: Sequence[Operand], r: Array, sign: float) -> list[Array | None]:
     a, b = operands[0].array, operands[1].array * sign
     share = divide(r, a + b)
-    parts = [a * share, b * share]
-    sums = [part.sum() for part in parts]
-    whole, total = sum(jnp.abs(each) for each in sums), r.sum()
+    shares = [a * share, b * share]  # in proportion to the operands' values; sums to r
+    sums = [x.sum() for x in shares]
+    # Equation 8: operand u gets |sum R_u| / (|sum R_u| + |sum R_v|) of the total, so that large
+    # shares of opposite signs cannot grow without bound.
+    size, total = sum(jnp.abs(x) for x in sums), r.sum()
     out: list[Array | None] = []
-    for operand, part, of_part in zip(operands, parts, sums, strict=True):
-        due = divide(jnp.abs(of_part), whole) * total
-        out.append(_fold(part * divide(due, of_part), operand.array.shape))
+    for operand, x, x_sum in zip(operands, shares, sums, strict=True):
+        target_sum = divide(jnp.abs(x_sum), size) * total
+        out.append(_fold(x * divide(target_sum, x_sum), operand.array.shape))
     return out
 
 
@@ -222,8 +229,8 @@ def _fold(r: Array, shape: tuple[int, ...]) -> Array:
     return r.sum(repeated, keepdims=True)
 
 
-def _placed(parts: Sequence[Array], at: Sequence[int], n: int) -> list[Array | None]:
+def _at_operands(shares: Sequence[Array], at: Sequence[int], n: int) -> list[Array | None]:
     out: list[Array | None] = [None] * n
-    for i, part in zip(at, parts, strict=True):
-        out[i] = part
+    for i, share in zip(at, shares, strict=True):
+        out[i] = share
     return out

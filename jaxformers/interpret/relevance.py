@@ -34,6 +34,7 @@ def rollout(
         residual: the share that the residual connection carries.
         start_layer: the first layer that counts.
     """
+    # A_l = residual I + (1 - residual) E_h A_lh, rows summing to 1; the rollout is A_n ... A_2 A_1.
     mixed = _FUSE[heads](from_layer(jnp.asarray(probabilities), start_layer), axis=-3)
     mixed = (1 - residual) * mixed + residual * _eye(mixed)
     return _chain(_rows_sum_to_one(mixed))
@@ -55,6 +56,7 @@ def attribution(
             second or the first, their text explanations at the last.
         normalized: whether each layer's rows are divided by their sums, as for their text.
     """
+    # Equations 13 and 14: A_l = I + E_h (grad A_lh * R_lh)+; C = A_n ... A_2 A_1.
     layers = from_layer(_positive(gradients, relevance), start_layer)
     layers = layers + _eye(layers)
     return _chain(_rows_sum_to_one(layers) if normalized else layers)
@@ -73,6 +75,7 @@ def generic(
         gradients: the score's, by each probability.
         start_layer: the first layer that counts.
     """
+    # Equation 6 by layer, R <- R + A R with A = E_h (grad A_h * A_h)+, is a product of I + A.
     layers = from_layer(_positive(gradients, probabilities), start_layer)
     return _chain(layers + _eye(layers))
 
@@ -93,6 +96,7 @@ def generic_translation(
     own_layers, cross_layers = _positive(*decoder), _positive(*cross)
     own = _eye(own_layers[0])
     across = jnp.zeros_like(cross_layers[0])
+    # Equations 6 and 7 for self-attention, 8 to 10 for attention to the encoder's output.
     for to_self, to_source in zip(own_layers, cross_layers, strict=True):
         own, across = own + _dot(to_self, own), across + _dot(to_self, across)
         shared = _dot(jnp.swapaxes(_residual_apart(own), -1, -2), to_source)
@@ -120,9 +124,9 @@ def _positive(a: Array, b: Array) -> Array:
 
 def _residual_apart(r: Array) -> Array:
     """(R - I) with rows that sum to 1, and I again (equations 8 and 9); a row of zeros stays."""
-    rest = r - _eye(r)
-    total = rest.sum(-1, keepdims=True)
-    return jnp.where(total == 0, 0.0, rest / jnp.where(total == 0, 1.0, total)) + _eye(r)
+    attended = r - _eye(r)
+    total = attended.sum(-1, keepdims=True)
+    return jnp.where(total == 0, 0.0, attended / jnp.where(total == 0, 1.0, total)) + _eye(r)
 
 
 def _chain(layers: Array) -> Array:

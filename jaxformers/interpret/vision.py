@@ -77,12 +77,15 @@ def mean_attention_distance(
     Raises:
         DataError: the tokens are not of this grid.
     """
-    found = _patches(_patches(np.asarray(probabilities, np.float64), grid, axis=-1), grid, axis=-2)
+    attention = _patches(
+        _patches(np.asarray(probabilities, np.float64), grid, axis=-1), grid, axis=-2
+    )
     if normalized:
-        found = found / found.sum(-1, keepdims=True)
-    places = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1).reshape(-1, 2)
-    apart = patch_size * np.linalg.norm(places[:, None] - places[None], axis=-1)
-    return np.einsum("nBHTS,TS->nBHT", found, apart).mean((1, 3)).astype(np.float32)
+        attention = attention / attention.sum(-1, keepdims=True)
+    # Patches by row and column, [P, 2]; then the distance of each two in pixels, [P, P].
+    centres = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1).reshape(-1, 2)
+    apart = patch_size * np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    return np.einsum("nBHTS,TS->nBHT", attention, apart).mean((1, 3)).astype(np.float32)
 
 
 def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> list[int]:
@@ -119,19 +122,19 @@ def resnet_receptive_field(depths: Sequence[int], bottleneck: bool) -> list[int]
 def reconstructions(
     config: MAEConfig, images: Float[Array, "B H W C"], output: MAEOutput
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What an MAE saw, and that completed by what it predicted (He et al. 2022, figure 2).
+    """The visible patches of an MAE's images, and its reconstructions (He et al. 2022, figure 2).
 
     Args:
         config: the MAE's.
-        images: what it was given.
-        output: what it made of them.
+        images: its inputs.
+        output: its output for them.
 
     Returns images `[B, H, W, C]` each: hidden patches zero, and hidden patches as predicted.
     """
-    size, shown = config.encoder.patch_size, 1.0 - np.asarray(output.mask, np.float32)[..., None]
+    size, visible = config.encoder.patch_size, 1.0 - np.asarray(output.mask, np.float32)[..., None]
     patches = np.asarray(patchify(np.asarray(images, np.float32), size))
-    seen = unpatchify(patches * shown, size, images.shape[1:3])
-    return np.asarray(seen), np.asarray(reconstruct(config, images, output))
+    masked = unpatchify(patches * visible, size, images.shape[1:3])
+    return np.asarray(masked), np.asarray(reconstruct(config, images, output))
 
 
 def _patches(x: np.ndarray, grid: tuple[int, int], axis: int) -> np.ndarray:

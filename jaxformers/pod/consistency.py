@@ -1,4 +1,4 @@
-"""What all hosts must have in common, and in what they differ."""
+"""Facts that all hosts must agree on (hashes of code and configuration, versions), compared."""
 
 from __future__ import annotations
 
@@ -43,30 +43,32 @@ def files_hash(paths: Iterable[Path], root: Path | None = None) -> str:
 def flat(values: Any, name: str) -> Facts:
     """The leaves of nested JSON by their paths: `config: task.model.width` and the like."""
     if isinstance(values, Mapping):
-        parts = {str(key): value for key, value in values.items()}
+        children = {str(key): value for key, value in values.items()}
     elif isinstance(values, list):
-        parts = {str(i): value for i, value in enumerate(values)}
+        children = {str(i): value for i, value in enumerate(values)}
     else:
         return {name: _short(str(values))}
     join = " " if name.endswith(":") else "."
     return {
-        k: v for key, value in parts.items() for k, v in flat(value, f"{name}{join}{key}").items()
+        k: v
+        for key, value in children.items()
+        for k, v in flat(value, f"{name}{join}{key}").items()
     }
 
 
 def disagreements(facts: Mapping[int, Facts], called: Callable[[int], str]) -> list[str]:
     """What differs, a sentence each, naming the hosts that are not as most (or as host 0) are."""
-    found = []
-    for name in sorted({name for each in facts.values() for name in each}):
-        values = {process: each.get(name, "none") for process, each in facts.items()}
+    sentences = []
+    for name in sorted({name for values in facts.values() for name in values}):
+        values = {process: host.get(name, "none") for process, host in facts.items()}
         if len(set(values.values())) == 1:
             continue
         counts = Counter(values[process] for process in sorted(values))
         usual = counts.most_common(1)[0][0]  # of equally common ones the first, which host 0 has
         for value in dict.fromkeys(v for v in values.values() if v != usual):
             who = [called(process) for process in sorted(values) if values[process] == value]
-            found.append(f"{name} is {value} on {_listed(who)}, {usual} on the others")
-    return found
+            sentences.append(f"{name} is {value} on {_listed(who)}, {usual} on the others")
+    return sentences
 
 
 def _listed(words: list[str], most: int = 8) -> str:
@@ -87,9 +89,9 @@ def _version(name: str) -> str:
 
 def _own_modules() -> list[Path]:
     """Files of loaded modules that are neither Python's nor installed, nor this library's."""
-    others = (Path(sys.prefix), Path(sys.base_prefix), Path(platform.__file__).parent, PACKAGE)
+    excluded = (Path(sys.prefix), Path(sys.base_prefix), Path(platform.__file__).parent, PACKAGE)
     files = {Path(f).resolve() for m in list(sys.modules.values()) if (f := _file_of(m))}
-    return [file for file in files if not any(file.is_relative_to(each) for each in others)]
+    return [file for file in files if not any(file.is_relative_to(root) for root in excluded)]
 
 
 def _file_of(module: Any) -> str | None:

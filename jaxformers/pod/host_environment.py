@@ -1,4 +1,4 @@
-"""Where this process stands in its pod, by what its surroundings say."""
+"""This process's place in its pod, from environment variables or a TPU VM's metadata."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def find_pod(environment: Mapping[str, str], metadata: Metadata) -> Pod | None:
         worker = _number(environment, "TPU_WORKER_ID", "0")
     elif endpoints := metadata("worker-network-endpoints"):
         # Either host names, or name:id:address of each.
-        hosts = [each.split(":")[-1] for each in endpoints.split(",")]
+        hosts = [endpoint.split(":")[-1] for endpoint in endpoints.split(",")]
         worker = int(metadata("agent-worker-number") or 0)
         environment = {**_assignments(metadata("tpu-env") or ""), **environment}
     else:
@@ -173,5 +173,5 @@ def on_tpu_machine(devices: Path = Path("/sys/bus/pci/devices")) -> bool:
 
 
 def own_name() -> str:
-    """This host's name."""
+    """The name that this host's operating system gives it."""
     return socket.gethostname()

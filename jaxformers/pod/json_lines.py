@@ -36,7 +36,7 @@ class Wire:
         self._come = b""
 
     def fileno(self) -> int:
-        """For `select`."""
+        """The socket's file descriptor, by which `select` waits for it."""
         return self.socket.fileno()
 
     def send(self, **message: Any) -> None:
@@ -49,11 +49,11 @@ class Wire:
     def receive(self) -> None:
         """Takes what has come into `inbox`, to be called when the socket is readable."""
         try:
-            part = self.socket.recv(1 << 16)
+            data = self.socket.recv(1 << 16)
         except OSError:
-            part = b""
-        *lines, self._come = (self._come + part).split(b"\n")
-        self.open = self.open and bool(part) and len(self._come) <= LONGEST
+            data = b""
+        *lines, self._come = (self._come + data).split(b"\n")
+        self.open = self.open and bool(data) and len(self._come) <= LONGEST
         for line in lines:
             if (message := _parsed(line)) is None:
                 self.open = False  # whoever this is, it is none of ours
@@ -61,7 +61,7 @@ class Wire:
             self.inbox.append(message)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection; the peer sees its end."""
         self.open = False
         with contextlib.suppress(OSError):
             self.socket.close()

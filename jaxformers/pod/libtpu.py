@@ -1,4 +1,4 @@
-"""What libtpu is told before it is loaded."""
+"""Arguments of libtpu, set before it is loaded."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def give_compiler_stacks() -> None:
     recursively: BERT with attention dropout and rematerialisation overflows them on v6e, which ends
     the process (SIGSEGV). Too late once libtpu is loaded; a size that is given is kept.
     """
-    given = os.environ.get(ARGUMENTS, "")
-    if STACK not in given:
-        os.environ[ARGUMENTS] = f"{given} --{STACK}={MEGABYTE}".strip()
+    arguments = os.environ.get(ARGUMENTS, "")
+    if STACK not in arguments:
+        os.environ[ARGUMENTS] = f"{arguments} --{STACK}={MEGABYTE}".strip()

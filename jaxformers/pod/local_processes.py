@@ -85,8 +85,8 @@ def join(facts: Facts | None = None, say: Callable[[str], None] = print) -> Link
         Ended: hosts that did not come.
     """
     pod = find_pod(os.environ, read_metadata)
-    if on_tpu_machine() and (found := clear_stale_lock()):
-        say(found)
+    if on_tpu_machine() and (line := clear_stale_lock()):
+        say(line)
     give_compiler_stacks()
     if pod is None:
         return Link()

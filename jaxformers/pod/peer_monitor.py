@@ -1,8 +1,17 @@
-"""What holds the hosts of a run together: who is where, and that all end when one does.
+"""Monitors the hosts of a run: their progress, what they agree on, and ending together.
 
-The roll-call's connections stay open, from every host to host 0. When one breaks off without a
-word its host is lost, and all others end at once, to be started again; JAX's own heartbeat, much
-slower, finds what this cannot see.
+The rendezvous leaves a connection open from every host to host 0, on which these messages pass:
+
+    step                 host -> 0, every `BEAT` seconds: the last step that the host has done
+    facts, then answer   every host -> 0, 0 -> all once all have sent: what differs, or ""
+    failed, why          host -> 0: an error on that host, with its exit status
+    end, why             0 -> all: every host ends now with this status
+    bye                  host -> 0, 0 -> all once all have sent: the run is over
+
+A connection that breaks without a message means that its host is lost: all others end at once with
+status `LOST`, to be started again. An error on a host ends all only `GRACE` seconds later, since a
+lost host, of which the connection may tell later, is often its cause. JAX's own heartbeat, which is
+much slower, finds what this cannot see.
 """
 
 from __future__ import annotations
@@ -155,15 +164,15 @@ class Link:
 
     def _watch(self) -> None:
         """Takes messages, tells this host's step, and ends the process when it has to."""
-        told = 0.0
+        last_beat = 0.0
         while not self._closing:
             open_ones = [wire for wire in self._wires.values() if wire.open]
             for wire in select.select(open_ones, [], [], 0.2)[0]:
                 wire.receive()
             for process, wire in self._wires.items():
                 self._empty(process, wire)
-            if not self._first and time.monotonic() - told > BEAT:
-                told = time.monotonic()
+            if not self._first and time.monotonic() - last_beat > BEAT:
+                last_beat = time.monotonic()
                 self._tell(step=self._seen[self.pod.process][0])
             self._judge()
         for wire in self._wires.values():
@@ -205,8 +214,8 @@ class Link:
             self._facts[process] = facts
             if len(self._facts) < self.pod.processes:
                 return
-            found, self._facts = disagreements(self._facts, self._called), {}
-            self._answer = f"the hosts disagree: {'; '.join(found)}" if found else ""
+            sentences, self._facts = disagreements(self._facts, self._called), {}
+            self._answer = f"the hosts disagree: {'; '.join(sentences)}" if sentences else ""
             self._tell(answer=self._answer)
             self._changed.notify_all()
 
@@ -245,8 +254,8 @@ def _status_and_line(error: BaseException) -> tuple[int, str]:
 def _exit(status: int, line: str) -> None:
     """Ends the process at once, whatever its other threads do."""
     if line:
-        shown = "\x1b[?25h" if sys.stderr.isatty() else ""  # a bar has hidden the cursor
-        print(f"{shown}jaxformers: {line}", file=sys.stderr)
+        show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a bar has hidden the cursor
+        print(f"{show_cursor}jaxformers: {line}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     for worker in multiprocessing.active_children():

@@ -1,8 +1,21 @@
-"""The roll-call before JAX connects the hosts: all there, and with the same code and configuration.
+"""Rendezvous before JAX connects the hosts: all present, with equal code and configuration.
 
-Every host comes to host 0 over TCP and tells its number, its name and the hashes of what all must
-have in common. Host 0 answers all at once: go, and at which port JAX's service will be; or who is
-missing at the deadline; or who differs in what.
+Messages are lines of JSON over TCP, to host 0 at the coordinator's address. In order:
+
+1. Every other host connects, again and again until host 0 listens, and sends
+   `{jaxformers: PROTOCOL, process, name, facts}`; `facts` are what all hosts must agree on.
+2. Host 0 waits until all have sent theirs and compares the facts. A host that connects again, as
+   after a restart, replaces its earlier connection; one that disconnects counts as absent.
+3. Host 0 answers all at once. Either `{go: "host:port", names}`, with the address at which JAX's
+   own service will listen; or `{end: status, why}`, naming the hosts that are missing or that
+   differ.
+
+Connections stay open after `go`, for `peer_monitor`.
+
+Deadlines: `Pod.deadline` (by default 300 s) is how long host 0 waits for all hosts, and how long
+another host tries to reach host 0; once connected it waits without a limit for the answer, which
+host 0's own deadline bounds. A connection that does not say who it is within `PATIENCE` is closed.
+JAX's initialisation afterwards has `Pod.deadline` again, for itself.
 """
 
 from __future__ import annotations
@@ -69,8 +82,8 @@ class _Desk:
         for wire in self.strangers:  # of the next start, perhaps: it is to come again
             wire.close()
         everyone = {0: self.facts} | {p: facts for p, (_, _, facts) in self.here.items()}
-        if found := disagreements(everyone, self.called):
-            self.refuse(MISTAKE, f"the hosts disagree: {'; '.join(found)}")
+        if sentences := disagreements(everyone, self.called):
+            self.refuse(MISTAKE, f"the hosts disagree: {'; '.join(sentences)}")
         return self.go()
 
     def listen(self, listener: socket.socket) -> None:
@@ -85,7 +98,7 @@ class _Desk:
                 wire.receive()
                 while wire.inbox:
                     self.welcome(wire, wire.inbox.popleft())
-        self.here = {p: each for p, each in self.here.items() if each[0].open}
+        self.here = {p: host for p, host in self.here.items() if host[0].open}
         late = time.monotonic() - PATIENCE
         for wire, since in [*self.strangers.items()]:
             if not wire.open or since < late or len(self.strangers) > STRANGERS:
@@ -95,8 +108,8 @@ class _Desk:
     def welcome(self, wire: Wire, message: dict) -> None:
         """A host of this pod by its first message; any other connection is cut off."""
         process, facts, name = (message.get(key) for key in ("process", "facts", "name"))
-        known = message.get("jaxformers") == PROTOCOL and isinstance(facts, dict)
-        if self.strangers.pop(wire, None) is None or not known or not isinstance(process, int):
+        is_hello = message.get("jaxformers") == PROTOCOL and isinstance(facts, dict)
+        if self.strangers.pop(wire, None) is None or not is_hello or not isinstance(process, int):
             return wire.close()
         if not 0 < process < self.pod.processes:
             self.say(f"{name} came as host {process} of {self.pod.processes}; not counted")
@@ -119,7 +132,7 @@ class _Desk:
         """Ends the roll-call on every host that has come."""
         for wire, _, _ in self.here.values():
             wire.send(end=status, why=why)
-        for wire in (*self.strangers, *(each[0] for each in self.here.values())):
+        for wire in (*self.strangers, *(host[0] for host in self.here.values())):
             wire.close()
         raise ConfigError(why) if status == MISTAKE else Ended(status, why)
 

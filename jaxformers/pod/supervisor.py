@@ -28,28 +28,30 @@ def supervise(command: Sequence[str], restarts: int) -> int:
     """
     end_with_parent()
     children: list[subprocess.Popen] = []
-    with forwarding(children) as told:
+    with forwarding(children) as signals_received:
         for start in range(1, restarts + 2):
-            status = _run(command, children, told)
-            if told or status not in RESUMED:
-                # Told so early that it could not say it itself.
+            status = _run(command, children, signals_received)
+            if signals_received or status not in RESUMED:
+                # The signal came before the command could handle it.
                 return STOPPED if status == 128 + signal.SIGTERM else status
             words = {STOPPED: "stopped", LOST: "ended by a lost host", 137: "killed"}[status]
             next_one = f"start {start + 1} of {restarts + 1}" if start <= restarts else "giving up"
             _say(f"the run was {words} (status {status}); {next_one}")
             time.sleep(PAUSE if start <= restarts else 0)
-            if told:
+            if signals_received:
                 return STOPPED
     return status
 
 
-def _run(command: Sequence[str], children: list[subprocess.Popen], told: list[int]) -> int:
+def _run(
+    command: Sequence[str], children: list[subprocess.Popen], signals_received: list[int]
+) -> int:
     """One start's status; 128 + the signal where one ended it."""
     environment = {**os.environ, PARENT: str(os.getpid())}
     # A session of its own: a terminal's Ctrl-C must reach it once, through us, not twice.
     children[:] = [subprocess.Popen(command, env=environment, start_new_session=True)]
-    if told:  # while the process was made
-        children[0].send_signal(told[-1])
+    if signals_received:  # while the process was made
+        children[0].send_signal(signals_received[-1])
     status = children[0].wait()
     end_all(children)
     return 128 - status if status < 0 else status
@@ -70,20 +72,20 @@ def end_all(children: Sequence[subprocess.Popen]) -> None:
 @contextlib.contextmanager
 def forwarding(children: list[subprocess.Popen]) -> Iterator[list[int]]:
     """Hands SIGINT and SIGTERM on to `children`, which save and stop; gives those that came."""
-    told: list[int] = []
+    signals_received: list[int] = []
 
     def forward(number: int, _frame: object) -> None:
-        told.append(number)
+        signals_received.append(number)
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 child.send_signal(number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield told
+        yield signals_received
         return
     before = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield told
+        yield signals_received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
