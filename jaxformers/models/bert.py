@@ -373,8 +373,14 @@ class BertForSpanExtraction(nn.Module):
 
 def _dense(inputs: int, outputs: int, execution: Execution = Execution()) -> Linear:  # noqa: B008
     """A dense layer with BERT's initial weights; by default a head's, in float32."""
-    common = dict(dtype=execution.compute_dtype, platform=execution.platform)
-    return Linear((inputs,), (outputs,), kernel_init="truncated_normal", gathered=True, **common)
+    return Linear(
+        (inputs,),
+        (outputs,),
+        kernel_init="truncated_normal",
+        dtype=execution.compute_dtype,
+        gathered=True,
+        platform=execution.platform,
+    )
 
 
 def _gather_positions(

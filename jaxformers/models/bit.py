@@ -11,6 +11,7 @@ D output channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -48,7 +49,8 @@ class BiTConfig(ResidualConfig):
     @staticmethod
     def sized(layers: int, factor: int, **changes) -> BiTConfig:
         """50, 101 or 152 layers, `factor` times as wide as a ResNet; `changes` set other fields."""
-        return BiTConfig(**({"depths": DEPTHS[layers], "width": 64 * factor} | changes))
+        size: dict[str, Any] = {"depths": DEPTHS[layers], "width": 64 * factor}
+        return BiTConfig(**(size | changes))
 
     @staticmethod
     def r50x1(**changes) -> BiTConfig:

@@ -32,7 +32,7 @@ from jaxformers.models.vit import (
 )
 from jaxformers.sharding import constrain
 
-HEADLESS = dict(positions="sincos2d_mae", activation="gelu", classes=0)
+HEADLESS: dict[str, Any] = dict(positions="sincos2d_mae", activation="gelu", classes=0)
 
 
 @dataclass(frozen=True)
@@ -244,8 +244,8 @@ class MAE(nn.Module):
         e = self.config.encoder
         if e.positions == "learned":
             return getattr(self, name).rows(e.tokens)[0]
-        grid = (size // e.patch_size for size in shape[1:3])
-        return fixed_positions(*grid, width, e.positions, True)
+        rows, columns = (size // e.patch_size for size in shape[1:3])
+        return fixed_positions(rows, columns, width, e.positions, True)
 
     def _encode(self, images, noise, *, train: bool):
         """Encoded class token and visible patches `[B, 1 + K, D]`; ranks of patches `[B, P]`."""
@@ -326,4 +326,5 @@ def reconstruct(
         pixels = pixels * deviation + mean
     if keep:
         pixels = jnp.where(jnp.asarray(output.mask)[..., None] > 0, pixels, patches)
-    return unpatchify(pixels, config.encoder.patch_size, images.shape[1:3])
+    _, height, width, _ = images.shape
+    return unpatchify(pixels, config.encoder.patch_size, (height, width))

@@ -327,8 +327,8 @@ class ViT(nn.Module):
             x = x + self.position_embedding.rows(c.tokens).astype(x.dtype)
         elif c.positions != "none":
             # Computed for the grid at hand, so that images of other sizes have positions too.
-            grid = (size // c.patch_pixels for size in images.shape[1:3])
-            table = fixed_positions(*grid, c.width, c.positions, c.class_token)
+            rows, columns = (size // c.patch_pixels for size in images.shape[1:3])
+            table = fixed_positions(rows, columns, c.width, c.positions, c.class_token)
             x = x + table[None].astype(x.dtype)
         return self.drop(constrain(x, "batch", "length", "embed"), train=train)
 
