@@ -74,8 +74,8 @@ class Heartbeat:
 
     def _write(self, state: str) -> None:
         spent = {"goodput": self.goodput.fraction, "seconds": self.goodput.record()}
-        known = {**self._last, **spent, "state": state, "hosts": self.link.hosts()}
-        status = {"time": time.time(), **known}
+        details = {**self._last, **spent, "state": state, "hosts": self.link.hosts()}
+        status = {"time": time.time(), **details}
         try:
             replace_file(self.path, json.dumps(status).encode())
         except CheckpointError:

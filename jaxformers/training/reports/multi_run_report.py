@@ -1,4 +1,4 @@
-"""What several runs, one after the other, found and come to together."""
+"""Results of a run and its follow-up runs: a line for each, and one combined report."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ TOGETHER, TOGETHER_PICTURE = "together.md", "together.png"
 
 
 def write_multi_run_report(experiment: Any, folders: list[epath.Path]) -> list[str]:
-    """Writes what all runs come to together, where their task can tell; lines that say so."""
+    """Writes `together.md` and its figure where the task combines results; returns log lines."""
     runs = (experiment, *experiment.after)
-    results = [(run.task, last_metrics(place)) for run, place in zip(runs, folders, strict=True)]
-    found = experiment.task.together(results)
-    if found is None:
+    results = [(run.task, last_metrics(folder)) for run, folder in zip(runs, folders, strict=True)]
+    combined = experiment.task.together(results)
+    if combined is None:
         return []
-    comparison, figure = found
+    comparison, figure = combined
     picture = io.BytesIO()
     FigureCanvasAgg(figure).print_png(picture)
     replace_file(folders[0] / TOGETHER_PICTURE, picture.getvalue())
@@ -32,16 +32,16 @@ def write_multi_run_report(experiment: Any, folders: list[epath.Path]) -> list[s
 
 
 def last_metrics(folder: epath.Path) -> dict[str, float]:
-    """What a run's evaluations found last, by metric."""
-    found: dict[str, float] = {}
+    """The latest value of each evaluation metric in a run's log."""
+    latest: dict[str, float] = {}
     for record in read_metrics(folder):
-        kept = {k.removeprefix("eval/"): v for k, v in record.items() if k.startswith("eval/")}
-        found |= {name: value for name, value in kept.items() if value is not None}
-    return found
+        metrics = {k.removeprefix("eval/"): v for k, v in record.items() if k.startswith("eval/")}
+        latest |= {name: value for name, value in metrics.items() if value is not None}
+    return latest
 
 
 def last_results(folders: list[epath.Path]) -> list[str]:
-    """One line for each run with what its evaluations found last."""
+    """One line for each run with its latest evaluation metrics."""
     lines = []
     for folder in folders:
         values = (f"{name} {value:.4g}" for name, value in last_metrics(folder).items())

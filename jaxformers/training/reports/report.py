@@ -1,4 +1,4 @@
-"""`report.md`: what a run came to, beside the paper, with its curves, samples, time and cost."""
+"""`report.md`: a run's results next to published ones, its curves, samples, time and cost."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def write_report(
     picture = io.BytesIO()
     FigureCanvasAgg(loss_figure(read_metrics(folder))).print_png(picture)
     replace_file(folder / CURVES, picture.getvalue())
-    parts = [
+    sections = [
         f"# {escape(experiment_name)}",
         markdown(("", ""), [(words(key), value) for key, value in summary.items()]),
         "\n".join(f"- {escape(note)}" for note in notes),
@@ -96,7 +96,7 @@ def write_report(
         _samples(samples),
         f"## Use it\n\n```\n{command}\n```" if command else "",
     ]
-    replace_file(folder / REPORT, ("\n\n".join(part for part in parts if part) + "\n").encode())
+    replace_file(folder / REPORT, ("\n\n".join(text for text in sections if text) + "\n").encode())
     return folder / REPORT
 
 
@@ -180,9 +180,9 @@ def run_costs(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     costs["compile_minutes"] = compiling / 60
     rates = dict.fromkeys(key for record, _ in lines for key in record if "/s" in key)
     for key in (*rates, "data_wait", "mfu"):
-        known = [(each[key], s) for each, s in lines if s and each.get(key) is not None]
-        if known:
-            costs[key] = sum(value * s for value, s in known) / sum(s for _, s in known)
+        measured = [(record[key], s) for record, s in lines if s and record.get(key) is not None]
+        if measured:
+            costs[key] = sum(value * s for value, s in measured) / sum(s for _, s in measured)
     if "flops/s" in costs:
         costs["training_flops"] = costs["flops/s"] * total
     return costs

@@ -120,9 +120,9 @@ def replace_file(path: epath.Path, content: bytes) -> None:
         CheckpointError: it cannot be written.
     """
     with writing(path):
-        part = path.parent / f"{path.name}.part"
-        part.write_bytes(content)
-        part.replace(path)
+        partial = path.parent / f"{path.name}.part"
+        partial.write_bytes(content)
+        partial.replace(path)
 
 
 class _Upload:
@@ -202,10 +202,12 @@ def _truncate(path: epath.Path, last_step: int) -> None:
     if not path.exists():
         return
     lines = path.read_text().splitlines()
-    kept = [line for line in lines if (_parsed(line) or {"step": math.inf})["step"] <= last_step]
-    part = path.parent / f"{path.name}.part"
-    part.write_text("".join(f"{line}\n" for line in kept))
-    os.replace(part, path)
+    retained = [
+        line for line in lines if (_parsed(line) or {"step": math.inf})["step"] <= last_step
+    ]
+    partial = path.parent / f"{path.name}.part"
+    partial.write_text("".join(f"{line}\n" for line in retained))
+    os.replace(partial, path)
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

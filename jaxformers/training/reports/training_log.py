@@ -1,4 +1,4 @@
-"""What a run tells while it trains: a progress bar or plain lines, and its metrics on disk."""
+"""Training logs: progress bar or plain lines on the terminal, JSONL metrics, TensorBoard events."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ class MetricsLog:
         tagged = {f"{group}/{key}": float(value) for key, value in metrics.items()}
         self._files.metrics({"step": step, "time": time.time(), **tagged})
         self._files.scalars(step, tagged)
-        shown = ", ".join(f"{key} {value:.4g}" for key, value in tagged.items())
-        self.message(f"step {step}: {shown}")
+        line = ", ".join(f"{key} {value:.4g}" for key, value in tagged.items())
+        self.message(f"step {step}: {line}")
 
     def message(self, text: str) -> None:
         """Print a line above the progress bar and append it to log.txt."""
@@ -265,11 +265,11 @@ class _Clock:
 
 
 def _memory() -> dict[str, float]:
-    """Bytes in use, now and at most, on the fullest local device; nothing where none tells."""
-    stats = [found for device in jax.local_devices() if (found := device.memory_stats())]
+    """Current and peak bytes in use on the fullest local device; {} if no device reports them."""
+    stats = [s for device in jax.local_devices() if (s := device.memory_stats())]
     names = {"memory_bytes": "bytes_in_use", "peak_memory_bytes": "peak_bytes_in_use"}
     return {
-        key: max(each[name] for each in stats if name in each)
+        key: max(device[name] for device in stats if name in device)
         for key, name in names.items()
-        if any(name in each for each in stats)
+        if any(name in device for device in stats)
     }
