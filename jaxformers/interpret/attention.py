@@ -60,7 +60,7 @@ def class_scores(logits: Array, classes: Array) -> Array:
 def token_scores(logits: Array, targets: tuple[Array, Array]) -> Array:
     """The logits `[B, M]` of (positions, tokens), each `[B, M]`, among `[B, T, V]`."""
     positions, tokens = targets
-    rows = jnp.take_along_axis(logits, positions[:, :, None], axis=1)
+    rows = jnp.take_along_axis(logits, positions[:, :, None], axis=1)  # [B, M, V]
     return jnp.take_along_axis(rows, tokens[:, :, None], axis=2)[:, :, 0]
 
 

@@ -121,7 +121,7 @@ def explain_text(
     explanation, matrix = _classified(
         model, variables, (input_ids,), named, classes, method, top, start_layer, normalized=True
     )
-    relevance = np.array(matrix[:, :, 0])
+    relevance = np.array(matrix[:, :, 0])  # [B, M, L]
     relevance[:, :, 0] = 0
     return explanation._replace(relevance=relevance)
 
@@ -158,13 +158,14 @@ def explain_translation(
         if tokens is None:
             best = _outputs(model, variables, inputs, named).argmax(-1)
             tokens = jnp.take_along_axis(best, positions, axis=1)
-        targets = (positions, jnp.asarray(tokens))
+        targets = (positions, jnp.asarray(tokens))  # [B, M] each
         lrp = method == "attribution"
         choices = dict(targets=targets, select=token_scores, relevance=lrp)
         e = explained_attention(model, variables, *inputs, **choices, **named)
         values = e.relevance if lrp else _for_each_score(e.probabilities)
         pairs = zip(values, e.gradients, strict=True)
-        source, target = generic_translation(*pairs)
+        source, target = generic_translation(*pairs)  # [B, M, T, S] and [B, M, T, T]
+        # Each score's row is that of the position whose next token it is.
     at = positions[:, :, None, None]
     source, target = (jnp.take_along_axis(x, at, axis=2)[:, :, 0] for x in (source, target))
     return TranslationRelevance(np.asarray(source), np.asarray(target))
@@ -211,6 +212,7 @@ def _classified(
             maps = attention_maps(model, variables, *inputs, **named).encoder
             maps = from_layer(maps, start_layer)
             matrix = rollout(maps) if method == "rollout" else maps[-1].mean(1)
+            # [B, T, T]: these two methods tell no classes apart, so all M share one matrix.
             shape = (*classes.shape, *matrix.shape[1:])
             matrix = jnp.broadcast_to(matrix[:, None], shape)
     likely = np.take_along_axis(np.asarray(likely), np.asarray(classes), axis=1)

@@ -86,6 +86,7 @@ def is_reduction(name: str) -> bool:
 def signal(operands: Sequence[Operand], shape: tuple[int, ...]) -> int | None:
     """Which operand an elementwise operation is a function of; None: of two different signals."""
     active = [i for i, operand in enumerate(operands) if operand.carries]
+    # A mean or a maximum that is spread back over its axis scales a signal but is none itself.
     full_size = [i for i in active if not _spread(operands[i], shape)]
     chosen = full_size or active
     if len({operands[i].source for i in chosen}) == 1:
@@ -172,6 +173,7 @@ def _share_in_proportion(
     run, operands: Sequence[Operand], out: Array, r: Array
 ) -> list[Array | None]:
     """x * d out/dx * r / out."""
+    # Sums and maxima are homogeneous of degree 1, y = sum_i x_i dy/dx_i: the shares sum to r.
     result, back, at = _pullback(run, operands)
     shares = back(
         jax.tree.unflatten(jax.tree.structure(result), [divide(r, out).astype(out.dtype)])
