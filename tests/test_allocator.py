@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -149,3 +150,13 @@ def test_cpu_is_alone_where_it_is_told_or_nothing_else_is_there(
     monkeypatch.setattr(allocator, "find_spec", lambda name: name == installed)
     monkeypatch.setattr(allocator, "entry_points", lambda group: ())
     assert allocator.cpu_alone() is alone
+
+
+def test_only_the_command_changes_the_allocator_of_a_process():
+    package = Path(allocator.__file__).parent
+    users = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if "keep_freed_memory" in path.read_text()
+    }
+    assert users == {"allocator.py", "cli/command.py"}

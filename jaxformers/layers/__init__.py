@@ -1,17 +1,12 @@
 """Blocks to build Transformers from; they work in a notebook without a mesh or an experiment."""
 
-from jaxformers.layers.attention import MultiHeadAttention
-from jaxformers.layers.backends import choose_backend, log_attention_backends
-from jaxformers.layers.basic import (
-    Activation,
-    Dropout,
-    Linear,
-    Norm,
-    activate,
-    drop_path,
-    dropout,
-)
+from jaxformers.layers.activations import Activation, activate
+from jaxformers.layers.attention.backends import choose_backend, log_attention_backends
+from jaxformers.layers.attention.masks import Mask
+from jaxformers.layers.attention.multi_head import MultiHeadAttention
 from jaxformers.layers.blocks import BlockConfig, DecoderBlock, EncoderBlock, FeedForward
+from jaxformers.layers.cpu import cpu_forms
+from jaxformers.layers.dropout import Dropout, drop_path, dropout
 from jaxformers.layers.embeddings import (
     PositionEmbedding,
     TokenEmbedding,
@@ -20,7 +15,8 @@ from jaxformers.layers.embeddings import (
     sinusoids,
 )
 from jaxformers.layers.execution import Execution
-from jaxformers.layers.masks import Mask
+from jaxformers.layers.linear import Linear
+from jaxformers.layers.norm import Norm
 from jaxformers.layers.stacks import DecoderStack, EncoderStack
 
 __all__ = [
@@ -42,6 +38,7 @@ __all__ = [
     "TypeEmbedding",
     "activate",
     "choose_backend",
+    "cpu_forms",
     "drop_path",
     "dropout",
     "grid_sinusoids",

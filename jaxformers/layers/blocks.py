@@ -3,7 +3,7 @@
 Pre- and post-norm, activation, epsilon and biases are fields of one small `BlockConfig`; a paper's
 file states its choices.
 
-Axis letters: B batch, T target, S source, L length, M leading tokens, D model width.
+Axis letters: B batch, T target, S source, L length, D model width.
 """
 
 from __future__ import annotations
@@ -14,25 +14,18 @@ from typing import Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError, check_choices, check_rates
-from jaxformers.layers.attention import MultiHeadAttention
-from jaxformers.layers.basic import (
-    Activation,
-    Dropout,
-    Init,
-    Linear,
-    Norm,
-    activate,
-    computed_once,
-    drop_path,
-)
+from jaxformers.layers import cpu
+from jaxformers.layers.activations import Activation, activate
+from jaxformers.layers.attention.masks import Mask
+from jaxformers.layers.attention.multi_head import MultiHeadAttention
+from jaxformers.layers.dropout import Dropout, drop_path
 from jaxformers.layers.execution import Execution
-from jaxformers.layers.masks import Mask
-from jaxformers.layers.pieces import examples_at_once
+from jaxformers.layers.linear import Init, Linear
+from jaxformers.layers.norm import Norm
 from jaxformers.sharding import constrain
 
 KeysValues = tuple[Float[Array, "B H _ K"], Float[Array, "B H _ K"]]  # what a cache keeps
@@ -137,19 +130,16 @@ class _Block(nn.Module):
         *,
         train: bool = False,
         skip: Array | None = None,
-        first: int | None = None,
     ) -> Array:
         """x + f(norm(x)) (pre) or norm(x + f(x)) (post), with dropout on f's output.
 
         `skip`: the rate at which an example goes without f; None: never.
-        `first`: how many leading tokens f gives; None: all.
         """
         pre = self.config.norm_position == "pre"
         y = self.drop(sublayer(norm(x) if pre else x), train=train)
         if skip is not None:
             y = drop_path(y, skip, self.make_rng("dropout"))
-        y = x[:, :first] + y
-        y = computed_once(y, self.execution.platform)
+        y = cpu.computed_once(x + y, self.execution.platform)
         return constrain(y if pre else norm(y), "batch", "length", "embed")
 
 
@@ -170,50 +160,17 @@ class EncoderBlock(_Block):
         *,
         train: bool = False,
         skip: Float[Array, ""] | None = None,
-        first: int | None = None,
-    ) -> Float[Array, "B M D"]:
+    ) -> Float[Array, "B L D"]:
         """One block; its output is sown as `blocks` when that collection is mutable.
 
         `skip`: the rate at which an example goes without each sub-layer; None: never.
-        `first`: how many leading tokens (M) are wanted; None: all. They attend to all the same.
         """
-        examples = len(x) if train or not self._may_be_cut() else examples_at_once(*x.shape)
-        if examples == len(x):
-            return self._at_once(x, mask, train=train, skip=skip, first=first)
-
-        def cut(part: Array) -> Array:
-            part = jnp.broadcast_to(part, (len(x), *part.shape[1:]))
-            return part.reshape(-1, examples, *part.shape[1:])
-
-        def piece(block: EncoderBlock, carry: None, inputs: tuple) -> tuple[None, Array]:
-            return carry, block._at_once(*inputs, first=first)
-
-        lifted = nn.scan(piece, variable_broadcast="params", split_rngs={"params": False})
-        _, y = lifted(self, None, jax.tree.map(cut, (x, mask)))
-        return y.reshape(-1, *y.shape[2:])
-
-    def _may_be_cut(self) -> bool:
-        """On CPU, with nothing inside asked for: relevance has no rule for pieces."""
-        asked = any(self.is_mutable_collection(n) for n in ("probs", "blocks", "intermediates"))
-        on_cpu = self.execution.platform == "cpu" and self.execution.dtype == "float32"
-        return on_cpu and not (asked or self.variables.get("perturb"))
-
-    def _at_once(
-        self,
-        x: Array,
-        mask: Mask | None,
-        *,
-        train: bool = False,
-        skip: Array | None = None,
-        first: int | None = None,
-    ) -> Array:
         x = self.residual(
             x,
             self.self_attention_norm,
-            lambda y: self.self_attention(y[:, :first], y, mask, train=train),
+            lambda y: self.self_attention(y, mask=mask, train=train),
             train=train,
             skip=skip,
-            first=first,
         )
         x = self.residual(
             x,

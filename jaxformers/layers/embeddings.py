@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
-from jaxformers.layers.attention import MASKED
-from jaxformers.layers.basic import multiply
+from jaxformers.layers.attention.multi_head import MASKED
 from jaxformers.layers.execution import Execution
+from jaxformers.layers.linear import multiply
 from jaxformers.sharding import constrain
 
 Sinusoid = Literal["interleaved", "concatenated", "marian"]

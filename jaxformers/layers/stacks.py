@@ -7,15 +7,14 @@ step time does. One layout serves every platform, name map and sharding row.
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
-from jaxformers.layers.basic import Norm
+from jaxformers.layers.attention.masks import Mask
 from jaxformers.layers.blocks import BlockConfig, DecoderBlock, EncoderBlock
 from jaxformers.layers.execution import Execution, remat_policy
-from jaxformers.layers.masks import Mask
+from jaxformers.layers.norm import Norm
 
 SHOWN = ("probs", "perturb", "blocks")  # collections of what is inside
 SCANNED = dict.fromkeys(("params", *SHOWN), 0)
@@ -75,39 +74,9 @@ class EncoderStack(Stack):
         mask: Mask | None = None,
         *,
         train: bool = False,
-        first: int | None = None,
-    ) -> Float[Array, "B M D"]:
-        """Runs the stack.
-
-        `first`: how many leading tokens (M) are wanted at its end; None: all. Where blocks are
-        unrolled the last one then computes no others; a rolled loop would copy all parameters
-        for that.
-        """
-        if first is None or not self._last_apart(mask, train):
-            return self.run(x, mask, train=train)[:, :first]
-        params, last = _split_last(self.blocks.variables["params"])
-        before = EncoderStack(self.config, self.layers - 1, execution=self.execution, parent=None)
-        x = before.apply({"params": {"blocks": params}}, x, mask, train=train)
-        block = EncoderBlock(self.config, self.execution, parent=None)
-        x = block.apply({"params": last}, x, mask, train=train, first=first)
-        return self.norm(x) if self.final_norm else x
-
-    def _last_apart(self, mask: Mask | None, train: bool) -> bool:
-        """Whether the last block may run by itself: unrolled, with nothing inside asked for.
-
-        Where training draws at random it may not, so that every platform draws the same.
-        """
-        c = self.config
-        rates = c.dropout, c.attention_dropout, c.activation_dropout, c.drop_path
-        asked = any(self.is_mutable_collection(name) for name in (*SHOWN, "intermediates"))
-        return (
-            self.layers > 1
-            and self.execution.platform == "cpu"
-            and self.execution.remat == "none"
-            and not (train and any(rates))
-            and not (asked or self.variables.get("perturb") or self.is_initializing())
-            and (mask is None or mask.same_for_queries)
-        )
+    ) -> Float[Array, "B L D"]:
+        """Runs the stack; `Mask(causal=True)` makes it a decoder without cross-attention."""
+        return self.run(x, mask, train=train)
 
 
 class DecoderStack(Stack):
@@ -126,13 +95,3 @@ class DecoderStack(Stack):
     ) -> Float[Array, "B T D"]:
         """Runs the stack."""
         return self.run(x, memory, mask, cross_mask, train=train)
-
-
-def _split_last(stacked):
-    """The parameters of all blocks but the last, and the last one's, without the layer axis.
-
-    They are split, not sliced: the gradient is then one concatenation.
-    """
-    leaves, tree = jax.tree.flatten(stacked)
-    before, last = zip(*(jax.lax.split(x, (len(x) - 1, 1)) for x in leaves), strict=True)
-    return tree.unflatten(before), tree.unflatten([x[0] for x in last])

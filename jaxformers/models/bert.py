@@ -229,9 +229,9 @@ class Bert(nn.Module):
         *,
         train: bool = False,
     ) -> Float[Array, "B D"]:
-        """The pooled first token alone, which spares the last block the others."""
+        """The pooled first token alone."""
         x = self.embed(input_ids, token_type_ids, train=train)
-        return self._pool(self.encoder(x, Mask(keys=attention_mask), train=train, first=1))
+        return self._pool(self.encoder(x, Mask(keys=attention_mask), train=train))
 
     def _pool(self, hidden: Float[Array, "B M D"]) -> Float[Array, "B D"]:
         """tanh(W h_0 + b) of the first token, [CLS] (section 3.1, "C" in figure 1)."""

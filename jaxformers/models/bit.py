@@ -19,9 +19,9 @@ from jaxtyping import Float
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
-from jaxformers.layers import Execution, Linear
-from jaxformers.layers.basic import computed_once
-from jaxformers.layers.convolution import Conv, GroupNorm, max_pool, sown
+from jaxformers.layers import Execution, Linear, cpu
+from jaxformers.layers.convolution import Conv, max_pool, sown
+from jaxformers.layers.norm import GroupNorm
 from jaxformers.models.residual import Classifier, ResidualConfig, check_images, make_stages
 from jaxformers.sharding import constrain
 
@@ -154,7 +154,7 @@ class Block(nn.Module):
         activated = self.units[0].activate(x)
         shortcut = self.shortcut_conv(activated) if self.projects else x
         y = self.units[2](self.units[1](self.units[0].conv(activated)))  # F(x): [B, h, w, D]
-        y = computed_once(shortcut + y, self.execution.platform)
+        y = cpu.computed_once(shortcut + y, self.execution.platform)
         return sown(self, constrain(y, "batch", None, None, None))
 
 

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
-from jaxformers.layers.convolution import Conv, GroupNorm, max_pool
+from jaxformers.layers.convolution import Conv, max_pool
+from jaxformers.layers.norm import GroupNorm
 from jaxformers.models.residual import Block, make_stages
 
 GROUPS = 32

@@ -20,7 +20,8 @@ from jaxtyping import Float
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution, Linear
-from jaxformers.layers.convolution import BatchNorm, Conv, max_pool
+from jaxformers.layers.convolution import Conv, max_pool
+from jaxformers.layers.norm import BatchNorm
 from jaxformers.models.residual import Block, Classifier, ResidualConfig, check_images, make_stages
 
 

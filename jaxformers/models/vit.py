@@ -30,8 +30,8 @@ from jaxformers.layers import (
     PositionEmbedding,
     grid_sinusoids,
 )
-from jaxformers.layers.basic import Init, initializer, multiply
-from jaxformers.layers.convolution import BatchNorm
+from jaxformers.layers.linear import Init, initializer, multiply
+from jaxformers.layers.norm import BatchNorm
 from jaxformers.models.hybrid_stem import HybridStem, HybridStemConfig
 from jaxformers.sharding import constrain
 
@@ -302,7 +302,7 @@ class ViT(nn.Module):
         """Pooled representation, the input of the head: `[B, D]` or `[B, pre_logits]`."""
         c, x = self.config, self.embed(images, train=train)
         of_class = c.pooling == "class"
-        x = self.encoder(x, train=train, first=1 if of_class else None)
+        x = self.encoder(x, train=train)
         x = x[:, 0] if of_class else x[:, int(c.class_token) :].mean(1)
         x = self.head_norm(x) if c.head_norm else x  # [B, D]; y of equation 4
         x = jnp.tanh(self.pre_logits(x)) if c.pre_logits else x

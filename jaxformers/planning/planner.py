@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from jaxformers.costs.xla_warnings import captured_xla_warnings, uncached
 from jaxformers.errors import ShardingError
-from jaxformers.layers.backends import log_attention_backends
+from jaxformers.layers.attention.backends import log_attention_backends
 from jaxformers.planning.plan_result import Plan, ShapePlan, batch_bytes
 from jaxformers.planning.program import Effort, compile_step, device_bytes
 from jaxformers.planning.roofline import roofline

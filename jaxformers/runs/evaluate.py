@@ -12,7 +12,6 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from jaxformers.allocator import keep_freed_memory
 from jaxformers.errors import ShardingError
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks.base import Evaluation, JudgedByOutputs
@@ -38,7 +37,6 @@ def evaluate(folders: Sequence[epath.PathLike], fields: Sequence[str] = ()) -> d
     Raises:
         UserError: a folder that is no run's, or has no weights yet.
     """
-    keep_freed_memory(jax.default_backend() == "cpu")
     opened = [_Run.open(epath.Path(folder), fields) for folder in dict.fromkeys(folders)]
     several, results = len(opened) > 1, {}
     judges = several and all(isinstance(run.task, JudgedByOutputs) for run in opened)

@@ -22,7 +22,6 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxformers.allocator import keep_freed_memory
 from jaxformers.costs import chips_in, peak_flops
 from jaxformers.errors import UserError
 from jaxformers.layers import log_attention_backends
@@ -84,7 +83,6 @@ def train(
     """
     folder, link = epath.Path(folder or epath.Path("runs") / experiment.name), link or Link()
     mesh = make_mesh(experiment.mesh)
-    keep_freed_memory(jax.default_backend() == "cpu")
     with RunLock(folder), jax.set_mesh(mesh):
         run_directory.check_experiment(folder, experiment)
         result = _Run(experiment, folder, mesh, link).train()

@@ -67,16 +67,6 @@ def test_an_image_is_explained_by_its_top_classes(vit, explained, method):
             assert_allclose(got.relevance[1, at], whole[1, 0, 0, 1:], atol=1e-4)
 
 
-def test_what_is_explained_is_not_cut_into_pieces(vit, monkeypatch):
-    config, variables, images = vit
-    whole = explain(ViT(config), variables, images, method="attribution")
-    monkeypatch.setattr("jaxformers.layers.pieces.LARGE", 0)
-    monkeypatch.setattr("jaxformers.layers.pieces.ROWS", 1)
-    jax.clear_caches()
-    large = explain(ViT(config), variables, images, method="attribution")
-    assert_allclose(large.relevance, whole.relevance, atol=1e-5)
-
-
 def test_a_model_in_bfloat16_is_explained_in_float32(vit):
     config, variables, images = vit
     model = ViT(config, Execution(dtype="bfloat16"))

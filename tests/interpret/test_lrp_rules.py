@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from jaxformers.errors import ConfigError
 from jaxformers.interpret.jaxpr_interpreter import trace
-from jaxformers.layers.basic import Norm, activate
+from jaxformers.layers import Norm, activate
 
 DRAWS = np.random.RandomState(0)
 

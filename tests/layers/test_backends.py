@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxformers.layers import Execution, Mask, choose_backend
-from jaxformers.layers.backends import SPLASH_FROM
+from jaxformers.layers.attention.backends import SPLASH_FROM
 
 LONG = SPLASH_FROM
 TPU = Execution(target="tpu")

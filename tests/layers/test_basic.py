@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxformers.layers import Dropout, Linear, Norm, activate, dropout
-from jaxformers.layers.basic import multiply
+from jaxformers.layers.linear import multiply
 from jaxformers.sharding import MeshConfig, make_mesh
 
 RNG = np.random.default_rng(0)

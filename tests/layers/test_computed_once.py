@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxformers.layers import Execution
-from jaxformers.layers.basic import computed_once
+from jaxformers.layers.cpu import computed_once
 from jaxformers.models import ViT, ViTConfig
 
 VALUES = np.array([1.5, -2.25e-38, 0.0, -0.0, np.inf, -np.inf, 3e38, -1.0], np.float32)

@@ -10,14 +10,13 @@ import pytest
 
 from jaxformers.layers import Execution, convolution
 from jaxformers.layers.convolution import (
-    BatchNorm,
     Conv,
-    GroupNorm,
     convolve,
     max_pool,
     pads,
     standardised,
 )
+from jaxformers.layers.norm import BatchNorm, GroupNorm
 
 
 def normal(*shape, seed=0):

@@ -9,9 +9,10 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo as fused
 
 from jaxformers.costs import count_flops
-from jaxformers.layers import Execution, Mask, MultiHeadAttention, attention, choose_backend
-from jaxformers.layers.attention import attention_probabilities
-from jaxformers.layers.cudnn import cudnn_attention
+from jaxformers.layers import Execution, Mask, MultiHeadAttention, choose_backend
+from jaxformers.layers.attention import multi_head
+from jaxformers.layers.attention.cudnn import cudnn_attention
+from jaxformers.layers.attention.multi_head import attention_probabilities
 from jaxformers.sharding import MeshConfig, make_mesh
 
 RNG = np.random.default_rng(0)
@@ -88,7 +89,7 @@ def test_its_products_are_counted(monkeypatch):
 
 def test_it_is_taken_only_where_it_is_asked_for(monkeypatch):
     asked = []
-    monkeypatch.setattr(attention, "cudnn_attention", lambda q, *_: asked.append(1) or q)
+    monkeypatch.setattr(multi_head, "cudnn_attention", lambda q, *_: asked.append(1) or q)
     x = normal(2, 4, 16)
     for execution, times in ((Execution("bfloat16", target="gpu"), 0), (GPU, 1)):
         layer = MultiHeadAttention(16, 2, 8, execution=execution)

@@ -17,8 +17,8 @@ from jaxformers.layers import (
     attention,
     log_attention_backends,
 )
-from jaxformers.layers.attention import attention_probabilities
-from jaxformers.layers.splash import BLOCK, splash_attention
+from jaxformers.layers.attention.multi_head import attention_probabilities
+from jaxformers.layers.attention.splash import BLOCK, splash_attention
 from jaxformers.sharding import MeshConfig, batch_sharding, make_mesh, shardings
 
 RNG = np.random.default_rng(0)

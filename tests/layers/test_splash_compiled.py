@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxformers.layers import BlockConfig, EncoderStack, Execution, Mask
-from jaxformers.layers.splash import splash_attention
+from jaxformers.layers.attention.splash import splash_attention
 from jaxformers.planning.topologies import tpu_pod
 from jaxformers.sharding import MeshConfig, batch_sharding, make_mesh, shardings
 

@@ -241,7 +241,7 @@ def test_probabilities_have_gradients_by_a_perturbation(execution):
 
 def test_unasked_neither_probabilities_nor_outputs_cost_anything(monkeypatch):
     from jaxformers.layers import blocks
-    from jaxformers.layers.attention import MultiHeadAttention
+    from jaxformers.layers.attention.multi_head import MultiHeadAttention
 
     def traced():
         model, variables = Transformer(TINY), variables_of()

@@ -12,7 +12,7 @@ import jaxformers.sharding.table as table
 from jaxformers.cli.command import main
 from jaxformers.costs.xla_warnings import uncached
 from jaxformers.errors import ConfigError
-from jaxformers.layers import basic, blocks
+from jaxformers.layers import blocks, norm
 from jaxformers.runs import check, check_steps, check_subject, golden
 from jaxformers.sharding import Row
 from jaxformers.training import experiment as experiments
@@ -78,7 +78,7 @@ def test_a_copy_of_an_experiment_elsewhere_is_held_against_the_originals_golden_
 
 def test_a_changed_epsilon_in_the_norms_code_is_caught(monkeypatch):
     rsqrt = jax.lax.rsqrt
-    monkeypatch.setattr(basic.jax.lax, "rsqrt", lambda x: rsqrt(x + 9e-6))
+    monkeypatch.setattr(norm.jax.lax, "rsqrt", lambda x: rsqrt(x + 9e-6))
     finding = ask("outputs")
     assert not finding.ok and "on small inputs are off by" in finding.text
     assert "golden file" not in finding.text  # no field differs: the code does
@@ -87,7 +87,7 @@ def test_a_changed_epsilon_in_the_norms_code_is_caught(monkeypatch):
 @pytest.mark.default_cases(2)
 @pytest.mark.parametrize("broken", ["activation", "mask", "scale", "residual"])
 def test_changed_code_is_caught(broken, monkeypatch):
-    from jaxformers.layers import attention
+    from jaxformers.layers.attention import multi_head as attention
 
     def no_mask(self, queries, keys):
         return None

@@ -14,7 +14,7 @@ from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
-from jaxformers.layers.masks import Mask
+from jaxformers.layers.attention.masks import Mask
 from jaxformers.sharding import activation_spec
 
 LANES = 128  # the width of a TPU register, which blocks are multiples of

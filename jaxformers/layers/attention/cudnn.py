@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
-from jaxformers.layers.masks import Mask
-from jaxformers.layers.splash import seeing_something
+from jaxformers.layers.attention.masks import Mask
+from jaxformers.layers.attention.splash import seeing_something
 from jaxformers.sharding import activation_spec
 
 

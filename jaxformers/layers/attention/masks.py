@@ -32,11 +32,6 @@ class Mask:
     """Booleans `[B, 1 or H, T, S]`."""
     causal: bool = flax.struct.field(pytree_node=False, default=False)
 
-    @property
-    def same_for_queries(self) -> bool:
-        """Whether every query may attend to the same keys."""
-        return self.query_segments is None and self.dense is None and not self.causal
-
     def array(self, queries: int, keys: int) -> Bool[Array, "#B #H T S"] | None:
         """The mask written out, True where allowed; None when everything is."""
         parts = []

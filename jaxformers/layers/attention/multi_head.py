@@ -10,21 +10,19 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
-from jaxformers.layers.backends import choose_backend, report_backend
-from jaxformers.layers.basic import Dropout, Init, Linear
-from jaxformers.layers.cudnn import cudnn_attention
+from jaxformers.layers.attention.backends import choose_backend, report_backend
+from jaxformers.layers.attention.cudnn import cudnn_attention
+from jaxformers.layers.attention.masks import Mask
+from jaxformers.layers.attention.splash import splash_attention
+from jaxformers.layers.dropout import Dropout
 from jaxformers.layers.execution import Execution
-from jaxformers.layers.masks import Mask
-from jaxformers.layers.pieces import heads_at_once, worth_cutting
-from jaxformers.layers.splash import splash_attention
+from jaxformers.layers.linear import Init, Linear
 from jaxformers.sharding import constrain
 
 MASKED = -1e9  # finite, so that a row with nothing to attend to stays a number
-NOTHING = -1e30  # added to any score it is itself, so that such a row attends evenly
 
 
 def attention_probabilities(
@@ -36,49 +34,6 @@ def attention_probabilities(
     if allowed is not None:
         scores = jnp.where(allowed, scores, MASKED)
     return jax.nn.softmax(scores, axis=-1)
-
-
-def attend_in_fewer_passes(
-    q: Float[Array, "B H T K"],
-    k: Float[Array, "B H S K"],
-    v: Float[Array, "B H S K"],
-    mask: Mask | None,
-) -> Float[Array, "B H T K"]:
-    """softmax(q k^T) v in float32, with less reading and writing of `[B, H, T, S]`.
-
-    The mask is added, and it is the product with v that is divided by the sum. On CPU it is the
-    faster way where no gradient follows; there scores that leave its cache are made some heads at a
-    time. (Scores that may see nothing get one here.)
-    """
-    batch, heads, queries, _ = q.shape
-    allowed = None if mask is None else mask.array(queries, k.shape[2])
-    scores = queries * k.shape[2]
-    if not worth_cutting(batch * heads * scores):
-        return _attend(q, k, v, allowed)
-    some = heads_at_once(heads, scores)
-
-    def piece(place: tuple[Array, Array]) -> Array:
-        row, head = place
-
-        def part(x: Array) -> Array:
-            """Of an array whose rows and heads may be one that stands for all."""
-            start = (row if x.shape[0] > 1 else 0, head if x.shape[1] > 1 else 0, 0, 0)
-            return jax.lax.dynamic_slice(x, start, (1, min(some, x.shape[1]), *x.shape[2:]))
-
-        return _attend(part(q), part(k), part(v), None if allowed is None else part(allowed))
-
-    places = np.mgrid[:batch, :heads:some].reshape(2, -1)
-    return jax.lax.map(piece, tuple(places)).reshape(*q.shape[:3], v.shape[3])
-
-
-def _attend(q: Array, k: Array, v: Array, allowed: Array | None) -> Array:
-    scores = jnp.einsum("BHTK,BHSK->BHTS", q, k)
-    if allowed is not None:
-        scores = scores + jnp.where(allowed, 0.0, NOTHING)
-    # Softmax does not change with what is subtracted, so no gradient goes there.
-    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
-    mixed = jnp.einsum("BHTS,BHSK->BHTK", weights, v)
-    return mixed / weights.sum(-1, keepdims=True)
 
 
 class MultiHeadAttention(nn.Module):
@@ -150,9 +105,6 @@ class MultiHeadAttention(nn.Module):
         if backend != "plain":
             fused = splash_attention if backend == "splash" else cudnn_attention
             return self.merge(fused(q, k, v, mask))
-        on_cpu = self.execution.platform == "cpu" and v.dtype == jnp.float32
-        if on_cpu and not (train or wanted):
-            return self.merge(attend_in_fewer_passes(q, k, v, mask))
         probs = attention_probabilities(q, k, mask)
         if wanted and not self.is_initializing():
             if self.has_variable("perturb", "probs"):

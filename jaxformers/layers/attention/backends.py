@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import NamedTuple
 
+from jaxformers.layers.attention.masks import Mask
 from jaxformers.layers.execution import Execution
-from jaxformers.layers.masks import Mask
 
 SPLASH_FROM = 512
 """Queries and keys from which splash attention saves memory (plain temporaries over splash's, four
