@@ -18,7 +18,9 @@ MODELS = {
     "vit": (jf.ViT(jf.ViTConfig(**VIT, classes=3)), (IMAGES,)),
     "bert": (
         jf.BertForSequenceClassification(
-            jf.BertConfig(vocab_size=50, max_length=8, layers=2, **SIZES)
+            jf.BertConfig(
+                vocab_size=50, max_length=8, layers=2, dropout=0.0, attention_dropout=0.0, **SIZES
+            )
         ),
         (IDS,),
     ),
