@@ -20,6 +20,6 @@ def parse_json(content: str | bytes) -> Any:
         ValueError: no JSON.
         RecursionError: nested too deeply.
     """
-    found = json.loads(content)
-    again = json.dumps(found, ensure_ascii=False)
-    return json.loads(HALF_PAIR.sub(REPLACEMENT, again)) if HALF_PAIR.search(again) else found
+    value = json.loads(content)
+    text = json.dumps(value, ensure_ascii=False)
+    return json.loads(HALF_PAIR.sub(REPLACEMENT, text)) if HALF_PAIR.search(text) else value

@@ -72,8 +72,8 @@ class Lines:
         """Offsets of the lines [lines + 1], and the digest, from one pass over whole lines."""
         ends, digest, start, count = [np.zeros(1, np.int64)], hashlib.sha256(), 0, 0
         while start < len(self._content):
-            found = self._content.find(b"\n", start + BLOCK)
-            stop = len(self._content) if found < 0 else found + 1
+            newline = self._content.find(b"\n", start + BLOCK)
+            stop = len(self._content) if newline < 0 else newline + 1
             block = self._content[start:stop]
             digest.update(block)
             line_ends = _line_ends(block)
@@ -142,10 +142,10 @@ def _check_columns(
     if columns < 2:
         return
     tabs = (np.frombuffer(block, np.uint8) == TAB).astype(np.int32)
-    found = np.add.reduceat(tabs, np.concatenate([[0], ends[:-1]])) + 1
-    short = np.flatnonzero(found < columns)
+    counts = np.add.reduceat(tabs, np.concatenate([[0], ends[:-1]])) + 1
+    short = np.flatnonzero(counts < columns)
     if len(short):
         raise DataError(
-            f"{path}, line {lines_before + short[0] + 1:,}: {found[short[0]]} tab-separated "
+            f"{path}, line {lines_before + short[0] + 1:,}: {counts[short[0]]} tab-separated "
             f"column(s), but column {columns} is needed"
         )

@@ -50,10 +50,10 @@ def _builder(name: str, root: epath.Path) -> Any:
 
     for module in BUILDER_MODULES:
         importlib.import_module(f"tensorflow_datasets.{module}")
-    known = tfds.list_builders(with_community_datasets=False)
+    builder_names = tfds.list_builders(with_community_datasets=False)
     builder_name, _, config = name.partition(":")[0].partition("/")
-    if builder_name not in known:
-        raise DataError(f"TFDS has no set {builder_name!r}{_near(builder_name, known)}")
+    if builder_name not in builder_names:
+        raise DataError(f"TFDS has no set {builder_name!r}{_near(builder_name, builder_names)}")
     configs = list(tfds.builder_cls(builder_name).builder_configs)
     if not config and len(configs) > 1:
         raise DataError(f"TFDS set {builder_name} needs one of {_listed(configs, builder_name)}")
@@ -84,16 +84,16 @@ def _no_network(name: str) -> str:
 
 
 def _listed(configs: list[str], builder_name: str) -> str:
-    shown = ", ".join(f"{builder_name}/{config}" for config in configs[:8])
-    return shown if len(configs) <= 8 else f"{shown}, ..."
+    names = ", ".join(f"{builder_name}/{config}" for config in configs[:8])
+    return names if len(configs) <= 8 else f"{names}, ..."
 
 
-def _near(name: str, known: list[str]) -> str:
+def _near(name: str, candidates: list[str]) -> str:
     """What else may have been meant, to stand at the end of a message."""
-    if close := difflib.get_close_matches(name, known, n=3, cutoff=0.6):
+    if close := difflib.get_close_matches(name, candidates, n=3, cutoff=0.6):
         return f": did you mean {' or '.join(close)}?"
-    if 0 < len(known) <= 12:
-        return f": it has {', '.join(known)}"
+    if 0 < len(candidates) <= 12:
+        return f": it has {', '.join(candidates)}"
     return ": see https://www.tensorflow.org/datasets/catalog/overview"
 
 
@@ -102,7 +102,7 @@ def _explain(name: str, error: Exception) -> str:
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    if any(_is_network(part) for part in chain):
+    if any(_is_network(link) for link in chain):
         return _no_network(name)
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"{name} cannot be prepared: {first_line[:300]}"

@@ -46,11 +46,11 @@ class TfdsRows:
         folder = _builder_folder(name, data_dir)
         self._rows, self.info = _data_source(name, split, features, folder, encoded)
         self._features, self._encoded = tuple(features), tuple(encoded)
-        said = json.loads((folder / INFO_FILE).read_text())
-        self.version = said.get("version")
+        info = json.loads((folder / INFO_FILE).read_text())
+        self.version = info.get("version")
         sample = self.read(evenly_spaced(len(self), SAMPLED).tolist())
-        kept = [said.get("splits"), split, [list(map(_plain, row.values())) for row in sample]]
-        self.content = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+        content = [info.get("splits"), split, [list(map(_plain, row.values())) for row in sample]]
+        self.content = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         """A hash of the sizes of all shards and of sampled rows."""
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ def split_sizes(name: str, data_dir: str | None = None) -> dict[str, int]:
     import tensorflow_datasets as tfds
 
     info = tfds.builder_from_directory(_builder_folder(name, data_dir)).info
-    return {split: each.num_examples for split, each in info.splits.items()}
+    return {split: split_info.num_examples for split, split_info in info.splits.items()}
 
 
 def default_data_dir() -> str:
@@ -83,18 +83,18 @@ def default_data_dir() -> str:
 
 def _text(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _text(each) for name, each in value.items()}
+        return {name: _text(item) for name, item in value.items()}
     if isinstance(value, list) or (isinstance(value, np.ndarray) and value.dtype.kind == "O"):
-        return [_text(each) for each in value]
+        return [_text(item) for item in value]
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
 
 
 def _plain(value: Any) -> Any:
     """A value that JSON can hold."""
     if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
+        return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
     return value if isinstance(value, str) else getattr(value, "tolist", lambda: value)()
@@ -112,21 +112,22 @@ def prepared_folder(name: str, root: epath.Path) -> epath.Path | None:
 
 def _builder_folder(name: str, data_dir: str | None) -> epath.Path:
     """The folder of the set, which may be `data_dir` itself."""
-    place = data_dir or default_data_dir()
-    root = epath.Path(place).expanduser()
+    location = data_dir or default_data_dir()
+    root = epath.Path(location).expanduser()
     if data_dir and (root / INFO_FILE).exists():
         return root
     folder = prepared_folder(name, root)
     if folder is None:
         raise DataError(
-            f"{name} is not prepared in {place}; run: jaxformers prepare {name} --data-dir {place}"
+            f"{name} is not prepared in {location}; run: "
+            f"jaxformers prepare {name} --data-dir {location}"
         )
     return folder
 
 
 def _numbers(folder: epath.Path) -> tuple[int, ...]:
-    parts = folder.name.split(".")
-    return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else ()
+    numbers = folder.name.split(".")
+    return tuple(map(int, numbers)) if all(number.isdigit() for number in numbers) else ()
 
 
 def _data_source(
@@ -145,7 +146,7 @@ def _data_source(
             f"{name} has no feature {', '.join(sorted(missing))}: "
             f"it has {', '.join(sorted(builder.info.features))}"
         )
-    named = {part.partition("[")[0].strip() for part in split.split("+")}
+    named = {term.partition("[")[0].strip() for term in split.split("+")}
     if not named <= set(builder.info.splits):
         raise DataError(f"{name} has no split {split!r}: it has {', '.join(builder.info.splits)}")
     try:
@@ -160,5 +161,7 @@ def _left_encoded(features: Mapping[str, Any], decoded: set[str]) -> dict[str, A
     """Decoders that leave pictures as bytes, but for those in `decoded`."""
     import tensorflow_datasets as tfds
 
-    pictures = [name for name, each in features.items() if isinstance(each, tfds.features.Image)]
+    pictures = [
+        name for name, feature in features.items() if isinstance(feature, tfds.features.Image)
+    ]
     return {name: tfds.decode.SkipDecoding() for name in pictures if name not in decoded}

@@ -74,8 +74,8 @@ def _oversize() -> str:
 
 def coloured(picture: Image.Image, channels: int = 3) -> Image.Image:
     """The decoded picture in grey (`channels` 1) or in red, green and blue (3)."""
-    wanted = "L" if channels == 1 else "RGB"
-    if picture.mode == wanted:
+    mode = "L" if channels == 1 else "RGB"
+    if picture.mode == mode:
         picture.load()
         return picture
     if picture.mode in WIDE:
@@ -87,7 +87,7 @@ def coloured(picture: Image.Image, channels: int = 3) -> Image.Image:
         picture = picture.convert("RGBA")
     elif picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
-    return picture.convert(wanted)
+    return picture.convert(mode)
 
 
 def pixels(picture: Image.Image, channels: int | None = None) -> UInt8[np.ndarray, "H W C"]:

@@ -95,7 +95,7 @@ class ImagePlan(RowPlan):
 
     def batch(self, store: ImageRows, seed: int, step: int, rows: slice = slice(None)) -> Batch:
         """Those `rows` of the batch of `step`."""
-        asked = range(self._rows)[rows]
-        places = permuted(step * self._rows + asked.start, len(asked), self._count, seed)
-        draws = RowDraws((AUGMENT, seed, step), asked, store.transform.draws)
-        return store.gather(places, draws.words)
+        batch_rows = range(self._rows)[rows]
+        indices = permuted(step * self._rows + batch_rows.start, len(batch_rows), self._count, seed)
+        draws = RowDraws((AUGMENT, seed, step), batch_rows, store.transform.draws)
+        return store.gather(indices, draws.words)

@@ -94,13 +94,13 @@ class Preprocessing:
         """The same before it is scaled and normalised."""
         if not (listed := one_by_one(pictures)):
             return np.zeros((0, self.size, self.size, self.channels), np.uint8)
-        return np.stack([self._read(each, number) for number, each in enumerate(listed, 1)])
+        return np.stack([self._read(image, number) for number, image in enumerate(listed, 1)])
 
-    def _read(self, given: Any, number: int) -> np.ndarray:
-        where = str(given) if hasattr(given, "__fspath__") or isinstance(given, str) else None
+    def _read(self, source: Any, number: int) -> np.ndarray:
+        where = str(source) if hasattr(source, "__fspath__") or isinstance(source, str) else None
         where = where or f"picture {number}"
         with decoding(where):
-            return self.picture(read_picture(given, where))
+            return self.picture(read_picture(source, where))
 
     def picture(
         self, picture: Image.Image, u: np.ndarray | None = None
@@ -112,7 +112,7 @@ class Preprocessing:
             check_size(*size, self._frame)
         else:
             size = (side, side) if self.rule == "direct" else small_side(size, side)
-        left, top = ((whole - self.size) // 2 for whole in size)
+        left, top = ((length - self.size) // 2 for length in size)
         return pixels(resized_part(picture, size, (left, top), self._frame), self.channels)
 
     def arrays(self, images: UInt8[np.ndarray, "B H W C"], u: Any) -> np.ndarray | None:
@@ -150,21 +150,21 @@ def one_by_one(pictures: Picture | Sequence[Picture]) -> list[Picture]:
     return [pictures] if single else list(pictures)
 
 
-def read_picture(given: Any, where: str = "the picture") -> Image.Image:
+def read_picture(source: Any, where: str = "the picture") -> Image.Image:
     """A path, encoded bytes, an array or an image as Pillow's image.
 
     Raises:
         DataError: it is not there, or none of these.
     """
-    if isinstance(given, Image.Image):
-        return given
-    if isinstance(given, np.ndarray):
-        return _of_array(given, where)
-    if isinstance(given, bytes):
-        return turned(opened(given, where))
-    if not isinstance(given, str) and not hasattr(given, "__fspath__"):
-        raise DataError(f"{where} is {type(given).__name__}, not a path, bytes, image or array")
-    return turned(opened(read_file(given), where))
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray):
+        return _of_array(source, where)
+    if isinstance(source, bytes):
+        return turned(opened(source, where))
+    if not isinstance(source, str) and not hasattr(source, "__fspath__"):
+        raise DataError(f"{where} is {type(source).__name__}, not a path, bytes, image or array")
+    return turned(opened(read_file(source), where))
 
 
 def read_file(path: epath.PathLike) -> bytes:

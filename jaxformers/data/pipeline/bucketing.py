@@ -1,4 +1,4 @@
-"""Batches of a few fixed shapes: every example goes to the smallest that holds it."""
+"""Bucketing: batches of a few fixed shapes; an example goes to the smallest that holds it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int
 
-from jaxformers.data.pipeline.collate import Batch, Chosen, assemble, batch_shapes, nothing_fits
+from jaxformers.data.pipeline.collate import (
+    Batch,
+    Chosen,
+    PairStore,
+    assemble,
+    batch_shapes,
+    nothing_fits,
+)
 from jaxformers.data.pipeline.shuffling import mixed_seed, shuffled
-from jaxformers.data.translation.tokenized import TokenizedPairs
 from jaxformers.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Bucketing:
-    """One example a row, in batches of a few shapes; examples too long for all are left out."""
+    """One example a row, in batches of a few shapes; examples too long for all are dropped."""
 
     shapes: tuple[tuple[int, int, int], ...] = ((64, 64, 64),)
     """(rows, source length, target length) of each bucket; lengths include eos."""
 
-    def plan(self, store: TokenizedPairs) -> BucketingPlan:
+    def plan(self, store: PairStore) -> BucketingPlan:
         """The plan for the lengths of `store`; raises DataError where no example fits."""
         return BucketingPlan(self, *store.lengths)
 
@@ -60,20 +66,19 @@ class BucketingPlan:
         """Number of rows of the batch of `step`."""
         return self._sizes[self._slot(seed, step)[0]][0]
 
-    def batch(
-        self, store: TokenizedPairs, seed: int, step: int, rows: slice = slice(None)
-    ) -> Batch:
+    def batch(self, store: PairStore, seed: int, step: int, rows: slice = slice(None)) -> Batch:
         """Those `rows` of the batch of `step`: int32 arrays [B, S] and [B, T] (see `assemble`)."""
         bucket, number = self._slot(seed, step)
         all_rows, source_length, target_length = self._sizes[bucket]
         members = self._members[bucket]
         start, stop, _ = rows.indices(all_rows)
-        places = shuffled(number * all_rows + start, stop - start, len(members), seed, bucket)
-        chosen = Chosen(members[places], np.arange(stop - start))
+        ranks = shuffled(number * all_rows + start, stop - start, len(members), seed, bucket)
+        chosen = Chosen(members[ranks], np.arange(stop - start))
         return assemble(store, chosen, (stop - start, source_length, target_length))
 
     def _slot(self, seed: int, step: int) -> tuple[int, int]:
         """Bucket of `step`, and how many batches that bucket has given before."""
+        # The last cycle c with steps_before(c) <= step, by bisection: no step before it is visited.
         cycles = range((step + 2) * max(size[0] for size in self._sizes))
         cycle = bisect.bisect_right(cycles, step, key=self._steps_before) - 1
         spans = [
@@ -91,11 +96,11 @@ class BucketingPlan:
         return sum(self._given(bucket, cycles) for bucket in range(len(self._sizes)))
 
     def _fill(self, target_lengths: np.ndarray) -> float:
-        """Share of the target places that hold a token."""
-        places = sum(
+        """Share of the target positions that hold a token."""
+        capacity = sum(
             len(members) * size[2] for members, size in zip(self._members, self._sizes, strict=True)
         )
-        return float(sum(target_lengths[members].sum() for members in self._members) / places)
+        return float(sum(target_lengths[members].sum() for members in self._members) / capacity)
 
 
 @lru_cache(maxsize=4)

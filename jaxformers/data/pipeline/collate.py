@@ -1,4 +1,4 @@
-"""A batch from the examples that were chosen for its rows."""
+"""Collation: a batch from the examples that a plan chose for its rows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,41 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
-from jaxformers.data.translation.tokenized import Side, TokenizedPairs
 from jaxformers.errors import DataError
 
 Batch = dict[str, np.ndarray]
 Shapes = dict[str, tuple[tuple[int, ...], np.dtype]]
+
+
+class FlatIds(Protocol):
+    """The ids of all examples of one side, one example behind the other."""
+
+    ids: np.ndarray
+    """Flat ids [tokens], eos included."""
+    offsets: np.ndarray
+    """Example n is `ids[offsets[n] : offsets[n + 1]]` [examples + 1]."""
+
+
+class PairSpecialIds(Protocol):
+    """Ids that batches add: padding and the decoder's start."""
+
+    @property
+    def pad(self) -> int: ...
+    @property
+    def start(self) -> int: ...
+
+
+class PairStore(Protocol):
+    """Tokenized (source, target) examples: what packing, bucketing and collation need of a set."""
+
+    source: FlatIds
+    target: FlatIds
+    special: PairSpecialIds
+
+    @property
+    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lengths of sources and of targets, eos included [examples] each."""
+        ...
 
 
 class Chosen(NamedTuple):
@@ -49,17 +79,17 @@ def batch_shapes(rows: int, source_length: int, target_length: int) -> Shapes:
     return {n: ((rows, lengths[side]), int32) for side in names for n in names[side]}
 
 
-def nothing_fits(examples: int, place: str, limits: tuple[int, int]) -> DataError:
-    """What a plan raises where no example is left by the `limits` of the largest `place`."""
+def nothing_fits(examples: int, container: str, limits: tuple[int, int]) -> DataError:
+    """What a plan raises where no example is left by the `limits` of the largest `container`."""
     if not examples:
         return DataError("there is no example to make batches of")
     return DataError(
-        f"none of the {examples:,} examples fits {place} of {limits[0]} source and "
+        f"none of the {examples:,} examples fits {container} of {limits[0]} source and "
         f"{limits[1]} target tokens: raise the lengths"
     )
 
 
-def assemble(store: TokenizedPairs, chosen: Chosen, shape: tuple[int, int, int]) -> Batch:
+def assemble(store: PairStore, chosen: Chosen, shape: tuple[int, int, int]) -> Batch:
     """The batch of `shape` (rows, source length S, target length T) that holds `chosen`.
 
     Each example is a segment (1, 2, ... in its row; 0 is padding) whose positions count from 0.
@@ -67,8 +97,8 @@ def assemble(store: TokenizedPairs, chosen: Chosen, shape: tuple[int, int, int])
     """
     rows, source_length, target_length = shape
     pad, start = store.special.pad, store.special.start
-    source = _Placed(store.source, chosen, rows, source_length)
-    target = _Placed(store.target, chosen, rows, target_length)
+    source = _TokenLayout(store.source, chosen, rows, source_length)
+    target = _TokenLayout(store.target, chosen, rows, target_length)
     return {
         "source_ids": source.array(source.ids, pad),
         "source_segments": source.array(source.segments),
@@ -80,29 +110,30 @@ def assemble(store: TokenizedPairs, chosen: Chosen, shape: tuple[int, int, int])
     }
 
 
-class _Placed:
-    """The tokens of the chosen examples, flat [tokens], and where in [rows, length] they go."""
+class _TokenLayout:
+    """The tokens of the chosen examples, flat [tokens], and their positions in [rows, length]."""
 
-    def __init__(self, side: Side, chosen: Chosen, rows: int, length: int):
+    def __init__(self, side: FlatIds, chosen: Chosen, rows: int, length: int):
         starts = np.asarray(side.offsets[chosen.examples])
         lengths = np.asarray(side.offsets[chosen.examples + 1]) - starts
-        before = np.cumsum(lengths) - lengths
+        before = np.cumsum(lengths) - lengths  # tokens of the batch before each example
         first, ordinal = _first_in_row(chosen.rows)
         columns = before - before[first]
         self._size = (rows, length)
         self.positions = np.arange(lengths.sum()) - np.repeat(before, lengths)
         self.ids = np.asarray(side.ids[np.repeat(starts, lengths) + self.positions])
         self.segments = np.repeat(ordinal + 1, lengths)
-        self._places = np.repeat(chosen.rows * length + columns, lengths) + self.positions
+        # The flat index of every token in [rows * length]: one assignment then fills the array.
+        self._indices = np.repeat(chosen.rows * length + columns, lengths) + self.positions
 
     def shifted(self, start: int) -> np.ndarray:
-        """The ids one place later in each example, behind `start` [tokens]."""
+        """The ids one position later in each example, behind `start` [tokens]."""
         return np.where(self.positions == 0, start, np.roll(self.ids, 1))
 
     def array(self, values: np.ndarray, padding: int = 0) -> Int[np.ndarray, "B L"]:
-        """`values` [tokens] in their places, `padding` elsewhere."""
+        """`values` [tokens] at their positions, `padding` elsewhere."""
         out = np.full(self._size, padding, np.int32)
-        out.reshape(-1)[self._places] = values
+        out.reshape(-1)[self._indices] = values
         return out
 
 

@@ -1,4 +1,4 @@
-"""Rows that are made anew for every epoch, as one endless shuffled stream."""
+"""Rows that are rebuilt in every epoch, as one endless shuffled stream."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from jaxformers.data.pipeline.shuffling import shuffled
 
 
 class EpochRows(Protocol):
-    """The rows of one epoch."""
+    """The rows of one epoch, with random access."""
 
     def __len__(self) -> int: ...
 
     def take(self, rows: Any) -> EpochRows:
-        """Those rows."""
+        """The rows at the indices `rows`."""
         ...
 
     @classmethod
-    def join(cls, parts: Sequence[EpochRows]) -> EpochRows:
-        """All rows of `parts`."""
+    def join(cls, chunks: Sequence[EpochRows]) -> EpochRows:
+        """Concatenates the rows of all `chunks`."""
         ...
 
 
@@ -44,23 +44,23 @@ class EpochStream:
 
     def rows(self, seed: int, start: int, count: int) -> EpochRows:
         """Rows `start` to `start` + `count` of the stream of `seed`."""
-        parts = []
+        chunks = []
         while count:
             epoch, rank = self._find(seed, start)
             rows = self._epoch(seed, epoch)
-            taken = min(count, len(rows) - rank)
-            order = shuffled(rank, taken, len(rows), *self._tags, seed, epoch)
-            parts.append(rows.take(order))
-            start, count = start + taken, count - taken
-        return parts[0] if len(parts) == 1 else type(parts[0]).join(parts)
+            num_rows = min(count, len(rows) - rank)
+            order = shuffled(rank, num_rows, len(rows), *self._tags, seed, epoch)
+            chunks.append(rows.take(order))
+            start, count = start + num_rows, count - num_rows
+        return chunks[0] if len(chunks) == 1 else type(chunks[0]).join(chunks)
 
-    def _find(self, seed: int, place: int) -> tuple[int, int]:
-        """Epoch that `place` of the stream lies in, and which of its rows it is."""
+    def _find(self, seed: int, position: int) -> tuple[int, int]:
+        """Epoch that `position` of the stream lies in, and the index within that epoch."""
         ends = self._ends.setdefault(seed, [0])
-        while ends[-1] <= place:
+        while ends[-1] <= position:
             ends.append(ends[-1] + len(self._epoch(seed, len(ends) - 1)))
-        epoch = bisect.bisect_right(ends, place) - 1
-        return epoch, place - ends[epoch]
+        epoch = bisect.bisect_right(ends, position) - 1
+        return epoch, position - ends[epoch]
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in vars(self).items() if name != "_epoch"}

@@ -1,4 +1,4 @@
-"""Some of many items, spread evenly over all of them."""
+"""Evenly spaced subsets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxformers.errors import ConfigError
 
 
 def evenly_spaced(size: int, limit: int | None) -> Int[np.ndarray, "N"]:
-    """Places of at most `limit` of `size` items; of all where `limit` is None.
+    """Indices of at most `limit` of `size` items, evenly spaced; all where `limit` is None.
 
     Raises:
         ConfigError: `limit` is below 1.

@@ -35,8 +35,8 @@ class RowPlan:
         self._count, self._rows = len(store), rows
         self.shapes = [
             {
-                name: ((rows, *each.shape[1:]), each.dtype)
-                for name, each in store.gather(np.zeros(1, np.int64)).items()
+                name: ((rows, *array.shape[1:]), array.dtype)
+                for name, array in store.gather(np.zeros(1, np.int64)).items()
             }
         ]
         self.steps_per_epoch = self._count / rows
@@ -49,8 +49,8 @@ class RowPlan:
     def batch(self, store: Rows, seed: int, step: int, rows: slice = slice(None)) -> Batch:
         """Those `rows` of the batch of `step`."""
         start, stop, _ = rows.indices(self._rows)
-        places = shuffled(step * self._rows + start, stop - start, self._count, seed)
-        return store.gather(places)
+        indices = shuffled(step * self._rows + start, stop - start, self._count, seed)
+        return store.gather(indices)
 
 
 def every_row(store: Rows, rows: int) -> Iterator[tuple[Batch, int]]:

@@ -90,9 +90,9 @@ def batches(
                 f"use a multiple of {hosts}, such as {-(-rows // hosts) * hosts}"
             )
     source = HostBatches(store, plan, seed, start, host, hosts)
-    made = _closing(_iterator(source, workers, prefetch))
-    _OPEN.add(made)
-    return made
+    iterator = _closing(_iterator(source, workers, prefetch))
+    _OPEN.add(iterator)
+    return iterator
 
 
 def _iterator(source: HostBatches, workers: int, prefetch: int) -> Any:

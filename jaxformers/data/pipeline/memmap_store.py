@@ -1,4 +1,7 @@
-"""Arrays that are written into a folder once and memory-mapped from then on."""
+"""Memory-mapped stores: arrays that are written into a folder once.
+
+A folder holds one `.npy` file an array and `meta.json`: the caller's metadata and the size of each
+file, by which an incomplete or damaged folder is recognised."""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def write_once(folder: Path, what: str, write: Callable[[Path], dict[str, Any]])
     Args:
         folder: where the files go.
         what: the files in words, for the message.
-        write: writes the files into the folder it is given; what it returns is kept for `meta`.
+        write: writes the files into the folder it is given; what it returns is stored for `meta`.
 
     Raises:
         DataError: the folder cannot be written.
@@ -46,7 +49,7 @@ def write_once(folder: Path, what: str, write: Callable[[Path], dict[str, Any]])
                 _write(folder, write)
     except OSError as error:
         raise DataError(
-            f"{what} cannot be kept in {folder.parent}: {error.strerror}; "
+            f"{what} cannot be written to {folder.parent}: {error.strerror}; "
             "set JAXFORMERS_CACHE to a folder with room"
         ) from error
 
@@ -112,15 +115,15 @@ def _complete(folder: Path) -> bool:
 
 
 def _write(folder: Path, write: Callable[[Path], dict[str, Any]]) -> None:
-    """Write beside `folder` and rename at the end, so that it is whole or not there."""
+    """Write to a temporary sibling of `folder` and rename it: complete or not there."""
     for abandoned in folder.parent.glob(f"{folder.name}.writing-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
     unfinished = folder.with_name(f"{folder.name}.writing-{uuid.uuid4().hex}")
     unfinished.mkdir()
     try:
-        kept = write(unfinished)
+        metadata = write(unfinished)
         sizes = {file.name: file.stat().st_size for file in unfinished.iterdir()}
-        (unfinished / META_FILE).write_text(json.dumps({**kept, "sizes": sizes}, indent=1))
+        (unfinished / META_FILE).write_text(json.dumps({**metadata, "sizes": sizes}, indent=1))
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
     finally:

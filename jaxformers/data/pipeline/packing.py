@@ -1,4 +1,4 @@
-"""Several examples a row: dense batches of one shape."""
+"""Packing: several examples a row, in dense batches of one shape."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from jaxformers.data.pipeline.collate import Batch, Chosen, assemble, batch_shapes, nothing_fits
+from jaxformers.data.pipeline.collate import (
+    Batch,
+    Chosen,
+    PairStore,
+    assemble,
+    batch_shapes,
+    nothing_fits,
+)
 from jaxformers.data.pipeline.shuffling import mixed_seed, shuffled
-from jaxformers.data.translation.tokenized import TokenizedPairs
 from jaxformers.errors import ConfigError
 
 # More rows in a set pack denser and cost more time: 64 waste about one row in fifty.
@@ -18,19 +24,19 @@ ROWS_OF_A_SET = 64
 
 @dataclass(frozen=True)
 class Packing:
-    """Rows that hold several examples each, told apart by segments; one shape for all batches.
+    """Rows of several examples each, distinguished by segment ids; one shape for all batches.
 
-    Examples longer than a row are left out.
+    Examples longer than a row are dropped.
     """
 
     source_length: int = 256
-    """Source places in a row, eos included."""
+    """Source tokens in a row, eos included."""
     target_length: int = 256
-    """Target places in a row, eos included."""
+    """Target tokens in a row, eos included."""
     rows: int = 96
     """Rows of a batch, over all hosts."""
 
-    def plan(self, store: TokenizedPairs) -> PackingPlan:
+    def plan(self, store: PairStore) -> PackingPlan:
         """The plan for the lengths of `store`; raises DataError where no example fits."""
         return PackingPlan(self, *store.lengths)
 
@@ -38,8 +44,8 @@ class Packing:
 class PackingPlan:
     """Which examples share a row, and which rows the batch of a step has, for given lengths.
 
-    The rows are made once; they are one endless stream, shuffled anew in each epoch, of which
-    every batch takes the next `rows`.
+    Rows are packed once. They form one endless stream, reshuffled in each epoch, of which the batch
+    of step s is entries s * `rows` to (s + 1) * `rows`: a pure function of (seed, step).
     """
 
     def __init__(
@@ -70,17 +76,17 @@ class PackingPlan:
         """Number of rows of the batch of `step`: the same for every step."""
         return self._config.rows
 
-    def batch(
-        self, store: TokenizedPairs, seed: int, step: int, rows: slice = slice(None)
-    ) -> Batch:
+    def batch(self, store: PairStore, seed: int, step: int, rows: slice = slice(None)) -> Batch:
         """Those `rows` of the batch of `step`: int32 arrays [B, S] and [B, T] (see `assemble`)."""
         config = self._config
         start, stop, _ = rows.indices(config.rows)
+        # Rows start + k of step s are entries s * rows + k of the endless stream of packed rows, so
+        # a batch needs (seed, step) alone and any host can make its own slice of it.
         packed = shuffled(step * config.rows + start, stop - start, self.row_count, seed)
         starts, ends = self._offsets[packed], self._offsets[packed + 1]
         row_of = np.repeat(np.arange(len(packed)), ends - starts)
-        places = np.concatenate([np.arange(*span) for span in zip(starts, ends, strict=True)])
-        chosen = Chosen(self._examples[places], row_of)
+        ranks = np.concatenate([np.arange(*span) for span in zip(starts, ends, strict=True)])
+        chosen = Chosen(self._examples[ranks], row_of)
         return assemble(store, chosen, (stop - start, config.source_length, config.target_length))
 
 
@@ -96,8 +102,10 @@ def pack(
     """
     lengths = np.stack([source_lengths, target_lengths], axis=1).astype(np.int32)
     order = _longest_first(lengths, limits)
+    # Best fit over all rows would cost O(examples x rows). Each of the `sets` has a few rows of its
+    # own, and one NumPy step places an example in every set at once.
     sets = max(1, round((lengths.sum(axis=0) / limits).max() / ROWS_OF_A_SET))
-    room = np.tile(np.array(limits, np.int32), (sets, 8, 1))
+    room = np.tile(np.array(limits, np.int32), (sets, 8, 1))  # [sets, rows of a set, 2]: free
     row_of = np.empty(len(lengths), np.int64)
     for start in range(0, len(order), sets):
         dealt = order[start : start + sets]

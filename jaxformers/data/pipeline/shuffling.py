@@ -1,4 +1,4 @@
-"""Endless shuffled streams that are looked up by place, never walked through."""
+"""Endless shuffled streams with random access: entry i is computed from (seed, i) alone."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ def mixed_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
 
 
-WHOLE = 2**22  # items up to which an epoch's order is kept as an array
+MAX_SORTED_ITEMS = 2**22  # up to which an epoch's order is held as an array
 
 
 def permuted(start: int, count: int, size: int, *seeds: int) -> np.ndarray:
-    """As `shuffled`, in another order and faster: up to `WHOLE` items, an epoch is sorted at once.
+    """As `shuffled`, in another order and faster: an epoch is sorted at once.
+
+    Above `MAX_SORTED_ITEMS` items it is `shuffled`.
 
     `shuffled` costs a millisecond an entry where there are few items.
     """
-    if size > WHOLE:
+    if size > MAX_SORTED_ITEMS:
         return shuffled(start, count, size, *seeds)
     epoch, rank = divmod(start, size)
-    parts: list[np.ndarray] = []
+    chunks: list[np.ndarray] = []
     while count:
-        parts.append(_order(size, *seeds, epoch)[rank : rank + count])
-        count, epoch, rank = count - len(parts[-1]), epoch + 1, 0
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        chunks.append(_order(size, *seeds, epoch)[rank : rank + count])
+        count, epoch, rank = count - len(chunks[-1]), epoch + 1, 0
+    return np.concatenate(chunks) if chunks else np.zeros(0, np.int64)
 
 
 @lru_cache(maxsize=4)
@@ -44,8 +46,10 @@ def shuffled(start: int, count: int, size: int, *seeds: int) -> np.ndarray:
     """Entries `start` to `start + count` of the endless stream of `size` items, int64 [count].
 
     The stream is one permutation of all items after the other, each of them drawn by `seeds` and
-    its number (epoch); an entry costs the same wherever it stands.
+    its number (epoch); an entry costs the same at any position.
     """
+    # batch = f(seed, step): `index_shuffle` is a keyed permutation of [0, size), evaluated at one
+    # index. No iterator state is saved, and resuming at any step costs the same.
     epoch, rank = divmod(start, size)
     entries: list[int] = []
     while len(entries) < count:

@@ -23,22 +23,24 @@ class Draws:
 
 
 class RowDraws:
-    """The words of each row of a batch, whichever rows of it are asked for.
+    """Random words of each row of a batch, the same for any slice of rows.
 
     Args:
         seeds: of the batch.
-        rows: which rows.
-        count: words that each row has at `words` [rows, count].
+        rows: range of row indices in the global batch.
+        count: words per row in `words` [rows, count].
     """
 
     def __init__(self, seeds: tuple[int, ...], rows: range, count: int):
         self._seeds, self._rows = seeds, rows
-        stride = -(-count // 4) * 4  # Philox makes four words at a time
+        # Philox is counter based: advance(n) skips n blocks of four words at no cost, so a host
+        # draws its own rows and gets the same words as a single host.
+        stride = -(-count // 4) * 4
         bits = np.random.Philox(mixed_seed(*seeds)).advance(rows.start * stride // 4)
         self.words = bits.random_raw(len(rows) * stride).reshape(len(rows), stride)[:, :count]
 
     def more(self, row: int, count: int) -> UInt64[np.ndarray, "count"]:
-        """Further words for one row (counted within the rows asked for), as many as wanted."""
+        """`count` further words for one row (index within `rows`)."""
         return Draws(*self._seeds, self._rows[row] + 1).words(count)
 
 
@@ -54,6 +56,7 @@ def low(words: UInt64[np.ndarray, "*N"]) -> UInt64[np.ndarray, "*N"]:
 
 def below(halves: UInt64[np.ndarray, "*N"], limit: np.ndarray | int) -> Int[np.ndarray, "*N"]:
     """Uniform integers from 0 to `limit` - 1 (at most 2^32) out of half words."""
+    # floor(h * limit / 2^32) for h in [0, 2^32): biased by at most limit / 2^32.
     scaled = halves * np.asarray(limit).astype(np.uint64)
     return (scaled >> np.uint64(HALF)).astype(np.int64)
 

@@ -33,10 +33,10 @@ class ShownExample:
     @property
     def original(self) -> list[str]:
         """The pieces before they were masked."""
-        return [self.labels.get(place, piece) for place, piece in enumerate(self.pieces)]
+        return [self.labels.get(position, token) for position, token in enumerate(self.pieces)]
 
     def __str__(self) -> str:
-        labels = [self.labels.get(place, "") for place in range(len(self.pieces))]
+        labels = [self.labels.get(position, "") for position in range(len(self.pieces))]
         columns = zip(self.pieces, map(str, self.segment_ids), labels, strict=True)
         cells = [(*column, max(map(len, column))) for column in columns]
         names = ("input", "segment", "label")
@@ -53,12 +53,12 @@ def describe_example(batch: Batch, row: int, tokenizer: _Named) -> ShownExample:
     """Row `row` of a pre-training `batch`, in the pieces of `tokenizer`."""
     name, length = tokenizer.vocabulary, int(batch["attention_mask"][row].sum())
     used = batch["masked_weights"][row] > 0
-    places, labels = batch["masked_positions"][row][used], batch["masked_ids"][row][used]
+    positions, labels = batch["masked_positions"][row][used], batch["masked_ids"][row][used]
     label = batch.get("next_sentence")
     return ShownExample(
         pieces=_pieces(batch["input_ids"][row][:length], name),
         segment_ids=batch["token_type_ids"][row][:length].tolist(),
-        labels=dict(zip(places.tolist(), _pieces(labels, name), strict=True)),
+        labels=dict(zip(positions.tolist(), _pieces(labels, name), strict=True)),
         next_sentence=None if label is None else bool(label[row] == 0),
     )
 

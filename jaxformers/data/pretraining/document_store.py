@@ -80,12 +80,12 @@ class TokenizedDocuments:
         self._folder: Path | None = None
 
     def __len__(self) -> int:
-        """Number of documents."""
+        """Number of documents in the store."""
         return len(self.documents) - 1
 
     @property
     def vocab_size(self) -> int:
-        """Number of pieces."""
+        """Number of entries of the vocabulary."""
         return len(self.continues)
 
     @classmethod
@@ -126,9 +126,9 @@ class TokenizedDocuments:
     def load(cls, folder: Any) -> TokenizedDocuments:
         """The documents that `build` wrote into `folder`, memory-mapped."""
         folder = Path(folder)
-        kept = meta(folder)
+        metadata = meta(folder)
         arrays = (mapped(folder / f"{name}.npy") for name in ARRAYS)
-        store = cls(*arrays, SpecialPieces(**kept["special"]), kept["fingerprint"])
+        store = cls(*arrays, SpecialPieces(**metadata["special"]), metadata["fingerprint"])
         store._folder = folder
         return store
 
@@ -140,19 +140,21 @@ class TokenizedDocuments:
         continues: Bool[np.ndarray, "V"],
     ) -> TokenizedDocuments:
         """Documents held in memory, from the ids of the pieces of their sentences."""
-        kept = [[list(sentence) for sentence in each if len(sentence)] for each in documents]
-        kept = [each for each in kept if each]
-        if not kept:
+        nonempty = [
+            [list(sentence) for sentence in document if len(sentence)] for document in documents
+        ]
+        nonempty = [document for document in nonempty if document]
+        if not nonempty:
             raise DataError("the given documents hold no text")
-        sentences = [sentence for each in kept for sentence in each]
+        sentences = [sentence for document in nonempty for sentence in document]
         ids = np.array([index for sentence in sentences for index in sentence], np.int32)
-        parts = ids, _offsets(sentences), _offsets(kept)
-        content = hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
-        name = {"source": "given ids", "documents": len(kept), "content": content}
-        return cls(*parts, np.asarray(continues), special, {**name, "tokenizer": "none"})
+        arrays = ids, _offsets(sentences), _offsets(nonempty)
+        content = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+        name = {"source": "given ids", "documents": len(nonempty), "content": content}
+        return cls(*arrays, np.asarray(continues), special, {**name, "tokenizer": "none"})
 
     def sentence(self, index: int) -> Int[np.ndarray, "pieces"]:
-        """Ids of one sentence."""
+        """Ids of the sentence at `index`, without special tokens."""
         return np.asarray(self.ids[self.sentences[index] : self.sentences[index + 1]], np.int32)
 
     def __reduce__(self):
@@ -163,8 +165,8 @@ class TokenizedDocuments:
         return TokenizedDocuments, (*arrays, self.special, self.fingerprint)
 
 
-def _offsets(parts: Sequence[Sequence]) -> np.ndarray:
-    return np.cumsum([0, *map(len, parts)], dtype=np.int64)
+def _offsets(sequences: Sequence[Sequence]) -> np.ndarray:
+    return np.cumsum([0, *map(len, sequences)], dtype=np.int64)
 
 
 def _write(
@@ -191,11 +193,11 @@ def _write_ids(
     ):
         for start in range(0, len(documents), DOCUMENTS_AT_A_TIME):
             read = documents[start : start + DOCUMENTS_AT_A_TIME]
-            pieces = _lengths_and_ids(read, tokenizer, ids)
-            document_of = np.repeat(np.arange(len(read)), [len(each) for each in read])
-            kept = pieces > 0
-            sentences.append(pieces[kept])
-            counts = np.bincount(document_of[kept], minlength=len(read))
+            lengths = _lengths_and_ids(read, tokenizer, ids)
+            document_of = np.repeat(np.arange(len(read)), [len(document) for document in read])
+            filled = lengths > 0
+            sentences.append(lengths[filled])
+            counts = np.bincount(document_of[filled], minlength=len(read))
             ends.append(counts[counts > 0])
             if progress is not None:
                 progress(min(start + DOCUMENTS_AT_A_TIME, len(documents)), len(documents))

@@ -153,19 +153,19 @@ def _text_files(path: epath.Path, pattern: str) -> list[epath.Path]:
         raise DataError(f"there is no folder {path} of text files; {NOTHING_IN_TFDS}")
     if not path.is_dir():
         return [path]
-    found = (f for f in _under(path) if fnmatch.fnmatch(f.name.removesuffix(".gz"), pattern))
-    files = sorted(file for file in found if file.stat().length)
+    matches = (f for f in _under(path) if fnmatch.fnmatch(f.name.removesuffix(".gz"), pattern))
+    files = sorted(file for file in matches if file.stat().length)
     if not files:
         raise DataError(f"{path} holds no text file {pattern} or {pattern}.gz")
     return files
 
 
 def _under(folder: epath.Path) -> Iterator[epath.Path]:
-    for each in folder.iterdir():
-        if each.is_dir():
-            yield from _under(each)
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _under(path)
         else:
-            yield each
+            yield path
 
 
 class _TextDocuments(Documents):
@@ -181,8 +181,10 @@ class _TextDocuments(Documents):
             except NoText:
                 continue
             digests.append(lines.digest)
-            found = _spans_between_blank_lines(lines) if self._by_blank_lines else [[0, len(lines)]]
-            spans += [np.array([[number, *span] for span in found]).reshape(-1, 3)]
+            line_spans = (
+                _spans_between_blank_lines(lines) if self._by_blank_lines else [[0, len(lines)]]
+            )
+            spans += [np.array([[number, *span] for span in line_spans]).reshape(-1, 3)]
         if not spans:
             raise DataError(f"{config.path} holds no text: its files are empty or blank")
         self._spans = np.concatenate(spans)
@@ -275,11 +277,11 @@ class JoinedDocuments:
 
 
 class _JoinedDocuments(Documents):
-    def __init__(self, parts: Sequence[Documents]):
-        self._parts = parts
-        self._ends = np.cumsum([len(part) for part in parts])
-        content = json.dumps([part.fingerprint["content"] for part in parts]).encode()
-        name = " and ".join(str(part.fingerprint["source"]) for part in parts)
+    def __init__(self, sources: Sequence[Documents]):
+        self._parts = sources
+        self._ends = np.cumsum([len(source) for source in sources])
+        content = json.dumps([source.fingerprint["content"] for source in sources]).encode()
+        name = " and ".join(str(source.fingerprint["source"]) for source in sources)
         self.fingerprint = _fingerprint(name, len(self), content)
 
     def __len__(self) -> int:
@@ -287,12 +289,12 @@ class _JoinedDocuments(Documents):
 
     def read(self, indices: Sequence[int]) -> list[Document]:
         numbers = np.searchsorted(self._ends, indices, side="right")
-        found: dict[int, Document] = {}
-        for number, part in enumerate(self._parts):
-            places = np.flatnonzero(numbers == number)
-            inside = [indices[k] - (int(self._ends[number]) - len(part)) for k in places]
-            found |= zip(places.tolist(), part.read(inside), strict=True)
-        return [found[place] for place in range(len(indices))]
+        documents: dict[int, Document] = {}
+        for number, source in enumerate(self._parts):
+            positions = np.flatnonzero(numbers == number)
+            inside = [indices[k] - (int(self._ends[number]) - len(source)) for k in positions]
+            documents |= zip(positions.tolist(), source.read(inside), strict=True)
+        return [documents[position] for position in range(len(indices))]
 
 
 def _fingerprint(source: str, documents: int, content: bytes) -> dict[str, Any]:

@@ -119,12 +119,12 @@ class PretrainingPlan:
         """
         number = self.phase(step)
         phase, first = self._config.phases[number], [0, *self._ends][number]
-        asked = range(phase.rows)[rows]
+        batch_rows = range(phase.rows)[rows]
         examples = self._streams[number].rows(
-            seed, (step - first) * phase.rows + asked.start, len(asked)
+            seed, (step - first) * phase.rows + batch_rows.start, len(batch_rows)
         )
         choices = phase.length + phase.max_predictions
-        draws = RowDraws((MASKS, seed, step), asked, choices + COIN_WORDS)
+        draws = RowDraws((MASKS, seed, step), batch_rows, choices + COIN_WORDS)
         if self._config.next_sentence:
             coins = slice(choices, None)
             batch, text = lay_pairs(store, examples, phase.length, draws, coins)
@@ -169,11 +169,11 @@ def _estimate(config: Pretraining, store: TokenizedDocuments) -> tuple[float, fl
 
 
 def _shapes(config: Pretraining, phase: Phase) -> Shapes:
-    places, predictions = (phase.rows, phase.length), (phase.rows, phase.max_predictions)
+    row_shape, predictions = (phase.rows, phase.length), (phase.rows, phase.max_predictions)
     names = ["input_ids", "token_type_ids", "attention_mask"]
     names += [] if config.next_sentence else ["segments", "positions"]
     int32 = np.dtype(np.int32)
-    shapes = dict.fromkeys(names, (places, int32))
+    shapes = dict.fromkeys(names, (row_shape, int32))
     if config.next_sentence:
         shapes["next_sentence"] = ((phase.rows,), int32)
     shapes |= dict.fromkeys(("masked_positions", "masked_ids"), (predictions, int32))

@@ -1,4 +1,4 @@
-"""BERT's masked language model: which pieces are predicted, and what stands in their place.
+"""BERT's masked language model (Devlin et al. 2018, section 3.1): the tokens to predict.
 
 The rules are those of `create_masked_lm_predictions` in Google's create_pretraining_data.py.
 """
@@ -76,6 +76,8 @@ def _unused(shape: tuple[int, int]) -> dict[str, np.ndarray]:
 
 def _replaced(store: TokenizedDocuments, labels: np.ndarray, words: np.ndarray) -> np.ndarray:
     """What stands in the place of each of the chosen pieces."""
+    # BERT (section 3.1): of the chosen pieces 80 % [MASK], 10 % random, 10 % unchanged. One draw of
+    # the upper half decides: below 0.8 mask, below 0.9 keep; the lower half draws the random piece.
     hidden, settled = chance(high(words), MASKED), chance(high(words), MASKED + KEPT)
     drawn = below(low(words), store.vocab_size)
     return np.where(hidden, store.special.mask, np.where(settled, labels, drawn))
@@ -115,8 +117,8 @@ def _chosen_words(
         left -= np.where(fits, size, 0)
         if not left.any():
             break
-    taken = text & np.take_along_axis(chosen, np.maximum(word, 0), axis=1)
-    return _ascending(np.where(taken, np.arange(length), length), length, most)
+    selected = text & np.take_along_axis(chosen, np.maximum(word, 0), axis=1)
+    return _ascending(np.where(selected, np.arange(length), length), length, most)
 
 
 def _ascending(positions: np.ndarray, length: int, most: int) -> Int[np.ndarray, "B M"]:

@@ -42,9 +42,9 @@ class SentencePairs:
         return SentencePairs(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @classmethod
-    def join(cls, parts: Sequence[SentencePairs]) -> SentencePairs:
-        """All rows of `parts`."""
-        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+    def join(cls, chunks: Sequence[SentencePairs]) -> SentencePairs:
+        """Concatenates the rows of all `chunks`."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in chunks]) for f in fields(cls)))
 
 
 def sentence_pairs(
@@ -73,13 +73,13 @@ def sentence_pairs(
     draws = Draws(*seeds)
     document = np.arange(len(documents) - 1)
     target = target_lengths(len(document), length - SPECIALS, short_sequences, draws)
-    start, kind, made = documents[:-1], _index_type(len(sentences)), []
+    start, kind, rounds = documents[:-1], _index_type(len(sentences)), []
     while len(document):
         pairs, following = _one_each(sentences, documents, document, start, target, draws)
-        made.append(SentencePairs(*(part.astype(kind) for part in pairs[:4]), pairs[4]))
+        rounds.append(SentencePairs(*(array.astype(kind) for array in pairs[:4]), pairs[4]))
         going = following < documents[document + 1]
         document, start, target = document[going], following[going], target[going]
-    return SentencePairs.join(made)
+    return SentencePairs.join(rounds)
 
 
 def target_lengths(
@@ -106,21 +106,23 @@ def _one_each(
     random = (stop - start == 1) | chance(low(words[0]), 0.5)
     b_start, b_stop = split.copy(), stop.copy()
     picked = np.flatnonzero(random)
-    others = len(documents) - 2
+    num_others = len(documents) - 2
     # A lone document has no other: it gives its own sentences, as Google's script lets it.
-    other = (document[picked] + 1 + below(high(words[1, picked]), max(others, 1))) % (others + 1)
-    first, end = documents[other], documents[other + 1]
+    random_document = (document[picked] + 1 + below(high(words[1, picked]), max(num_others, 1))) % (
+        num_others + 1
+    )
+    first, end = documents[random_document], documents[random_document + 1]
     b_start[picked] = first + below(low(words[1, picked]), end - first)
-    wanted = target[picked] - (sentences[split[picked]] - sentences[start[picked]])
-    b_stop[picked] = _reached(sentences, b_start[picked], np.maximum(wanted, 1), end)
+    missing = target[picked] - (sentences[split[picked]] - sentences[start[picked]])
+    b_stop[picked] = _reached(sentences, b_start[picked], np.maximum(missing, 1), end)
     return (start, split, b_start, b_stop, random), np.where(random, split, stop)
 
 
 def _reached(
-    sentences: np.ndarray, start: np.ndarray, wanted: np.ndarray, end: np.ndarray
+    sentences: np.ndarray, start: np.ndarray, num_tokens: np.ndarray, end: np.ndarray
 ) -> np.ndarray:
-    """The sentence behind the one with which `wanted` tokens from `start` on are reached."""
-    return np.minimum(np.searchsorted(sentences, sentences[start] + wanted), end)
+    """The sentence behind the one with which `num_tokens` tokens from `start` on are reached."""
+    return np.minimum(np.searchsorted(sentences, sentences[start] + num_tokens), end)
 
 
 def _index_type(count: int) -> type:
@@ -149,19 +151,19 @@ def lay_pairs(
     a_front, b_front = _cut_in_front(a_size - a_kept, b_size - b_kept, draws, coins)
     a_first = (store.sentences[pairs.a_start] + a_front)[:, None]
     b_first = (store.sentences[pairs.b_start] + b_front)[:, None]
-    places = np.arange(length)
+    columns = np.arange(length)
     middle, end = (1 + a_kept)[:, None], (2 + a_kept + b_kept)[:, None]  # the two [SEP]
-    in_a, in_b = (places >= 1) & (places < middle), (places > middle) & (places < end)
+    in_a, in_b = (columns >= 1) & (columns < middle), (columns > middle) & (columns < end)
     text = in_a | in_b
-    tokens = np.where(in_a, a_first - 1, b_first - middle - 1) + places
+    tokens = np.where(in_a, a_first - 1, b_first - middle - 1) + columns
     ids = np.full(text.shape, store.special.pad, np.int32)
     ids[text] = store.ids[tokens[text]]
     ids[:, 0] = store.special.cls
-    ids[(places == middle) | (places == end)] = store.special.sep
+    ids[(columns == middle) | (columns == end)] = store.special.sep
     batch = {
         "input_ids": ids,
-        "token_type_ids": ((places > middle) & (places <= end)).astype(np.int32),
-        "attention_mask": (places <= end).astype(np.int32),
+        "token_type_ids": ((columns > middle) & (columns <= end)).astype(np.int32),
+        "attention_mask": (columns <= end).astype(np.int32),
         "next_sentence": pairs.random.astype(np.int32),
     }
     return batch, text

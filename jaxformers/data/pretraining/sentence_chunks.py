@@ -38,11 +38,11 @@ class PackedChunks:
         return PackedChunks(self.starts[chunks], self.sizes[chunks], _offsets(counts))
 
     @classmethod
-    def join(cls, parts: Sequence[PackedChunks]) -> PackedChunks:
-        """All rows of `parts`."""
+    def join(cls, chunks: Sequence[PackedChunks]) -> PackedChunks:
+        """Concatenates the rows of all `chunks`."""
         starts, sizes, counts = (
-            np.concatenate(each)
-            for each in zip(*((p.starts, p.sizes, np.diff(p.rows)) for p in parts), strict=True)
+            np.concatenate(arrays)
+            for arrays in zip(*((p.starts, p.sizes, np.diff(p.rows)) for p in chunks), strict=True)
         )
         return cls(starts, sizes, _offsets(counts))
 
@@ -72,26 +72,26 @@ def _chunks(
     sentences: np.ndarray, documents: np.ndarray, room: int, short_sequences: float, draws: Draws
 ) -> tuple[np.ndarray, np.ndarray]:
     """First token and number of tokens of all chunks, one of each document at a time."""
-    document, start, made = np.arange(len(documents) - 1), documents[:-1], []
+    document, start, rounds = np.arange(len(documents) - 1), documents[:-1], []
     target = target_lengths(len(document), room, short_sequences, draws)
     aim = 1 + below(high(draws.words(len(document))), target)
     while len(document):
         fits = np.searchsorted(sentences, sentences[start] + aim, side="right") - 1
         stop = np.minimum(np.maximum(fits, start + 1), documents[document + 1])
-        made.append((sentences[start], sentences[stop] - sentences[start]))
+        rounds.append((sentences[start], sentences[stop] - sentences[start]))
         going = stop < documents[document + 1]
         document, start, target = document[going], stop[going], target[going]
         aim = target
-    starts, sizes = (np.concatenate(each) for each in zip(*made, strict=True))
+    starts, sizes = (np.concatenate(arrays) for arrays in zip(*rounds, strict=True))
     return starts, sizes
 
 
 def _cut_long(starts: np.ndarray, sizes: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
     """The same tokens in chunks of at most `room`."""
-    parts = -(-sizes // room)
-    number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
-    left = np.repeat(sizes, parts) - number * room
-    return np.repeat(starts, parts) + number * room, np.minimum(left, room)
+    counts = -(-sizes // room)
+    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    left = np.repeat(sizes, counts) - number * room
+    return np.repeat(starts, counts) + number * room, np.minimum(left, room)
 
 
 def _offsets(counts: np.ndarray) -> np.ndarray:
@@ -118,11 +118,11 @@ def lay_chunks(
     ids = store.ids[np.clip(tokens, 0, len(store.ids) - 1)].astype(np.int32)
     ids = np.where(within == 0, store.special.cls, np.where(is_last, store.special.sep, ids))
     segment = np.repeat(np.arange(len(full)) - chunks.rows[row] + 1, full)
-    places = np.repeat(row * length + column, full) + within
+    positions = np.repeat(row * length + column, full) + within
 
     def placed(values: np.ndarray, padding: int = 0) -> np.ndarray:
         out = np.full((len(chunks), length), padding, np.int32)
-        out.reshape(-1)[places] = values
+        out.reshape(-1)[positions] = values
         return out
 
     batch = {

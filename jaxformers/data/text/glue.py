@@ -93,8 +93,8 @@ class Glue(LabelledSource):
 
     def __post_init__(self):
         if self.task not in FORMATS:
-            known = did_you_mean(self.task, list(FORMATS)) or f"; it has {', '.join(FORMATS)}"
-            raise ConfigError(f"GLUE has no task {self.task!r}{known}")
+            hint = did_you_mean(self.task, list(FORMATS)) or f"; it has {', '.join(FORMATS)}"
+            raise ConfigError(f"GLUE has no task {self.task!r}{hint}")
         if self.task != "mnli" and "matched" in self.split:
             raise ConfigError(f"{self.task} has no split {self.split}: it has train, dev and test")
 
@@ -130,10 +130,10 @@ class Glue(LabelledSource):
         numbers.
         """
         if self.task == "stsb":
-            return [f"{each:.3f}" for each in np.clip(predictions, 0.0, 5.0)]
+            return [f"{value:.3f}" for value in np.clip(predictions, 0.0, 5.0)]
         classes = labels.places_in(self.own)[predictions]
         named = self.own.names[0] == "entailment"
-        return [self.own.name(each) if named else str(each) for each in classes]
+        return [self.own.name(value) if named else str(value) for value in classes]
 
 
 def _from_tfds(config: Glue, split: str) -> LabelledTexts:
@@ -168,13 +168,13 @@ def _from_files(config: Glue, split: str) -> LabelledTexts:
     rows = ((number, line.split("\t")) for number, line in filled_lines(str(path)))
     headless = config.task == "cola" and split != "test"
     header = COLA_COLUMNS if headless else next(rows)[1]
-    places = _places(config, header, split, path)
-    needed = max(place for place in places if place is not None) + 1
-    kept, skipped = [], 0
+    columns = _places(config, header, split, path)
+    needed = max(column for column in columns if column is not None) + 1
+    examples, skipped = [], 0
     for number, row in rows:
         if len(row) >= needed:
-            name, text, pair, label = (None if p is None else row[p] for p in places)
-            kept.append(Example(number, text, pair, label, name or ""))
+            name, text, pair, label = (None if p is None else row[p] for p in columns)
+            examples.append(Example(number, text, pair, label, name or ""))
         elif config.task == "qqp":
             skipped += 1
         else:
@@ -182,16 +182,16 @@ def _from_files(config: Glue, split: str) -> LabelledTexts:
                 f"{path}, line {number:,}: {len(row)} tab-separated column(s), but column {needed} "
                 "is needed"
             )
-    return gathered(kept, config.own, str(path), skipped=skipped)
+    return gathered(examples, config.own, str(path), skipped=skipped)
 
 
 def _file(config: Glue, split: str) -> epath.Path:
     """The official file, in the folder named or in the task's folder below it."""
     name = "diagnostic" if config.task == "ax" else split
     folder, below = epath.Path(config.folder).expanduser(), FORMATS[config.task].folder
-    for place in (folder / below / f"{name}.tsv", folder / f"{name}.tsv"):
-        if place.exists():
-            return place
+    for path in (folder / below / f"{name}.tsv", folder / f"{name}.tsv"):
+        if path.exists():
+            return path
     raise DataError(f"{folder} holds neither {below}/{name}.tsv nor {name}.tsv")
 
 
@@ -207,5 +207,5 @@ def _places(config: Glue, header: list[str], split: str, path: epath.Path) -> li
     # Only test files are sent in, and the numbers of other files are not always unique.
     named = next((name for name in ("index", "id") if name in header), None) if hidden else None
     second = form.texts[1] if len(form.texts) > 1 else None
-    wanted = (named, form.texts[0], second, label)
-    return [None if name is None else header.index(name) for name in wanted]
+    names = (named, form.texts[0], second, label)
+    return [None if name is None else header.index(name) for name in names]

@@ -27,13 +27,13 @@ class LabelledRows:
         cut: how many examples were too long.
     """
 
-    def __init__(self, ids: np.ndarray, ends: np.ndarray, labels: np.ndarray | None, **rest):
+    def __init__(self, ids: np.ndarray, ends: np.ndarray, labels: np.ndarray | None, **fields):
         self._ids, self._labels = ids, labels
         self._starts, self._first_ends, self._ends = ends
-        self.length: int = rest["length"]
-        self.pad_id: int = rest["pad_id"]
-        self.cut: int = rest["cut"]
-        self.fingerprint: dict[str, str | int] = rest["fingerprint"]
+        self.length: int = fields["length"]
+        self.pad_id: int = fields["pad_id"]
+        self.cut: int = fields["cut"]
+        self.fingerprint: dict[str, str | int] = fields["fingerprint"]
 
     @classmethod
     def build(cls, texts: LabelledTexts, tokenizer, length: int) -> LabelledRows:
@@ -47,19 +47,19 @@ class LabelledRows:
         first = tokenized(texts.texts, tokenizer)
         second = tokenized(texts.pairs, tokenizer) if texts.pairs else [[]] * len(first)
         sizes = np.array([[len(a), len(b)] for a, b in zip(first, second, strict=True)])
-        kept = cut_pairs(*sizes.T, length)
-        ids = _flat(first, second, kept, tokenizer)
-        paired = kept[1] > 0
-        ends = np.cumsum(kept[0] + kept[1] + 2 + paired)
+        lengths = cut_pairs(*sizes.T, length)
+        ids = _flat(first, second, lengths, tokenizer)
+        paired = lengths[1] > 0
+        ends = np.cumsum(lengths[0] + lengths[1] + 2 + paired)
         starts = np.concatenate([[0], ends[:-1]])
         dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.int32
         return cls(
             ids.astype(dtype),
-            np.stack([starts, starts + kept[0] + 2, ends]),
+            np.stack([starts, starts + lengths[0] + 2, ends]),
             texts.labels,
             length=length,
             pad_id=tokenizer.pad_id,
-            cut=int((kept.sum(0) < sizes.sum(1)).sum()),
+            cut=int((lengths.sum(0) < sizes.sum(1)).sum()),
             fingerprint=texts.fingerprint | {"tokenizer": tokenizer.fingerprint, "length": length},
         )
 
@@ -76,10 +76,10 @@ class LabelledRows:
 
         With labels also `labels` [n], int32 classes or float32 numbers.
         """
-        places = self._starts[indices][:, None] + np.arange(self.length)
-        real = places < self._ends[indices][:, None]
-        second = real & (places >= self._first_ends[indices][:, None])
-        ids = self._ids[np.minimum(places, len(self._ids) - 1)]
+        positions = self._starts[indices][:, None] + np.arange(self.length)
+        real = positions < self._ends[indices][:, None]
+        second = real & (positions >= self._first_ends[indices][:, None])
+        ids = self._ids[np.minimum(positions, len(self._ids) - 1)]
         batch = {
             "input_ids": np.where(real, ids, self.pad_id).astype(np.int32),
             "token_type_ids": second.astype(np.int32),
@@ -104,15 +104,15 @@ def cut_pairs(
 
 def tokenized(texts: Sequence[str], tokenizer) -> list[list[int]]:
     """Ids of each text, a few thousand texts at a time."""
-    parts = (texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK))
-    return [row for part in parts for row in tokenizer.encode(part)]
+    chunks = (texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK))
+    return [row for chunk in chunks for row in tokenizer.encode(chunk)]
 
 
-def _flat(first, second, kept: np.ndarray, tokenizer) -> np.ndarray:
+def _flat(first, second, lengths: np.ndarray, tokenizer) -> np.ndarray:
     """All rows' ids, one behind the other."""
     cls_id, sep_id = tokenizer.cls_id, tokenizer.sep_id
     flat: list[int] = []
-    for a, b, (of_a, of_b) in zip(first, second, kept.T.tolist(), strict=True):
+    for a, b, (of_a, of_b) in zip(first, second, lengths.T.tolist(), strict=True):
         flat += (cls_id, *a[:of_a], sep_id)
         if of_b:
             flat += (*b[:of_b], sep_id)

@@ -45,24 +45,24 @@ class Labels:
         """What class `index` is called."""
         return self.names[index] if self.names else str(index)
 
-    def same_classes(self, other: Labels) -> bool:
+    def same_classes(self, labels: Labels) -> bool:
         """Whether both have the same names, whatever their order and case."""
-        if self.count != other.count:
+        if self.count != labels.count:
             return False
-        return sorted(map(str.casefold, self.names)) == sorted(map(str.casefold, other.names))
+        return sorted(map(str.casefold, self.names)) == sorted(map(str.casefold, labels.names))
 
-    def places_in(self, other: Labels) -> np.ndarray:
-        """For each class, the number that `other` gives it [count].
+    def places_in(self, labels: Labels) -> np.ndarray:
+        """For each class, the number that `labels` gives it [count].
 
         Raises:
             ConfigError: the classes are not the same.
         """
-        if self.count != other.count or (other.names and not self.same_classes(other)):
+        if self.count != labels.count or (labels.names and not self.same_classes(labels)):
             raise ConfigError(
-                f"the data's labels are {self}, but the model's {other}; "
+                f"the data's labels are {self}, but the model's {labels}; "
                 "set --task.model.labels and --task.model.label-names"
             )
-        theirs = list(map(str.casefold, other.names or self.names))
+        theirs = list(map(str.casefold, labels.names or self.names))
         return np.array([theirs.index(name.casefold()) for name in self.names], np.int32)
 
     def __str__(self) -> str:
@@ -186,9 +186,9 @@ class LabelledSource:
         """The labels that the data brings; None: those that the model says."""
         return None
 
-    def classes(self, given: Labels) -> Labels:
+    def classes(self, labels: Labels) -> Labels:
         """The labels of a model for this data: its own, but in the order of a model that has it."""
-        return given if self.own is None or self.own.same_classes(given) else self.own
+        return labels if self.own is None or self.own.same_classes(labels) else self.own
 
     def parts(self) -> tuple[tuple[str, LabelledSource], ...]:
         """The sets, by name, that are judged each on its own."""
@@ -205,12 +205,12 @@ class LabelledSource:
     def written(self, predictions: np.ndarray, labels: Labels) -> list[str]:
         """Predicted classes or numbers [examples] as a file of predictions has them."""
         if labels.count == 1:
-            return [f"{each:.6g}" for each in predictions]
-        return [labels.name(each) for each in predictions]
+            return [f"{prediction:.6g}" for prediction in predictions]
+        return [labels.name(prediction) for prediction in predictions]
 
 
-def in_order_of(wanted: Labels, own: Labels, texts: LabelledTexts) -> LabelledTexts:
-    """`texts` with its classes numbered as in `wanted` instead of as in `own`."""
-    if texts.labels is None or own.count == wanted.count == 1:
+def in_order_of(labels: Labels, own: Labels, texts: LabelledTexts) -> LabelledTexts:
+    """`texts` with its classes numbered as in `labels` instead of as in `own`."""
+    if texts.labels is None or own.count == labels.count == 1:
         return texts
-    return replace(texts, labels=own.places_in(wanted)[texts.labels])
+    return replace(texts, labels=own.places_in(labels)[texts.labels])

@@ -49,7 +49,7 @@ class BundledMovies(LabelledSource):
     def open(self, labels: Labels) -> LabelledTexts:
         """The chosen sentences."""
         rows = list(self._examples())
-        rows = [rows[place] for place in evenly_spaced(len(rows), self.limit)]
+        rows = [rows[index] for index in evenly_spaced(len(rows), self.limit)]
         texts = gathered(rows, self.own, f"movie {self.kind}s, {self.split}")
         return in_order_of(labels, self.own, texts)
 

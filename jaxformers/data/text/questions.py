@@ -50,17 +50,17 @@ class Questions(Sequence[Question]):
         self.mismatched = 0
         self._questions: list[Question] = []
         contexts: dict[str, str] = {}
-        seen: set[str] = set()
+        ids: set[str] = set()
         for question in questions:
-            if question.id in seen:
+            if question.id in ids:
                 raise DataError(f"{name}: two questions have the id {_quoted(question.id)}")
-            seen.add(question.id)
-            kept = _checked(question, name, mismatched)
-            if kept is None:
+            ids.add(question.id)
+            checked = _checked(question, name, mismatched)
+            if checked is None:
                 self.mismatched += 1
                 continue
-            context = contexts.setdefault(kept.context, kept.context)
-            self._questions.append(kept._replace(context=context))
+            context = contexts.setdefault(checked.context, checked.context)
+            self._questions.append(checked._replace(context=context))
         if not self._questions:
             raise DataError(f"{name} holds no question")
         self.fingerprint: Mapping[str, str | int] = {
@@ -78,17 +78,17 @@ class Questions(Sequence[Question]):
     @property
     def some_impossible(self) -> bool:
         """Whether some question has no answer, as in SQuAD 2.0."""
-        return any(each.impossible for each in self._questions)
+        return any(question.impossible for question in self._questions)
 
 
 def _checked(question: Question, name: str, mismatched: Mismatched) -> Question | None:
     """The question with the answers that stand in its context; None where none is left."""
     if question.impossible:
         return question._replace(answers=(), starts=())
-    found = list(zip(question.answers, question.starts, strict=True))
-    good = [(a, s) for a, s in found if s >= 0 and question.context[s : s + len(a)] == a]
-    if mismatched == "error" and len(good) < len(found):
-        raise DataError(_mismatch(question, next(f for f in found if f not in good), name))
+    answers = list(zip(question.answers, question.starts, strict=True))
+    good = [(a, s) for a, s in answers if s >= 0 and question.context[s : s + len(a)] == a]
+    if mismatched == "error" and len(good) < len(answers):
+        raise DataError(_mismatch(question, next(f for f in answers if f not in good), name))
     if good:
         return question._replace(
             answers=tuple(a for a, _ in good), starts=tuple(s for _, s in good)
@@ -117,9 +117,9 @@ def _quoted(text: str) -> str:
 
 def _digest(questions: Sequence[Question]) -> str:
     digest, context = hashlib.sha256(), None
-    for each in questions:
-        if each.context is not context:
-            context = each.context
+    for question in questions:
+        if question.context is not context:
+            context = question.context
             digest.update(json.dumps(context).encode())
-        digest.update(json.dumps(each._replace(context="")).encode())
+        digest.update(json.dumps(question._replace(context="")).encode())
     return digest.hexdigest()

@@ -116,21 +116,21 @@ def _entries(data: Any, path: str) -> Iterator[Question]:
         for j, paragraph in enumerate(_of(entry, "paragraphs", list, path, at)):
             inside = f"{at}.paragraphs[{j}]"
             context = _of(paragraph, "context", str, path, inside)
-            for k, asked in enumerate(_of(paragraph, "qas", list, path, inside)):
-                yield _entry(asked, title, context, path, f"{inside}.qas[{k}]")
+            for k, qa in enumerate(_of(paragraph, "qas", list, path, inside)):
+                yield _entry(qa, title, context, path, f"{inside}.qas[{k}]")
 
 
-def _entry(asked: Any, title: str, context: str, path: str, at: str) -> Question:
-    answers = _of(asked, "answers", list, path, at)
-    places = [f"{at}.answers[{n}]" for n in range(len(answers))]
+def _entry(qa: Any, title: str, context: str, path: str, at: str) -> Question:
+    answers = _of(qa, "answers", list, path, at)
+    paths = [f"{at}.answers[{n}]" for n in range(len(answers))]
     return Question(
-        _of(asked, "id", str, path, at),
+        _of(qa, "id", str, path, at),
         title,
         context,
-        _of(asked, "question", str, path, at),
-        tuple(_of(a, "text", str, path, p) for a, p in zip(answers, places, strict=True)),
-        tuple(_of(a, "answer_start", int, path, p) for a, p in zip(answers, places, strict=True)),
-        _of(asked, "is_impossible", bool, path, at, False),
+        _of(qa, "question", str, path, at),
+        tuple(_of(a, "text", str, path, p) for a, p in zip(answers, paths, strict=True)),
+        tuple(_of(a, "answer_start", int, path, p) for a, p in zip(answers, paths, strict=True)),
+        _of(qa, "is_impossible", bool, path, at, False),
     )
 
 
@@ -157,20 +157,20 @@ def _tfds_questions(rows: TfdsRows) -> Iterator[Question]:
             yield Question(
                 *(row[name] for name in ("id", "title", "context", "question")),
                 tuple(row["answers"]["text"]),
-                tuple(int(each) for each in row["answers"]["answer_start"]),
+                tuple(int(start_char) for start_char in row["answers"]["answer_start"]),
                 bool(row.get("is_impossible", False)),
             )
 
 
 def _made_questions(config: BundledQuestions) -> Iterator[Question]:
     pairs = BundledPairs("en-de", config.split, min_source_words=7, max_source_words=14).open()
-    wanted = -(-config.count // 2)
-    chosen = pairs.read(evenly_spaced(len(pairs), wanted).tolist())
+    num_contexts = -(-config.count // 2)
+    chosen = pairs.read(evenly_spaced(len(pairs), num_contexts).tolist())
     contexts = [" ".join(source.split()) for source, _ in chosen]
     for number in range(config.count):
-        context, other = contexts[number // 2], contexts[number // 2 - 1]
+        context, previous = contexts[number // 2], contexts[number // 2 - 1]
         word, answer, start = _word_after(context, number)
-        foreign, _, _ = _word_after(other, number)
+        foreign, _, _ = _word_after(previous, number)
         impossible = config.impossible and number % 3 == 2 and foreign not in context
         yield Question(
             f"{config.split}-{number}",
@@ -188,8 +188,8 @@ def _word_after(context: str, number: int) -> tuple[str, str, int]:
     words = context.split(" ")
     # SQuAD's measures drop articles, so that nothing of an answer "the" would be left to match.
     named = [words[k].isalpha() and _names(words[k + 1]) for k in range(len(words) - 1)]
-    places = [k for k, good in enumerate(named) if good and words.count(words[k]) == 1] or [0]
-    k = places[7 * number % len(places)]
+    candidates = [k for k, good in enumerate(named) if good and words.count(words[k]) == 1] or [0]
+    k = candidates[7 * number % len(candidates)]
     return words[k], words[k + 1], len(" ".join(words[: k + 1])) + 1
 
 

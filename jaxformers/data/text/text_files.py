@@ -40,10 +40,10 @@ class TsvTexts(LabelledSource):
         rows = filled_lines(self.path)
         first = next(rows)[1].split("\t")
         columns = (self.text_column, self.pair_column, self.label_column)
-        places = [self._place(column, first) for column in columns]
+        columns_read = [self._place(column, first) for column in columns]
         if not self.header:
             rows = filled_lines(self.path)
-        return gathered(_tsv(rows, self.path, len(first), places), labels, self.path)
+        return gathered(_tsv(rows, self.path, len(first), columns_read), labels, self.path)
 
     def _place(self, column: int | str | None, first: list[str]) -> int | None:
         """The number of a column, from its name or number and the first line."""
@@ -53,15 +53,15 @@ class TsvTexts(LabelledSource):
             column = int(column)
         if isinstance(column, str) and not self.header:
             raise DataError(f"{self.path}: column {column!r} is looked up in a header; set header")
-        known = first if isinstance(column, str) else range(len(first))
-        if column not in known:
-            shown = ", ".join(first) if self.header else f"0 to {len(first) - 1}"
-            raise DataError(f"{self.path}: there is no column {column!r}; it has {shown}")
-        return known.index(column)
+        choices = first if isinstance(column, str) else range(len(first))
+        if column not in choices:
+            available = ", ".join(first) if self.header else f"0 to {len(first) - 1}"
+            raise DataError(f"{self.path}: there is no column {column!r}; it has {available}")
+        return choices.index(column)
 
 
 def _tsv(
-    rows: Iterable, path: str, columns: int, places: Sequence[int | None]
+    rows: Iterable, path: str, columns: int, indices: Sequence[int | None]
 ) -> Iterator[Example]:
     for number, line in rows:
         row = line.split("\t")
@@ -70,7 +70,7 @@ def _tsv(
                 f"{path}, line {number:,}: {len(row)} tab-separated column(s), "
                 f"but the first line has {columns}"
             )
-        text, pair, label = (None if place is None else row[place] for place in places)
+        text, pair, label = (None if index is None else row[index] for index in indices)
         yield Example(number, text, pair, label)
 
 

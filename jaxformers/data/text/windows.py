@@ -27,7 +27,7 @@ SPECIAL = 3  # [CLS] and two [SEP]
 
 @dataclass(frozen=True)
 class WindowSize:
-    """How contexts are cut."""
+    """Length and stride of the windows that contexts are cut into."""
 
     length: int = 384
     """Tokens of a window, the question and three special ones included."""
@@ -82,7 +82,9 @@ class Windows:
         self.size, self._special = size, (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
         self._set_texts(questions, tokenizer)
         self._set_answers()
-        lost = (self.spans[:, 0] < 0) & ~np.array([each.impossible for each in questions], bool)
+        lost = (self.spans[:, 0] < 0) & ~np.array(
+            [question.impossible for question in questions], bool
+        )
         self.skipped = int(lost.sum()) if training else 0
         if training:
             self._keep(np.flatnonzero(~lost))
@@ -97,20 +99,22 @@ class Windows:
 
     def _set_texts(self, questions: Questions, tokenizer: Any) -> None:
         """Tokenizes each context once, and the questions."""
-        places: dict[str, int] = {}
+        context_index: dict[str, int] = {}
         self.asked: list[Question] = list(questions)
-        self.context = np.array([places.setdefault(q.context, len(places)) for q in questions])
-        self.contexts = list(places)
+        self.context = np.array(
+            [context_index.setdefault(q.context, len(context_index)) for q in questions]
+        )
+        self.contexts = list(context_index)
         self.pieces = _pieces(self.contexts, tokenizer)
-        asked = tokenized([q.question for q in questions], tokenizer)
-        rows = [row[: self.size.query_length] for row in asked]
+        encoded = tokenized([q.question for q in questions], tokenizer)
+        rows = [row[: self.size.query_length] for row in encoded]
         self.query_bounds = np.cumsum([0, *map(len, rows)])
         self.query_ids = np.concatenate([[0], *rows]).astype(np.int32)[1:]
 
     def _set_answers(self) -> None:
-        found = [self._answer(q, c) for q, c in zip(self.asked, self.context, strict=True)]
-        self.spans = np.array([each[:2] for each in found], np.int64)
-        self.exact = np.array([each[2] for each in found], bool)
+        answers = [self._answer(q, c) for q, c in zip(self.asked, self.context, strict=True)]
+        self.spans = np.array([answer[:2] for answer in answers], np.int64)
+        self.exact = np.array([answer[2] for answer in answers], bool)
 
     def _answer(self, question: Question, context: int) -> tuple[int, int, bool]:
         """First and last piece that share a character with the answer; whether they spell it."""
@@ -133,13 +137,16 @@ class Windows:
         self.query_bounds = np.concatenate([[0], np.cumsum(lengths)])
         self.asked = [self.asked[q] for q in chosen]
         self.context, self.spans, self.exact = (
-            each[chosen] for each in (self.context, self.spans, self.exact)
+            array[chosen] for array in (self.context, self.spans, self.exact)
         )
 
     def _cut(self) -> None:
         """Where every window begins, how much it shows, and its labels."""
         queries, total = np.diff(self.query_bounds), self.pieces.counts[self.context]
         room = self.size.length - SPECIAL - queries
+        # Window r of a question shows context pieces [r * step, r * step + room). A stride larger
+        # than the room would skip pieces, and the last window is the first that reaches the end:
+        # 1 + ceil((total - room) / step) windows.
         step = np.minimum(room, self.size.stride)
         windows = 1 + np.maximum(0, -(-(total - room) // step))
         self.bounds = np.concatenate([[0], np.cumsum(windows)])
@@ -165,10 +172,10 @@ class Windows:
         ids = np.where(at <= end, sep_id, pad_id)
         ids[:, 0] = cls_id
         asking, showing = (at > 0) & (at < begin - 1), (at >= begin) & (at < end)
-        place = self.query_bounds[question][:, None] + at - 1
-        ids[asking] = self.query_ids[place[asking]]
-        place = (self.pieces.bounds[self.context[question]] + self.first[indices])[:, None]
-        ids[showing] = self.pieces.ids[(place + at - begin)[showing]]
+        token = self.query_bounds[question][:, None] + at - 1
+        ids[asking] = self.query_ids[token[asking]]
+        token = (self.pieces.bounds[self.context[question]] + self.first[indices])[:, None]
+        ids[showing] = self.pieces.ids[(token + at - begin)[showing]]
         return {
             "input_ids": ids.astype(np.int32),
             "token_type_ids": ((at >= begin) & (at <= end)).astype(np.int32),
@@ -214,9 +221,9 @@ def _best_window(first: np.ndarray, count: np.ndarray) -> np.ndarray:
     """The window that counts for each piece of one context [pieces]; never falling."""
     best = np.zeros(first[-1] + count[-1], np.int64)
     most = np.full(len(best), -np.inf)
-    for window, (begin, pieces) in enumerate(zip(first, count, strict=True)):
-        left, here = np.arange(pieces), slice(begin, begin + pieces)
-        score = np.minimum(left, pieces - 1 - left) + 0.01 * pieces
+    for window, (begin, length) in enumerate(zip(first, count, strict=True)):
+        left, here = np.arange(length), slice(begin, begin + length)
+        score = np.minimum(left, length - 1 - left) + 0.01 * length
         best[here] = np.where(score > most[here], window, best[here])
         most[here] = np.maximum(most[here], score)
     return best
@@ -225,11 +232,11 @@ def _best_window(first: np.ndarray, count: np.ndarray) -> np.ndarray:
 def _pieces(texts: Sequence[str], tokenizer: Any) -> Pieces:
     ids, starts, ends, counts = [], [], [], [0]
     for start in range(0, len(texts), CHUNK):
-        for found in tokenizer.spans(texts[start : start + CHUNK]):
-            ids.append(np.asarray(found.ids, np.int32))
-            starts.append(np.asarray(found.starts, np.int32))
-            ends.append(np.asarray(found.ends, np.int32))
-            counts.append(len(found.ids))
+        for encoding in tokenizer.spans(texts[start : start + CHUNK]):
+            ids.append(np.asarray(encoding.ids, np.int32))
+            starts.append(np.asarray(encoding.starts, np.int32))
+            ends.append(np.asarray(encoding.ends, np.int32))
+            counts.append(len(encoding.ids))
     none = np.zeros(0, np.int32)
-    flat = (np.concatenate([none, *each]) for each in (ids, starts, ends))
+    flat = (np.concatenate([none, *arrays]) for arrays in (ids, starts, ends))
     return Pieces(*flat, np.cumsum(counts))

@@ -102,9 +102,9 @@ class TokenizedPairs:
     def load(cls, folder: Any) -> TokenizedPairs:
         """The pairs that `build` wrote into `folder`, memory-mapped."""
         folder = Path(folder)
-        kept = meta(folder)
+        metadata = meta(folder)
         sides = [Side(*(mapped(file) for file in _files(folder, s))) for s in SIDES]
-        pairs = cls(*sides, SpecialIds(**kept["special"]), kept["fingerprint"])
+        pairs = cls(*sides, SpecialIds(**metadata["special"]), metadata["fingerprint"])
         pairs._folder = folder
         return pairs
 
@@ -119,7 +119,7 @@ class TokenizedPairs:
         sides = [_side(rows, special.eos) for rows in (source, target)]
         if len(sides[0].offsets) != len(sides[1].offsets):
             raise DataError("sources and targets differ in number")
-        content = hashlib.sha256(b"".join(part.tobytes() for side in sides for part in side))
+        content = hashlib.sha256(b"".join(array.tobytes() for side in sides for array in side))
         fingerprint = {
             "source": "given ids",
             "pairs": len(sides[0].offsets) - 1,
@@ -181,11 +181,13 @@ def _write_ids(folder: Path, pairs: Pairs, tokenizer: Tokenizer, progress: Progr
         for start in range(0, len(pairs), CHUNK):
             texts = zip(*pairs[start : start + CHUNK], strict=True)
             sides = zip(texts, encoders, (source, target), lengths, strict=True)
-            for side, encode, file, kept in sides:
+            for side, encode, file, side_lengths in sides:
                 rows = [[*row, tokenizer.eos_id] for row in encode(list(side))]
                 file.append([index for row in rows for index in row])
-                kept.append(np.fromiter(map(len, rows), np.int64, len(rows)))
+                side_lengths.append(np.fromiter(map(len, rows), np.int64, len(rows)))
             if progress is not None:
                 progress(min(start + CHUNK, len(pairs)), len(pairs))
-    for name, kept in zip(SIDES, lengths, strict=True):
-        np.save(_files(folder, name)[1], np.cumsum(np.concatenate([[0], *kept]), dtype=np.int64))
+    for name, side_lengths in zip(SIDES, lengths, strict=True):
+        np.save(
+            _files(folder, name)[1], np.cumsum(np.concatenate([[0], *side_lengths]), dtype=np.int64)
+        )

@@ -19,5 +19,5 @@ def test_the_order_is_one_permutation_after_the_other_wherever_it_is_entered(siz
 
 
 def test_large_sets_are_not_sorted_at_once(monkeypatch):
-    monkeypatch.setattr(shuffling, "WHOLE", 10)
+    monkeypatch.setattr(shuffling, "MAX_SORTED_ITEMS", 10)
     assert np.array_equal(permuted(3, 9, 11, 1), shuffling.shuffled(3, 9, 11, 1))

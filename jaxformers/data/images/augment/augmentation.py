@@ -73,8 +73,8 @@ class Augmentation:
     @property
     def draws(self) -> int:
         """How many uniform numbers a picture takes."""
-        parts = (self.crop, self.distortions, self.erasing)
-        return 1 + sum(part.draws for part in parts if part is not None)
+        transforms = (self.crop, self.distortions, self.erasing)
+        return 1 + sum(transform.draws for transform in transforms if transform is not None)
 
     def picture(
         self, picture: Image.Image, u: Float64[np.ndarray, "D"]

@@ -45,7 +45,7 @@ def check_aspect(aspect: tuple[float, float]) -> None:
 def small_side(size: tuple[int, int], side: int) -> tuple[int, int]:
     """(width, height) with the shorter of them `side`, the longer cut to a whole number."""
     short = min(size)
-    return tuple(side if each == short else int(side * each / short) for each in size)
+    return tuple(side if length == short else int(side * length / short) for length in size)
 
 
 def resized_part(
@@ -59,8 +59,8 @@ def resized_part(
     filtered, (left, top) = resampling(frame.interpolation), corner
     box = left, top, left + frame.size, top + frame.size
     if size[0] * size[1] <= MOST_PIXELS:
-        whole = picture if picture.size == size else picture.resize(size, filtered)
-        return whole.crop(box)
+        resized = picture if picture.size == size else picture.resize(size, filtered)
+        return resized.crop(box)
     return picture.resize((frame.size, frame.size), filtered, _unscaled(box, size, picture))
 
 

@@ -129,8 +129,8 @@ class RandAugment:
         return ImageOps.invert(picture)
 
     def _posterize(self, picture: Image.Image, level: float, *_) -> Image.Image:
-        kept = 4 - int(level * 4) if self.increasing else int(level * 4)
-        mask = 256 - 2 ** (8 - kept)  # ImageOps.posterize refuses to keep none
+        bits = 4 - int(level * 4) if self.increasing else int(level * 4)
+        mask = 256 - 2 ** (8 - bits)  # ImageOps.posterize refuses to keep none
         return picture.point([value & mask for value in range(256)] * len(picture.getbands()))
 
     def _solarize(self, picture: Image.Image, level: float, *_) -> Image.Image:
@@ -162,8 +162,8 @@ class RandAugment:
 
     def _cutout(self, picture: Image.Image, level: float, _, corner: float) -> Image.Image:
         # One number gives both coordinates of the middle.
-        place = int(corner * picture.width * picture.height)
-        y, x = divmod(place, picture.width)
+        pixel = int(corner * picture.width * picture.height)
+        y, x = divmod(pixel, picture.width)
         half = int(self.cutout * level * picture.width)
         picture = picture.copy()
         box = (max(x - half, 0), max(y - half, 0))

@@ -55,12 +55,14 @@ class BundledFashionMnist(ImageSource):
         images, labels = _read("test" if self.split == "test" else "train")
         number = np.arange(len(labels)) % HELD_OUT == HELD_OUT - 1
         chosen = {"train": ~number, "dev": number}.get(self.split, np.ones(len(labels), bool))
-        kept = self.classes or tuple(range(10))
-        places = np.flatnonzero(chosen & np.isin(labels, kept))
-        places = places[evenly_spaced(len(places), self.limit)]
-        renumbered = np.array([kept.index(each) for each in labels[places].tolist()], np.int32)
-        names = tuple(CLASSES[each] for each in kept)
-        return ArrayImages(images[places], renumbered, names, f"Fashion-MNIST, {self.split}")
+        classes = self.classes or tuple(range(10))
+        indices = np.flatnonzero(chosen & np.isin(labels, classes))
+        indices = indices[evenly_spaced(len(indices), self.limit)]
+        renumbered = np.array(
+            [classes.index(label) for label in labels[indices].tolist()], np.int32
+        )
+        names = tuple(CLASSES[label] for label in classes)
+        return ArrayImages(images[indices], renumbered, names, f"Fashion-MNIST, {self.split}")
 
 
 def _read(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -64,8 +64,8 @@ class ImageFolder(ImageSource):
 
     def other(self, split: Literal["dev", "test"]) -> ImageFolder | None:
         """The folder of that split, if there is one."""
-        found = self.path and _split_folder(_root(self.path), split)
-        return replace(self, split=split, limit=None) if found else None
+        folder = self.path and _split_folder(_root(self.path), split)
+        return replace(self, split=split, limit=None) if folder else None
 
     def open(self) -> LabelledImages:
         """The pictures; their files are listed, not read.
@@ -107,10 +107,12 @@ class FolderImages(LabelledImages):
         self.class_names, self.labelled = class_names, bool(folders)
         self._folders = list(folders) or [""]
         # Arrays, for fourteen million Python strings are a gigabyte.
-        self._names = np.array([os.fsencode(name) for each in names for name in each])
+        self._names = np.array(
+            [os.fsencode(name) for folder_names in names for name in folder_names]
+        )
         self._of_folder = np.repeat(np.arange(len(names)), list(map(len, names)))
-        places = [class_names.index(name) for name in folders] or [-1]
-        self.labels = np.array(places, np.int32)[self._of_folder]
+        class_ids = [class_names.index(name) for name in folders] or [-1]
+        self.labels = np.array(class_ids, np.int32)[self._of_folder]
 
     def __len__(self) -> int:
         return len(self._names)
@@ -122,11 +124,11 @@ class FolderImages(LabelledImages):
         return turned(picture) if self._upright else picture, int(self.labels[index])
 
     def where(self, index: int) -> str:
-        """The file's path."""
+        """The full path of the file at `index`."""
         return os.path.join(self._root, self._folders[self._of_folder[index]], self.name(index))
 
     def name(self, index: int) -> str:
-        """The file's name."""
+        """The name of the file at `index`."""
         return os.fsdecode(self._names[index])
 
     @cached_property
@@ -166,21 +168,23 @@ def _listed(config: ImageFolder) -> tuple[epath.Path, list[str], list[list[str]]
     root = _root(config.path)
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
-    place = _split_folder(root, config.split)
-    if place is None and config.split != "train":
+    folder_of_split = _split_folder(root, config.split)
+    if folder_of_split is None and config.split != "train":
         raise DataError(f"{root} has no folder {' or '.join(FOLDERS[config.split])}")
-    place = place or root
-    folders, files = _entries(place)
+    folder_of_split = folder_of_split or root
+    folders, files = _entries(folder_of_split)
     if not folders:
         if not files:
-            raise DataError(f"{place} holds neither class folders nor pictures{_endings()}")
-        return place, [], [files], ()
-    names = [_pictures(place / folder) for folder in folders]
-    train = _split_folder(root, "train") or place
-    classes = folders if train == place else _entries(train)[0]
+            raise DataError(
+                f"{folder_of_split} holds neither class folders nor pictures{_endings()}"
+            )
+        return folder_of_split, [], [files], ()
+    names = [_pictures(folder_of_split / folder) for folder in folders]
+    train = _split_folder(root, "train") or folder_of_split
+    classes = folders if train == folder_of_split else _entries(train)[0]
     if unknown := sorted(set(folders) - set(classes)):
-        raise DataError(f"{place / unknown[0]}: {train} has no class of this name")
-    return place, folders, names, tuple(classes)
+        raise DataError(f"{folder_of_split / unknown[0]}: {train} has no class of this name")
+    return folder_of_split, folders, names, tuple(classes)
 
 
 def _pictures(folder: epath.Path) -> list[str]:
@@ -197,12 +201,12 @@ def _endings() -> str:
 def _entries(folder: epath.Path) -> tuple[list[str], list[str]]:
     """Names of the folders and of the pictures in `folder`, each in order."""
     if "://" in str(folder):
-        every = [(each.name, each.is_dir()) for each in folder.iterdir()]
+        every = [(path.name, path.is_dir()) for path in folder.iterdir()]
     else:
         with os.scandir(folder) as entries:  # far faster than asking for each entry's kind
             every = [(entry.name, entry.is_dir()) for entry in entries]
-    shown = sorted((name, is_dir) for name, is_dir in every if not name.startswith("."))
+    visible = sorted((name, is_dir) for name, is_dir in every if not name.startswith("."))
     # Names such as __pycache__ and __MACOSX are what other programs leave.
-    folders = [name for name, is_dir in shown if is_dir and not name.startswith("__")]
-    files = [n for n, is_dir in shown if not is_dir and n.lower().endswith(tuple(ENDINGS))]
+    folders = [name for name, is_dir in visible if is_dir and not name.startswith("__")]
+    files = [n for n, is_dir in visible if not is_dir and n.lower().endswith(tuple(ENDINGS))]
     return folders, files

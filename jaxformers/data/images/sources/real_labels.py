@@ -36,10 +36,10 @@ class RealLabels:
             raise ConfigError("no file of ReaL labels is named: set its path to real.json")
         try:
             rows = json.loads(read_file(self.path))
-            sets = [tuple(int(each) for each in row) for row in rows]
+            sets = [tuple(int(label) for label in row) for row in rows]
         except (ValueError, TypeError):
             raise DataError(f"{self.path} is not ReaL's list of lists of classes") from None
-        if not sets or any(not 0 <= each < CLASSES for row in sets for each in row):
+        if not sets or any(not 0 <= label < CLASSES for row in sets for label in row):
             raise DataError(f"{self.path} is not ReaL's list of lists of classes 0 to 999")
         return sets
 
@@ -53,10 +53,10 @@ class RealLabels:
         return [sets[self._place(images, index, len(sets))] for index in range(len(images))]
 
     def _place(self, images: LabelledImages, index: int, count: int) -> int:
-        found = NUMBER.search(images.name(index))
-        if found is None or not 1 <= int(found[1]) <= count:
+        match = NUMBER.search(images.name(index))
+        if match is None or not 1 <= int(match[1]) <= count:
             raise DataError(
                 f"{images.where(index)}: {images.name(index)!r} is no picture of {self.path}, "
                 "which goes by ImageNet's validation file names"
             )
-        return int(found[1]) - 1
+        return int(match[1]) - 1

@@ -87,8 +87,8 @@ def without_damaged(images: LabelledImages, state: str, cache: Any = None) -> La
     """
     folder = cache_folder(cache) / "pictures" / hashlib.sha256(state.encode()).hexdigest()[:32]
 
-    def write(place: Path) -> dict[str, Any]:
-        np.save(place / SOUND, _sound(images))
+    def write(unfinished: Path) -> dict[str, Any]:
+        np.save(unfinished / SOUND, _sound(images))
         return {"pictures": len(images)}
 
     write_once(folder, "which pictures decode", write)
@@ -102,7 +102,7 @@ def without_damaged(images: LabelledImages, state: str, cache: Any = None) -> La
 def _sound(images: LabelledImages) -> np.ndarray:
     """Numbers of the pictures that decode."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = [
+        intact = [
             index
             for start in range(0, len(images), BLOCK)
             for index in pool.map(
@@ -111,7 +111,7 @@ def _sound(images: LabelledImages) -> np.ndarray:
             )
             if index >= 0
         ]
-    return np.array(found, np.int64)
+    return np.array(intact, np.int64)
 
 
 def _decodes(images: LabelledImages, index: int) -> bool:

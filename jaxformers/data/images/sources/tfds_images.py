@@ -65,8 +65,8 @@ class TfdsImages(ImageSource):
             data_dir=self.data_dir,
             image_key=self.image_key,
         )
-        kept = images.info.features[self.label_key]
-        images.class_names = tuple(getattr(kept, "names", None) or ())
+        label_feature = images.info.features[self.label_key]
+        images.class_names = tuple(getattr(label_feature, "names", None) or ())
         if self.skip_damaged:
             images = without_damaged(images, images.content)
         return limited(images, self.limit)
@@ -97,7 +97,7 @@ class StoredImages(LabelledImages):
         brighten: int = 1,
     ):
         rows = TfdsRows(name, split, (image_key, *features), data_dir, encoded=(image_key,))
-        self._names = next((each for each in NAMES if each in rows.info.features), "")
+        self._names = next((feature for feature in NAMES if feature in rows.info.features), "")
         self._rows, self._label, self.info = rows, label, rows.info
         self._image_key, self._brighten = image_key, brighten
         self.source = f"{name} {rows.version}, {split}"

@@ -45,8 +45,8 @@ def _clevr_distance(row: Row) -> int:
 
 
 def _kitti_distance(row: Row) -> int:
-    places = np.asarray(row["objects"]["location"]).reshape(-1, 3)
-    vehicles = places[np.asarray(row["objects"]["type"], int) < VEHICLES, 2]
+    locations = np.asarray(row["objects"]["location"]).reshape(-1, 3)
+    vehicles = locations[np.asarray(row["objects"]["type"], int) < VEHICLES, 2]
     return _bin(KITTI_DISTANCES, min(vehicles, default=NO_VEHICLE))
 
 
@@ -65,9 +65,9 @@ class Form:
     brighten: int = 1
 
 
-def _attribute(name: str, classes: int, key: str, by: float, **rest: Any) -> Form:
+def _attribute(name: str, classes: int, key: str, by: float, **fields: Any) -> Form:
     label = partial(_divided, key, by)
-    return Form(name, classes, "structured", label=label, features=(key,), **rest)
+    return Form(name, classes, "structured", label=label, features=(key,), **fields)
 
 
 DSPRITES = dict(splits="cut8", brighten=255)
@@ -118,8 +118,8 @@ class Vtab(ImageSource):
 
     def __post_init__(self):
         if self.task not in TASKS:
-            known = did_you_mean(self.task, list(TASKS)) or f"; it has {', '.join(TASKS)}"
-            raise ConfigError(f"VTAB has no task {self.task!r}{known}")
+            hint = did_you_mean(self.task, list(TASKS)) or f"; it has {', '.join(TASKS)}"
+            raise ConfigError(f"VTAB has no task {self.task!r}{hint}")
 
     @property
     def classes(self) -> int:
