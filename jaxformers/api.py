@@ -300,7 +300,7 @@ def classify_images(
     listed = one_by_one(pictures)
     paths = [each for each in listed if isinstance(each, str) or hasattr(each, "__fspath__")]
     if len(paths) == len(listed):
-        listed = image_inference.listed_pictures(paths)
+        listed = image_inference.list_pictures(paths)
     preprocessing = load_images(run_or_path)
     return image_inference.classify_images(model, variables, preprocessing, listed, top=top)
 

@@ -287,10 +287,10 @@ def classify_image(args: argparse.Namespace, fields: list[str]) -> None:
         raise ConfigError(f"--top: {args.top} is not at least 1")
     load_code(args)
     from jaxformers.api import classify_images
-    from jaxformers.tasks.images.image_inference import listed_pictures
+    from jaxformers.tasks.images.image_inference import list_pictures
 
     named = 0
-    for path in (paths := listed_pictures(args.picture)):
+    for path in (paths := list_pictures(args.picture)):
         try:
             (found,) = classify_images(args.run, path, top=args.top)
         except DataError as error:

@@ -1,4 +1,4 @@
-"""Judging finished runs on their test sets, each alone and as an ensemble."""
+"""Evaluates finished runs on their test sets, each alone and all as an ensemble."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from jax.sharding import Mesh
 
 from jaxformers.errors import ShardingError
 from jaxformers.sharding import MeshConfig, make_mesh
-from jaxformers.tasks.base import Evaluation, JudgedByOutputs
+from jaxformers.tasks.evaluator import (
+    Evaluation,
+    Evaluator,
+    OutputEvaluator,
+    merge_evaluations,
+    run_evaluators,
+)
 from jaxformers.tasks.processor import Processor
 from jaxformers.training import run_directory
 from jaxformers.training.config.overrides import override
@@ -24,68 +30,71 @@ ENSEMBLE = "ensemble"
 
 
 def evaluate(folders: Sequence[epath.PathLike], fields: Sequence[str] = ()) -> dict[str, Any]:
-    """The metrics of each run's final weights; named by its folder when there are several.
+    """The metrics of each run's final weights; prefixed by its folder when there are several.
 
-    Where several runs are judged by outputs on the same data, those of the `ensemble` too: the mean
-    of the models' outputs, which are computed one model after another. Where their data or classes
-    differ, a line says so instead.
+    Where all evaluators of several runs score outputs of the same data, also the metrics of the
+    `ensemble`: those of the mean of the models' outputs, which are computed one model after
+    another. Where the runs' data or classes differ, a line gives the difference instead.
 
     Args:
         folders: folders of runs.
-        fields: changes to the experiments, as on the command line, such as other test data.
+        fields: overrides of the experiments, as on the command line, such as other test data.
 
     Raises:
-        UserError: a folder that is no run's, or has no weights yet.
+        UserError: a folder is not a run's, or has no weights yet.
     """
-    opened = [_Run.open(epath.Path(folder), fields) for folder in dict.fromkeys(folders)]
-    several, results = len(opened) > 1, {}
-    judges = several and all(isinstance(run.task, JudgedByOutputs) for run in opened)
-    different = _difference(opened) if judges else ""
-    together = Mean() if judges and not different else None
-    for run in opened:
-        found = run.judge(together)
+    runs = [_Run.open(epath.Path(folder), fields) for folder in dict.fromkeys(folders)]
+    several, results = len(runs) > 1, {}
+    averageable = several and all(
+        run.evaluators and all(isinstance(e, OutputEvaluator) for e in run.evaluators)
+        for run in runs
+    )
+    difference = _difference(runs) if averageable else ""
+    means = [Mean() for _ in runs[0].evaluators] if averageable and not difference else None
+    for run in runs:
+        values = _write(run.evaluate(means), run.folder)
         prefix = f"{run.folder} " if several else ""
-        results |= {f"{prefix}{name}": value for name, value in _written(found, run.folder).items()}
-    if different:
-        results[ENSEMBLE] = f"none, for {different}"
-    if together is not None:
-        found = opened[0].score(together.outputs)
-        names = [str(run.folder) for run in opened]
-        written = _written(found, opened[0].folder / ENSEMBLE, runs=names)
-        results |= {f"{ENSEMBLE} {name}": value for name, value in written.items()}
+        results |= {f"{prefix}{name}": value for name, value in values.items()}
+    if difference:
+        results[ENSEMBLE] = f"none, for {difference}"
+    if means is not None:
+        evaluation = runs[0].score([mean.outputs for mean in means])
+        names = [str(run.folder) for run in runs]
+        values = _write(evaluation, runs[0].folder / ENSEMBLE, runs=names)
+        results |= {f"{ENSEMBLE} {name}": value for name, value in values.items()}
     return results
 
 
 def evaluate_run(folder: epath.Path, fields: Sequence[str] = ()) -> dict[str, Any]:
-    """One run's metrics and notes; the outputs go to `outputs.txt`, the metrics beside them."""
+    """One run's metrics and notes; outputs go to `outputs.txt`, metrics to `evaluation.json`."""
     run = _Run.open(epath.Path(folder), fields)
-    return _written(run.judge(), run.folder)
+    return _write(run.evaluate(), run.folder)
 
 
 @dataclass
 class Mean:
-    """The mean of several models' outputs, one model's after another's."""
+    """The running mean of several models' outputs."""
 
     count: int = 0
     sums: list[np.ndarray] = field(default_factory=list)
-    """In float64, so that the order of the models is nothing."""
+    """In float64, so that the order of the models does not matter."""
 
     def add(self, outputs: Sequence[np.ndarray]) -> None:
-        """Takes in one model's outputs."""
-        arrays = [np.asarray(each, np.float64) for each in outputs]
-        both = zip(self.sums, arrays, strict=True)
-        self.sums = [a + b for a, b in both] if self.count else arrays
+        """Adds one model's outputs."""
+        arrays = [np.asarray(output, np.float64) for output in outputs]
+        pairs = zip(self.sums, arrays, strict=True)
+        self.sums = [total + array for total, array in pairs] if self.count else arrays
         self.count += 1
 
     @property
     def outputs(self) -> list[np.ndarray]:
         """The means, float32."""
-        return [(each / self.count).astype(np.float32) for each in self.sums]
+        return [(total / self.count).astype(np.float32) for total in self.sums]
 
 
 @dataclass(frozen=True)
 class _Run:
-    """A run to be judged; its weights are loaded while it is judged and not held."""
+    """A run to evaluate; its weights are in memory only during its evaluation."""
 
     folder: epath.Path
     experiment: Experiment
@@ -99,36 +108,43 @@ class _Run:
         return cls(folder, experiment, experiment.task.processor(folder))
 
     @property
-    def task(self) -> Any:
-        return self.experiment.task
+    def evaluators(self) -> tuple[Evaluator, ...]:
+        return self.experiment.chosen_evaluators()
 
-    def judge(self, together: Mean | None = None) -> Evaluation:
-        """The run's own evaluation; its outputs are added to `together`."""
+    def evaluate(self, means: Sequence[Mean] | None = None) -> Evaluation:
+        """The run's own evaluation; its outputs are added to `means`, one for each evaluator."""
         mesh = _mesh(self.experiment)
         with jax.set_mesh(mesh):
             model, variables = run_directory.load_run(self.folder, self.experiment.execution(mesh))
-            if together is None:
-                return self.task.evaluate(model, variables, self.processor, final=True)
-            outputs = self.task.outputs(model, variables, self.processor, final=True)
-        together.add(outputs)
+            inputs = (model, variables, self.processor)
+            if means is None:
+                return run_evaluators(self.evaluators, *inputs, final=True)
+            outputs = [evaluator.outputs(*inputs, final=True) for evaluator in self.evaluators]
+        for mean, arrays in zip(means, outputs, strict=True):
+            mean.add(arrays)
         return self.score(outputs)
 
-    def score(self, outputs: list[np.ndarray]) -> Evaluation:
-        """What outputs come to by this run's task."""
-        return self.task.score(outputs, self.processor, final=True)
+    def score(self, outputs: Sequence[Sequence[np.ndarray]]) -> Evaluation:
+        """The evaluation of the outputs for each of the run's evaluators."""
+        pairs = zip(self.evaluators, outputs, strict=True)
+        scored = [evaluator.score(o, self.processor, final=True) for evaluator, o in pairs]
+        return merge_evaluations(self.evaluators, scored)
 
 
-def _difference(opened: Sequence[_Run]) -> str:
-    """Why the outputs of these runs have no common mean; empty if they have."""
-    first = opened[0]
-    shared = first.task.judged_on(first.processor)
-    for run in opened[1:]:
+def _difference(runs: Sequence[_Run]) -> str:
+    """Why the mean of these runs' outputs makes no sense; empty if it does."""
+    first = runs[0]
+    for run in runs[1:]:
         both = f"{first.folder} and {run.folder}"
-        if type(run.task) is not type(first.task):
+        if type(run.experiment.task) is not type(first.experiment.task):
             return f"{both} learned different tasks"
-        theirs = run.task.judged_on(run.processor)
-        if differ := [name for name, value in shared.items() if theirs[name] != value]:
-            return f"{both} have different {', '.join(differ)}"
+        if [type(e) for e in run.evaluators] != [type(e) for e in first.evaluators]:
+            return f"{both} have different evaluators"
+        for ours, theirs in zip(first.evaluators, run.evaluators, strict=True):
+            required = ours.ensemble_requirements(first.processor)
+            other = theirs.ensemble_requirements(run.processor)
+            if differ := [name for name, value in required.items() if other[name] != value]:
+                return f"{both} have different {', '.join(differ)}"
     return ""
 
 
@@ -140,12 +156,12 @@ def _mesh(experiment: Experiment) -> Mesh:
         return make_mesh(MeshConfig())
 
 
-def _written(found: Evaluation, folder: epath.Path, **more: Any) -> dict[str, Any]:
-    """Writes what was found into `folder`; returns metrics and notes for people."""
+def _write(evaluation: Evaluation, folder: epath.Path, **record: Any) -> dict[str, Any]:
+    """Writes an evaluation and a `record` beside it into `folder`; returns metrics and notes."""
     folder.mkdir(parents=True, exist_ok=True)
-    if found.outputs:
-        (folder / "outputs.txt").write_text("".join(f"{line}\n" for line in found.outputs))
-    (folder / "evaluation.json").write_text(json.dumps(found.metrics | more, indent=1))
-    placed = run_directory.write_predictions(folder, found)
-    notes = [*found.notes, *(f"predictions to hand in: {path}" for path in placed)]
-    return found.metrics | {f"note {n}": note for n, note in enumerate(notes, 1)}
+    if evaluation.outputs:
+        (folder / "outputs.txt").write_text("".join(f"{line}\n" for line in evaluation.outputs))
+    (folder / "evaluation.json").write_text(json.dumps(evaluation.metrics | record, indent=1))
+    paths = run_directory.write_predictions(folder, evaluation)
+    notes = [*evaluation.notes, *(f"predictions to hand in: {path}" for path in paths)]
+    return evaluation.metrics | {f"note {n}": note for n, note in enumerate(notes, 1)}

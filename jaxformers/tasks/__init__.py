@@ -1,6 +1,7 @@
 """What is learned: a model and its batches, a loss, metrics, evaluation and prediction."""
 
-from jaxformers.tasks.base import Evaluation, JudgedByOutputs, Loss, Task, TaskData
+from jaxformers.tasks.base import Loss, Task, TaskData
+from jaxformers.tasks.evaluator import Evaluation, Evaluator, OutputEvaluator
 from jaxformers.tasks.images.image_classification import ImageClassification
 from jaxformers.tasks.images.masked_image import MaskedImage
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
@@ -8,15 +9,17 @@ from jaxformers.tasks.processor import Processor, load_processor
 from jaxformers.tasks.text.masked_language import MaskedLanguage, WordPieces
 from jaxformers.tasks.text.sequence_classification import SequenceClassification
 from jaxformers.tasks.text.span_extraction import SpanExtraction
-from jaxformers.tasks.translation.translation import Search, Translation, Vocabulary
+from jaxformers.tasks.translation.translation import Translation, Vocabulary
+from jaxformers.tasks.translation.translation_evaluation import Search
 
 __all__ = [
     "Evaluation",
+    "Evaluator",
     "ImageClassification",
-    "JudgedByOutputs",
     "Loss",
     "MaskedImage",
     "MaskedLanguage",
+    "OutputEvaluator",
     "Processor",
     "Search",
     "SequenceClassification",

@@ -1,21 +1,28 @@
-"""What a task is: a model, its batches, a loss, and how the result is judged.
+"""`Task`: a model, its batches, its loss and its data, which is all that training needs.
 
-The loop, the planner and the command line know tasks by this alone. A task is configuration (a
-frozen dataclass); `open` gives the data it works on.
+The loop, the planner and the command line know tasks by this interface alone. A task is
+configuration (a frozen dataclass); `open` gives the data that it trains on.
+
+A task of one's own needs six methods: `module`, `batch_shapes`, `init`, `loss`, `open` and
+`rehearsal`. All others have a default: `evaluators` none, `units` the rows of a batch, `pretrained`
+fresh variables, `prepare` the batch as it is, `processor` what the run's folder holds, `example` a
+random batch, and `probe` the loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import flax.linen as nn
+import flax.struct
 import jax
 import numpy as np
 from etils import epath
 
 from jaxformers.layers import Execution
+from jaxformers.tasks.evaluator import Comparison, Evaluator
 from jaxformers.tasks.processor import Processor, load_processor
 
 if TYPE_CHECKING:
@@ -25,42 +32,25 @@ Batch = dict[str, np.ndarray]
 Variables = dict[str, Any]
 
 
-class Loss(NamedTuple):
-    """A loss as a sum and what to divide it by, so that shares of a batch add up exactly."""
+@flax.struct.dataclass
+class Loss:
+    """A loss as a sum and the weight that it is divided by: `total / weight` is the mean loss.
+
+    Both are summed over chunks of a batch before the division, so that gradient accumulation
+    gives the gradient of the whole batch; `additive` says whether that holds.
+    """
 
     total: jax.Array
+    """Sum over the rows, a scalar."""
     weight: jax.Array
+    """Sum of the rows' weights, a scalar."""
     metrics: dict[str, jax.Array]
     """Further sums, each divided by `weight` before it is logged."""
     model_state: Variables
     """Collections that the step changed, such as `batch_stats`; usually empty."""
-
-
-@dataclass
-class Evaluation:
-    """What an evaluation found."""
-
-    metrics: dict[str, float]
-    samples: list[tuple[str, str, str]] = field(default_factory=list)
-    """(input, reference, output)."""
-    notes: list[str] = field(default_factory=list)
-    """Signatures and conditions that belong beside the numbers."""
-    outputs: list[str] = field(default_factory=list)
-    predictions: dict[str, list[str]] = field(default_factory=dict)
-    """Lines of the file to hand in, by the name of each set whose labels others keep."""
-
-
-class Comparison(NamedTuple):
-    """Published results, and beside them those of a run, in the same columns."""
-
-    title: str
-    columns: tuple[str, ...]
-    """What is compared, with its unit."""
-    rows: list[tuple[str, tuple[float | None, ...]]]
-    """Whose they are, and a value for each column, None where nothing is known."""
-    ours: tuple[float | None, ...]
-    note: str = ""
-    """On what they were measured; where that differs, that they are not comparable."""
+    additive: bool = flax.struct.field(pytree_node=False, default=True)
+    """Whether the totals of chunks of a batch add up to that of the batch. False for a loss that
+    compares a row with the others of its batch (contrastive): chunks would have fewer negatives."""
 
 
 class TaskData(Protocol):
@@ -83,7 +73,7 @@ class TaskData(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """Base of the tasks."""
+    """Base class of tasks; see the module's docstring for the methods that a task must have."""
 
     unit: ClassVar[str] = "examples"
     """What a batch is counted in; the name of the metric is `<unit>`."""
@@ -167,8 +157,8 @@ class Task:
         return {"loss": loss.total / loss.weight}
 
     def units(self, batch: Batch) -> int:
-        """How many units (tokens, images) a host's batch holds, padding not counted."""
-        raise NotImplementedError
+        """How many units (tokens, images) a host's batch holds, without padding; here its rows."""
+        return len(next(iter(batch.values())))
 
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> TaskData:
         """Opens the data; what is computed once is kept in the run's `folder`."""
@@ -178,38 +168,10 @@ class Task:
         """Loads the processor of the run in `folder`, as `open` makes it, without training data."""
         return load_processor(folder)
 
-    def evaluate(
-        self, model: nn.Module, variables: Variables, processor: Processor, *, final: bool
-    ) -> Evaluation:
-        """Judges the model on the development set, and when `final` on the test set."""
-        raise NotImplementedError
+    def evaluators(self) -> tuple[Evaluator, ...]:
+        """The evaluators of an experiment that names none of its own; by default none."""
+        return ()
 
     def rehearsal(self) -> Task:
         """The same task, shrunk to seconds on bundled data."""
         raise NotImplementedError
-
-
-class JudgedByOutputs(Task):
-    """A task whose evaluation is made from the model's outputs, so that several can be averaged."""
-
-    def outputs(
-        self, model: nn.Module, variables: Variables, processor: Processor, *, final: bool
-    ) -> list[np.ndarray]:
-        """Float32 logits on the development set, or when `final` the test set."""
-        raise NotImplementedError
-
-    def score(self, outputs: list[np.ndarray], processor: Processor, *, final: bool) -> Evaluation:
-        """The evaluation of these outputs, one model's or the mean of several models'."""
-        raise NotImplementedError
-
-    def judged_on(self, processor: Processor) -> dict[str, Any]:
-        """What outputs have to share for their mean to mean anything, by its name."""
-        raise NotImplementedError
-
-    def evaluate(
-        self, model: nn.Module, variables: Variables, processor: Processor, *, final: bool
-    ) -> Evaluation:
-        """Judges the model's outputs."""
-        return self.score(
-            self.outputs(model, variables, processor, final=final), processor, final=final
-        )

@@ -18,6 +18,7 @@ from jaxformers.layers.execution import Attention, Remat
 from jaxformers.pretrained import registry
 from jaxformers.sharding import TABLE, MeshConfig, Row, platform_of
 from jaxformers.tasks.base import Task
+from jaxformers.tasks.evaluator import Evaluator
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointing
 from jaxformers.training.follow_up_runs import rehearsals
 from jaxformers.training.optim.optimizers import Adam, Optimizer
@@ -55,6 +56,8 @@ class Experiment:
     Need", section 6.1); 0: no averaging."""
     evaluate_every: int = 0
     """Steps between evaluations on the development set; 0: only at the end."""
+    evaluators: tuple[Evaluator, ...] = field(default=())
+    """Evaluations of the model, each with metrics of its own; empty: those of the task."""
     mesh: MeshConfig = MeshConfig()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute type; `auto`: bfloat16 on TPU and GPU, float32 on CPU. Parameters are float32."""
@@ -84,6 +87,15 @@ class Experiment:
             raise ConfigError(f"ema is {self.ema}; it lies between 0 and 1")
         if self.ema is not None and self.average_last:
             raise ConfigError("ema and average_last both name the final weights; choose one")
+        names = [evaluator.name for evaluator in self.evaluators]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ConfigError(
+                f"evaluators share the name {', '.join(sorted(repeated))}; give each its own name"
+            )
+
+    def chosen_evaluators(self) -> tuple[Evaluator, ...]:
+        """The experiment's evaluators, else the task's."""
+        return self.evaluators or self.task.evaluators()
 
     @property
     def table(self) -> tuple[Row, ...]:
@@ -116,6 +128,7 @@ class Experiment:
             vocab_multiple=8,
             average_last=min(self.average_last, 2),
             evaluate_every=0,
+            evaluators=(),
             checkpoint=replace(self.checkpoint, every=2, keep_best=0, best=""),
             logging=replace(self.logging, every=1, profile_at=None),
         )

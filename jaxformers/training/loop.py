@@ -27,6 +27,7 @@ from jaxformers.errors import UserError
 from jaxformers.layers import log_attention_backends
 from jaxformers.pod.peer_monitor import Link
 from jaxformers.sharding import make_mesh, path_text, put_batch
+from jaxformers.tasks.evaluator import Evaluation, run_evaluators
 from jaxformers.training import run_directory
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointer
 from jaxformers.training.experiment import Experiment
@@ -307,11 +308,14 @@ class _Run:
         """Evaluates on the development set; `keep_best` ranks checkpoints by these metrics."""
         self.drain_steps(0)
         with self.log.paused():
-            evaluation = self.experiment.task.evaluate(
-                self.model, self.variables(state), self.data.processor, final=False
-            )
+            evaluation = self.run_evaluators(self.variables(state), final=False)
         self.log.scalars(step, evaluation.metrics)
         self.checkpoints.set_metrics(step, evaluation.metrics)
+
+    def run_evaluators(self, variables: dict[str, Any], *, final: bool) -> Evaluation:
+        """Runs the experiment's evaluators, or the task's own, on the model."""
+        evaluators = self.experiment.chosen_evaluators()
+        return run_evaluators(evaluators, self.model, variables, self.data.processor, final=final)
 
     def finish(self, state: TrainState) -> None:
         """Averages checkpoints if asked to, exports the final weights, evaluates, reports."""
@@ -324,7 +328,7 @@ class _Run:
         model = e.task.exported(self.model, self.data)
         run_directory.export(self.folder, model, variables, self.data.processor, result.step)
         self.log.message("evaluating")
-        evaluation = e.task.evaluate(self.model, variables, self.data.processor, final=True)
+        evaluation = self.run_evaluators(variables, final=True)
         self.log.scalars(result.step, evaluation.metrics)
         self.checkpoints.set_metrics(result.step, evaluation.metrics)
         result.evaluation = evaluation

@@ -16,7 +16,8 @@ from jaxformers.layers import Execution
 from jaxformers.pod.consistency import Facts, flat
 from jaxformers.pretrained.formats import native_format
 from jaxformers.sharding import MeshConfig, make_mesh
-from jaxformers.tasks.base import Evaluation, Variables
+from jaxformers.tasks.base import Variables
+from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.tasks.processor import TOKENIZER, Processor
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointer
 from jaxformers.training.config.experiment_files import from_json, to_json
@@ -38,6 +39,7 @@ RESUMABLE_FIELDS = (
     "logging",
     "checkpoint",
     "evaluate_every",
+    "evaluators",
     "average_last",
     "remat",
     "after",

@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxformers.tasks.base import Evaluation
+from jaxformers.tasks.evaluator import Evaluation
 
 
 @dataclass

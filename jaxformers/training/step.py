@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxformers.costs import model_flops
-from jaxformers.errors import ShardingError
+from jaxformers.errors import ConfigError, ShardingError
 from jaxformers.layers import Execution
 from jaxformers.sharding import batch_sharding
 from jaxformers.training.experiment import Experiment
@@ -123,6 +123,22 @@ def split_batch(batch: Any, num_microbatches: int) -> Any:
     )
 
 
+def _check_additive(experiment: Experiment, model: nn.Module, state: TrainState) -> None:
+    """Refuses gradient accumulation with a loss whose chunks do not add up, without compiling."""
+    task = experiment.task
+
+    def loss(variables: Any, batch: Any) -> Any:
+        key = jax.random.key(0)
+        batch = task.prepare(batch, key)
+        return task.loss(model, variables, batch, train=True, rngs={"dropout": key})
+
+    if not jax.eval_shape(loss, state.variables, task.batch_shapes()[0]).additive:
+        raise ConfigError(
+            f"the loss of {type(task).__name__} compares the rows of a whole batch, so gradients "
+            "of parts of a batch do not add up: set --accumulate 1"
+        )
+
+
 def update_ema(ema: Any, params: Any, decay: float | None) -> Any:
     """decay * ema + (1 - decay) * params; None without a moving average."""
     if ema is None:
@@ -138,7 +154,12 @@ def jit_step(experiment: Experiment, model: nn.Module, mesh: Mesh, state: TrainS
         model: the module.
         mesh: that `state` is sharded on.
         state: from `abstract_state`.
+
+    Raises:
+        ConfigError: `accumulate` above 1 with a loss whose parts do not add up.
     """
+    if experiment.accumulate > 1:
+        _check_additive(experiment, model, state)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     return jax.jit(
         make_step(experiment, model),

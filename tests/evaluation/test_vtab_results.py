@@ -43,11 +43,9 @@ def test_there_is_a_bar_for_each_mean_and_task():
 
 
 def test_runs_of_all_tasks_come_together_and_fewer_do_not():
-    from types import SimpleNamespace
+    from jaxformers.tasks.images.image_comparison import compare_vtab_runs
 
-    from jaxformers.tasks.images.image_comparison import vtab_together
-
-    runs = [(SimpleNamespace(data=Vtab(t)), {"test_top1": v}) for t, v in SCORES.items()]
-    comparison, _ = vtab_together(runs)
+    runs = [(Vtab(t), {"test_top1": v}) for t, v in SCORES.items()]
+    comparison, _ = compare_vtab_runs(runs)
     assert comparison.ours[4:] == tuple(SCORES.values())
-    assert vtab_together(runs[1:]) is None
+    assert compare_vtab_runs(runs[1:]) is None

@@ -18,7 +18,7 @@ from jaxformers.pretrained import Family, register_family, registry
 from jaxformers.runs.describe import describe
 from jaxformers.sharding import MeshConfig, Row, batch_multiple
 from jaxformers.tasks import Loss, Task, negative_log_likelihood
-from jaxformers.tasks.base import Evaluation
+from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.tasks.processor import Processor
 from jaxformers.text import WordPiece
 from jaxformers.training.config.experiment_files import load_experiment
@@ -132,20 +132,27 @@ class Pairing(Task):
     def loss(self, model, variables, batch, *, train=False, rngs=None):
         scores = model.apply(variables, batch["images"], batch["ids"], train=train, rngs=rngs)
         losses = negative_log_likelihood(scores, jnp.arange(len(scores)))
-        return Loss(losses.sum(), jnp.float32(len(scores)), {}, {})
-
-    def units(self, batch):
-        return len(batch["ids"])
+        return Loss(losses.sum(), jnp.float32(len(scores)), {}, {}, additive=False)
 
     def open(self, folder, seed, host=0):
         return PairData()
 
-    def evaluate(self, model, variables, processor, *, final):
-        loss = self.loss(model, variables, pairs())
-        return Evaluation({"dev_loss": float(loss.total / loss.weight)})
+    def evaluators(self):
+        return (PairingLoss(),)
 
     def rehearsal(self):
         return self
+
+
+@dataclass(frozen=True)
+class PairingLoss:
+    """Evaluates the mean loss of all pairs."""
+
+    name: str = "pairing"
+
+    def evaluate(self, model, variables, processor, *, final):
+        loss = Pairing().loss(model, variables, pairs())
+        return Evaluation({"dev_loss": float(loss.total / loss.weight)})
 
 
 # ---------------------------------------------------------------- what the library then does
@@ -203,7 +210,10 @@ def test_it_trains_on_a_mesh_and_the_run_is_loaded_with_its_processor(experiment
     model, variables = jf.from_pretrained(folder)
     assert isinstance(model, TwoTowers) and model.config == CONFIG
     chance = np.log(ROWS)
-    assert Pairing().evaluate(model, variables, None, final=True).metrics["dev_loss"] < 0.7 * chance
+    assert (
+        PairingLoss().evaluate(model, variables, None, final=True).metrics["dev_loss"]
+        < 0.7 * chance
+    )
     assert jf.load_text(folder / "model").vocab_size <= VOCABULARY
     assert jf.load_images(folder / "model").size == 16
 

@@ -18,7 +18,7 @@ from jaxformers.runs import evaluate as judging
 from jaxformers.runs import tune
 from jaxformers.runs.evaluate import Mean, evaluate
 from jaxformers.sharding import make_mesh
-from jaxformers.tasks import Evaluation, SequenceClassification, SpanExtraction
+from jaxformers.tasks import Evaluation, Processor, SequenceClassification, SpanExtraction
 from jaxformers.text import WordPiece
 from jaxformers.training import BertLinear, Experiment, run_directory
 
@@ -97,7 +97,9 @@ def outputs_of(folder):
     mesh = make_mesh(run.mesh)
     with jax.set_mesh(mesh):
         model, variables = run_directory.load_run(folder, run.execution(mesh))
-        return run.task.outputs(model, variables, run.task.processor(folder), final=True)
+        return run.task.evaluators()[0].outputs(
+            model, variables, run.task.processor(folder), final=True
+        )
 
 
 def test_an_ensemble_is_judged_beside_its_runs_with_one_model_in_memory(tuned, monkeypatch):
@@ -150,12 +152,14 @@ def judged(monkeypatch, *tasks, tokenizers=(TOKENIZER, TOKENIZER)):
     """What `evaluate` gives for runs of these tasks, none of them computed."""
     base = replace(tiny.EXPERIMENT, name="x")
     made = {
-        f"runs/{n}": judging._Run(epath.Path(f"runs/{n}"), replace(base, task=task), tokenizer)
+        f"runs/{n}": judging._Run(
+            epath.Path(f"runs/{n}"), replace(base, task=task), Processor(tokenizer)
+        )
         for n, (task, tokenizer) in enumerate(zip(tasks, tokenizers, strict=True))
     }
     monkeypatch.setattr(judging._Run, "open", lambda folder, fields: made[str(folder)])
-    monkeypatch.setattr(judging._Run, "judge", lambda *_: Evaluation({"m": 1.0}))
-    monkeypatch.setattr(judging, "_written", lambda found, *_, **__: found.metrics)
+    monkeypatch.setattr(judging._Run, "evaluate", lambda *_: Evaluation({"m": 1.0}))
+    monkeypatch.setattr(judging, "_write", lambda found, *_, **__: found.metrics)
     return evaluate(list(made))
 
 

@@ -1,5 +1,7 @@
 """The train step: the same on every mesh, in any number of parts, and by hand."""
 
+from dataclasses import dataclass, fields, replace
+
 import jax
 import jax.extend.core
 import jax.numpy as jnp
@@ -8,8 +10,9 @@ import optax
 import pytest
 import tiny
 
-from jaxformers.errors import ShardingError
+from jaxformers.errors import ConfigError, ShardingError
 from jaxformers.sharding import put_batch
+from jaxformers.tasks import Translation
 from jaxformers.training import Adam
 from jaxformers.training.optim.optimizers import decayed
 from jaxformers.training.state import abstract_state, make_transformation
@@ -56,6 +59,28 @@ def test_a_vocabulary_that_divides_by_nothing_learns_as_if_unpadded():
         state, metrics = program(state, put_batch(tiny.batch(step), tiny.mesh_of((1, 1, 1))))
         seen.append(float(metrics["loss"]))
     np.testing.assert_allclose(seen, padded, rtol=1e-5)
+
+
+@dataclass(frozen=True)
+class Contrastive(Translation):
+    """A loss that compares the rows of its batch."""
+
+    def loss(self, *args, **kwargs):
+        return super().loss(*args, **kwargs).replace(additive=False)
+
+
+def test_a_loss_whose_parts_do_not_add_up_is_not_accumulated(monkeypatch):
+    values = {f.name: getattr(tiny.EXPERIMENT.task, f.name) for f in fields(Translation)}
+    experiment = tiny.changed(task=Contrastive(**values))
+    mesh = tiny.mesh_of((1, 1, 1))
+    monkeypatch.setattr(jax.stages.Lowered, "compile", lambda *_: pytest.fail("it compiled"))
+    with jax.set_mesh(mesh):
+        model = experiment.task.module(experiment.execution(mesh))
+        state = abstract_state(experiment, model, mesh)
+        jit_step(experiment, model, mesh, state)
+        with pytest.raises(ConfigError, match=r"of Contrastive .* set --accumulate 1") as error:
+            jit_step(replace(experiment, accumulate=2), model, mesh, state)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("parts", [2, 4])

@@ -27,9 +27,12 @@ from jaxformers.layers import Execution
 from jaxformers.pretrained import load_pretrained, registry
 from jaxformers.pretrained.image_backbone import image_backbone_variables
 from jaxformers.sharding import batch_multiple
-from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
-from jaxformers.tasks.images import image_evaluation
-from jaxformers.tasks.images.image_comparison import beside_images, vtab_together
+from jaxformers.tasks.base import Loss, Task, Variables
+from jaxformers.tasks.evaluator import Comparison
+from jaxformers.tasks.images.image_comparison import (
+    compare_vtab_runs,
+    compare_with_published_images,
+)
 from jaxformers.tasks.images.image_data import (
     ImageData,
     ImageTaskData,
@@ -37,6 +40,7 @@ from jaxformers.tasks.images.image_data import (
     picture_shape,
     rehearsed,
 )
+from jaxformers.tasks.images.image_evaluation import ImageEvaluator
 from jaxformers.tasks.images.image_losses import Objective, image_loss, mixed
 from jaxformers.tasks.processor import Processor
 
@@ -46,7 +50,7 @@ SMALL = 1e-3  # so small that a norm sees a variance near its epsilon
 
 
 @dataclass(frozen=True)
-class ImageClassification(JudgedByOutputs):
+class ImageClassification(Task):
     """Learns to name what is seen."""
 
     unit: ClassVar[str] = "images"
@@ -99,11 +103,13 @@ class ImageClassification(JudgedByOutputs):
 
     def published(self, found: Mapping[str, Any]) -> list[Comparison]:
         """Fine-tuned models of the papers on the same test set."""
-        return beside_images(self, found)
+        return compare_with_published_images(self.test or self.data.other("test"), found)
 
     def together(self, results):
         """VTAB's mean and its three groups', once all 19 tasks have run."""
-        return vtab_together(results)
+        return compare_vtab_runs(
+            [(task.data, metrics) for task, metrics in results if hasattr(task, "data")]
+        )
 
     # ------------------------------------------------------------------ model and loss
 
@@ -203,8 +209,8 @@ class ImageClassification(JudgedByOutputs):
         if not images.labelled:
             raise DataError(f"{images.source} has no labels to train on")
         check_classes(images, self.model.classes)
-        for each in image_evaluation.judged(self, final=True):
-            check_classes(each.images, self.model.classes)
+        for entry in self.evaluators()[0].open_sets(final=True):
+            check_classes(entry.images, self.model.classes)
         store = ImageRows(images, self.augmentation)
         processor = Processor(preprocessing=self.preprocessing)
         return ImageTaskData(store, ImagePlan(store, self.rows), processor, self.workers)
@@ -213,28 +219,19 @@ class ImageClassification(JudgedByOutputs):
         """The preprocessing, which the task itself states."""
         return Processor(preprocessing=self.preprocessing)
 
-    # ------------------------------------------------------------------ evaluation
-
-    def outputs(self, model, variables: Variables, processor: Processor, *, final: bool):
-        """Logits `[n, N]` of the development set, then when `final` of the test set."""
-        return image_evaluation.outputs(self, model, variables, final=final)
-
-    def score(self, outputs: list[np.ndarray], processor: Processor, *, final: bool) -> Evaluation:
-        """Accuracies in percent (`dev_top1`, `dev_top5`, `test_real` and the like), mean losses.
-
-        Raises:
-            DataError: outputs of other pictures than those of this task's sets.
-        """
-        return image_evaluation.score(self, outputs, final=final)
-
-    def judged_on(self, processor: Processor) -> dict[str, Any]:
-        """The classes and the sets."""
-        return {
-            "classes": image_evaluation.class_names(self) or self.model.classes,
-            "development pictures": self.dev or self.data.other("dev"),
-            "test pictures": self.test or self.data.other("test"),
-            "further labels": self.real,
-        }
+    def evaluators(self) -> tuple[ImageEvaluator]:
+        """Accuracy on the development and the test set."""
+        return (
+            ImageEvaluator(
+                dev=self.dev or self.data.other("dev"),
+                test=self.test or self.data.other("test"),
+                real=self.real,
+                classes=self.model.classes,
+                class_names=self.model.class_names,
+                preprocessing=self.preprocessing,
+                rows=self.rows,
+            ),
+        )
 
     # ------------------------------------------------------------------ rehearsal
 

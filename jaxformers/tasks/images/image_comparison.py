@@ -9,19 +9,21 @@ from jaxformers.data.images import TfdsImages, Vtab
 from jaxformers.data.images.sources.vtab import TASKS
 from jaxformers.evaluation.published_images import SETS, TRANSFER
 from jaxformers.evaluation.vtab_results import vtab_figure, vtab_rows
-from jaxformers.tasks.base import Comparison
+from jaxformers.tasks.evaluator import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from jaxformers.tasks.images.image_classification import ImageClassification
 
+def compare_with_published_images(test: Any, metrics: Mapping[str, Any]) -> list[Comparison]:
+    """Compares a run with the fine-tuned models of ViT's tables 2 and 5 on the same test set.
 
-def beside_images(task: ImageClassification, found: Mapping[str, Any]) -> list[Comparison]:
-    """The fine-tuned models of ViT's tables 2 and 5 on the same test set, where they have it."""
-    test = task.test or task.data.other("test")
+    Args:
+        test: source of the run's test images; no table where the paper does not have them.
+        metrics: the run's metrics.
+    """
     name = test.name.partition(":")[0] if isinstance(test, TfdsImages) else ""
-    if name not in SETS or "test_top1" not in found:
+    if name not in SETS or "test_top1" not in metrics:
         return []
     column = SETS[name]
     real = column == "ImageNet"
@@ -31,24 +33,24 @@ def beside_images(task: ImageClassification, found: Mapping[str, Any]) -> list[C
         for row in TRANSFER
         if column in row.scores
     ]
-    ours = (found["test_top1"], *((found.get("test_real"),) if real else ()), None)
+    ours = (metrics["test_top1"], *((metrics.get("test_real"),) if real else ()), None)
     columns = (f"{column} (%)", *(("ReaL (%)",) if real else ()), "TPUv3-core-days before")
     note = "Published results are of fine-tuned models, most at 384 pixels or more."
     return [Comparison(f"Beside published results, {column}", columns, rows, ours, note)]
 
 
-def vtab_together(
+def compare_vtab_runs(
     results: Sequence[tuple[Any, Mapping[str, float]]],
 ) -> tuple[Comparison, Figure] | None:
-    """The table and the bars of runs on all of VTAB's tasks; None where they are not that.
+    """Table and bar chart of runs on all of VTAB's tasks; None where one of them is missing.
 
     Args:
-        results: each run's task and metrics.
+        results: training data and metrics of each run.
     """
     scores = {
-        task.data.task: found["test_top1"]
-        for task, found in results
-        if isinstance(getattr(task, "data", None), Vtab) and "test_top1" in found
+        data.task: metrics["test_top1"]
+        for data, metrics in results
+        if isinstance(data, Vtab) and "test_top1" in metrics
     }
     if set(scores) != set(TASKS):
         return None

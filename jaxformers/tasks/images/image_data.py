@@ -44,7 +44,7 @@ def check_sizes(task: Any) -> None:
 
 
 @lru_cache(maxsize=4)
-def opened(source: ImageData) -> LabelledImages:
+def open_cached(source: ImageData) -> LabelledImages:
     """The pictures of a set that is judged, read once."""
     return source.open()
 

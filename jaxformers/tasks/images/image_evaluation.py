@@ -1,103 +1,133 @@
-"""Judging an image classifier on every picture of its development and test sets."""
+"""Evaluates an image classifier on every image of its development and test sets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxformers.data.images import ImageRows, LabelledImages, Preprocessing
+from jaxformers.data.images.sources.real_labels import RealLabels
 from jaxformers.evaluation import mean_cross_entropy
 from jaxformers.evaluation.image_metrics import classification_metrics
 from jaxformers.sharding import constrain
-from jaxformers.tasks.base import Evaluation
 from jaxformers.tasks.evaluation_loop import check_outputs, every_output
-from jaxformers.tasks.images.image_data import opened
+from jaxformers.tasks.evaluator import Evaluation, OutputEvaluator
+from jaxformers.tasks.images.image_data import ImageData, open_cached
+from jaxformers.tasks.processor import Processor
 
-if TYPE_CHECKING:
-    from jaxformers.tasks.images.image_classification import ImageClassification
 
-
-class Judged(NamedTuple):
-    """A set that is judged."""
+class EvaluationSet(NamedTuple):
+    """A set of labelled images to score."""
 
     name: str
     """dev or test."""
     images: LabelledImages
 
 
-def judged(task: ImageClassification, *, final: bool) -> list[Judged]:
-    """The development set, and when `final` the test set; those without labels are passed over."""
-    sources = [("dev", task.dev or task.data.other("dev"))]
-    if final:
-        sources.append(("test", task.test or task.data.other("test")))
-    found = [Judged(name, opened(source)) for name, source in sources if source is not None]
-    return [each for each in found if each.images.labelled]
+@dataclass(frozen=True, kw_only=True)
+class ImageEvaluator(OutputEvaluator):
+    """Accuracies in percent (`dev_top1`, `test_top5`, `test_real`, ...) and each set's mean loss.
+
+    Sets without labels are left out.
+    """
+
+    name: str = "images"
+    dev: ImageData | None
+    test: ImageData | None
+    real: RealLabels | None = None
+    """All right classes of the test images; None: their single labels alone."""
+    classes: int
+    class_names: tuple[str, ...] = ()
+    """Empty: those of the sets."""
+    preprocessing: Preprocessing
+    rows: int = 128
+    """Images of a batch."""
+
+    def open_sets(self, *, final: bool) -> list[EvaluationSet]:
+        """The development set, and when `final` the test set, where they have labels."""
+        sources = (("dev", self.dev), ("test", self.test if final else None))
+        sets = [EvaluationSet(name, open_cached(s)) for name, s in sources if s is not None]
+        return [entry for entry in sets if entry.images.labelled]
+
+    def outputs(self, model, variables, processor: Processor, *, final: bool) -> list[np.ndarray]:
+        """Logits `[n, N]` of each set."""
+        return [
+            dataset_logits(model, variables, entry.images, self.preprocessing, self.rows)
+            for entry in self.open_sets(final=final)
+        ]
+
+    def score(
+        self, outputs: Sequence[np.ndarray], processor: Processor, *, final: bool
+    ) -> Evaluation:
+        """Metrics of all sets, the samples of the last.
+
+        Raises:
+            DataError: the outputs' shapes are not those of the sets.
+        """
+        sets, evaluation = self.open_sets(final=final), Evaluation({})
+        check_outputs(outputs, [(len(entry.images), self.classes) for entry in sets])
+        for (name, images), logits in zip(sets, outputs, strict=True):
+            logits = np.asarray(logits, np.float32)
+            real_labels = self.real.of(images) if self.real and name == "test" else None
+            shares = classification_metrics(logits, images.labels, real_labels)
+            evaluation.metrics |= {f"{name}_{key}": 100 * share for key, share in shares.items()}
+            evaluation.metrics[f"{name}_loss"] = mean_cross_entropy(logits, images.labels)
+            if not np.isfinite(logits).all():
+                evaluation.notes.append(f"{name}: outputs are not finite; the model diverged")
+            if images.skipped:
+                evaluation.notes.append(f"{name}: {images.skipped} damaged pictures left out")
+            evaluation.samples = _samples(images, logits, self._all_class_names())
+        return evaluation
+
+    def ensemble_requirements(self, processor: Processor) -> dict[str, Any]:
+        """The classes and the sets."""
+        return {
+            "classes": self._all_class_names() or self.classes,
+            "development pictures": self.dev,
+            "test pictures": self.test,
+            "further labels": self.real,
+        }
+
+    def _all_class_names(self) -> tuple[str, ...]:
+        """The given class names, else those of the first set that has any."""
+        names = (entry.images.class_names for entry in self.open_sets(final=True))
+        return self.class_names or next(filter(None, names), ())
 
 
-def class_names(task: ImageClassification) -> tuple[str, ...]:
-    """The model's own names of its classes, else those of the sets that are judged."""
-    names = (task.model.class_names, *(s.images.class_names for s in judged(task, final=True)))
-    return next(filter(None, names), ())
-
-
-def outputs(task: ImageClassification, model, variables, *, final: bool) -> list[np.ndarray]:
-    """Float32 logits `[n, N]` of every set of `judged`."""
-    return [
-        logits_of(model, variables, ImageRows(each.images, task.preprocessing), task.rows)
-        for each in judged(task, final=final)
-    ]
-
-
-def logits_of(model, variables, store: ImageRows, rows: int, method: str = "__call__"):
-    """Float32 `[n, N]` of every picture, `rows` at once."""
-    run = _program(model, store.transform, method)
-    return every_output(lambda b: run(variables, b["images"]), store, min(rows, len(store)))
+def dataset_logits(
+    model: Any, variables: Any, images: LabelledImages, preprocessing: Preprocessing, rows: int
+) -> np.ndarray:
+    """Float32 logits `[n, N]` of every image, `rows` in a batch."""
+    store, run = ImageRows(images, preprocessing), image_program(model, preprocessing)
+    return every_output(
+        lambda batch: run(variables, batch["images"]), store, min(rows, len(images))
+    )
 
 
 @lru_cache(maxsize=4)
-def _program(model, preprocessing: Preprocessing, method: str):
+def image_program(model: Any, preprocessing: Preprocessing, method: str = "__call__"):
+    """Compiled outputs `[B, N]` of (variables, uint8 pixels `[B, H, W, C]`)."""
+
     @jax.jit
-    def run(variables, images):
-        found = model.apply(variables, preprocessing.normalised(images), method=method)
-        return constrain(found, None, None)
+    def run(variables, pixels):
+        outputs = model.apply(variables, preprocessing.normalised(pixels), method=method)
+        return constrain(outputs, None, None)
 
     return run
 
 
-def score(task: ImageClassification, outputs: Sequence[np.ndarray], *, final: bool) -> Evaluation:
-    """What the outputs come to; see `ImageClassification.score`."""
-    sets, found, names = judged(task, final=final), Evaluation({}), class_names(task)
-    check_outputs(outputs, [(len(each.images), task.model.classes) for each in sets])
-    for each, logits in zip(sets, outputs, strict=True):
-        further = task.real.of(each.images) if task.real and each.name == "test" else None
-        scores = _scores(np.asarray(logits, np.float32), each.images.labels, further)
-        found.metrics |= {f"{each.name}_{name}": value for name, value in scores.items()}
-        if not np.isfinite(logits).all():
-            found.notes.append(f"{each.name}: outputs are not finite; the model diverged")
-        if each.images.skipped:
-            found.notes.append(f"{each.name}: {each.images.skipped} damaged pictures left out")
-        found.samples = _samples(each.images, logits, names)
-    return found
-
-
-def _scores(logits: np.ndarray, labels: np.ndarray, further: Any = None) -> dict[str, float]:
-    """Accuracies in percent, and the mean cross-entropy."""
-    found = classification_metrics(logits, labels, further)
-    percent = {name: 100 * value for name, value in found.items()}
-    return percent | {"loss": mean_cross_entropy(logits, labels)}
-
-
-def _samples(images: LabelledImages, logits: np.ndarray, names: Sequence[str]):
-    """(picture, right class, predicted class) of every picture."""
-
-    def said(number: int) -> str:
-        return names[number] if names else str(number)
-
+def _samples(
+    images: LabelledImages, logits: np.ndarray, class_names: Sequence[str]
+) -> list[tuple[str, str, str]]:
+    """(image's path, class, predicted class) of every image."""
+    names = class_names or [str(index) for index in range(logits.shape[1])]
+    predictions = logits.argmax(-1)
     return [
-        (images.where(i), said(int(right)), said(int(best)))
-        for i, (right, best) in enumerate(zip(images.labels, logits.argmax(-1), strict=True))
+        (images.where(i), names[int(label)], names[int(prediction)])
+        for i, (label, prediction) in enumerate(zip(images.labels, predictions, strict=True))
     ]

@@ -1,9 +1,8 @@
-"""Trained image models at work: pictures to classes, and to the vectors below the head."""
+"""Applies trained image models to pictures: their classes, and the features below the head."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,14 @@ from etils import epath
 from jaxtyping import Float
 from scipy.special import softmax
 
-from jaxformers.data.images import ArrayImages, ImageRows, Preprocessing
+from jaxformers.data.images import Preprocessing
 from jaxformers.data.images.sources.image_folder import ENDINGS
 from jaxformers.errors import DataError, WeightsError
 from jaxformers.pretrained import registry
-from jaxformers.tasks.images.image_evaluation import logits_of
+from jaxformers.tasks.evaluation_loop import apply_batched
+from jaxformers.tasks.images.image_evaluation import image_program
 
-Scored = list[tuple[str, float]]
+ClassScores = list[tuple[str, float]]
 
 
 def classify_images(
@@ -28,32 +28,33 @@ def classify_images(
     *,
     top: int = 5,
     rows: int = 32,
-) -> list[Scored]:
-    """The likeliest classes of each picture with their probabilities, the best first.
-
-    Classes without names are numbers.
+) -> list[ClassScores]:
+    """The `top` likeliest classes of each picture with their probabilities, best first.
 
     Args:
-        model: an image model with a head.
-        variables: its own.
-        preprocessing: how pictures are brought to what it takes.
+        model: an image model with a head; classes without names are numbers.
+        variables: its variables.
+        preprocessing: that of the model's inputs.
         pictures: as `Preprocessing` takes them.
-        top: how many classes.
-        rows: pictures at once.
+        top: number of classes.
+        rows: pictures of a batch.
 
     Raises:
-        DataError: a picture that cannot be read, by its name.
+        DataError: a picture cannot be read; the message names it.
     """
-    logits = vectors(model, variables, preprocessing, pictures, method="__call__", rows=rows)
+    logits = image_outputs(
+        model, variables, preprocessing, pictures, method="__call__", rows=rows
+    )  # [n, N]
     names = model.config.class_names or tuple(map(str, range(logits.shape[1])))
-    shares = softmax(logits, axis=-1)
-    order = np.argsort(-shares, axis=-1, kind="stable")[:, :top]
+    probabilities = softmax(logits, axis=-1)
+    order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
     return [
-        [(names[k], float(row[k])) for k in best] for row, best in zip(shares, order, strict=True)
+        [(names[k], float(row[k])) for k in classes]
+        for row, classes in zip(probabilities, order, strict=True)
     ]
 
 
-def vectors(
+def image_outputs(
     model: Any,
     variables: Any,
     preprocessing: Preprocessing,
@@ -62,51 +63,47 @@ def vectors(
     method: str = "pooled",
     rows: int = 32,
 ) -> Float[np.ndarray, "B D"]:
-    """What the head sees of each picture, float32; with another `method`, what that gives.
+    """Float32 outputs of a model's method for each picture; `pooled` gives the head's inputs.
 
     Raises:
-        DataError: a picture that cannot be read, by its name.
+        DataError: a picture cannot be read; the message names it.
     """
-    found = [
-        logits_of(model, variables, _rows(preprocessing, pictures[at : at + rows]), rows, method)
-        for at in range(0, len(pictures), rows)
-    ]
-    return np.concatenate(found) if found else np.zeros((0, max(model.config.classes, 1)))
+    run = image_program(model, preprocessing, method)
+    outputs = []
+    for start in range(0, len(pictures), rows):
+        pixels = preprocessing.pixels(list(pictures[start : start + rows]))  # uint8 [b, H, W, C]
+        outputs.append(
+            apply_batched(lambda batch: run(variables, batch["pixels"]), {"pixels": pixels}, rows)
+        )
+    return np.concatenate(outputs) if outputs else np.zeros((0, max(model.config.classes, 1)))
 
 
-def _rows(preprocessing: Preprocessing, pictures: Sequence[Any]) -> ImageRows:
-    pixels = preprocessing.pixels(list(pictures))
-    done = replace(preprocessing, resize=None, rule="none")
-    return ImageRows(ArrayImages(pixels), done)
+def list_pictures(paths: Sequence[epath.PathLike]) -> list[str]:
+    """Paths of pictures; a folder stands for the pictures in it, in the order of their names.
 
-
-def listed_pictures(paths: Sequence[epath.PathLike]) -> list[str]:
-    """The pictures at these paths, those in a folder in the order of their names.
-
-    In a folder, hidden files, those of other kinds and folders are passed over.
+    Hidden files, files of other types and sub-folders of a folder are left out.
 
     Raises:
         DataError: a folder without pictures.
     """
-    found: list[str] = []
-    for path in paths:
-        place = epath.Path(path).expanduser()
-        inside = [place]
-        if place.is_dir():
-            inside = sorted(
-                each
-                for each in place.iterdir()
-                if each.suffix.lower() in ENDINGS
-                and not each.name.startswith(".")
-                and not each.is_dir()
+    pictures: list[str] = []
+    for path in map(epath.Path, paths):
+        files = [path.expanduser()]
+        if files[0].is_dir():
+            files = sorted(
+                file
+                for file in files[0].iterdir()
+                if file.suffix.lower() in ENDINGS
+                and not file.name.startswith(".")
+                and not file.is_dir()
             )
-        if not inside:
+        if not files:
             raise DataError(f"{path} holds no picture")
-        found += map(str, inside)
-    return found
+        pictures += map(str, files)
+    return pictures
 
 
-def check_classifier(model: Any, place: Any) -> None:
-    """Raises WeightsError unless the model names classes of pictures."""
+def check_classifier(model: Any, path: Any) -> None:
+    """Raises WeightsError unless the model from `path` classifies images."""
     if type(model) not in registry.modules_for("classify_images") or not model.config.classes:
-        raise WeightsError(f"{place} holds a {type(model).__name__}, which classifies no pictures")
+        raise WeightsError(f"{path} holds a {type(model).__name__}, which classifies no pictures")

@@ -25,13 +25,14 @@ from jaxformers.models import MAE, MAEConfig
 from jaxformers.pretrained import load_pretrained, registry
 from jaxformers.pretrained.image_backbone import all_variables
 from jaxformers.sharding import batch_multiple, constrain
-from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
-from jaxformers.tasks.evaluation_loop import shared_rows
+from jaxformers.tasks.base import Loss, Task, Variables
+from jaxformers.tasks.evaluation_loop import round_up_rows
+from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.tasks.images.image_data import (
     ImageData,
     ImageTaskData,
     check_sizes,
-    opened,
+    open_cached,
     picture_shape,
     rehearsed,
 )
@@ -69,10 +70,10 @@ class MaskedImage(Task):
     @property
     def best(self) -> str:
         """The loss on the development set, where there is one."""
-        return "dev_loss" if self._judged else ""
+        return "dev_loss" if self._dev_data else ""
 
     @property
-    def _judged(self) -> ImageData | None:
+    def _dev_data(self) -> ImageData | None:
         return self.dev or self.data.other("dev")
 
     def module(self, execution: Execution) -> MAE:
@@ -126,8 +127,8 @@ class MaskedImage(Task):
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> ImageTaskData:
         """Opens both sets, for their mistakes to show before training."""
         store = ImageRows(self.data.open(), self.augmentation)
-        if self._judged is not None:
-            opened(self._judged)
+        if self._dev_data is not None:
+            open_cached(self._dev_data)
         plan, processor = ImagePlan(store, self.rows), Processor(None, self.preprocessing)
         return ImageTaskData(store, plan, processor, self.workers, labels=False)
 
@@ -135,18 +136,13 @@ class MaskedImage(Task):
         """The preprocessing, which the task itself states."""
         return Processor(preprocessing=self.preprocessing)
 
-    def evaluate(self, model: MAE, variables, processor: Processor, *, final: bool) -> Evaluation:
-        """`dev_loss` over all development pictures, each under the same mask every time."""
-        if self._judged is None:
-            return Evaluation({})
-        store = ImageRows(opened(self._judged), self.preprocessing)
-        run = _program(model, self.preprocessing)
-        rows = shared_rows(min(self.rows, len(store)))
-        losses = []
-        for number, (batch, real) in enumerate(every_row(store, rows)):
-            noise = _noise(number, rows, self.model.encoder.grid**2)
-            losses += np.asarray(run(variables, batch["images"], noise))[:real].tolist()
-        return Evaluation({"dev_loss": float(np.mean(losses))})
+    def evaluators(self) -> tuple[MaskedImageEvaluator]:
+        """The loss on the development set."""
+        return (
+            MaskedImageEvaluator(
+                dev=self._dev_data, preprocessing=self.preprocessing, rows=self.rows
+            ),
+        )
 
     def rehearsal(self) -> MaskedImage:
         """A few thousand parameters and some dozens of bundled pictures."""
@@ -162,6 +158,30 @@ class MaskedImage(Task):
 def _noise(number: int, rows: int, patches: int) -> np.ndarray:
     """Uniform numbers `[rows, patches]` that hide the same patches at every evaluation."""
     return uniform(Draws(NOISE, number).words(rows, patches)).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedImageEvaluator:
+    """`dev_loss` over all development images, each under the same mask at every evaluation."""
+
+    name: str = "masked images"
+    dev: ImageData | None
+    preprocessing: Preprocessing
+    rows: int = 128
+    """Images of a batch."""
+
+    def evaluate(self, model: MAE, variables, processor: Processor, *, final: bool) -> Evaluation:
+        """The mean loss of the development images; no metric without them."""
+        if self.dev is None:
+            return Evaluation({})
+        store = ImageRows(open_cached(self.dev), self.preprocessing)
+        run = _program(model, self.preprocessing)
+        rows, patches = round_up_rows(min(self.rows, len(store))), model.config.encoder.grid**2
+        losses = []
+        for index, (batch, count) in enumerate(every_row(store, rows)):
+            batch_losses = run(variables, batch["images"], _noise(index, rows, patches))
+            losses += np.asarray(batch_losses)[:count].tolist()
+        return Evaluation({"dev_loss": float(np.mean(losses))})
 
 
 @lru_cache(maxsize=2)

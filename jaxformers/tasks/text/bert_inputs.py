@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxformers.data import Batch
+from jaxformers.data.text.labelled_rows import cut_pairs
 from jaxformers.models import Bert, BertConfig
 
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
@@ -22,6 +24,30 @@ def random_inputs(rng: np.random.Generator, rows: int, length: int, vocab_size: 
     ids = rng.integers(0, vocab_size, (rows, length)) * mask
     values = (np.asarray(each, np.int32) for each in (ids, mask & (at > ends // 3), mask))
     return dict(zip(INPUTS, values, strict=True))
+
+
+def encode_pairs(
+    first: Sequence[Sequence[int]], second: Sequence[Sequence[int]], tokenizer: Any, length: int
+) -> Batch:
+    """`[CLS] first [SEP]`, or `[CLS] first [SEP] second [SEP]`, int32 `[n, length]`, padded.
+
+    Args:
+        first: ids of each first text.
+        second: ids of each second text; an empty one counts as none.
+        tokenizer: a WordPiece tokenizer.
+        length: of the rows; the longer text of a longer pair is cut.
+    """
+    sizes = ([len(ids) for ids in texts] for texts in (first, second))
+    retained = cut_pairs(*(np.array(lengths, int) for lengths in sizes), length)
+    ids = np.full((len(first), length), tokenizer.pad_id, np.int32)
+    types, mask = np.zeros_like(ids), np.zeros_like(ids)
+    for row, (a, b, (num_a, num_b)) in enumerate(zip(first, second, retained.T, strict=True)):
+        tokens = [tokenizer.cls_id, *a[:num_a], tokenizer.sep_id]
+        tokens += [*b[:num_b], tokenizer.sep_id] if num_b else []
+        ids[row, : len(tokens)] = tokens
+        types[row, num_a + 2 : len(tokens)] = 1  # after the first [SEP]
+        mask[row, : len(tokens)] = 1
+    return dict(zip(INPUTS, (ids, types, mask), strict=True))
 
 
 def states(model: Any, *inputs) -> jax.Array:

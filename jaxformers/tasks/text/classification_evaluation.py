@@ -1,14 +1,14 @@
-"""Judging a classifier on development and test sets, and classifying plain text."""
+"""Evaluates a text classifier on development and test sets: GLUE's metrics and submissions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy.special import expit, softmax
 
 from jaxformers.data.text.labelled_rows import LabelledRows
 from jaxformers.data.text.labelled_texts import LabelledSource, LabelledTexts, Labels
@@ -16,18 +16,14 @@ from jaxformers.errors import ConfigError, DataError, did_you_mean
 from jaxformers.evaluation import mean_cross_entropy
 from jaxformers.evaluation.glue import METRICS, metrics_for, scores
 from jaxformers.sharding import constrain
-from jaxformers.tasks.base import Evaluation
 from jaxformers.tasks.evaluation_loop import check_outputs, every_output
+from jaxformers.tasks.evaluator import Evaluation, OutputEvaluator
+from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.text.bert_inputs import INPUTS
 
-if TYPE_CHECKING:
-    from jaxformers.tasks.text.sequence_classification import SequenceClassification
 
-STEP = 16  # lengths of texts that are classified are multiples of it, so that few are compiled
-
-
-class Judged(NamedTuple):
-    """A set that is judged or predicted."""
+class EvaluationSet(NamedTuple):
+    """A set to score, or to predict where its labels are not public."""
 
     name: str
     """dev, dev_matched, test, ..."""
@@ -35,37 +31,152 @@ class Judged(NamedTuple):
     texts: LabelledTexts
 
 
-def judged(task: SequenceClassification, *, final: bool) -> list[Judged]:
-    """The development sets, and when `final` the test sets.
+@dataclass(frozen=True, kw_only=True)
+class ClassificationEvaluator(OutputEvaluator):
+    """Metrics in percent (`dev_accuracy` and the like) and the mean loss of each set.
 
-    The data's own test set is passed over where it cannot be read: training needs none.
-
-    Raises:
-        DataError: a set that was asked for cannot be read, or a development set has no labels.
+    Where development metrics are several, `dev_score` is their mean. `Evaluation.outputs` holds the
+    predictions of test sets as GLUE's server takes them.
     """
-    found = _opened("dev", task.dev or task.data.other("dev"), task.labels)
-    for each in found:
-        if each.texts.labels is None:
-            raise DataError(f"{each.texts.source} has no labels to judge by")
-    tests = _test_sets(task)[0] if final else []
-    return found + [each for each in tests if task.predict or each.texts.labels is not None]
+
+    name: str = "classification"
+    dev: LabelledSource | None
+    """Development set, or sets: MNLI has a matched and a mismatched one, in this order."""
+    test: LabelledSource | None
+    test_required: bool = False
+    """Whether a test set that cannot be read is an error; else a note says why it is left out."""
+    labels: Labels
+    """Classes in the classifier's order."""
+    length: int = 128
+    """Tokens of a row."""
+    rows: int = 32
+    """Rows of a batch."""
+    metrics: tuple[str, ...] = ()
+    """Names of `evaluation.glue.METRICS`; empty: the GLUE task's, else by the labels."""
+    predict: bool = True
+    """Whether test sets without labels are predicted."""
+
+    def __post_init__(self):
+        for metric in self.metrics:
+            if metric not in METRICS:
+                hint = did_you_mean(metric, list(METRICS)) or f"; there are {', '.join(METRICS)}"
+                raise ConfigError(f"there is no metric {metric!r}{hint}")
+            if (self.labels.count == 1) != (metric in ("pearson", "spearman")):
+                raise ConfigError(f"the metric {metric} does not fit labels that are {self.labels}")
+
+    def selection_metric(self) -> str:
+        """`dev_score`, or the only development metric; empty without a development set."""
+        if self.dev is None:
+            return ""
+        names = self._metrics_of(self.dev)
+        return "dev_score" if len(self.dev.parts()) * len(names) > 1 else f"dev_{names[0]}"
+
+    def open_sets(self, *, final: bool) -> list[EvaluationSet]:
+        """The development sets, and when `final` the test sets; each is read once.
+
+        Raises:
+            DataError: a set that is required cannot be read, or a development set has no labels.
+        """
+        sets = _open_sets("dev", self.dev, self.labels)
+        for entry in sets:
+            if entry.texts.labels is None:
+                raise DataError(f"{entry.texts.source} has no labels to judge by")
+        tests = self._open_test_sets()[0] if final else []
+        return sets + [s for s in tests if self.predict or s.texts.labels is not None]
+
+    def _open_test_sets(self) -> tuple[list[EvaluationSet], str]:
+        """The test sets, and why one that is not required cannot be read."""
+        try:
+            return _open_sets("test", self.test, self.labels), ""
+        except DataError as error:
+            if self.test_required:
+                raise
+            return [], str(error)
+
+    def outputs(self, model, variables, processor: Processor, *, final: bool) -> list[np.ndarray]:
+        """Logits `[n, N]` of each set of `open_sets`."""
+        stores = [
+            _rows(entry.source, self.labels, processor.tokenizer, self.length)
+            for entry in self.open_sets(final=final)
+        ]
+        return [dataset_logits(model, variables, store, self.rows) for store in stores]
+
+    def score(
+        self, outputs: Sequence[np.ndarray], processor: Processor, *, final: bool
+    ) -> Evaluation:
+        """Metrics, samples and predictions of logits `[n, N]` of each set of `open_sets`.
+
+        Raises:
+            DataError: the outputs' shapes are not those of the sets.
+        """
+        sets, evaluation = self.open_sets(final=final), Evaluation({})
+        check_outputs(outputs, [(len(entry.texts), self.labels.count) for entry in sets])
+        dev_values: list[float] = []
+        for entry, logits in zip(sets, outputs, strict=True):
+            if entry.texts.labels is not None:
+                values = self._add_scores(evaluation, entry, np.asarray(logits, np.float32))
+                dev_values += values if entry.name.startswith("dev") else []
+            if entry.name.startswith("test"):
+                self._add_predictions(evaluation, entry, logits)
+        if final and (problem := self._open_test_sets()[1]):
+            evaluation.notes.append(f"no test set was judged: {problem}")
+        if len(dev_values) > 1:
+            evaluation.metrics["dev_score"] = float(np.mean(dev_values))
+        return evaluation
+
+    def ensemble_requirements(self, processor: Processor) -> dict[str, Any]:
+        """The classes in the classifier's order, and the sets."""
+        return {
+            "classes": self.labels,
+            "development examples": self.dev,
+            "test examples": self.test,
+            "choice to predict": self.predict,
+        }
+
+    def _metrics_of(self, source: LabelledSource) -> tuple[str, ...]:
+        return self.metrics or metrics_for(source.task, self.labels.count)
+
+    def _add_scores(
+        self, evaluation: Evaluation, entry: EvaluationSet, logits: np.ndarray
+    ) -> list[float]:
+        """Adds the metrics, notes and samples of a labelled set; returns the metrics' values."""
+        labels, predictions = entry.texts.labels, predict_labels(logits)
+        metrics, data_labels = self._metrics_of(entry.source), entry.source.own
+        if data_labels is not None and data_labels.count > 1:
+            # F1 is that of the data's class 1, whatever index the classifier gives that class.
+            order = self.labels.places_in(data_labels)
+            result = scores(metrics, order[labels], order[predictions])
+        else:
+            result = scores(metrics, labels, predictions)
+        evaluation.metrics |= {f"{entry.name}_{name}": v for name, v in result.values.items()}
+        evaluation.metrics[f"{entry.name}_loss"] = _mean_loss(logits, labels)
+        evaluation.notes += [f"{entry.name} {note}" for note in result.notes]
+        if not np.isfinite(logits).all():
+            evaluation.notes.append(f"{entry.name}: outputs are not finite; the model diverged")
+        if entry.texts.skipped:
+            evaluation.notes.append(f"{entry.name}: {entry.texts.skipped} damaged lines left out")
+        evaluation.samples = _samples(entry.texts, self.labels, predictions)
+        return list(result.values.values())
+
+    def _add_predictions(
+        self, evaluation: Evaluation, entry: EvaluationSet, logits: np.ndarray
+    ) -> None:
+        """Adds the lines of a submission for a test set."""
+        values = entry.source.written(predict_labels(logits), self.labels)
+        lines = [f"{name}\t{value}" for name, value in zip(entry.texts.names, values, strict=True)]
+        evaluation.outputs += ["index\tprediction", *lines]
+        if entry.texts.labels is None:
+            evaluation.predictions[entry.name] = ["index\tprediction", *lines]
+            evaluation.notes.append(
+                f"{entry.name} has no labels: {len(lines):,} predictions are in {entry.name}.tsv"
+            )
 
 
-def _test_sets(task: SequenceClassification) -> tuple[list[Judged], str]:
-    """The test sets, or why the data's own cannot be read."""
-    if task.test is not None:
-        return _opened("test", task.test, task.labels), ""
-    try:
-        return _opened("test", task.data.other("test"), task.labels), ""
-    except DataError as error:
-        return [], str(error)
-
-
-def _opened(split: str, source: LabelledSource | None, labels: Labels) -> list[Judged]:
-    parts = () if source is None else source.parts()
+def _open_sets(split: str, source: LabelledSource | None, labels: Labels) -> list[EvaluationSet]:
+    subsets = () if source is None else source.parts()
     return [
-        Judged(f"{split}_{name}" if name else split, part, _texts(part, labels))
-        for name, part in parts
+        EvaluationSet(f"{split}_{name}" if name else split, subset, _texts(subset, labels))
+        for name, subset in subsets
     ]
 
 
@@ -79,25 +190,18 @@ def _rows(source: LabelledSource, labels: Labels, tokenizer: Any, length: int) -
     return LabelledRows.build(_texts(source, labels), tokenizer, length)
 
 
-def outputs(
-    task: SequenceClassification, model, variables, tokenizer, *, final: bool
-) -> list[np.ndarray]:
-    """Float32 logits `[n, N]` of every set of `judged`."""
-    stores = [
-        _rows(each.source, task.labels, tokenizer, task.length)
-        for each in judged(task, final=final)
-    ]
-    return [logits_of(model, variables, store, task.rows) for store in stores]
-
-
-def logits_of(model, variables, store: LabelledRows, rows: int) -> np.ndarray:
-    """Float32 logits `[n, N]` of every row, `rows` at once."""
-    run = _program(model)
-    return every_output(lambda b: run(variables, *(b[n] for n in INPUTS)), store, rows)
+def dataset_logits(model, variables, store: LabelledRows, rows: int) -> np.ndarray:
+    """Float32 logits `[n, N]` of every row of `store`, `rows` in a batch."""
+    run = logits_program(model)
+    return every_output(
+        lambda batch: run(variables, *(batch[name] for name in INPUTS)), store, rows
+    )
 
 
 @lru_cache(maxsize=4)
-def _program(model):
+def logits_program(model):
+    """Compiled logits `[B, N]` of (variables, input_ids, token_type_ids, attention_mask)."""
+
     @jax.jit
     def run(variables, *inputs):
         return constrain(model.apply(variables, *inputs), None, None)
@@ -105,75 +209,9 @@ def _program(model):
     return run
 
 
-def score(
-    task: SequenceClassification, outputs: Sequence[np.ndarray], *, final: bool
-) -> Evaluation:
-    """What the outputs come to; see `SequenceClassification.score`."""
-    sets, found = judged(task, final=final), Evaluation({})
-    check_outputs(outputs, [(len(each.texts), task.labels.count) for each in sets])
-    dev = []
-    for each, logits in zip(sets, outputs, strict=True):
-        if each.texts.labels is not None:
-            values = _add_scores(found, task, each, np.asarray(logits, np.float32))
-            dev += values if each.name.startswith("dev") else []
-        if each.name.startswith("test"):
-            _add_predictions(found, task, each, logits)
-    if final and (problem := _test_sets(task)[1]):
-        found.notes.append(f"no test set was judged: {problem}")
-    if len(dev) > 1:
-        found.metrics["dev_score"] = float(np.mean(dev))
-    return found
-
-
-def best_metric(task: SequenceClassification) -> str:
-    """`dev_score`, or the only development metric; empty where no set is for development."""
-    source = task.dev or task.data.other("dev")
-    if source is None:
-        return ""
-    parts, names = source.parts(), _metrics(task, source)
-    return "dev_score" if len(parts) * len(names) > 1 else f"dev_{names[0]}"
-
-
-def check_metrics(task: SequenceClassification) -> None:
-    """Raises ConfigError where `metrics` names one that is not known or does not fit the labels."""
-    for name in task.metrics:
-        if name not in METRICS:
-            known = did_you_mean(name, list(METRICS)) or f"; there are {', '.join(METRICS)}"
-            raise ConfigError(f"there is no metric {name!r}{known}")
-        if (task.labels.count == 1) != (name in ("pearson", "spearman")):
-            raise ConfigError(f"the metric {name} does not fit labels that are {task.labels}")
-
-
-def _metrics(task: SequenceClassification, source: LabelledSource | None) -> tuple[str, ...]:
-    return task.metrics or metrics_for(source.task if source else "", task.labels.count)
-
-
-def predictions(logits: np.ndarray) -> np.ndarray:
-    """The likeliest class, or the number, of each row [n]."""
+def predict_labels(logits: np.ndarray) -> np.ndarray:
+    """The likeliest class, or of a regression the number, of each row `[n]`."""
     return logits[:, 0] if logits.shape[1] == 1 else logits.argmax(-1)
-
-
-def _add_scores(
-    found: Evaluation, task: SequenceClassification, each: Judged, logits: np.ndarray
-) -> list[float]:
-    """Puts the metrics, notes and samples of a set into `found`; returns the metrics."""
-    right, said = each.texts.labels, predictions(logits)
-    own = each.source.own
-    if own is not None and own.count > 1:
-        # F1 is of the data's class 1, wherever the classifier has it.
-        order = task.labels.places_in(own)
-        result = scores(_metrics(task, each.source), order[right], order[said])
-    else:
-        result = scores(_metrics(task, each.source), right, said)
-    found.metrics |= {f"{each.name}_{name}": value for name, value in result.values.items()}
-    found.metrics[f"{each.name}_loss"] = _mean_loss(logits, right)
-    found.notes += [f"{each.name} {note}" for note in result.notes]
-    if not np.isfinite(logits).all():
-        found.notes.append(f"{each.name}: outputs are not finite; the model diverged")
-    if each.texts.skipped:
-        found.notes.append(f"{each.name}: {each.texts.skipped} damaged lines left out")
-    found.samples = _samples(each, task.labels, said)
-    return list(result.values.values())
 
 
 def _mean_loss(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -182,67 +220,18 @@ def _mean_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     return mean_cross_entropy(logits, labels)
 
 
-def _samples(each: Judged, labels: Labels, said: np.ndarray) -> list[tuple[str, str, str]]:
-    """(text, right label, predicted label) of every example."""
-    texts = each.texts
-    shown = texts.texts
+def _samples(
+    texts: LabelledTexts, labels: Labels, predictions: np.ndarray
+) -> list[tuple[str, str, str]]:
+    """(text, label, predicted label) of every example."""
+
+    def label_name(label: Any) -> str:
+        return f"{float(label):.2f}" if labels.count == 1 else labels.name(int(label))
+
+    inputs = texts.texts
     if texts.pairs is not None:
-        shown = [f"{a} / {b}" for a, b in zip(shown, texts.pairs, strict=True)]
-    sides = [
-        (_shown(y, labels), _shown(p, labels)) for y, p in zip(texts.labels, said, strict=True)
+        inputs = [f"{first} / {second}" for first, second in zip(inputs, texts.pairs, strict=True)]
+    return [
+        (text, label_name(label), label_name(prediction))
+        for text, label, prediction in zip(inputs, texts.labels, predictions, strict=True)
     ]
-    return [(text, *side) for text, side in zip(shown, sides, strict=True)]
-
-
-def _shown(label: Any, labels: Labels) -> str:
-    return f"{float(label):.2f}" if labels.count == 1 else labels.name(int(label))
-
-
-def _add_predictions(
-    found: Evaluation, task: SequenceClassification, each: Judged, logits: np.ndarray
-) -> None:
-    written = each.source.written(predictions(logits), task.labels)
-    rows = [f"{name}\t{value}" for name, value in zip(each.texts.names, written, strict=True)]
-    found.outputs += ["index\tprediction", *rows]
-    if each.texts.labels is None:
-        found.predictions[each.name] = ["index\tprediction", *rows]
-        file = f"{each.name}.tsv"
-        found.notes.append(f"{each.name} has no labels: {len(rows):,} predictions are in {file}")
-
-
-def classify(
-    model: Any,
-    variables: Any,
-    tokenizer: Any,
-    texts: Sequence[str | tuple[str, str]],
-    *,
-    rows: int = 32,
-    length: int | None = None,
-) -> list[tuple[str, float]]:
-    """The likeliest class of each text, or pair of texts, and its probability.
-
-    Args:
-        model: a `BertForSequenceClassification`, with its `variables` and its tokenizer.
-        texts: single texts, or (text, second text).
-        rows: texts classified at once.
-        length: longer ones are cut to so many tokens; None: to the model's positions.
-
-    Returns:
-        (label, probability); of a regression ("score", number), with the label's name if it has
-        one. Labels without names are numbers. Of labels that do not exclude each other, the
-        likeliest with its own probability.
-    """
-    if not len(texts):
-        return []
-    pairs = [(text, "") if isinstance(text, str) else text for text in texts]
-    first, second = map(list, zip(*pairs, strict=True))
-    given = LabelledTexts("texts", first, second, None, [])
-    store = LabelledRows.build(given, tokenizer, min(length or 2**30, model.config.max_length))
-    store.length = min(-(-store.longest // STEP) * STEP, model.config.max_length)
-    logits = logits_of(model, variables, store, min(rows, len(pairs)))
-    names = model.config.label_names
-    if logits.shape[1] == 1 and not model.config.multi_label:
-        return [(names[0] if names else "score", float(value)) for value in logits[:, 0]]
-    labels = Labels(logits.shape[1], names)
-    shares = expit(logits) if model.config.multi_label else softmax(logits, axis=-1)
-    return [(labels.name(int(row.argmax())), float(row.max())) for row in shares]

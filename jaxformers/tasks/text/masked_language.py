@@ -27,7 +27,8 @@ from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForPreTraining
 from jaxformers.pretrained import load_text_backbone
 from jaxformers.sharding import batch_multiple
-from jaxformers.tasks.base import Evaluation, Loss, Task, Variables
+from jaxformers.tasks.base import Loss, Task, Variables
+from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.tasks.losses import label_smoothed_loss
 from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.task_data import PlannedData
@@ -125,47 +126,12 @@ class MaskedLanguage(Task):
         The loss is sum(masked losses) / (number of masked words + 1e-5), plus the mean of the
         next-sentence losses, over the whole batch (`run_pretraining.py`).
         """
-        rows = batch["input_ids"].shape[0]
-        masked = 1.0 / (batch["masked_weights"].sum() + SLACK)
-        return {
-            **batch,
-            "per_word": jnp.full((rows,), 1.0, jnp.float32) * masked,
-            "per_row": jnp.full((rows,), 1.0 / rows, jnp.float32),
-        }
+        return with_loss_weights(batch)
 
     def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
         """Masked words' mean cross-entropy plus the next sentence's, and each alone."""
         batch = batch if "per_row" in batch else self.prepare(batch)
-        words, sentences = self._logits(model, variables, batch, train=train, rngs=rngs)
-        size = self.model.vocab_size
-        weights = batch["masked_weights"] * batch["per_word"][:, None]
-        mlm, _ = label_smoothed_loss(words, batch["masked_ids"], weights, 0.0, size)
-        metrics = {"mlm_loss": mlm}
-        if not train:  # a pass over the logits that only the evaluation pays
-            right = (words.argmax(-1) == batch["masked_ids"]).astype(jnp.float32)
-            metrics["mlm_accuracy"] = (right * weights).sum()
-        total = mlm
-        if "next_sentence" in batch:
-            labels = batch["next_sentence"]
-            nsp, _ = label_smoothed_loss(sentences, labels, batch["per_row"])
-            same = (sentences.argmax(-1) == labels).astype(jnp.float32)
-            metrics |= {"nsp_loss": nsp, "nsp_accuracy": (same * batch["per_row"]).sum()}
-            total = total + nsp
-        return Loss(total, batch["per_row"].sum(), metrics, {})
-
-    def _logits(self, model, variables, batch, *, train, rngs):
-        packed = {name: batch.get(name) for name in ("segments", "positions")}
-        out = model.apply(
-            variables,
-            batch["input_ids"],
-            batch["token_type_ids"],
-            batch["attention_mask"],
-            batch["masked_positions"],
-            **packed,
-            train=train,
-            rngs=rngs,
-        )
-        return out.mlm_logits, out.nsp_logits
+        return pretraining_loss(model, variables, batch, train=train, rngs=rngs)
 
     def example(self, seed: int) -> Batch:
         """Random tokens in the longest rows, a third of each padding at most, any place masked."""
@@ -191,7 +157,7 @@ class MaskedLanguage(Task):
 
     def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
         """Both heads' logits, and the encoder on small weights, which shows a norm's epsilon."""
-        words, sentences = self._logits(model, variables, batch, train=False, rngs=None)
+        words, sentences = pretraining_logits(model, variables, batch)
         inputs = (batch["input_ids"], None, batch["attention_mask"])
         encoded = states_on_small(model, variables, *inputs, scale=1e-6)
         found = {
@@ -224,29 +190,15 @@ class MaskedLanguage(Task):
         texts = document_sentences(documents, asked.sentences)
         return word_pieces(asked.path, self.weights, texts, size, asked.lowercase)
 
-    def evaluate(
-        self, model, variables: Variables, processor: Processor, *, final: bool
-    ) -> Evaluation:
-        """Losses and accuracies of both tasks on the development documents, in the last phase.
-
-        The same examples every time.
-        """
-        if self.dev is None:
-            return Evaluation({})
-        store = TokenizedDocuments.build(self.dev.open(), processor.tokenizer)
-        plan = self._last_phase().plan(store)
-        run, sums = _loss_program(self, model), []
-        for step in range(self.dev_batches):
-            sums.append(jax.device_get(run(variables, plan.batch(store, 0, step))))
-        names = sums[0].keys()
-        metrics = {f"dev_{n}": float(np.mean([each[n] for each in sums])) for n in names}
-        metrics["dev_mlm_perplexity"] = float(np.exp(metrics["dev_mlm_loss"]))
-        rows = self.dev_batches * self._last_phase().phases[0].rows
-        return Evaluation(metrics, notes=[f"{rows:,} examples of the development documents"])
-
-    def _last_phase(self) -> Pretraining:
+    def evaluators(self) -> tuple[MaskedLanguageEvaluator]:
+        """Losses and accuracies on the development documents, in the last phase."""
         last = replace(self.pretraining.phases[-1], steps=None)
-        return replace(self.pretraining, phases=(last,))
+        pretraining = replace(self.pretraining, phases=(last,))
+        return (
+            MaskedLanguageEvaluator(
+                dev=self.dev, pretraining=pretraining, batches=self.dev_batches
+            ),
+        )
 
     def rehearsal(self) -> MaskedLanguage:
         """Some thousand parameters on a few bundled addresses."""
@@ -266,14 +218,87 @@ class MaskedLanguage(Task):
         )
 
 
+def with_loss_weights(batch: dict[str, Any]) -> dict[str, Any]:
+    """Adds `per_word` and `per_row` [B]: the weights of a row's words and of its next sentence."""
+    rows = batch["input_ids"].shape[0]
+    masked = 1.0 / (batch["masked_weights"].sum() + SLACK)
+    return {
+        **batch,
+        "per_word": jnp.full((rows,), 1.0, jnp.float32) * masked,
+        "per_row": jnp.full((rows,), 1.0 / rows, jnp.float32),
+    }
+
+
+def pretraining_logits(model, variables, batch, *, train: bool = False, rngs=None):
+    """Logits of the masked words `[B, M, V]` and of the next sentence `[B, 2]` or None."""
+    packing = {name: batch.get(name) for name in ("segments", "positions")}
+    out = model.apply(
+        variables,
+        batch["input_ids"],
+        batch["token_type_ids"],
+        batch["attention_mask"],
+        batch["masked_positions"],
+        **packing,
+        train=train,
+        rngs=rngs,
+    )
+    return out.mlm_logits, out.nsp_logits
+
+
+def pretraining_loss(model, variables, batch, *, train: bool = False, rngs=None) -> Loss:
+    """The loss of a batch that `with_loss_weights` prepared, or of some of its rows."""
+    words, sentences = pretraining_logits(model, variables, batch, train=train, rngs=rngs)
+    weights = batch["masked_weights"] * batch["per_word"][:, None]  # [B, M]
+    vocab_size = model.config.vocab_size
+    mlm, _ = label_smoothed_loss(words, batch["masked_ids"], weights, 0.0, vocab_size)
+    metrics = {"mlm_loss": mlm}
+    if not train:  # a pass over the logits that only the evaluation pays
+        correct = (words.argmax(-1) == batch["masked_ids"]).astype(jnp.float32)
+        metrics["mlm_accuracy"] = (correct * weights).sum()
+    total = mlm
+    if "next_sentence" in batch:
+        labels = batch["next_sentence"]
+        nsp, _ = label_smoothed_loss(sentences, labels, batch["per_row"])
+        correct = (sentences.argmax(-1) == labels).astype(jnp.float32)
+        metrics |= {"nsp_loss": nsp, "nsp_accuracy": (correct * batch["per_row"]).sum()}
+        total = total + nsp
+    return Loss(total, batch["per_row"].sum(), metrics, {})
+
+
 @lru_cache(maxsize=4)
-def _loss_program(task: MaskedLanguage, model):
+def _loss_program(model):
     @jax.jit
     def run(variables, batch):
-        loss = task.loss(model, variables, batch)
+        loss = pretraining_loss(model, variables, with_loss_weights(batch))
         return {"loss": loss.total, **loss.metrics}
 
     return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedLanguageEvaluator:
+    """Losses and accuracies of both objectives on the same examples at every evaluation."""
+
+    name: str = "masked language"
+    dev: DocumentsConfig | None
+    pretraining: Pretraining
+    """How examples are made; its only phase has no number of steps."""
+    batches: int = 16
+
+    def evaluate(self, model, variables, processor: Processor, *, final: bool) -> Evaluation:
+        """`dev_loss`, `dev_mlm_loss`, `dev_mlm_perplexity` and so on; none without documents."""
+        if self.dev is None:
+            return Evaluation({})
+        store = TokenizedDocuments.build(self.dev.open(), processor.tokenizer)
+        plan, run = self.pretraining.plan(store), _loss_program(model)
+        losses = [
+            jax.device_get(run(variables, plan.batch(store, 0, step)))
+            for step in range(self.batches)
+        ]
+        metrics = {f"dev_{n}": float(np.mean([batch[n] for batch in losses])) for n in losses[0]}
+        metrics["dev_mlm_perplexity"] = float(np.exp(metrics["dev_mlm_loss"]))
+        rows = self.batches * self.pretraining.phases[0].rows
+        return Evaluation(metrics, notes=[f"{rows:,} examples of the development documents"])
 
 
 @dataclass

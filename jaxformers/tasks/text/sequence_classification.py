@@ -27,13 +27,14 @@ from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForSequenceClassification
 from jaxformers.pretrained import load_text_backbone
 from jaxformers.sharding import batch_multiple
-from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.base import Loss, Task, Variables
+from jaxformers.tasks.evaluator import Comparison
 from jaxformers.tasks.losses import negative_log_likelihood
 from jaxformers.tasks.processor import Processor
-from jaxformers.tasks.published_comparison import beside_glue
+from jaxformers.tasks.published_comparison import compare_with_published_glue
 from jaxformers.tasks.task_data import PlannedData
-from jaxformers.tasks.text import classification_evaluation
 from jaxformers.tasks.text.bert_inputs import INPUTS, random_inputs, small_bert, states_on_small
+from jaxformers.tasks.text.classification_evaluation import ClassificationEvaluator
 from jaxformers.tasks.text.vocabulary import run_tokenizer, word_pieces
 from jaxformers.text import WordPiece
 
@@ -41,7 +42,7 @@ TextsConfig = Glue | BundledMovies | TsvTexts | JsonlTexts
 
 
 @dataclass(frozen=True)
-class SequenceClassification(JudgedByOutputs):
+class SequenceClassification(Task):
     """Learns to classify texts or pairs of texts, or to give each a number."""
 
     unit: ClassVar[str] = "examples"
@@ -85,7 +86,7 @@ class SequenceClassification(JudgedByOutputs):
             raise ConfigError("the classifier reads the pooled [CLS]: set --task.model.pooler")
         if self.model.multi_label:
             raise ConfigError("an example has one label here: leave out --task.model.multi-label")
-        classification_evaluation.check_metrics(self)
+        self.evaluators()  # checks the metrics' names
 
     @property
     def labels(self) -> Labels:
@@ -95,7 +96,7 @@ class SequenceClassification(JudgedByOutputs):
     @property
     def best(self) -> str:
         """The development metric that a choice of hyper-parameters maximises."""
-        return classification_evaluation.best_metric(self)
+        return self.evaluators()[0].selection_metric()
 
     # ------------------------------------------------------------------ model and loss
 
@@ -164,7 +165,7 @@ class SequenceClassification(JudgedByOutputs):
             raise DataError(f"{texts.source} has no labels to train on")
         if texts.pairs is not None and self.model.type_vocab_size < 2:
             raise ConfigError("pairs have two segments: set --task.model.type-vocab-size 2")
-        classification_evaluation.judged(self, final=True)
+        self.evaluators()[0].open_sets(final=True)
         size = self.model.vocab_size
         tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(texts))
         store = LabelledRows.build(texts, tokenizer, self.length)
@@ -177,39 +178,25 @@ class SequenceClassification(JudgedByOutputs):
 
     # ------------------------------------------------------------------ evaluation
 
-    def outputs(self, model, variables: Variables, processor: Processor, *, final: bool):
-        """Logits `[n, N]` of each set that is judged: development sets, then final test sets.
-
-        For MNLI matched comes before mismatched. The means of several runs' arrays are an
-        ensemble's, for `score`.
-        """
-        return classification_evaluation.outputs(
-            self, model, variables, processor.tokenizer, final=final
+    def evaluators(self) -> tuple[ClassificationEvaluator]:
+        """GLUE's metrics of the development sets, and of the test sets or their predictions."""
+        return (
+            ClassificationEvaluator(
+                dev=self.dev or self.data.other("dev"),
+                test=self.test or self.data.other("test"),
+                test_required=self.test is not None,
+                labels=self.labels,
+                length=self.length,
+                rows=self.rows,
+                metrics=self.metrics,
+                predict=self.predict,
+            ),
         )
-
-    def score(self, outputs: list[np.ndarray], processor: Processor, *, final: bool) -> Evaluation:
-        """Metrics in percent, `dev_accuracy` and the like, and the mean loss of each set.
-
-        Where there are several, `dev_score` is the mean of all development metrics. Predictions
-        of test sets are in `outputs`, as GLUE's server takes them.
-
-        Raises:
-            DataError: outputs of other examples than those of this task's sets.
-        """
-        return classification_evaluation.score(self, outputs, final=final)
-
-    def judged_on(self, processor: Processor) -> dict[str, Any]:
-        """The classes in the classifier's order, and the sets."""
-        return {
-            "classes": self.labels,
-            "development examples": self.dev or self.data.other("dev"),
-            "test examples": self.test or self.data.other("test"),
-            "choice to predict": self.predict,
-        }
 
     def published(self, found: Mapping[str, Any]) -> list[Comparison]:
         """GLUE's table of the paper, and what is known of the development sets."""
-        return beside_glue(self, found)
+        (evaluator,) = self.evaluators()
+        return compare_with_published_glue(self.data, evaluator.dev, evaluator.test, found)
 
     # ------------------------------------------------------------------ rehearsal
 

@@ -14,28 +14,27 @@ from etils import epath
 from jaxformers.data import Batch
 from jaxformers.data.pipeline.fixed_length import RowPlan
 from jaxformers.data.text.questions import Questions
-from jaxformers.data.text.squad import BundledQuestions, SquadJson, TfdsSquad
+from jaxformers.data.text.squad import BundledQuestions
 from jaxformers.data.text.windows import Windows, WindowSize
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForSpanExtraction
 from jaxformers.pretrained import load_text_backbone
 from jaxformers.sharding import batch_multiple
-from jaxformers.tasks.base import Comparison, Evaluation, JudgedByOutputs, Loss, Variables
+from jaxformers.tasks.base import Loss, Task, Variables
+from jaxformers.tasks.evaluator import Comparison
 from jaxformers.tasks.losses import negative_log_likelihood
 from jaxformers.tasks.processor import Processor
-from jaxformers.tasks.published_comparison import beside_squad, says_v2
+from jaxformers.tasks.published_comparison import compare_with_published_squad, is_squad_v2
 from jaxformers.tasks.task_data import PlannedData
-from jaxformers.tasks.text import span_evaluation
 from jaxformers.tasks.text.bert_inputs import INPUTS, random_inputs, small_bert, states_on_small
+from jaxformers.tasks.text.span_evaluation import QuestionsConfig, SpanEvaluator
 from jaxformers.tasks.text.vocabulary import run_tokenizer, word_pieces
 from jaxformers.text import WordPiece
 
-QuestionsConfig = SquadJson | TfdsSquad | BundledQuestions
-
 
 @dataclass(frozen=True)
-class SpanExtraction(JudgedByOutputs):
+class SpanExtraction(Task):
     """Learns where in a context the answer to a question starts and ends."""
 
     unit: ClassVar[str] = "windows"
@@ -159,7 +158,7 @@ class SpanExtraction(JudgedByOutputs):
         size = self.model.vocab_size
         tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(questions))
         windows = Windows(questions, tokenizer, self.size, training=True)
-        span_evaluation.judged(self, tokenizer, final=True)
+        self.evaluators()[0].open_sets(tokenizer, final=True)
         left_out = windows.skipped + questions.mismatched
         return SpanData(
             windows, RowPlan(windows, self.rows), Processor(tokenizer), self.workers, left_out
@@ -171,39 +170,23 @@ class SpanExtraction(JudgedByOutputs):
 
     # ------------------------------------------------------------------ evaluation
 
-    def outputs(
-        self, model, variables: Variables, processor: Processor, *, final: bool
-    ) -> list[np.ndarray]:
-        """Start and end logits of every window, float32 `[W, 2, L]`, of each set that is judged.
-
-        The development questions, then when `final` the test questions. The means of several runs'
-        arrays are an ensemble's, for `score`; the runs need one vocabulary.
-        """
-        return span_evaluation.outputs(self, model, variables, processor.tokenizer, final=final)
-
-    def score(self, outputs: list[np.ndarray], processor: Processor, *, final: bool) -> Evaluation:
-        """`exact` and `f1` of the answers that logits give, in percent; of test questions `test_`.
-
-        Where some questions cannot be answered, those of both kinds of question apart, and the best
-        that another threshold would give (SQuAD 2.0). In `outputs` a line of id and answer each.
-
-        Raises:
-            DataError: logits of other windows than those of this task's questions.
-        """
-        return span_evaluation.score(self, outputs, processor.tokenizer, final=final)
-
-    def judged_on(self, processor: Processor) -> dict[str, Any]:
-        """The questions, the vocabulary and the windows."""
-        return {
-            "development questions": self.dev,
-            "test questions": self.test,
-            "vocabulary": processor.tokenizer.fingerprint,
-            "window sizes": self.size,
-        }
+    def evaluators(self) -> tuple[SpanEvaluator]:
+        """Exact match and F1 of the development questions, and when final of the test questions."""
+        return (
+            SpanEvaluator(
+                dev=self.dev,
+                test=self.test,
+                size=self.size,
+                rows=self.rows,
+                n_best=self.n_best,
+                longest_answer=self.longest_answer,
+                null_threshold=self.null_threshold,
+            ),
+        )
 
     def published(self, found: Mapping[str, Any]) -> list[Comparison]:
         """SQuAD's table of the paper; none for the bundled questions."""
-        return beside_squad(self, found)
+        return compare_with_published_squad(self.data, self.dev, found)
 
     # ------------------------------------------------------------------ rehearsal
 
@@ -211,7 +194,7 @@ class SpanExtraction(JudgedByOutputs):
         """Four thousand parameters and a few dozen bundled questions."""
         # All positions are used, for the table's gradient to be summed whole.
         model = small_bert(self.model, vocab_size=151, max_length=48)
-        impossible = says_v2(self.data)
+        impossible = is_squad_v2(self.data)
         return replace(
             self,
             model=model,

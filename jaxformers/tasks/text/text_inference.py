@@ -9,14 +9,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, softmax
 
 from jaxformers.data.text.labelled_rows import tokenized
+from jaxformers.data.text.labelled_texts import Labels
 from jaxformers.data.text.windows import SPECIAL, WindowSize
 from jaxformers.decoding.batching import length_step, row_step
 from jaxformers.errors import ConfigError, DataError, WeightsError
+from jaxformers.models import BertConfig
 from jaxformers.pretrained import registry
-from jaxformers.tasks.text import classification_evaluation, span_answers
+from jaxformers.tasks.evaluation_loop import apply_batched
+from jaxformers.tasks.text import span_answers
+from jaxformers.tasks.text.bert_inputs import INPUTS, encode_pairs
+from jaxformers.tasks.text.classification_evaluation import logits_program
 from jaxformers.tasks.text.span_answers import Answer
+
+LENGTH_STEP = 16  # batches have lengths of multiples of it, for few compiled shapes
 
 # What a model lacks that cannot serve a function.
 LACKING = {
@@ -77,10 +85,18 @@ def classify(
     truncate: bool = False,
     rows: int = 32,
 ) -> list[tuple[str, float]]:
-    """`classification_evaluation.classify`, texts of similar lengths together.
+    """The likeliest class of each text, or pair of texts, and its probability.
 
     Args:
+        model: a `BertForSequenceClassification`, with its `variables` and its tokenizer.
+        texts: single texts, or (text, second text).
         truncate: whether the longer text of a pair is cut until the pair fits, as in training.
+        rows: texts of a batch.
+
+    Returns:
+        (label, probability); of a regression ("score", number), with the label's name if it has
+        one. Labels without names are numbers. Of labels that do not exclude each other, the
+        likeliest with its own probability.
 
     Raises:
         DataError: a text with more tokens than the model has positions, or not one or two texts.
@@ -89,17 +105,34 @@ def classify(
     _check_segments(model, any(second for _, second in pairs))
     first, second = (tokenized([pair[i] for pair in pairs], tokenizer) for i in (0, 1))
     sizes = [len(a) + len(b) + 2 + bool(b) for a, b in zip(first, second, strict=True)]
+    limit = model.config.max_length
     if not truncate:
-        check_lengths(sizes, model.config.max_length)
-    found: list[tuple[str, float]] = [("", 0.0)] * len(pairs)
-    for chosen in length_groups(sizes, rows):
-        group = [pairs[i] for i in chosen]
-        group += [group[-1]] * (row_step(len(chosen), rows) - len(chosen))
-        run = classification_evaluation.classify
-        classes = run(model, variables, tokenizer, group, rows=len(group))
-        for index, each in zip(chosen, classes, strict=False):
-            found[index] = each
-    return found
+        check_lengths(sizes, limit)
+    run, predictions = logits_program(model), [("", 0.0)] * len(pairs)
+    for indices in length_groups(sizes, rows):  # the longest text of a group comes first
+        length = min(-(-sizes[indices[0]] // LENGTH_STEP) * LENGTH_STEP, limit)
+        # Rows are repeated up to a few fixed numbers, for few compiled shapes.
+        num_rows = row_step(len(indices), rows)
+        repeated = indices + [indices[-1]] * (num_rows - len(indices))
+        batch = encode_pairs(
+            [first[i] for i in repeated], [second[i] for i in repeated], tokenizer, length
+        )
+        logits = apply_batched(
+            lambda batch: run(variables, *(batch[name] for name in INPUTS)), batch, num_rows
+        )  # [num_rows, N]
+        for index, row in zip(indices, logits, strict=False):
+            predictions[index] = _best_label(row, model.config)
+    return predictions
+
+
+def _best_label(logits: np.ndarray, config: BertConfig) -> tuple[str, float]:
+    """The likeliest label and its probability, of logits `[N]`; of a regression its number."""
+    names = config.label_names
+    if len(logits) == 1 and not config.multi_label:
+        return names[0] if names else "score", float(logits[0])
+    probabilities = expit(logits) if config.multi_label else softmax(logits)
+    index = int(probabilities.argmax())
+    return Labels(len(logits), names).name(index), float(probabilities[index])
 
 
 def _pair(number: int, text: Any) -> tuple[str, str]:

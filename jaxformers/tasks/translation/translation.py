@@ -11,15 +11,12 @@ import jax.numpy as jnp
 from etils import epath
 
 from jaxformers.data import (
-    AlignedFiles,
     Batch,
     Bucketing,
     BundledPairs,
     Packing,
     Pairs,
-    TfdsPairs,
     TokenizedPairs,
-    TsvPairs,
     sentences,
 )
 from jaxformers.data.pipeline.collate import batch_shapes
@@ -27,16 +24,21 @@ from jaxformers.errors import ConfigError, check_rates
 from jaxformers.layers import Execution
 from jaxformers.models import Transformer, TransformerConfig
 from jaxformers.sharding import batch_multiple
-from jaxformers.tasks.base import Comparison, Evaluation, Loss, Task, Variables
+from jaxformers.tasks.base import Loss, Task, Variables
+from jaxformers.tasks.evaluator import Comparison
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
 from jaxformers.tasks.processor import Processor
-from jaxformers.tasks.published_comparison import beside_translations
+from jaxformers.tasks.published_comparison import compare_with_published_translations
 from jaxformers.tasks.task_data import PlannedData
 from jaxformers.tasks.text.vocabulary import run_tokenizer
-from jaxformers.tasks.translation import translation_evaluation, translation_probe
+from jaxformers.tasks.translation import translation_probe
+from jaxformers.tasks.translation.translation_evaluation import (
+    PairsConfig,
+    Search,
+    TranslationEvaluator,
+    target_logits,
+)
 from jaxformers.text import SentencePiece, Tokenizer, load_tokenizer
-
-PairsConfig = BundledPairs | TfdsPairs | TsvPairs | AlignedFiles
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,6 @@ class Vocabulary:
     """A folder with a trained one; None: train it on the training pairs."""
     pairs: int = 2_000_000
     """It is trained on at most so many pairs, spread evenly over the data."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """How translations are searched for (section 6.1)."""
-
-    beams: int = 4
-    """1: greedy."""
-    alpha: float = 0.6
-    """Of the length penalty ((5 + length) / 6)^alpha (Wu et al. 2016, equation 14)."""
-    rows: int = 32
-    """Sentences translated at once."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +84,7 @@ class Translation(Task):
 
     def published(self, found: Mapping[str, Any]) -> list[Comparison]:
         """The paper's table 2, for English to German or French."""
-        return beside_translations(self, found)
+        return compare_with_published_translations(self.languages, self.test, found)
 
     def __post_init__(self):
         check_rates(self, "label_smoothing")
@@ -129,17 +119,7 @@ class Translation(Task):
     def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
         """Label-smoothed cross-entropy over the target tokens, and their unsmoothed one (`nll`)."""
         labels = batch["target_out_ids"]
-        logits = model.apply(
-            variables,
-            batch["source_ids"],
-            batch["target_in_ids"],
-            source_segments=batch["source_segments"],
-            source_positions=batch["source_positions"],
-            target_segments=batch["target_segments"],
-            target_positions=batch["target_positions"],
-            train=train,
-            rngs=rngs,
-        )
+        logits = target_logits(model, variables, batch, train=train, rngs=rngs)
         weights = (batch["target_segments"] > 0).astype(jnp.float32)
         total, weight = label_smoothed_loss(
             logits, labels, weights, self.label_smoothing, self.model.vocab_size
@@ -175,10 +155,15 @@ class Translation(Task):
         texts = sentences(pairs, self.vocabulary.pairs)
         return SentencePiece.train(texts, self.model.vocab_size, self.vocabulary.kind)
 
-    def evaluate(self, model, variables, processor: Processor, *, final: bool) -> Evaluation:
-        """Perplexity on the development pairs; when `final`, BLEU on the test pairs."""
-        return translation_evaluation.evaluate(
-            self, model, variables, processor.tokenizer, final=final
+    def evaluators(self) -> tuple[TranslationEvaluator]:
+        """Perplexity on the development pairs, and when final BLEU on the test pairs."""
+        return (
+            TranslationEvaluator(
+                dev=self.dev,
+                test=self.test,
+                search=self.search,
+                target_language=self.languages[1],
+            ),
         )
 
     def rehearsal(self) -> Translation:

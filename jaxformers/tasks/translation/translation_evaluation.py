@@ -1,51 +1,76 @@
-"""Perplexity on development pairs, BLEU on test pairs, and translating plain text."""
+"""Perplexity on development pairs, BLEU on test pairs, and translation of plain text."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxformers.data import TokenizedPairs
+from jaxformers.data import AlignedFiles, BundledPairs, TfdsPairs, TokenizedPairs, TsvPairs
 from jaxformers.data.pipeline.collate import Batch, Chosen, assemble
 from jaxformers.decoding import decode_texts
 from jaxformers.errors import DataError
 from jaxformers.evaluation import chrf2, compound_split_bleu, corpus_bleu, perplexity
-from jaxformers.tasks.base import Evaluation
-from jaxformers.tasks.evaluation_loop import shared_rows
+from jaxformers.tasks.evaluation_loop import round_up_rows
+from jaxformers.tasks.evaluator import Evaluation
+from jaxformers.tasks.losses import negative_log_likelihood
+from jaxformers.tasks.processor import Processor
 from jaxformers.text import Tokenizer
 
-if TYPE_CHECKING:
-    from jaxformers.tasks.translation.translation import Search, Translation
-
-STEP = 16  # lengths of evaluation batches are multiples of it, so that few shapes are compiled
+PairsConfig = BundledPairs | TfdsPairs | TsvPairs | AlignedFiles
+LENGTH_STEP = 16  # evaluation batches have lengths of multiples of it, for few compiled shapes
 
 
-def evaluate(task: Translation, model, variables, tokenizer: Tokenizer, *, final: bool):
-    """The task's metrics: `dev_perplexity`, and when `final` `bleu`, `bleu_compound`, `chrf2`."""
-    metrics: dict[str, float] = {}
-    if task.dev is not None:
-        store = TokenizedPairs.build(task.dev.open(), tokenizer)
-        metrics["dev_perplexity"] = dev_perplexity(task, model, variables, store)
-    if not final or task.test is None:
-        return Evaluation(metrics)
-    pairs = list(task.test.open())
-    sources, references = [p[0] for p in pairs], [p[1] for p in pairs]
-    outputs = translate(model, variables, tokenizer, sources, task.search)
-    bleu = corpus_bleu(outputs, references)
-    split = compound_split_bleu(outputs, references, task.languages[1])
-    chrf = chrf2(outputs, references)
-    metrics |= {"bleu": bleu.score, "bleu_compound": split.score, "chrf2": chrf.score}
-    return Evaluation(
-        metrics,
-        list(zip(sources, references, outputs, strict=True)),
-        [f"BLEU {bleu.signature}", f"compound-split BLEU {split.signature}", chrf.signature],
-        outputs,
-    )
+@dataclass(frozen=True)
+class Search:
+    """How translations are searched for (section 6.1)."""
+
+    beams: int = 4
+    """1: greedy."""
+    alpha: float = 0.6
+    """Of the length penalty ((5 + length) / 6)^alpha (Wu et al. 2016, equation 14)."""
+    rows: int = 32
+    """Sentences translated at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationEvaluator:
+    """`dev_perplexity`, and when final `bleu`, `bleu_compound` and `chrf2` of the test pairs."""
+
+    name: str = "translation"
+    dev: PairsConfig | None
+    test: PairsConfig | None
+    search: Search = Search()
+    target_language: str = "de"
+    """ISO code; decides which words count as compounds."""
+
+    def evaluate(self, model, variables, processor: Processor, *, final: bool) -> Evaluation:
+        """Perplexity on the development pairs; when `final`, BLEU on the test pairs."""
+        metrics: dict[str, float] = {}
+        if self.dev is not None:
+            store = TokenizedPairs.build(self.dev.open(), processor.tokenizer)
+            metrics["dev_perplexity"] = dev_perplexity(model, variables, store, self.search.rows)
+        if not final or self.test is None:
+            return Evaluation(metrics)
+        pairs = list(self.test.open())
+        sources, references = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        outputs = translate(model, variables, processor.tokenizer, sources, self.search)
+        bleu = corpus_bleu(outputs, references)
+        split = compound_split_bleu(outputs, references, self.target_language)
+        chrf = chrf2(outputs, references)
+        metrics |= {"bleu": bleu.score, "bleu_compound": split.score, "chrf2": chrf.score}
+        return Evaluation(
+            metrics,
+            list(zip(sources, references, outputs, strict=True)),
+            [f"BLEU {bleu.signature}", f"compound-split BLEU {split.signature}", chrf.signature],
+            outputs,
+        )
 
 
 def translate(
@@ -64,48 +89,63 @@ def translate(
                 f"line {number} has {len(row)} tokens, but the model has {limit} positions; "
                 "shorten or split it"
             )
-    full = [i for i, text in enumerate(texts) if text.strip()]
+    indices = [i for i, text in enumerate(texts) if text.strip()]
     outputs = decode_texts(
         model,
         variables,
-        [ids[i] for i in full],
-        rows=shared_rows(search.rows),
+        [ids[i] for i in indices],
+        rows=round_up_rows(search.rows),
         beams=search.beams,
         alpha=search.alpha,
     )
-    result = [""] * len(texts)
-    for i, text in zip(full, tokenizer.decode(outputs), strict=True):
-        result[i] = text
-    return result
+    translations = [""] * len(texts)
+    for i, text in zip(indices, tokenizer.decode(outputs), strict=True):
+        translations[i] = text
+    return translations
 
 
-def dev_perplexity(task: Translation, model, variables, store: TokenizedPairs) -> float:
-    """exp of the mean unsmoothed loss of a target token; every pair counts once."""
-    run = _loss_program(task, model)
-    nll = weight = 0.0
-    for batch in eval_batches(store, shared_rows(task.search.rows), model.config.max_length):
-        sums = jax.device_get(run(variables, batch))
-        nll, weight = nll + float(sums[0]), weight + float(sums[1])
-    return perplexity(nll, weight) if weight else math.nan
+def dev_perplexity(model, variables, store: TokenizedPairs, rows: int) -> float:
+    """exp of the mean negative log-likelihood of a target token; every pair counts once."""
+    run = _likelihood_program(model)
+    nll = tokens = 0.0
+    for batch in evaluation_batches(store, round_up_rows(rows), model.config.max_length):
+        batch_nll, batch_tokens = jax.device_get(run(variables, batch))
+        nll, tokens = nll + float(batch_nll), tokens + float(batch_tokens)
+    return perplexity(nll, tokens) if tokens else math.nan
 
 
 @lru_cache(maxsize=4)
-def _loss_program(task: Translation, model):
+def _likelihood_program(model):
     @jax.jit
     def run(variables, batch):
-        loss = task.loss(model, variables, batch)
-        return loss.metrics["nll"], loss.weight
+        weights = (batch["target_segments"] > 0).astype(jnp.float32)
+        logits = target_logits(model, variables, batch)
+        nll = negative_log_likelihood(logits, batch["target_out_ids"])
+        return (nll * weights).sum(), weights.sum()
 
     return run
 
 
-def eval_batches(store: TokenizedPairs, rows: int, limit: int) -> Iterator[Batch]:
+def target_logits(model, variables, batch: dict[str, Any], *, train: bool = False, rngs=None):
+    """Logits `[B, T, V]` of each target token, given the source and the target tokens before it."""
+    packing = ("source_segments", "source_positions", "target_segments", "target_positions")
+    return model.apply(
+        variables,
+        batch["source_ids"],
+        batch["target_in_ids"],
+        **{name: batch[name] for name in packing},
+        train=train,
+        rngs=rngs,
+    )
+
+
+def evaluation_batches(store: TokenizedPairs, rows: int, limit: int) -> Iterator[Batch]:
     """Every pair once, in batches of similar lengths, the last one filled up with empty rows."""
     source, target = store.lengths
     order = np.argsort(np.maximum(source, target), kind="stable")
     order = order[np.maximum(source, target)[order] <= limit]
     for start in range(0, len(order), rows):
-        chosen = order[start : start + rows]
-        length = int(max(source[chosen].max(), target[chosen].max()))
-        length = min(-(-length // STEP) * STEP, limit)
-        yield assemble(store, Chosen(chosen, np.arange(len(chosen))), (rows, length, length))
+        indices = order[start : start + rows]
+        length = int(max(source[indices].max(), target[indices].max()))
+        length = min(-(-length // LENGTH_STEP) * LENGTH_STEP, limit)
+        yield assemble(store, Chosen(indices, np.arange(len(indices))), (rows, length, length))

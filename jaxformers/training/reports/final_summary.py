@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from jaxformers.tasks.base import Evaluation, Task
+from jaxformers.tasks.base import Task
+from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.training.reports.report import CURVES, REPORT, own_command, spaced
 
 

@@ -21,7 +21,8 @@ from jaxformers.training.reports.progress import duration
 from jaxformers.training.reports.run_files import read_metrics, replace_file
 
 if TYPE_CHECKING:
-    from jaxformers.tasks.base import Comparison, Task
+    from jaxformers.tasks.base import Task
+    from jaxformers.tasks.evaluator import Comparison
     from jaxformers.training.experiment import Experiment
     from jaxformers.training.run_result import RunResult
 

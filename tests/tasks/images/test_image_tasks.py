@@ -27,7 +27,7 @@ from jaxformers.pretrained.mapping.position_resize import resize_positions
 from jaxformers.runs.evaluate import evaluate
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks.images.image_classification import ImageClassification
-from jaxformers.tasks.images.image_evaluation import logits_of
+from jaxformers.tasks.images.image_evaluation import dataset_logits
 from jaxformers.tasks.images.masked_image import MaskedImage
 from jaxformers.training import Adam, Checkpointing, Cosine, Experiment
 from jaxformers.training.loop import train
@@ -90,12 +90,12 @@ def test_every_picture_is_judged_though_the_last_batch_is_not_full(tmp_path):
         variables["params"]["head"]["kernel"] = (
             np.random.default_rng(0).normal(size=(16, 10)).astype(np.float32)
         )
-        found = task.outputs(model, variables, None, final=True)
+        found = task.evaluators()[0].outputs(model, variables, None, final=True)
         assert [len(each) for each in found] == [21, 19]
         images = SETS["test"].open()
         pixels = EVALUATED([images.image(i) for i in range(19)])
         np.testing.assert_allclose(found[1], model.apply(variables, pixels), atol=1e-5)
-        scored = task.score(found, task.open(tmp_path, 0).processor, final=True)
+        scored = task.evaluators()[0].score(found, task.open(tmp_path, 0).processor, final=True)
     right = found[1].argmax(-1) == images.labels
     assert scored.metrics["test_top1"] == pytest.approx(100 * right.mean())
     top5 = [
@@ -110,10 +110,9 @@ def test_a_resnets_running_statistics_are_trained_kept_and_judged_with(tmp_path)
     model, variables = jf.from_pretrained(tmp_path / "run")
     mean = variables["batch_stats"]["stem"]["norm"]["mean"]
     assert np.abs(mean).max() > 1e-3
-    from jaxformers.data.images import ImageRows
 
     with jax.set_mesh(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])):
-        logits = logits_of(model, variables, ImageRows(SETS["test"].open(), EVALUATED), 16)
+        logits = dataset_logits(model, variables, SETS["test"].open(), EVALUATED, 16)
     right = 100 * (logits.argmax(-1) == SETS["test"].open().labels).mean()
     assert found.evaluation.metrics["test_top1"] == pytest.approx(right)
 
@@ -244,7 +243,7 @@ def test_an_evaluation_hides_the_same_patches_every_time(painted):
     task, folder, result = painted
     model, variables = jf.from_pretrained(folder)
     with jax.set_mesh(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])):
-        again = task.evaluate(model, variables, None, final=False)
+        again = task.evaluators()[0].evaluate(model, variables, None, final=False)
     assert evaluate([folder])["dev_loss"] == pytest.approx(again.metrics["dev_loss"])
     assert again.metrics["dev_loss"] == pytest.approx(result.evaluation.metrics["dev_loss"])
 
@@ -326,7 +325,7 @@ def test_the_test_pictures_are_judged_by_all_their_right_labels_too(tmp_path, mo
         np.random.default_rng(s).normal(size=(n, 10)).astype(np.float32)
         for s, n in ((0, 21), (1, 19))
     ]
-    found = task.score(logits, task.open(tmp_path, 0).processor, final=True).metrics
+    found = task.evaluators()[0].score(logits, task.open(tmp_path, 0).processor, final=True).metrics
     said = logits[1].argmax(-1)
     right = [said[i] in sets[i] for i in range(1, 19)]
     assert found["test_real"] == pytest.approx(100 * np.mean(right))

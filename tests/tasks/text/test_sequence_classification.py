@@ -15,14 +15,15 @@ from jaxformers.layers import Execution
 from jaxformers.models import BertConfig
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks.processor import Processor
-from jaxformers.tasks.text.classification_evaluation import classify
 from jaxformers.tasks.text.sequence_classification import SequenceClassification
+from jaxformers.tasks.text.text_inference import classify
 from jaxformers.text import WordPiece
 from jaxformers.training.config.experiment_files import from_json, load_experiment, to_json
 from jaxformers.training.config.overrides import override
 
 WORDS = ["a", "the", "film", "is", "was", "good", "fine", "bad", "poor", "and", "very", "not"]
 TOKENIZER = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])
+PROCESSOR = Processor(TOKENIZER)
 SMALL = dict(width=16, heads=4, feed_forward=32, layers=1, max_length=16, vocab_size=17)
 MODEL = BertConfig(**SMALL, dropout=0.0, attention_dropout=0.0)
 GLUE = Path(__file__).resolve().parents[3] / "experiments" / "bert" / "glue.py"
@@ -140,7 +141,7 @@ def test_it_learns_which_sentences_are_good(own, vocabulary, tmp_path):
     for _ in range(60):
         variables, state, _ = step(variables, state, next(batches))
     batches.close()
-    found = each.evaluate(model, variables, data.processor, final=True)
+    found = each.evaluators()[0].evaluate(model, variables, data.processor, final=True)
     assert found.metrics["dev_accuracy"] == 100 and found.metrics["dev_loss"] < 0.2
     assert len(found.samples) == 21 and found.samples[0][1] == found.samples[0][2]
     assert not found.outputs
@@ -156,8 +157,8 @@ def test_plain_texts_are_classified_alike_alone_and_together():
     each = task(TsvTexts("x"), config)
     model, variables = made(each)
     texts = [text for text, _ in sentences(9)] + ["", ("good", "bad"), "good " * 40]
-    together = classify(model, variables, TOKENIZER, texts, rows=4)
-    alone = [classify(model, variables, TOKENIZER, [text])[0] for text in texts]
+    together = classify(model, variables, TOKENIZER, texts, truncate=True, rows=4)
+    alone = [classify(model, variables, TOKENIZER, [text], truncate=True)[0] for text in texts]
     assert [label for label, _ in together] == [label for label, _ in alone]
     np.testing.assert_allclose([p for _, p in together], [p for _, p in alone], atol=1e-5)
     assert len({round(share, 4) for _, share in together}) > 5
@@ -175,9 +176,9 @@ def test_a_regression_gives_numbers():
 def test_outputs_on_a_mesh_are_those_of_one_device(own):
     each = task(own["train"], dev=own["dev"])
     model, variables = made(each)
-    plain = each.outputs(model, variables, Processor(TOKENIZER), final=False)
+    plain = each.evaluators()[0].outputs(model, variables, PROCESSOR, final=False)
     with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
-        sharded = each.outputs(model, variables, Processor(TOKENIZER), final=False)
+        sharded = each.evaluators()[0].outputs(model, variables, PROCESSOR, final=False)
     assert plain[0].shape == (21, 2) and plain[0].dtype == np.float32
     np.testing.assert_allclose(sharded[0], plain[0], atol=1e-5)
 
@@ -212,7 +213,7 @@ def test_mnli_is_judged_on_both_sets_and_predicted_for_the_server(mnli):
     each = task(mnli)
     assert each.best == "dev_score" and each.labels.count == 3
     outputs = [[0, 1, 2, 0, 1, 0], [0, 0, 0, 0], [2, 1, 0], [1, 0]]
-    found = each.score([logits(c, 3) for c in outputs], Processor(TOKENIZER), final=True)
+    found = each.evaluators()[0].score([logits(c, 3) for c in outputs], PROCESSOR, final=True)
     assert found.metrics["dev_matched_accuracy"] == pytest.approx(500 / 6)
     assert found.metrics["dev_mismatched_accuracy"] == 50
     assert found.metrics["dev_score"] == pytest.approx((500 / 6 + 50) / 2)
@@ -221,12 +222,14 @@ def test_mnli_is_judged_on_both_sets_and_predicted_for_the_server(mnli):
         *("index\tprediction", "0\tneutral", "1\tentailment"),
     ]
     assert found.samples[0] == ("premise 0 / film", "entailment", "entailment")
-    early = each.score([logits(c, 3) for c in outputs[:2]], Processor(TOKENIZER), final=False)
+    early = each.evaluators()[0].score([logits(c, 3) for c in outputs[:2]], PROCESSOR, final=False)
     assert early.metrics == found.metrics and not early.outputs
     silent = task(mnli, predict=False)
-    assert not silent.score(
-        [logits(c, 3) for c in outputs[:2]], Processor(TOKENIZER), final=True
-    ).outputs
+    assert (
+        not silent.evaluators()[0]
+        .score([logits(c, 3) for c in outputs[:2]], PROCESSOR, final=True)
+        .outputs
+    )
 
 
 def test_a_model_with_googles_order_of_the_classes_is_judged_by_it(mnli):
@@ -234,7 +237,7 @@ def test_a_model_with_googles_order_of_the_classes_is_judged_by_it(mnli):
     each = task(mnli, BertConfig(**SMALL, labels=3, label_names=names))
     assert each.module(Execution()).config.label_names == names
     outputs = [logits(c, 3) for c in ([1, 2, 0] * 2, [1, 2] * 2)]
-    assert each.score(outputs, Processor(TOKENIZER), final=False).metrics["dev_score"] == 100
+    assert each.evaluators()[0].score(outputs, PROCESSOR, final=False).metrics["dev_score"] == 100
 
 
 def test_f1_is_of_the_datas_class_1_wherever_the_classifier_has_it(tmp_path):
@@ -244,7 +247,7 @@ def test_f1_is_of_the_datas_class_1_wherever_the_classifier_has_it(tmp_path):
     (tmp_path / "dev.tsv").write_text("\n".join(lines))
     names = ("equivalent", "not_equivalent")
     turned = task(Glue("mrpc", folder=str(tmp_path)), BertConfig(**SMALL, label_names=names))
-    found = turned.score([logits(1 - said, 2)], Processor(TOKENIZER), final=True)
+    found = turned.evaluators()[0].score([logits(1 - said, 2)], PROCESSOR, final=True)
     assert found.metrics["dev_f1"] == pytest.approx(100 * f1_score(right, said))
     assert found.metrics["dev_accuracy"] == pytest.approx(100 * np.mean(right == said))
     assert any("no test set was judged" in note for note in found.notes)
@@ -259,20 +262,21 @@ def test_an_ensemble_is_judged_by_the_mean_of_the_outputs(own):
         wrong = np.arange(21) % 3 == k
         members.append([np.where(wrong[:, None], logits(1 - right, 2), 3 * logits(right, 2))])
     accuracies = [
-        each.score(m, Processor(TOKENIZER), final=False).metrics["dev_accuracy"] for m in members
+        each.evaluators()[0].score(m, PROCESSOR, final=False).metrics["dev_accuracy"]
+        for m in members
     ]
     mean = [np.mean([m[0] for m in members], axis=0)]
     assert max(accuracies) < 70
-    assert each.score(mean, Processor(TOKENIZER), final=False).metrics["dev_accuracy"] == 100
+    assert each.evaluators()[0].score(mean, PROCESSOR, final=False).metrics["dev_accuracy"] == 100
 
 
 def test_the_loss_of_a_set_is_the_mean_over_its_examples(own):
     each = task(own["train"], dev=own["dev"])
     model, variables = made(each)
-    outputs = each.outputs(model, variables, Processor(TOKENIZER), final=False)
+    outputs = each.evaluators()[0].outputs(model, variables, PROCESSOR, final=False)
     right = np.array([label for _, label in sentences(21)])
     plain = optax.softmax_cross_entropy_with_integer_labels(outputs[0], jnp.asarray(right))
-    found = each.score(outputs, Processor(TOKENIZER), final=False)
+    found = each.evaluators()[0].score(outputs, PROCESSOR, final=False)
     assert found.metrics["dev_loss"] == pytest.approx(float(plain.mean()), rel=1e-5)
 
 
@@ -280,23 +284,25 @@ def test_numbers_are_judged_by_both_correlations():
     each = task(BundledMovies(kind="rating", limit=50))
     texts = BundledMovies("dev", "rating", 50)
     right = texts.open(texts.own).labels
-    found = each.score([right[:, None] * 2 + 1], Processor(TOKENIZER), final=False)
+    found = each.evaluators()[0].score([right[:, None] * 2 + 1], PROCESSOR, final=False)
     assert found.metrics["dev_pearson"] == pytest.approx(100)
     assert found.metrics["dev_score"] == pytest.approx(100) and each.best == "dev_score"
-    flat = each.score([np.ones((50, 1), np.float32)], Processor(TOKENIZER), final=False)
+    flat = each.evaluators()[0].score([np.ones((50, 1), np.float32)], PROCESSOR, final=False)
     assert flat.metrics["dev_pearson"] == 0 and "not defined" in flat.notes[0]
 
 
 def test_outputs_that_are_not_finite_are_noted(own):
     each = task(own["train"], dev=own["dev"])
-    found = each.score([np.full((21, 2), np.nan, np.float32)], Processor(TOKENIZER), final=False)
+    found = each.evaluators()[0].score(
+        [np.full((21, 2), np.nan, np.float32)], PROCESSOR, final=False
+    )
     assert any("outputs are not finite" in note for note in found.notes)
 
 
 def test_outputs_of_other_examples_are_refused(own):
     each = task(own["train"], dev=own["dev"])
     with pytest.raises(DataError, match=r"shapes \[\(20, 2\)\] for sets of shapes \[\(21, 2\)\]"):
-        each.score([np.zeros((20, 2))], Processor(TOKENIZER), final=False)
+        each.evaluators()[0].score([np.zeros((20, 2))], PROCESSOR, final=False)
 
 
 # ---------------------------------------------------------------------- mistakes and choices

@@ -16,7 +16,6 @@ from jaxformers.pretrained import save_pretrained
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks import Evaluation
 from jaxformers.tasks.text.span_answers import answer
-from jaxformers.tasks.text.span_evaluation import judged
 from jaxformers.tasks.text.span_extraction import SpanExtraction
 from jaxformers.training import Experiment
 from jaxformers.training.loop import train
@@ -47,7 +46,7 @@ def model():
 def oracle(task, tokenizer, final=True):
     """Logits that point at the right places, and at [CLS] where a window holds no answer."""
     found = []
-    for _, windows in judged(task, tokenizer, final):
+    for _, windows in task.evaluators()[0].open_sets(tokenizer, final=final):
         logits, rows = np.zeros((len(windows), 2, task.length), np.float32), np.arange(len(windows))
         for side in (0, 1):
             logits[rows, side, windows.labels[:, side]] = 10.0
@@ -145,7 +144,9 @@ def test_questions_without_a_place_are_left_out_and_told(tmp_path):
 
 
 def test_oracle_logits_score_100_on_both_kinds_of_set(opened):
-    found = SMALL.score(oracle(SMALL, opened.processor.tokenizer), opened.processor, final=True)
+    found = SMALL.evaluators()[0].score(
+        oracle(SMALL, opened.processor.tokenizer), opened.processor, final=True
+    )
     assert found.metrics["exact"] == found.metrics["f1"] == 100
     assert "best_f1" not in found.metrics
     assert found.metrics["test_exact"] == found.metrics["test_best_f1"] == 100
@@ -155,7 +156,7 @@ def test_oracle_logits_score_100_on_both_kinds_of_set(opened):
     assert [each[2] for each in found.samples] == wanted
     assert found.samples[0][0] == questions[0].question
     assert found.outputs == [f"{q.id}\t{text}" for q, text in zip(questions, wanted, strict=True)]
-    development = SMALL.score(
+    development = SMALL.evaluators()[0].score(
         oracle(SMALL, opened.processor.tokenizer, False), opened.processor, final=False
     )
     assert set(development.metrics) == {n for n in found.metrics if not n.startswith("test_")}
@@ -166,7 +167,7 @@ def test_no_answer_wins_where_it_exceeds_the_best_span_by_the_threshold(
     opened, threshold, answered
 ):
     task = replace(SMALL, dev=SMALL.test, null_threshold=threshold)
-    found = task.score(
+    found = task.evaluators()[0].score(
         oracle(task, opened.processor.tokenizer, False), opened.processor, final=False
     )
     impossible = sum(q.impossible for q in task.dev.open())
@@ -177,25 +178,29 @@ def test_no_answer_wins_where_it_exceeds_the_best_span_by_the_threshold(
 
 def test_outputs_of_several_models_can_be_averaged(opened, model):
     module, variables = model
-    once = SMALL.outputs(module, variables, opened.processor, final=True)
+    once = SMALL.evaluators()[0].outputs(module, variables, opened.processor, final=True)
     assert [each.shape[1:] for each in once] == [(2, SMALL.length)] * 2
     assert all(each.dtype == np.float32 for each in once)
     mean = [
         (a + b) / 2 for a, b in zip(once, oracle(SMALL, opened.processor.tokenizer), strict=True)
     ]
-    assert SMALL.score(mean, opened.processor, final=True).metrics["exact"] == 100
-    own = SMALL.evaluate(module, variables, opened.processor, final=True)
+    assert SMALL.evaluators()[0].score(mean, opened.processor, final=True).metrics["exact"] == 100
+    own = SMALL.evaluators()[0].evaluate(module, variables, opened.processor, final=True)
     assert isinstance(own, Evaluation)
-    assert own.metrics == SMALL.score(once, opened.processor, final=True).metrics
+    assert own.metrics == SMALL.evaluators()[0].score(once, opened.processor, final=True).metrics
     with pytest.raises(DataError, match="same questions, vocabulary, length and stride"):
-        SMALL.score([once[0][1:], once[1]], opened.processor, final=True)
+        SMALL.evaluators()[0].score([once[0][1:], once[1]], opened.processor, final=True)
 
 
 def test_outputs_on_a_mesh_are_those_of_one_device(opened, model):
     module, variables = model
-    alone = SMALL.outputs(module, variables, opened.processor, final=False)
+    alone = SMALL.evaluators()[0].outputs(module, variables, opened.processor, final=False)
     with jax.set_mesh(make_mesh(MeshConfig(8))):
-        shared = replace(SMALL, rows=6).outputs(module, variables, opened.processor, final=False)
+        shared = (
+            replace(SMALL, rows=6)
+            .evaluators()[0]
+            .outputs(module, variables, opened.processor, final=False)
+        )
     np.testing.assert_allclose(shared[0], alone[0], atol=1e-5)
 
 
