@@ -178,15 +178,15 @@ def _plain(name: str) -> str:
 
 def _from_shapes(shapes: Mapping[str, Shape]) -> BiTConfig:
     kernels = [re.match(r"resnet/block(\d+)/unit(\d+)/c/stand", name) for name in shapes]
-    found = {(int(each[1]), int(each[2])) for each in kernels if each}
-    stages = range(1, 1 + max(stage for stage, _ in found))
+    units = {(int(match[1]), int(match[2])) for match in kernels if match}
+    stages = range(1, 1 + max(stage for stage, _ in units))
     last = "resnet/block{}/unit01/c/standardized_conv2d/kernel"
     head = shapes.get("resnet/head/conv2d/kernel")
     _, _, channels, width = shapes[ROOT]
     return BiTConfig(
         channels=channels,
         classes=head[3] if head else 0,
-        depths=tuple(sum(stage == s for stage, _ in found) for s in stages),
+        depths=tuple(sum(stage == s for stage, _ in units) for s in stages),
         width=width,
         widths=tuple(shapes[last.format(stage)][3] for stage in stages),
     ).drop_default_widths()

@@ -46,13 +46,13 @@ def whole_numbers(fields: Fields, name: str, default: tuple[int, ...]) -> tuple[
     Raises:
         WeightsError: it is none, or of a size that no model has.
     """
-    found = fields.content.get(name, list(default))
-    good = isinstance(found, list) and 0 < len(found) <= 16
-    if not good or any(type(n) is not int or not 0 < n <= LARGEST for n in found):
+    numbers = fields.content.get(name, list(default))
+    good = isinstance(numbers, list) and 0 < len(numbers) <= 16
+    if not good or any(type(n) is not int or not 0 < n <= LARGEST for n in numbers):
         raise fields.refuse(name, "not a list of a few whole numbers above 0")
-    if name == "depths" and max(found) > LAYERS:
+    if name == "depths" and max(numbers) > LAYERS:
         raise fields.refuse(name, "more blocks than any model has")
-    return tuple(found)
+    return tuple(numbers)
 
 
 def head_classes(tensors: TensorSource, name: str) -> int:

@@ -146,9 +146,9 @@ def read_file_config(source: TensorSource) -> ResNetConfig:
 
 def _from_shapes(shapes: Mapping[str, Shape]) -> ResNetConfig:
     blocks = [re.match(r"layer(\d+)\.(\d+)\.conv1\.weight$", name) for name in shapes]
-    found = {(int(each[1]), int(each[2])) for each in blocks if each}
+    units = {(int(match[1]), int(match[2])) for match in blocks if match}
     depths = tuple(
-        sum(stage == s for stage, _ in found) for s in range(1, 1 + max(s for s, _ in found))
+        sum(stage == s for stage, _ in units) for s in range(1, 1 + max(s for s, _ in units))
     )
     block = "bottleneck" if "layer1.0.conv3.weight" in shapes else "basic"
     last = "conv3" if block == "bottleneck" else "conv2"

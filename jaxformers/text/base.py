@@ -49,10 +49,10 @@ def plain_text(text: str) -> str:
 
 def until_eos(ids: Sequence[int], eos_id: int, dropped: set[int]) -> list[int]:
     """The ids before the first `eos_id`, without those in `dropped`."""
-    kept = []
+    tokens = []
     for index in map(int, ids):
         if index == eos_id:
             break
         if index not in dropped:
-            kept.append(index)
-    return kept
+            tokens.append(index)
+    return tokens

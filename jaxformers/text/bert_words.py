@@ -65,9 +65,9 @@ class WordRules:
 
     def aligned(self, text: str) -> AlignedWords:
         """The same with the way back: an accent that was dropped belongs to its letter."""
-        parts = [self._decomposed(character) for character in text]
-        origins = np.repeat(np.arange(len(text)), np.array(list(map(len, parts)), int))
-        characters = np.array(list("".join(parts)))
+        decomposed = [self._decomposed(character) for character in text]
+        origins = np.repeat(np.arange(len(text)), np.array(list(map(len, decomposed)), int))
+        characters = np.array(list("".join(decomposed)))
         if self.strip_accents and not text.isascii():
             order = _canonical_order(characters)
             origins, characters = origins[order], characters[order]

@@ -128,18 +128,18 @@ class SentencePiece:
 
 def _explain(message: str, vocab_size: int) -> UserError:
     """sentencepiece's message in words that say what to do."""
-    if found := re.search(r"value <= (\d+)", message):
-        largest = int(found[1])
+    if match := re.search(r"value <= (\d+)", message):
+        largest = int(match[1])
         if largest < BYTE_FALLBACK_FROM <= vocab_size:  # so small a one has no pieces for bytes
             largest -= 256
         return UserError(
             f"the text is too small for a vocabulary of {vocab_size:,}: "
             f"the largest that works is {largest:,}"
         )
-    if found := re.search(r"required_chars\. \d+ vs (\d+)", message):
+    if match := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return UserError(
             f"a vocabulary of {vocab_size:,} cannot hold the characters of the text: "
-            f"the smallest that works is {int(found[1]):,}"
+            f"the smallest that works is {int(match[1]):,}"
         )
     if "sentences_.empty()" in message:
         return DataError("no text to train a tokenizer on: every sentence is empty")

@@ -154,9 +154,9 @@ class WordPiece:
 
     def encode_with_masks(self, texts: Sequence[str]) -> list[list[int]]:
         """The same, with `mask_id` where [MASK] is written in a text."""
-        parts = [text.split(MASK) for text in texts]
-        rows = iter(self.encode(list(chain.from_iterable(parts))))
-        return [self._joined([next(rows) for _ in row]) for row in parts]
+        segments = [text.split(MASK) for text in texts]
+        rows = iter(self.encode(list(chain.from_iterable(segments))))
+        return [self._joined([next(rows) for _ in row]) for row in segments]
 
     def _joined(self, rows: list[list[int]]) -> list[int]:
         return rows[0] + [index for row in rows[1:] for index in (self.mask_id, *row)]

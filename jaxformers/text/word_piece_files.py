@@ -68,9 +68,12 @@ def _options(folder: epath.Path, vocabulary: list[str], model: dict[str, Any]) -
         "lowercase": not any(map(_has_capitals, vocabulary)),
         "longest_word": HUGGINGFACE_LONGEST_WORD if huggingface else LONGEST_WORD,
     }
-    for name, (key, (part, inner), kind) in OPTIONS.items():
-        places = ((settings.get(key), SETTINGS_FILE), (model.get(part, {}).get(inner), MODEL_FILE))
-        for value, file in places:
+    for name, (key, (section, inner), kind) in OPTIONS.items():
+        candidates = (
+            (settings.get(key), SETTINGS_FILE),
+            (model.get(section, {}).get(inner), MODEL_FILE),
+        )
+        for value, file in candidates:
             if value is None:
                 continue
             if type(value) is not kind or (kind is int and value < 1):

@@ -59,55 +59,55 @@ class Fields:
         """The error that says what a field is and what is wished for."""
         return WeightsError(f"{self.place}: {name} is {self.content[name]!r}, {wish}")
 
-    def require(self, name: str, wanted: Any) -> None:
+    def require(self, name: str, expected: Any) -> None:
         """The field, where it is given, must be this."""
-        found = self.content.get(name)
-        if found is not None and (type(found) is not type(wanted) or found != wanted):
-            raise self.refuse(name, f"and only {wanted!r} is supported")
+        value = self.content.get(name)
+        if value is not None and (type(value) is not type(expected) or value != expected):
+            raise self.refuse(name, f"and only {expected!r} is supported")
 
     def size(self, name: str, default: int) -> int:
         """A whole number above 0, of a size that a model may have."""
-        found = self.content.get(name, default)
-        if type(found) is not int or found < 1:
+        value = self.content.get(name, default)
+        if type(value) is not int or value < 1:
             raise self.refuse(name, "not a whole number above 0")
-        if found > (LAYERS if name.endswith("_layers") else LARGEST):
+        if value > (LAYERS if name.endswith("_layers") else LARGEST):
             raise self.refuse(name, "larger than any model's")
-        return found
+        return value
 
     def rate(self, name: str, default: float) -> float:
         """A number from 0 up to 1."""
-        found = self.content.get(name, default)
-        if type(found) not in (int, float) or not 0 <= found < 1:
+        value = self.content.get(name, default)
+        if type(value) not in (int, float) or not 0 <= value < 1:
             raise self.refuse(name, "not a rate from 0 up to 1")
-        return float(found)
+        return float(value)
 
     def flag(self, name: str) -> bool:
         """True or false; false when it is not given."""
-        found = self.content.get(name, False)
-        if type(found) is not bool:
+        value = self.content.get(name, False)
+        if type(value) is not bool:
             raise self.refuse(name, "neither true nor false")
-        return found
+        return value
 
     def activation(self, name: str, default: str) -> Activation:
         """Our name of an activation."""
-        found = self.content.get(name, default)
-        if not isinstance(found, str) or found not in ACTIVATIONS:
+        value = self.content.get(name, default)
+        if not isinstance(value, str) or value not in ACTIVATIONS:
             raise self.refuse(name, f"which is none of {', '.join(ACTIVATIONS)}")
-        return ACTIVATIONS[found]
+        return ACTIVATIONS[value]
 
     def epsilon(self, name: str, default: float) -> float:
         """A small number above 0."""
-        found = self.content.get(name, default)
-        if type(found) not in (int, float) or not 0 < found < 1:
+        value = self.content.get(name, default)
+        if type(value) not in (int, float) or not 0 < value < 1:
             raise self.refuse(name, "not a small number above 0")
-        return float(found)
+        return float(value)
 
     def architecture(self, refused: tuple[str, ...]) -> str | None:
         """The first of `architectures`, none of the refused ones."""
-        found = (self.content.get("architectures") or [None])[0]
-        if found in refused:
-            raise WeightsError(f"{self.place}: the head of {found} is not supported")
-        return found
+        value = (self.content.get("architectures") or [None])[0]
+        if value in refused:
+            raise WeightsError(f"{self.place}: the head of {value} is not supported")
+        return value
 
     def make(self, cls: Callable[..., Config], **values: Any) -> Config:
         """A configuration of these values, if it can be."""
