@@ -133,3 +133,22 @@ def test_bfloat16_attention_keeps_its_softmax_float32():
     ours, state = layer.apply({"params": PARAMS}, x, mask=Mask(causal=True), mutable=["probs"])
     assert ours.dtype == jnp.bfloat16 and state["probs"]["probs"].dtype == jnp.float32
     assert np.abs(np.float32(ours) - plain(X, X, CAUSAL)).max() < 0.5
+
+
+def test_a_bias_and_a_scale_enter_the_scores_before_the_mask_and_softmax():
+    layer, bias = MultiHeadAttention(D, H, K, scale=0.3), normal(1, H, T, S)
+
+    def run(bias):
+        mask = Mask(keys=KEYS)
+        return layer.apply({"params": PARAMS}, X, MEMORY, mask, bias=bias, mutable=["probs"])
+
+    q, k = (
+        np.einsum("BTD,DHK->BHTK", x, PARAMS[n]["kernel"]) + PARAMS[n]["bias"][None, :, None]
+        for n, x in (("query", X), ("key", MEMORY))
+    )
+    scores = np.where(KEYS[:, None, None], 0.3 * q @ k.swapaxes(2, 3) + bias, -1e9)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    probs = run(bias)[1]["probs"]["probs"]
+    np.testing.assert_allclose(probs, weights / weights.sum(-1, keepdims=True), atol=2e-5)
+    gradient = jax.grad(lambda b: jnp.square(run(b)[0]).sum())(bias)
+    assert np.abs(gradient).max() > 1e-3

@@ -49,6 +49,7 @@ def test_who_asks_for_plain_attention_gets_it():
     [
         (None, {"dropout": True}, "applies no attention dropout"),
         (None, {"probabilities": True}, "gives no probabilities"),
+        (None, {"bias": True}, "takes no additive bias"),
         (DENSE, {}, "takes no dense mask"),
         (Mask(causal=True), {}, "takes no causal mask over unequal lengths"),
     ],

@@ -158,3 +158,13 @@ def test_without_drop_path_training_draws_nothing():
 
 
 PADDED = Mask(keys=np.array([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]], bool))
+
+
+def test_a_causal_encoder_stack_sees_nothing_of_what_comes_later():
+    stack = EncoderStack(BlockConfig(**CONFIG), 2)
+    variables = randomized(stack.init(jax.random.key(0), X))
+    changed = X.copy()
+    changed[:, 3:] += 5
+    ours = [stack.apply(variables, x, Mask(causal=True)) for x in (X, changed)]
+    np.testing.assert_allclose(ours[0][:, :3], ours[1][:, :3], atol=1e-6)
+    assert np.abs(ours[0][:, 3:] - ours[1][:, 3:]).max() > 1e-3

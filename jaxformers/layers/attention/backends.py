@@ -33,6 +33,7 @@ def choose_backend(
     *,
     dropout: bool = False,
     probabilities: bool = False,
+    bias: bool = False,
     head_width: int = 64,
     chip: str | None = "",
 ) -> Backend:
@@ -44,6 +45,7 @@ def choose_backend(
         mask: only its structure counts.
         dropout: whether attention probabilities are dropped out.
         probabilities: whether somebody wants to see them.
+        bias: whether a bias is added to the scores.
         head_width: of queries and keys.
         chip: what JAX calls the chips of the mesh in force, such as "TPU v4"; None without a mesh.
             XLA cannot split a kernel by itself, so without a mesh only who asks for splash
@@ -52,6 +54,8 @@ def choose_backend(
     asked, target = execution.attention, execution.platform
     if asked == "plain" or (asked == "auto" and target != "tpu"):
         return Backend("plain")
+    if bias and asked == "cudnn":
+        return Backend("plain", "cuDNN attention takes no additive bias")
     if asked == "cudnn":
         case = (queries, keys, mask, dropout, probabilities, head_width)
         reason = _beyond_cudnn(execution, *case)
@@ -60,6 +64,8 @@ def choose_backend(
         return Backend("plain", f"splash attention is for TPU, not {target.upper()}")
     if chip in ("TPU v2", "TPU v3"):  # the kernel's bfloat16 products do not compile there
         return Backend("plain", f"splash attention needs a TPU v4 or later, not a {chip}")
+    if bias:
+        return Backend("plain", "splash attention takes no additive bias")
     if reason := _beyond_splash(queries, keys, mask, dropout, probabilities):
         return Backend("plain", reason)
     if asked == "auto" and min(queries, keys) < SPLASH_FROM:

@@ -26,10 +26,15 @@ MASKED = -1e9  # finite, so that a row with nothing to attend to stays a number
 
 
 def attention_probabilities(
-    q: Float[Array, "B H T K"], k: Float[Array, "B H S K"], mask: Mask | None
+    q: Float[Array, "B H T K"],
+    k: Float[Array, "B H S K"],
+    mask: Mask | None,
+    bias: Float[Array, "#B #H #T #S"] | None = None,
 ) -> Float[Array, "B H T S"]:
-    """softmax(q k^T) in float32 (equation 1; the queries come already scaled)."""
+    """softmax(q k^T + bias) in float32 (equation 1; the queries come already scaled)."""
     scores = jnp.einsum("BHTK,BHSK->BHTS", q, k, preferred_element_type=jnp.float32)
+    if bias is not None:
+        scores = scores + bias.astype(jnp.float32)
     allowed = None if mask is None else mask.array(q.shape[2], k.shape[2])
     if allowed is not None:
         scores = jnp.where(allowed, scores, MASKED)
@@ -49,6 +54,8 @@ class MultiHeadAttention(nn.Module):
     dropout: float = 0.0
     kernel_init: Init = "xavier"
     execution: Execution = Execution()
+    scale: float | None = None
+    """Factor of the scores; None: K^-0.5."""
 
     def setup(self):
         dtype, split = self.execution.compute_dtype, (self.heads, self.head_width)
@@ -61,8 +68,9 @@ class MultiHeadAttention(nn.Module):
         self.drop = Dropout(self.dropout)
 
     def queries(self, x: Float[Array, "B T D"]) -> Float[Array, "B H T K"]:
-        """Queries, scaled by K^-0.5."""
-        q = self.query(x) * jnp.asarray(self.head_width**-0.5, self.execution.compute_dtype)
+        """Queries, times `scale`: every back-end then takes any scale."""
+        scale = self.head_width**-0.5 if self.scale is None else self.scale
+        q = self.query(x) * jnp.asarray(scale, self.execution.compute_dtype)
         return _heads_first(q)
 
     def keys_values(self, memory: Float[Array, "B S D"]) -> tuple[Array, Array]:
@@ -79,15 +87,19 @@ class MultiHeadAttention(nn.Module):
         memory: Float[Array, "B S D"] | None = None,
         mask: Mask | None = None,
         *,
+        bias: Float[Array, "#B #H #T #S"] | None = None,
         train: bool = False,
     ) -> Float[Array, "B T D"]:
         """Attends from x to `memory`, or to x itself when there is none.
+
+        `bias` is added to the scaled scores before the mask and the softmax.
 
         Attention probabilities `[B, H, T, S]` are sown as `probs` when that collection is mutable
         (`model.apply(..., mutable=["probs"])`), and a variable of the collection `perturb` is
         added to them, so that their gradient can be taken. Unasked, neither costs anything.
         """
-        return self.attend(x, *self.keys_values(x if memory is None else memory), mask, train=train)
+        keys_values = self.keys_values(x if memory is None else memory)
+        return self.attend(x, *keys_values, mask, bias=bias, train=train)
 
     def attend(
         self,
@@ -96,16 +108,17 @@ class MultiHeadAttention(nn.Module):
         v: Float[Array, "B H S K"],
         mask: Mask | None = None,
         *,
+        bias: Float[Array, "#B #H #T #S"] | None = None,
         train: bool = False,
     ) -> Float[Array, "B T D"]:
         """`__call__` for keys and values at hand, such as a decoder's cache."""
         q = self.queries(x)
         wanted = self.is_mutable_collection("probs") or self.has_variable("perturb", "probs")
-        backend = self._backend(q, k, mask, train=train, wanted=wanted)
+        backend = self._backend(q, k, mask, bias, train=train, wanted=wanted)
         if backend != "plain":
             fused = splash_attention if backend == "splash" else cudnn_attention
             return self.merge(fused(q, k, v, mask))
-        probs = attention_probabilities(q, k, mask)
+        probs = attention_probabilities(q, k, mask, bias)
         if wanted and not self.is_initializing():
             if self.has_variable("perturb", "probs"):
                 probs = probs + self.get_variable("perturb", "probs")
@@ -113,7 +126,7 @@ class MultiHeadAttention(nn.Module):
         probs = self.drop(probs.astype(v.dtype), train=train)
         return self.merge(jnp.einsum("BHTS,BHSK->BHTK", probs, v))
 
-    def _backend(self, q, k, mask, *, train: bool, wanted: bool) -> str:
+    def _backend(self, q, k, mask, bias, *, train: bool, wanted: bool) -> str:
         if self.is_initializing():  # only parameters are wanted
             return "plain"
         lengths, mesh = (q.shape[2], k.shape[2]), jax.sharding.get_abstract_mesh()
@@ -123,6 +136,7 @@ class MultiHeadAttention(nn.Module):
             mask,
             dropout=train and self.dropout > 0,
             probabilities=wanted,
+            bias=bias is not None,
             head_width=self.head_width,
             chip=None if mesh.empty else getattr(mesh.abstract_device, "device_kind", ""),
         )
