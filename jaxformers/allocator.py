@@ -85,8 +85,8 @@ def give_back_surplus(most: int) -> int:
 def resident() -> int:
     """Bytes of this process's own memory, files not counted, that are in RAM."""
     with open("/proc/self/status") as status:
-        found = next(line for line in status if line.startswith("RssAnon:"))
-    return int(found.split()[1]) * 1024
+        line = next(line for line in status if line.startswith("RssAnon:"))
+    return int(line.split()[1]) * 1024
 
 
 class _Usage(ctypes.Structure):
@@ -100,9 +100,9 @@ def cpu_alone() -> bool:
 
     Starts nothing, and imports no JAX.
     """
-    told = os.environ.get("JAX_PLATFORMS", "")
-    if told:
-        return told.split(",")[0] == "cpu"
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms:
+        return platforms.split(",")[0] == "cpu"
     if os.environ.get("TPU_LIBRARY_PATH") or find_spec("libtpu") or find_spec("jax_plugins"):
         return False
     return not entry_points(group="jax_plugins")

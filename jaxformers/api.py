@@ -103,11 +103,11 @@ def load_images(path: epath.PathLike) -> Preprocessing:
         return file_preprocessing(path)
     folder = epath.Path(path).expanduser()
     # A run that is not finished has no model's folder yet.
-    places = [place for place in (folder, folder / "model") if (place / PREPROCESSOR).exists()]
-    place = places[0] if places else resolve(path)
-    if not places and timm_fields(place) is not None:
-        return file_preprocessing(place / WEIGHTS)
-    return read_preprocessing(place)
+    folders = [source for source in (folder, folder / "model") if (source / PREPROCESSOR).exists()]
+    source = folders[0] if folders else resolve(path)
+    if not folders and timm_fields(source) is not None:
+        return file_preprocessing(source / WEIGHTS)
+    return read_preprocessing(source)
 
 
 def translate(
@@ -174,8 +174,8 @@ def classify(
         DataError: a text with more tokens than the model has positions, unless `truncate`.
         WeightsError: a model without a classifier.
     """
-    given = [texts_or_pairs] if isinstance(texts_or_pairs, str) else texts_or_pairs
-    return text_inference.classify(*_loaded("classify", run_or_path), given, truncate=truncate)
+    texts = [texts_or_pairs] if isinstance(texts_or_pairs, str) else texts_or_pairs
+    return text_inference.classify(*_loaded("classify", run_or_path), texts, truncate=truncate)
 
 
 def answer(
@@ -298,7 +298,9 @@ def classify_images(
     model, variables = _model(str(run_or_path))
     image_inference.check_classifier(model, run_or_path)
     listed = one_by_one(pictures)
-    paths = [each for each in listed if isinstance(each, str) or hasattr(each, "__fspath__")]
+    paths = [
+        picture for picture in listed if isinstance(picture, str) or hasattr(picture, "__fspath__")
+    ]
     if len(paths) == len(listed):
         listed = image_inference.list_pictures(paths)
     preprocessing = load_images(run_or_path)

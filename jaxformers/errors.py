@@ -61,15 +61,15 @@ def check_choices(config: Any) -> None:
     for name, choices in _choices(type(config)).items():
         value = getattr(config, name)
         if value not in choices:
-            known = [str(each) for each in choices]
-            near = did_you_mean(str(value), known)
-            raise ConfigError(f"{name} is {value!r}, not one of {', '.join(known)}{near}")
+            choice_names = [str(choice) for choice in choices]
+            near = did_you_mean(str(value), choice_names)
+            raise ConfigError(f"{name} is {value!r}, not one of {', '.join(choice_names)}{near}")
 
 
 @functools.cache
 def _choices(kind: type) -> dict[str, tuple[Any, ...]]:
     hints = get_type_hints(kind)
-    return {n: get_args(each) for n, each in hints.items() if get_origin(each) is Literal}
+    return {n: get_args(hint) for n, hint in hints.items() if get_origin(hint) is Literal}
 
 
 def check_rates(config: Any, *names: str) -> None:

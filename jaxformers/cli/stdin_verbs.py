@@ -80,8 +80,8 @@ def answer(args: argparse.Namespace, fields: list[str]) -> None:
 
     def use(lines: list[str]) -> list[str]:
         rows = _columns(lines, 2, 2, "a question, a tab and its context")
-        found = answered(args.run, [row[0] for row in rows], [row[1] for row in rows], **options)
-        return [f"{each.text}\t{each.score:.4f}\t{each.start}\t{each.end}" for each in found]
+        answers = answered(args.run, [row[0] for row in rows], [row[1] for row in rows], **options)
+        return [f"{each.text}\t{each.score:.4f}\t{each.start}\t{each.end}" for each in answers]
 
     _answer_lines(_but_empty(use), args.batch)
 
@@ -110,16 +110,16 @@ def _save(path: str, vectors: Callable[[list[str]], Any], batch: int) -> None:
     """Writes one array of all lines' vectors; nothing is left of it where that fails."""
     import numpy as np
 
-    part = f"{path}.part"
-    with open(part, "wb") as file:
+    partial_path = f"{path}.part"
+    with open(partial_path, "wb") as file:
         try:
-            found = [vectors([]), *map(vectors, line_batches(sys.stdin.fileno(), batch))]
-            np.save(file, np.concatenate(found))
+            arrays = [vectors([]), *map(vectors, line_batches(sys.stdin.fileno(), batch))]
+            np.save(file, np.concatenate(arrays))
         except BaseException:
-            os.remove(part)
+            os.remove(partial_path)
             raise
-    os.replace(part, path)
-    print(f"wrote {path}: {sum(map(len, found))} vectors of {found[0].shape[1]}")
+    os.replace(partial_path, path)
+    print(f"wrote {path}: {sum(map(len, arrays))} vectors of {arrays[0].shape[1]}")
 
 
 # ---------------------------------------------------------------- lines in, lines out
@@ -160,8 +160,8 @@ def _but_empty(use: Use) -> Use:
     """`use` of the lines that are not blank; a blank one is answered by an empty one."""
 
     def used(lines: list[str]) -> list[str]:
-        found = iter(use([line for line in lines if line.strip()]))
-        return [next(found) if line.strip() else "" for line in lines]
+        answers = iter(use([line for line in lines if line.strip()]))
+        return [next(answers) if line.strip() else "" for line in lines]
 
     return used
 

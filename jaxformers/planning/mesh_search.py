@@ -59,7 +59,7 @@ class Found:
     @property
     def best(self) -> Plan | None:
         """The quickest that fits, None where none does."""
-        return next((each for each in self.tried if each.fits), None)
+        return next((plan for plan in self.tried if plan.fits), None)
 
     def text(self, command: Sequence[str]) -> str:
         """A table of all that were tried, and the command that runs the best."""
@@ -67,11 +67,11 @@ class Found:
             f"{self.start.name} on {self.pod.name}: {len(self.tried)} tried",
             f"  {'mesh (data x fsdp x tensor)':28} {'remat':6} {'parts':>5} {'attention':9} "
             f"{'of memory':>9} {'step at worst':>13}",
-            *(_row(each) for each in self.tried),
+            *(_row(plan) for plan in self.tried),
         ]
         if self.best is None:
             return "\n".join([*lines, "none fits: take a larger pod, or a smaller batch"])
-        if any(each.quick for each in self.tried):
+        if any(plan.quick for plan in self.tried):
             lines.append(
                 "  (compiled at the least effort, memory within a few percent; the best, and what "
                 "is near the limit, as `train` would)"
@@ -103,9 +103,9 @@ def search(
         task = progress.add_task("meshes", total=len(chains))
 
         def tried(mesh: MeshConfig) -> list[Plan]:
-            found = _chain(experiment, pod, mesh, effort)
+            chain_plans = _chain(experiment, pod, mesh, effort)
             progress.advance(task)
-            return found
+            return chain_plans
 
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             plans = [each for chain in pool.map(tried, chains) for each in chain]
@@ -120,14 +120,14 @@ def search(
     return found
 
 
-def _again(each: Plan) -> Plan:
+def _again(plan: Plan) -> Plan:
     """The same plan, compiled as `train` would."""
-    return plan_on(each.pod, each.experiment, each.experiment.mesh, effort="mixed")
+    return plan_on(plan.pod, plan.experiment, plan.experiment.mesh, effort="mixed")
 
 
-def _rank(each: Plan) -> tuple:
-    needed = each.worst.compiled.needed or float("inf")
-    return not each.fits, each.seconds[1] if each.seconds else 0.0, needed
+def _rank(plan: Plan) -> tuple:
+    needed = plan.worst.compiled.needed or float("inf")
+    return not plan.fits, plan.seconds[1] if plan.seconds else 0.0, needed
 
 
 def meshes(experiment: Experiment, pod: Pod) -> Iterator[MeshConfig]:
@@ -146,38 +146,38 @@ def meshes(experiment: Experiment, pod: Pod) -> Iterator[MeshConfig]:
 
 def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig, effort: Effort) -> list[Plan]:
     """Plans on one mesh until one fits; none where the mesh does not divide the model."""
-    found: list[Plan] = []
-    for attention, remat, parts in SAVINGS:
+    plans: list[Plan] = []
+    for attention, remat, num_microbatches in SAVINGS:
         if attention and pod.devices[0].platform != "tpu":
             continue
-        if parts > 1 and found[-1].batch_norm:
+        if num_microbatches > 1 and plans[-1].batch_norm:
             break
         tried = replace(
             experiment,
             attention=attention or experiment.attention,
             remat=remat,
-            accumulate=experiment.accumulate * parts,
+            accumulate=experiment.accumulate * num_microbatches,
         )
         try:
-            made = plan_on(pod, tried, mesh, effort=effort)
-            if made.quick and made.near:
-                made = _again(made)
+            candidate = plan_on(pod, tried, mesh, effort=effort)
+            if candidate.quick and candidate.near:
+                candidate = _again(candidate)
         except UserError:
             break
         # A back-end that cannot do what is asked leaves the program as it was.
-        if not attention or made.worst.compiled != found[-1].worst.compiled:
-            found.append(made)
-        state = sum(found[-1].state.values())
-        if found[-1].fits or (found[-1].memory and state > found[-1].memory):
+        if not attention or candidate.worst.compiled != plans[-1].worst.compiled:
+            plans.append(candidate)
+        state = sum(plans[-1].state.values())
+        if plans[-1].fits or (plans[-1].memory and state > plans[-1].memory):
             break
-    return found
+    return plans
 
 
-def _row(each: Plan) -> str:
-    e, needed, room = each.experiment, each.worst.compiled.needed, each.memory
-    mesh = " x ".join(str(size) for size in each.mesh.shape.values())
+def _row(plan: Plan) -> str:
+    e, needed, room = plan.experiment, plan.worst.compiled.needed, plan.memory
+    mesh = " x ".join(str(size) for size in plan.mesh.shape.values())
     share = f"{needed / room:.0%}" if needed and room else "too much"
-    time = ms(each.seconds[1]) if each.seconds and each.fits else "does not fit"
+    time = ms(plan.seconds[1]) if plan.seconds and plan.fits else "does not fit"
     return f"  {mesh:28} {e.remat:6} {e.accumulate:5} {e.attention:9} {share:>9} {time:>13}"
 
 

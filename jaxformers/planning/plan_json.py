@@ -57,7 +57,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "chip_hours": chip_hours,
         "price": plan.price,
         "cost": _cost(chip_hours, plan.price),
-        "shapes": [_shape(each) for each in plan.shapes],
+        "shapes": [_shape(shape) for shape in plan.shapes],
         "published": plan.published and plan.published._asdict(),
         "notes": plan.notes,
         "warnings": plan.warnings,

@@ -67,7 +67,7 @@ class Plan:
     @property
     def worst(self) -> ShapePlan:
         """The shape that needs the most memory."""
-        return max(self.shapes, key=lambda each: each.compiled.needed or math.inf)
+        return max(self.shapes, key=lambda shape: shape.compiled.needed or math.inf)
 
     @property
     def memory(self) -> float | None:
@@ -85,7 +85,7 @@ class Plan:
     @property
     def quick(self) -> bool:
         """Whether no shape was compiled at full effort."""
-        return all(each.compiled.quick for each in self.shapes)
+        return all(shape.compiled.quick for shape in self.shapes)
 
     @property
     def near(self) -> bool:
@@ -112,21 +112,21 @@ class Plan:
     @property
     def seconds(self) -> tuple[float, float] | None:
         """Of a step, the mean over all shapes, at best and at worst."""
-        if any(each.roofline is None for each in self.shapes):
+        if any(shape.roofline is None for shape in self.shapes):
             return None
-        low = sum(each.share * each.roofline.range[0] for each in self.shapes)
-        high = sum(each.share * each.roofline.range[1] for each in self.shapes)
+        low = sum(shape.share * shape.roofline.range[0] for shape in self.shapes)
+        high = sum(shape.share * shape.roofline.range[1] for shape in self.shapes)
         return low, high
 
     @property
     def model_flops(self) -> float:
         """Of a step, the mean over all shapes."""
-        return sum(each.share * each.model_flops for each in self.shapes)
+        return sum(shape.share * shape.model_flops for shape in self.shapes)
 
     @property
     def hardware_flops(self) -> float:
         """Of a step, with what is computed again."""
-        return sum(each.share * each.compiled.flops for each in self.shapes)
+        return sum(shape.share * shape.compiled.flops for shape in self.shapes)
 
     def utilisation(self, flops: float) -> tuple[float, float] | None:
         """The share of the chips' peak that `flops` a step come to, at worst and at best."""

@@ -125,8 +125,8 @@ def compile_step(
         lowered = traced.lower()
         quick = effort == "least" and mesh.devices.flat[0].platform == "tpu"
         path = _place(lowered, pod, mesh, quick)
-        if (kept := _read(path)) is not None:
-            return kept
+        if (cached := _read(path)) is not None:
+            return cached
         compiled = _compile(lowered, pod, mesh, device_bytes((state, batch)), effort)
         compiled.quick = quick
     count = flops_of(traced.jaxpr)
@@ -160,20 +160,20 @@ def _compile(lowered: Any, pod: Pod, mesh: Mesh, arguments: int, effort: Effort)
     second = readable if readable.exception() is None else real
     memory, text = program.memory_analysis(), Program.parse(program.as_text())
     single = text if second is real else Program.parse(second.result().as_text())
-    kept = [each.buffer for each in saved_for_backward(text)]
-    worst = max(kept, key=lambda b: b.padded - b.bytes, default=None)
+    buffers = [module.buffer for module in saved_for_backward(text)]
+    worst = max(buffers, key=lambda b: b.padded - b.bytes, default=None)
     return Compiled(
         arguments=memory.argument_size_in_bytes,
         outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
         code=memory.generated_code_size_in_bytes,
-        kept=min(memory.temp_size_in_bytes, sum(b.padded for b in kept)),
-        padding=sum(b.padded - b.bytes for b in kept),
+        kept=min(memory.temp_size_in_bytes, sum(b.padded for b in buffers)),
+        padding=sum(b.padded - b.bytes for b in buffers),
         padded=str(worst or ""),
         moved=moved_bytes(text),
         collectives=collectives(single, dict(mesh.shape), pod.slices),
         readable=quick or second is not real,
-        unknown_loops=max(len(unknown_loops(each)) for each in (text, single)),
+        unknown_loops=max(len(unknown_loops(module)) for module in (text, single)),
         seconds=time.perf_counter() - began,
     )
 
@@ -186,8 +186,8 @@ def _too_large(error: Exception, arguments: int) -> Compiled:
     size = re.search(r"\b(\d+(?:\.\d+)?)([KMGT])\b", text)  # the first is what is wanted
     if size is None:
         return Compiled()
-    wanted = int(float(size[1]) * _UNITS[size[2]])
-    return Compiled(wanted=wanted + arguments * ("temporaries" in text))
+    size_bytes = int(float(size[1]) * _UNITS[size[2]])
+    return Compiled(wanted=size_bytes + arguments * ("temporaries" in text))
 
 
 def _place(lowered: Any, pod: Pod, mesh: Mesh, quick: bool) -> Path:
@@ -195,8 +195,8 @@ def _place(lowered: Any, pod: Pod, mesh: Mesh, quick: bool) -> Path:
     cache = os.environ.get("JAXFORMERS_CACHE") or Path.home() / ".cache" / "jaxformers"
     key = hashlib.sha256(lowered.as_text().encode())
     where = f"{pod.name} {dict(mesh.shape)}" + " quick" * quick
-    for part in (where, jax.__version__, _version("libtpu"), _readers()):
-        key.update(part.encode())
+    for key_part in (where, jax.__version__, _version("libtpu"), _readers()):
+        key.update(key_part.encode())
     return Path(cache) / "plans" / f"{key.hexdigest()[:32]}.json"
 
 
@@ -216,18 +216,18 @@ def _readers() -> str:
 def _read(path: Path) -> Compiled | None:
     """What was kept; None where nothing was, or it is damaged."""
     try:
-        kept = json.loads(path.read_text())
-        found = [
-            Collective(**{n: _tuples(v) if isinstance(v, list) else v for n, v in each.items()})
-            for each in kept.pop("collectives")
+        content = json.loads(path.read_text())
+        rows = [
+            Collective(**{n: _tuples(v) if isinstance(v, list) else v for n, v in fields.items()})
+            for fields in content.pop("collectives")
         ]
-        return Compiled(collectives=found, **kept)
+        return Compiled(collectives=rows, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def _tuples(value: Any) -> Any:
-    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def _write(path: Path, compiled: Compiled) -> None:

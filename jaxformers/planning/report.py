@@ -35,7 +35,7 @@ def text(plan: Plan) -> str:
     lines += ["", *_memory(plan), "", *_step(plan), "", *_collectives(plan), *_run(plan)]
     if plan.warnings:
         lines += ["", "Wastes", *(f"  - {warning}" for warning in plan.warnings)]
-    return "\n".join([*lines, "", "What this rests on", *(f"  - {each}" for each in basis(plan))])
+    return "\n".join([*lines, "", "What this rests on", *(f"  - {line}" for line in basis(plan))])
 
 
 def verdict(plan: Plan) -> str:
@@ -53,17 +53,17 @@ def verdict(plan: Plan) -> str:
 
 def remedies(plan: Plan) -> list[str]:
     """What may bring a plan down to the memory that there is, the gentlest first."""
-    e, found = plan.experiment, []
+    e, options = plan.experiment, []
     large = plan.memory and sum(plan.state.values()) > plan.memory / 4
     if large and (mesh := _most_divided(plan)) is not None:
-        found.append(f"--mesh.data {mesh.data} --mesh.fsdp {mesh.fsdp}")
+        options.append(f"--mesh.data {mesh.data} --mesh.fsdp {mesh.fsdp}")
     if e.remat != "full":
-        found.append("--remat full")
+        options.append("--remat full")
     halved = replace(e, accumulate=2 * e.accumulate)
     # Batch norm would see smaller batches: another model.
     if not plan.batch_norm and divides(halved, plan.pod, e.mesh):
-        found.append(f"--accumulate {halved.accumulate}")
-    return [*found, "--search"]
+        options.append(f"--accumulate {halved.accumulate}")
+    return [*options, "--search"]
 
 
 def _most_divided(plan: Plan) -> MeshConfig | None:
@@ -142,25 +142,28 @@ def _collectives(plan: Plan) -> Iterator[str]:
 def traffic(shape: ShapePlan) -> list[dict]:
     """Collectives summed by kind, axes and slices: count, bytes of results, bytes sent."""
     rows: dict[tuple, dict] = {}
-    for each in shape.compiled.collectives:
-        key = (each.kind, each.axes, each.slices)
+    for collective in shape.compiled.collectives:
+        key = (collective.kind, collective.axes, collective.slices)
         row = rows.setdefault(key, dict(zip(("kind", "axes", "slices"), key, strict=True)))
-        for name, size in (("count", 1), ("bytes", each.bytes), ("wire", each.wire)):
-            row[name] = row.get(name, 0) + int(size * each.times)
+        for name, size in (("count", 1), ("bytes", collective.bytes), ("wire", collective.wire)):
+            row[name] = row.get(name, 0) + int(size * collective.times)
     return sorted(rows.values(), key=lambda row: -row["wire"])
 
 
 def reduction_types(shape: ShapePlan) -> Counter[str]:
     """Bytes of sums over `data` and `fsdp`, gradients but for a few numbers, by element type."""
-    found: Counter[str] = Counter()
-    for each in shape.compiled.collectives:
-        if each.kind in ("all-reduce", "reduce-scatter") and set(each.axes) <= {"data", "fsdp"}:
-            for dims, kind in zip(each.shapes, each.types, strict=True):
+    bytes_by_type: Counter[str] = Counter()
+    for collective in shape.compiled.collectives:
+        if collective.kind in ("all-reduce", "reduce-scatter") and set(collective.axes) <= {
+            "data",
+            "fsdp",
+        }:
+            for dims, kind in zip(collective.shapes, collective.types, strict=True):
                 count = 1
                 for size in dims:
                     count *= size
-                found[kind] += count * bits(kind) // 8 * each.times
-    return found
+                bytes_by_type[kind] += count * bits(kind) // 8 * collective.times
+    return bytes_by_type
 
 
 def _run(plan: Plan) -> Iterator[str]:
@@ -186,7 +189,7 @@ def basis(plan: Plan) -> list[str]:
     """What each number rests on."""
     tpu = plan.pod.devices[0].platform == "tpu"
     compiler = "the TPU compiler's own assignment" if tpu else "XLA's assignment"
-    found = [
+    lines = [
         f"memory: {compiler} for this step and mesh; what is kept for the backward pass is read "
         "from its program",
         "FLOPs: counted in the step's jaxpr, loops as often as they run; matrix products only",
@@ -194,18 +197,18 @@ def basis(plan: Plan) -> list[str]:
     ]
     if loops := max(shape.compiled.unknown_loops for shape in plan.shapes):
         what = "a loop" if loops == 1 else f"{loops} loops"
-        found.append(
+        lines.append(
             f"{what} of unknown length: counted as one turn, so that FLOPs, memory moved, "
             "collectives and time are the least that they can be"
         )
     for shape in plan.shapes:
         if shape.compiled.quick:
-            found.append(
+            lines.append(
                 f"batch {_batch(shape)}: a compile at the least effort, its memory within a few "
                 "percent of the real one's"
             )
     if plan.seconds:
-        found += [
+        lines += [
             f"time: the slowest of products, memory and network at {FAST:.0%} of the data sheet's "
             f"peaks, wholly overlapped, to all three half overlapped at {SLOW:.0%}; nothing was "
             "measured".replace("%", " %"),
@@ -214,8 +217,8 @@ def basis(plan: Plan) -> list[str]:
             "hours: steps alone; start-up, evaluation, checkpoints and restarts come on top",
         ]
     if plan.pod.slices > 1 and plan.pod.chip and plan.pod.chip.between is None:
-        found.append("between slices: no rate is published; the least of those that are is taken")
-    return found
+        lines.append("between slices: no rate is published; the least of those that are is taken")
+    return lines
 
 
 def figure(plan: Plan) -> Figure:
@@ -269,4 +272,4 @@ def _amount(number: float) -> str:
 
 
 def _percent(share: Iterable[float]) -> str:
-    return " to ".join(f"{each:.0%}" for each in share).replace("%", " %")
+    return " to ".join(f"{value:.0%}" for value in share).replace("%", " %")

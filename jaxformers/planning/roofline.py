@@ -42,8 +42,8 @@ class Roofline:
     @property
     def range(self) -> tuple[float, float]:
         """Seconds of a step at best and at worst."""
-        parts = (self.compute, self.memory, self.network + self.between)
-        return max(parts) / FAST, math.hypot(*parts) / SLOW
+        terms = (self.compute, self.memory, self.network + self.between)
+        return max(terms) / FAST, math.hypot(*terms) / SLOW
 
     @property
     def bound(self) -> str:
@@ -60,24 +60,23 @@ def roofline(compiled: Compiled, pod: Pod, mesh: Mesh) -> Roofline | None:
     """The roofline of a compiled step; None where the chip has no data sheet."""
     if pod.chip is None or not compiled.compiles:
         return None
-    inside = [each for each in compiled.collectives if each.slices == 1]
-    across = [each for each in compiled.collectives if each.slices > 1]
+    inside = [op for op in compiled.collectives if op.slices == 1]
+    across = [op for op in compiled.collectives if op.slices > 1]
     return Roofline(
         compiled.flops / (pod.chip.peak_bf16 * pod.chips),
         compiled.moved / (pod.chip.bandwidth / pod.cores),
-        sum(each.wire * each.times / _rate(each, pod, mesh) for each in inside),
-        sum(each.wire * each.times for each in across)
-        / ((pod.chip.between or BETWEEN) / pod.cores),
+        sum(op.wire * op.times / _rate(op, pod, mesh) for op in inside),
+        sum(op.wire * op.times for op in across) / ((pod.chip.between or BETWEEN) / pod.cores),
     )
 
 
-def _rate(each: Collective, pod: Pod, mesh: Mesh) -> float:
+def _rate(collective: Collective, pod: Pod, mesh: Mesh) -> float:
     """Bytes/s that a device of the group can send at most."""
     chip: Chip = pod.chip
     link = chip.link or 0.0
     if pod.devices[0].platform != "tpu":
         return (link * chip.links or BETWEEN) / pod.cores
-    spans = _spans(each.axes, mesh)
+    spans = _spans(collective.axes, mesh)
     # A ring uses two links of a chip in each dimension; a line can use only one at a time.
     links = sum(2 if span >= pod.wraps else 1 for span in spans)
     return (link * links if links else chip.bandwidth) / pod.cores
@@ -85,10 +84,10 @@ def _rate(each: Collective, pod: Pod, mesh: Mesh) -> float:
 
 def _spans(axes: Iterable[str], mesh: Mesh) -> list[int]:
     """Chips that a group stretches over in each dimension of the torus that it uses."""
-    known = [mesh.axis_names.index(a) for a in axes if a in mesh.axis_names]
-    if not known:
+    axis_indices = [mesh.axis_names.index(a) for a in axes if a in mesh.axis_names]
+    if not axis_indices:
         return [2]
-    one = tuple(slice(None) if i in known else 0 for i in range(mesh.devices.ndim))
-    places = np.array([d.coords for d in np.ravel(mesh.devices[one])])
-    widths = places.max(0) - places.min(0) + 1
+    group = tuple(slice(None) if i in axis_indices else 0 for i in range(mesh.devices.ndim))
+    coords = np.array([d.coords for d in np.ravel(mesh.devices[group])])
+    widths = coords.max(0) - coords.min(0) + 1
     return [int(n) for n in widths if n > 1]

@@ -143,14 +143,14 @@ def local_pod(
 
 
 def _parsed(name: str, slices: int | None) -> tuple[str, str, int]:
-    found = _NAME.fullmatch(name)
-    if not found or found["kind"] not in GENERATIONS:
+    match = _NAME.fullmatch(name)
+    if not match or match["kind"] not in GENERATIONS:
         raise ConfigError(f"no topology {name!r}; {_nearest(name)}")
-    kind, shape = found["kind"], found["shape"]
+    kind, shape = match["kind"], match["shape"]
     if shape not in GENERATIONS[kind].names:
         raise ConfigError(f"no topology {name!r}; {_nearest(name)}")
-    named = int(found["slices"] or 1)
-    if slices is not None and found["slices"] and slices != named:
+    named = int(match["slices"] or 1)
+    if slices is not None and match["slices"] and slices != named:
         raise ConfigError(f"{name!r} has {named} slices, but --slices says {slices}")
     count = named if slices is None else slices
     if count < 1:
@@ -171,8 +171,8 @@ def _nearest(name: str) -> str:
     shapes = GENERATIONS[kind].names
     sides = [int(n) for n in re.findall(r"\d+", re.sub(r"^[a-z]+\d+[a-z]*", "", bare))]
     if sides:
-        wanted = math.log(max(1, math.prod(sides)))
-        shapes = sorted(shapes, key=lambda s: abs(math.log(_chips(s)) - wanted))[:3]
+        log_chips = math.log(max(1, math.prod(sides)))
+        shapes = sorted(shapes, key=lambda s: abs(math.log(_chips(s)) - log_chips))[:3]
     return f"did you mean {' or '.join(f'{kind}:{shape}' for shape in sorted(shapes, key=_chips))}?"
 
 

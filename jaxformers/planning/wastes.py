@@ -34,12 +34,12 @@ def _whole(plan: Plan, state: TrainState) -> Iterator[str]:
                 f"{min(8, sizes['data'])} would divide it"
             )
         return
-    whole = [
+    undivided = [
         (path_text(path), math.prod(leaf.shape) * leaf.dtype.itemsize)
         for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
         if not any(leaf.sharding.spec)
     ]
-    large = [(name, size) for name, size in whole if size > MEGABYTE]
+    large = [(name, size) for name, size in undivided if size > MEGABYTE]
     if large:
         name, size = max(large, key=lambda each: each[1])
         more = f" and {len(large) - 1} more" if len(large) > 1 else ""
@@ -48,16 +48,18 @@ def _whole(plan: Plan, state: TrainState) -> Iterator[str]:
 
 def _gathered(plan: Plan, state: TrainState) -> Iterator[str]:
     """Activations that are gathered whole."""
-    known = parameter_sizes(state, tuple(plan.mesh.shape.values()))
+    parameter_counts = parameter_sizes(state, tuple(plan.mesh.shape.values()))
     moved: dict[str, int] = {}
     for shape in plan.shapes:
-        for each in shape.compiled.collectives:
-            other = [s for s in each.shapes if math.prod(s) not in known]
+        for collective in shape.compiled.collectives:
+            activation_shapes = [
+                s for s in collective.shapes if math.prod(s) not in parameter_counts
+            ]
             # Over `data` pieces of gradients are put together again, after their sum.
-            gradients = "data" in each.axes and not _forward(each.op_name)
-            if each.kind == "all-gather" and other and not gradients:
-                origin = each.op_name.split("/")[-1]
-                size = each.bytes * each.times
+            gradients = "data" in collective.axes and not _forward(collective.op_name)
+            if collective.kind == "all-gather" and activation_shapes and not gradients:
+                origin = collective.op_name.split("/")[-1]
+                size = collective.bytes * collective.times
                 moved[origin] = max(moved.get(origin, 0), size)
     for origin, size in moved.items():
         if size > MEGABYTE:
@@ -84,7 +86,7 @@ def _small_batch(plan: Plan) -> Iterator[str]:
     if plan.pod.chip is None:
         return
     enough = 2 * plan.pod.chip.peak_bf16 / plan.pod.chip.bandwidth
-    least = min(plan.shapes, key=lambda each: each.model_flops)
+    least = min(plan.shapes, key=lambda shape: shape.model_flops)
     data = plan.mesh.shape["data"] * plan.mesh.shape["fsdp"] * plan.experiment.accumulate
     # Six FLOPs a parameter and token is what a step of a Transformer takes.
     tokens = least.model_flops / 6 / plan.parameters / data

@@ -48,12 +48,12 @@ def outputs(subject: Subject) -> str:
         variables = golden.random_parameters(shapes)
         ask = jax.jit(lambda v, b: task.probe(model, v, b))
         (program,) = subject.compiled(ask.lower(variables, subject.batch))
-        found = jax.device_get(program(variables, subject.batch))
-    kept = {name: golden.numbers(output) for name, output in found.items()}
-    faults = changed + _off(subject.compare("outputs", kept) or kept, kept)
+        arrays = jax.device_get(program(variables, subject.batch))
+    samples = {name: golden.numbers(output) for name, output in arrays.items()}
+    faults = changed + _off(subject.compare("outputs", samples) or samples, samples)
     if faults:
         raise Fault(some(faults))
-    return f"{', '.join(kept)} within {OUTPUTS:g} of the largest number"
+    return f"{', '.join(samples)} within {OUTPUTS:g} of the largest number"
 
 
 def _off(then: dict[str, list[float]], now: dict[str, list[float]]) -> list[str]:
@@ -69,19 +69,21 @@ def _off(then: dict[str, list[float]], now: dict[str, list[float]]) -> list[str]
 
 def training(subject: Subject) -> str:
     """A few steps: finite, the same on one device and on a mesh, and as in the golden file."""
-    one, mesh = (_losses(subject.start, subject.batch, *each) for each in subject.steps(ONE, ALL))
-    if not np.isfinite(one).all():
-        raise Fault(f"the losses are {_list(one)}")
-    if not np.allclose(one, mesh, rtol=MESHES, atol=0):
-        raise Fault(f"one device gives the losses {_list(one)}, the mesh {ALL} {_list(mesh)}")
+    single, mesh = (
+        _losses(subject.start, subject.batch, *each) for each in subject.steps(ONE, ALL)
+    )
+    if not np.isfinite(single).all():
+        raise Fault(f"the losses are {_list(single)}")
+    if not np.allclose(single, mesh, rtol=MESHES, atol=0):
+        raise Fault(f"one device gives the losses {_list(single)}, the mesh {ALL} {_list(mesh)}")
     fields = golden.training_fields(subject.full)
     before = subject.compare("training", fields)
     changed = [] if before is None else golden.changes(before, fields)
-    then = subject.compare("losses", one)
-    if then is not None and not np.allclose(one, then, rtol=LOSSES, atol=0):
+    then = subject.compare("losses", single)
+    if then is not None and not np.allclose(single, then, rtol=LOSSES, atol=0):
         why = f" ({some(changed)})" if changed else ""
-        raise Fault(f"the losses are {_list(one)}, in the golden file {_list(then)}{why}")
-    text = f"{STEPS} steps give {_list(one)} on one device and on {ALL}"
+        raise Fault(f"the losses are {_list(single)}, in the golden file {_list(then)}{why}")
+    text = f"{STEPS} steps give {_list(single)} on one device and on {ALL}"
     return text + (f"; changed since the golden file: {some(changed)}" if changed else "")
 
 
@@ -105,9 +107,13 @@ def explained_collectives(subject: Subject) -> str:
     shapes = (DATA, FSDP, ALL)
     for shape, (program, state, mesh) in zip(shapes, subject.steps(*shapes), strict=True):
         found = collectives(program.as_text(), dict(mesh.shape))
-        odd = [each for each in found if not _explained(each, parameter_sizes(state, shape))]
+        odd = [
+            collective
+            for collective in found
+            if not _explained(collective, parameter_sizes(state, shape))
+        ]
         if odd:
-            raise Fault(some(f"on {shape} an unexplained {each}" for each in odd))
+            raise Fault(some(f"on {shape} an unexplained {collective}" for collective in odd))
         now[str(shape)] = totals(found)
     then = subject.compare("collectives", now)
     grown = [] if then is None else list(_grown(then, now))
@@ -121,35 +127,37 @@ def parameter_sizes(state: TrainState, shape: Shape) -> set[int]:
     _, fsdp, tensor = shape
     sizes = {1}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
-        whole = math.prod(leaf.shape)
+        full_size = math.prod(leaf.shape)
         if "tensor" in leaf.sharding.spec:
-            whole //= tensor
-        for size in (whole, whole // leaf.shape[0]) if "blocks" in path_text(path) else (whole,):
+            full_size //= tensor
+        for size in (
+            (full_size, full_size // leaf.shape[0]) if "blocks" in path_text(path) else (full_size,)
+        ):
             sizes |= {size, size // fsdp}
     return sizes
 
 
-def _explained(each: Collective, sizes: set[int]) -> bool:
+def _explained(collective: Collective, sizes: set[int]) -> bool:
     """Sums over `tensor` of anything; over `data` and `fsdp` of gradients and losses.
 
     Parameters are gathered over `fsdp` alone, and their gradients may be scattered over it. Images
     that are mixed with others of the batch move between its shards.
     """
-    if f"/{PARTNERS}/" in each.op_name:
-        return set(each.axes) <= {"data", "fsdp"}
-    of_parameters = all(math.prod(shape) in sizes for shape in each.shapes)
-    if each.kind == "all-reduce":
-        return "?" not in each.axes and (each.axes == ("tensor",) or of_parameters)
-    if each.kind == "all-gather":
-        return each.axes == ("fsdp",) and of_parameters
-    if each.kind == "reduce-scatter":
-        return set(each.axes) <= {"data", "fsdp"} and of_parameters
-    return not each.axes
+    if f"/{PARTNERS}/" in collective.op_name:
+        return set(collective.axes) <= {"data", "fsdp"}
+    of_parameters = all(math.prod(shape) in sizes for shape in collective.shapes)
+    if collective.kind == "all-reduce":
+        return "?" not in collective.axes and (collective.axes == ("tensor",) or of_parameters)
+    if collective.kind == "all-gather":
+        return collective.axes == ("fsdp",) and of_parameters
+    if collective.kind == "reduce-scatter":
+        return set(collective.axes) <= {"data", "fsdp"} and of_parameters
+    return not collective.axes
 
 
 def _grown(then: dict, now: dict) -> Iterator[str]:
-    for shape, found in now.items():
-        for kind, (count, size) in found.items():
+    for shape, counts in now.items():
+        for kind, (count, size) in counts.items():
             old = then.get(shape, {}).get(kind, (0, 0))
             if size > BYTES * old[1]:
                 yield (
@@ -158,9 +166,9 @@ def _grown(then: dict, now: dict) -> Iterator[str]:
                 )
 
 
-def _kinds(found: dict[str, tuple[int, int]]) -> str:
+def _kinds(counts: dict[str, tuple[int, int]]) -> str:
     return ", ".join(
-        f"{count} {kind.replace(' ', ' over ', 1)}" for kind, (count, _) in found.items()
+        f"{count} {kind.replace(' ', ' over ', 1)}" for kind, (count, _) in counts.items()
     )
 
 

@@ -65,9 +65,9 @@ class Subject:
 
     def compiled(self, *lowered: Any) -> list[Any]:
         """Lowered programs compiled, side by side; their warnings are noted."""
-        with captured_xla_warnings() as found, ThreadPoolExecutor() as pool:
-            programs = list(pool.map(lambda each: each.compile(QUICK), lowered))
-        self.warned += found
+        with captured_xla_warnings() as warnings, ThreadPoolExecutor() as pool:
+            programs = list(pool.map(lambda program: program.compile(QUICK), lowered))
+        self.warned += warnings
         return programs
 
     def steps(self, *shapes: Shape) -> list[tuple[Any, TrainState, Mesh]]:

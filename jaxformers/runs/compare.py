@@ -51,17 +51,21 @@ def _curve(folder: epath.Path, metric: str) -> Curve:
     if not is_run(folder):
         raise ConfigError(f"{folder} is not a run's folder")
     records = read_metrics(folder)
-    known = {key.removeprefix(PREFIX) for each in records for key in each if key[:5] == PREFIX}
-    if metric not in known:
-        hint = did_you_mean(metric, sorted(known)) or f"; it has {', '.join(sorted(known))}"
+    metrics = {
+        key.removeprefix(PREFIX) for record in records for key in record if key[:5] == PREFIX
+    }
+    if metric not in metrics:
+        hint = did_you_mean(metric, sorted(metrics)) or f"; it has {', '.join(sorted(metrics))}"
         raise ConfigError(f"{folder} has no metric {metric!r}{hint}")
     clock = _clock(records)
-    points = {each["step"]: each[PREFIX + metric] for each in records if PREFIX + metric in each}
+    points = {
+        record["step"]: record[PREFIX + metric] for record in records if PREFIX + metric in record
+    }
     steps = np.array(list(points), float)
     values = [np.nan if value is None else value for value in points.values()]
-    found = (np.interp(steps, *clock[[0, row]]) for row in (1, 2))
+    curves = (np.interp(steps, *clock[[0, row]]) for row in (1, 2))
     name = read_experiment(folder).name
-    return Curve(name, _parameters(folder), *found, np.array(values, float))
+    return Curve(name, _parameters(folder), *curves, np.array(values, float))
 
 
 def _clock(records: Sequence[Mapping[str, Any]]) -> np.ndarray:

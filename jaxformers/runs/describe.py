@@ -33,7 +33,7 @@ def describe(experiment: Experiment, devices: int | None = None) -> str:
     sizes = dict(zip(AXES, experiment.mesh.shape(devices), strict=True))
     rows = describe_parameters(stored, sizes, experiment.table)
     total, padded = _count(real), _count(stored)
-    each = sum(row[-1] for row in rows)
+    device_bytes = sum(row[-1] for row in rows)
     mesh = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
     return "\n".join(
         [
@@ -44,8 +44,8 @@ def describe(experiment: Experiment, devices: int | None = None) -> str:
             "",
             *_table(rows),
             "",
-            f"On {devices} device{'s' * (devices > 1)} ({mesh}): {_bytes(each)} of parameters "
-            f"each; {_bytes(3 * each)} with the two moments of Adam.",
+            f"On {devices} device{'s' * (devices > 1)} ({mesh}): {_bytes(device_bytes)} of "
+            f"parameters each; {_bytes(3 * device_bytes)} with the two moments of Adam.",
         ]
     )
 

@@ -38,8 +38,10 @@ def find(experiment: Experiment, file: Path | None) -> Path | None:
     """
     beside = [place(experiment, file)] if file else []
     roots = (Path("experiments"), Path(__file__).parents[2] / "experiments")
-    known = [p for root in roots for p in sorted(root.glob(f"*/golden/{experiment.name}.json"))]
-    return next((path for path in (*beside, *known) if path.exists()), None)
+    candidates = [
+        p for root in roots for p in sorted(root.glob(f"*/golden/{experiment.name}.json"))
+    ]
+    return next((path for path in (*beside, *candidates) if path.exists()), None)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -55,14 +57,14 @@ def read(path: Path) -> dict[str, Any]:
 def write(path: Path, content: dict[str, Any]) -> None:
     """Writes a golden file, an entry a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    parts = []
+    entries = []
     for key, value in content.items():
         if isinstance(value, dict):
             lines = [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()]
-            parts.append(f" {json.dumps(key)}: {{\n" + ",\n".join(lines) + "\n }")
+            entries.append(f" {json.dumps(key)}: {{\n" + ",\n".join(lines) + "\n }")
         else:
-            parts.append(f" {json.dumps(key)}: {json.dumps(value)}")
-    path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+            entries.append(f" {json.dumps(key)}: {json.dumps(value)}")
+    path.write_text("{\n" + ",\n".join(entries) + "\n}\n")
 
 
 def model_fields(experiment: Experiment) -> dict[str, Any]:
@@ -70,27 +72,27 @@ def model_fields(experiment: Experiment) -> dict[str, Any]:
     task = experiment.task
     module = task.module(Execution())
     names = {id(getattr(task, f.name)): f.name for f in dataclasses.fields(task)}
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for f in dataclasses.fields(module):
         value = getattr(module, f.name)
         if f.name in ("parent", "name") or isinstance(value, Execution):
             continue
-        known = dataclasses.is_dataclass(value) and id(value) in names
-        path = f"task.{names[id(value)]}" if known else f"model.{f.name}"
-        found |= dict(_flat(to_json(value), path))
-    return found
+        is_task_field = dataclasses.is_dataclass(value) and id(value) in names
+        path = f"task.{names[id(value)]}" if is_task_field else f"model.{f.name}"
+        fields |= dict(_flat(to_json(value), path))
+    return fields
 
 
 def training_fields(experiment: Experiment) -> dict[str, Any]:
     """Every field that the losses depend on, beside the model's and the data's."""
-    found = {}
+    fields = {}
     for name in (*TRAINING, *(("frozen",) if experiment.frozen else ())):
-        found |= dict(_flat(to_json(getattr(experiment, name)), name))
+        fields |= dict(_flat(to_json(getattr(experiment, name)), name))
     for f in dataclasses.fields(experiment.task):
         value = getattr(experiment.task, f.name)
         if isinstance(value, (int, float)) and f.name != "workers":
-            found[f"task.{f.name}"] = value
-    return found
+            fields[f"task.{f.name}"] = value
+    return fields
 
 
 def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -134,5 +136,5 @@ def random_parameters(shapes: Any) -> Any:
 def numbers(output: Any) -> list[float]:
     """At most `KEPT` entries of an output, spread over all of it, to 7 digits."""
     flat = np.asarray(output, np.float32).reshape(-1)
-    places = np.random.default_rng(0).permutation(flat.size)[:KEPT]
-    return [float(f"{x:.7g}") for x in flat[np.sort(places)]]
+    indices = np.random.default_rng(0).permutation(flat.size)[:KEPT]
+    return [float(f"{x:.7g}") for x in flat[np.sort(indices)]]

@@ -107,10 +107,10 @@ def _trained(setting: Setting, folder: epath.Path, metric: str) -> TunedRun | No
 
 def _evaluated(folder: epath.Path) -> dict[str, float]:
     """The metrics that a run which had finished before left in its log."""
-    found: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     for record in read_metrics(folder):
-        found |= {k.removeprefix("eval/"): v for k, v in record.items() if k.startswith("eval/")}
-    return {name: _number(value) for name, value in found.items()}
+        metrics |= {k.removeprefix("eval/"): v for k, v in record.items() if k.startswith("eval/")}
+    return {name: _number(value) for name, value in metrics.items()}
 
 
 def _settle(tuned: TuneResult, name: str, keep_all: bool) -> None:
@@ -127,9 +127,9 @@ def _settle(tuned: TuneResult, name: str, keep_all: bool) -> None:
     replace_file(tuned.folder / RECORD, json.dumps(record, indent=1, allow_nan=False).encode())
     replace_file(tuned.folder / TUNE_REPORT, write_tune_report(tuned, name).encode())
     beaten = [] if keep_all else [each.name for each in tuned.runs if each is not best]
-    for place in (tuned.folder / each / part for each in beaten for part in WEIGHTS):
-        if place.exists():
-            place.rmtree()
+    for path in (tuned.folder / each / item for each in beaten for item in WEIGHTS):
+        if path.exists():
+            path.rmtree()
 
 
 def _kept(folder: epath.Path) -> list[TunedRun]:
@@ -138,20 +138,20 @@ def _kept(folder: epath.Path) -> list[TunedRun]:
     if not path.exists():
         return []
     try:
-        found = [_tried(each) for each in json.loads(path.read_text())["runs"]]
+        runs = [_tried(each) for each in json.loads(path.read_text())["runs"]]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is damaged ({type(error).__name__}); remove it, and runs that are whole are "
             "read from their folders"
         ) from None
-    return [each for each in found if run_directory.is_run(folder / each.name)]
+    return [each for each in runs if run_directory.is_run(folder / each.name)]
 
 
 def _check_same(folder: epath.Path, tried: Sequence[TunedRun], chosen: Sequence[Setting]) -> None:
     """Refuses results of another experiment."""
-    known = {each.name for each in tried}
+    finished_names = {each.name for each in tried}
     for setting in chosen:
-        if setting.name not in known:
+        if setting.name not in finished_names:
             continue
         before = run_directory.read_experiment(folder / setting.name)
         if changed := run_directory.changed_fields(before, setting.experiment, results=True):

@@ -20,7 +20,7 @@ TUNE_REPORT = "tune.md"
 def write_tune_report(tuned: TuneResult, name: str) -> str:
     """All results of a tune in Markdown: a row a run, then a row a setting over its seeds."""
     kind = "lowest" if tuned.lowest else "highest"
-    parts = [
+    sections = [
         f"# {escape(name)}, tuned",
         f"The best run has the {kind} {words(tuned.metric)}.",
         "## Runs",
@@ -31,7 +31,7 @@ def write_tune_report(tuned: TuneResult, name: str) -> str:
         "Mean over the seeds ± standard deviation (n - 1). A choice made on the development set "
         "flatters the best: judge it on a test set.",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part for part in sections if part) + "\n"
 
 
 def runs_table(tuned: TuneResult) -> str:
@@ -39,13 +39,13 @@ def runs_table(tuned: TuneResult) -> str:
     fields, metrics, best = _fields(tuned), _metrics(tuned), tuned.best
     rows = [
         (
-            *(each.values.get(field) for field in fields),
-            each.seed,
-            *(_finite(each.metrics.get(metric)) for metric in metrics),
-            duration(3600 * each.hours),
-            "**best**" if each is best else "diverged" if each.problem else "",
+            *(run.values.get(field) for field in fields),
+            run.seed,
+            *(_finite(run.metrics.get(metric)) for metric in metrics),
+            duration(3600 * run.hours),
+            "**best**" if run is best else "diverged" if run.problem else "",
         )
-        for each in tuned.runs
+        for run in tuned.runs
     ]
     return markdown((*fields, "seed", *map(words, metrics), "time", ""), rows, aligned=True)
 
@@ -54,12 +54,12 @@ def settings_table(tuned: TuneResult) -> str:
     """A row a setting: how many runs have numbers, and each metric's mean and deviation."""
     fields, metrics = _fields(tuned), _metrics(tuned)
     groups: dict[tuple[Any, ...], list[TunedRun]] = {}
-    for each in tuned.runs:
-        groups.setdefault(tuple(each.values.get(field) for field in fields), []).append(each)
+    for run in tuned.runs:
+        groups.setdefault(tuple(run.values.get(field) for field in fields), []).append(run)
     rows = []
     for values, group in groups.items():
-        found = [[each.metrics.get(metric) for each in group] for metric in metrics]
-        rows.append((*values, len(group), *map(_mean, found)))
+        columns = [[run.metrics.get(metric) for run in group] for metric in metrics]
+        rows.append((*values, len(group), *map(_mean, columns)))
     return markdown((*fields, "runs", *map(words, metrics)), rows, aligned=True)
 
 
@@ -83,7 +83,7 @@ def closing(tuned: TuneResult, task: Task) -> Iterator[str]:
 
 
 def _fields(tuned: TuneResult) -> list[str]:
-    return list(dict.fromkeys(field for each in tuned.runs for field in each.values))
+    return list(dict.fromkeys(field for run in tuned.runs for field in run.values))
 
 
 def _metrics(tuned: TuneResult) -> list[str]:
@@ -96,9 +96,9 @@ def _finite(value: float | None) -> float | None:
 
 
 def _mean(values: Sequence[float | None]) -> str | None:
-    known = [value for value in map(_finite, values) if value is not None]
-    if not known:
+    finite = [value for value in map(_finite, values) if value is not None]
+    if not finite:
         return None
-    spread = f" ± {statistics.stdev(known):.2g}" if len(known) > 1 else ""
-    some = f" ({len(known)} of {len(values)})" if len(known) < len(values) else ""
-    return f"{statistics.fmean(known):.4g}{spread}{some}"
+    spread = f" ± {statistics.stdev(finite):.2g}" if len(finite) > 1 else ""
+    some = f" ({len(finite)} of {len(values)})" if len(finite) < len(values) else ""
+    return f"{statistics.fmean(finite):.4g}{spread}{some}"
