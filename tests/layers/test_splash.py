@@ -14,9 +14,9 @@ from jaxformers.layers import (
     Execution,
     Mask,
     MultiHeadAttention,
-    attention,
     log_attention_backends,
 )
+from jaxformers.layers.attention import multi_head
 from jaxformers.layers.attention.multi_head import attention_probabilities
 from jaxformers.layers.attention.splash import BLOCK, splash_attention
 from jaxformers.sharding import MeshConfig, batch_sharding, make_mesh, shardings
@@ -106,7 +106,7 @@ def test_in_bfloat16_it_is_the_truth_to_bfloat16s_rounding():
 
 @pytest.fixture
 def in_the_interpreter(monkeypatch):
-    monkeypatch.setattr(attention, "splash_attention", interpreted)
+    monkeypatch.setattr(multi_head, "splash_attention", interpreted)
 
 
 def test_a_sharded_stack_trains_as_with_plain_attention(in_the_interpreter):
@@ -153,7 +153,7 @@ def test_one_device_needs_no_mesh(in_the_interpreter):
 
 
 def test_what_splash_attention_cannot_do_is_done_plainly_and_told_once(monkeypatch):
-    monkeypatch.setattr(attention, "splash_attention", None)  # whose call would fail
+    monkeypatch.setattr(multi_head, "splash_attention", None)  # whose call would fail
     config = BlockConfig(8, 2, 8, attention_dropout=0.5)
     block = EncoderBlock(config, Execution(target="tpu", attention="splash"))
     x, told, rngs = normal(2, 20, 8), [], {"dropout": jax.random.key(1)}
