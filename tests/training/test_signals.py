@@ -17,7 +17,7 @@ LOOP = """
 import sys, time
 from jaxformers.training.signals import StopSignals
 step = 0
-with StopSignals(say=lambda line: print(line, flush=True)) as stop:
+with StopSignals(report=lambda line: print(line, flush=True)) as stop:
     print("ready", flush=True)
     while not stop.reached(step) or sys.argv[1] == "stubborn":
         step += 1
@@ -76,7 +76,7 @@ def test_the_second_signal_exits_at_once(second):
 
 def test_the_handlers_of_before_are_back_afterwards():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    with StopSignals(say=[].append) as stop:
+    with StopSignals(report=[].append) as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested == "SIGTERM"
         assert stop.reached(3)
@@ -87,7 +87,7 @@ def test_a_message_that_cannot_be_printed_does_not_stop_the_run():
     def reentrant(line):
         raise RuntimeError("reentrant call")
 
-    with StopSignals(say=reentrant) as stop:
+    with StopSignals(report=reentrant) as stop:
         os.kill(os.getpid(), signal.SIGINT)
     assert stop.requested == "SIGINT"
 
