@@ -82,9 +82,9 @@ def _run(argv: list[str]) -> int:
     if not argv:
         print(_overview(), end="", file=sys.stderr)
         return 2
-    name, rest = argv[0], argv[1:]
-    if name == "help" and rest:
-        name, rest = rest[0], ["--help"]
+    name, words = argv[0], argv[1:]
+    if name == "help" and words:
+        name, words = words[0], ["--help"]
     if name in ("-h", "--help", "help"):
         print(_overview(), end="")
         return 0
@@ -93,20 +93,22 @@ def _run(argv: list[str]) -> int:
         return 0
     if name not in VERBS:
         kind = "option" if name.startswith("-") else "verb"
-        others = "; there are " + ", ".join(VERBS) if kind == "verb" else "; --help tells more"
+        alternatives = (
+            "; there are " + ", ".join(VERBS) if kind == "verb" else "; --help tells more"
+        )
         hint = did_you_mean(name, [*VERBS, "help", "--help", "--version"])
-        raise ConfigError(f"unknown {kind} {name}{hint or others}")
-    return _run_verb(name, rest)
+        raise ConfigError(f"unknown {kind} {name}{hint or alternatives}")
+    return _run_verb(name, words)
 
 
-def _run_verb(name: str, rest: list[str]) -> int:
+def _run_verb(name: str, words: list[str]) -> int:
     verb = VERBS[name]
-    if {"-h", "--help"} & set(rest):
+    if {"-h", "--help"} & set(words):
         print(_parser(name).format_help(), end="")
-        if not verb.fields or rest[0] in ("-h", "--help"):
+        if not verb.fields or words[0] in ("-h", "--help"):
             return 0
-    args, fields = _parse(name, rest)
-    args.words = rest
+    args, fields = _parse(name, words)
+    args.words = words
     keep_freed_memory(cpu_alone())  # before JAX starts
     function = name.replace("-", "_")
     room = next(r for r in (stdin_verbs, plan, verbs) if hasattr(r, function))
@@ -171,23 +173,27 @@ def _values(spec: dict) -> str:
 def _parse(name: str, words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The verb's arguments, and the words that are fields of the experiment."""
     verb = VERBS[name]
-    known = [option for option, _ in verb.options]
+    option_names = [option for option, _ in verb.options]
     if not verb.fields:
         # A mistyped option is named as such before what it leaves missing.
-        _, rest = _parser(name, positionals=False, required=False).parse_known_args(words)
-        options = [word for word in takewhile("--".__ne__, rest) if _is_option(word)]
+        _, unparsed = _parser(name, positionals=False, required=False).parse_known_args(words)
+        options = [word for word in takewhile("--".__ne__, unparsed) if _is_option(word)]
         _refuse(name, options, "unknown option")
         args, extra = _parser(name).parse_known_args(words)
         _refuse(name, extra, "unexpected argument")
         return args, []
     # A field's value must not be taken for the file, so the file comes before all fields.
-    args, rest = _parser(name, positionals=False).parse_known_args(words)
-    first = next((i for i, word in enumerate(rest) if word.startswith("-")), len(rest))
-    if first == 0 and rest and get_close_matches(rest[0].split("=")[0], known, cutoff=0.8):
-        _refuse(name, rest, "unknown option")
-    args = _parser(name).parse_args(rest[:first], namespace=args)
-    args.known, args.verb = known, name
-    return args, rest[first:]
+    args, unparsed = _parser(name, positionals=False).parse_known_args(words)
+    first = next((i for i, word in enumerate(unparsed) if word.startswith("-")), len(unparsed))
+    if (
+        first == 0
+        and unparsed
+        and get_close_matches(unparsed[0].split("=")[0], option_names, cutoff=0.8)
+    ):
+        _refuse(name, unparsed, "unknown option")
+    args = _parser(name).parse_args(unparsed[:first], namespace=args)
+    args.known, args.verb = option_names, name
+    return args, unparsed[first:]
 
 
 def _is_option(word: str) -> bool:

@@ -53,23 +53,25 @@ def plan(args: argparse.Namespace, fields: list[str]) -> int:
     if args.picture:
         check_picture_path(args.picture)
     if args.search:
-        found = planning.search(experiment, args.topology, slices=args.slices, effort=effort)
-        print(found.text(["jaxformers", "train", args.file, *fields]))
-        return 0 if found.best else 1
+        search_result = planning.search(
+            experiment, args.topology, slices=args.slices, effort=effort
+        )
+        print(search_result.text(["jaxformers", "train", args.file, *fields]))
+        return 0 if search_result.best else 1
     mesh = experiment.mesh if any(word.startswith("--mesh") for word in fields) else None
     choices = dict(mesh=mesh, slices=args.slices, price=args.price, effort=effort)
     # Standard error is caught while XLA compiles, for its warnings; this copy of it is not.
-    with os.fdopen(os.dup(2), "w") as told:
-        made = planning.plan(
+    with os.fdopen(os.dup(2), "w") as stderr_copy:
+        result = planning.plan(
             experiment,
             args.topology,
-            report=lambda text: print(text, file=told, flush=True),
+            report=lambda text: print(text, file=stderr_copy, flush=True),
             **choices,
         )
-    print(json.dumps(planning.to_json(made), indent=1) if args.json else planning.text(made))
+    print(json.dumps(planning.to_json(result), indent=1) if args.json else planning.text(result))
     if args.picture:
-        print(f"wrote {save(planning.figure(made), args.picture)}", file=sys.stderr)
-    return 0 if made.fits else 1
+        print(f"wrote {save(planning.figure(result), args.picture)}", file=sys.stderr)
+    return 0 if result.fits else 1
 
 
 def _guarded(words: list[str], first: str) -> int:
@@ -91,13 +93,13 @@ def _guarded(words: list[str], first: str) -> int:
 def _in_a_process(words: list[str], effort: str) -> int:
     """The same command in a process of its own: its status, or minus the signal that ended it."""
     command = [sys.executable, "-m", "jaxformers", "plan", *words]
-    places = [_inherited(sys.stdout, 1), _inherited(sys.stderr, 2)]
+    descriptors = [_inherited(sys.stdout, 1), _inherited(sys.stderr, 2)]
     try:
         ended = subprocess.run(
             command,
             env=os.environ | {INSIDE: effort},
-            stdout=places[0],
-            stderr=places[1],
+            stdout=descriptors[0],
+            stderr=descriptors[1],
             text=True,
             encoding="utf-8",
         )

@@ -45,13 +45,15 @@ def fill_mask(args: argparse.Namespace, fields: list[str]) -> None:
         for number, line in enumerate(lines, 1):
             if "[MASK]" not in line:
                 raise DataError(f"line {number} has no [MASK]: put it where a word is wanted")
-        return [_places(found) for found in filled(args.run, lines, top=args.top)]
+        return [_places(predictions) for predictions in filled(args.run, lines, top=args.top)]
 
     _answer_lines(_but_empty(use), args.batch)
 
 
-def _places(found: list[list[tuple[str, float]]]) -> str:
-    return "\t".join(" ".join(f"{word} {share:.4f}" for word, share in each) for each in found)
+def _places(candidates: list[list[tuple[str, float]]]) -> str:
+    return "\t".join(
+        " ".join(f"{word} {share:.4f}" for word, share in words) for words in candidates
+    )
 
 
 def classify(args: argparse.Namespace, fields: list[str]) -> None:
@@ -62,8 +64,8 @@ def classify(args: argparse.Namespace, fields: list[str]) -> None:
 
     def use(lines: list[str]) -> list[str]:
         rows = _columns(lines, 1, 2, "a text, or two with a tab between them")
-        found = classified(args.run, [(*row, "")[:2] for row in rows], truncate=args.truncate)
-        return [f"{label}\t{value:.4f}" for label, value in found]
+        predictions = classified(args.run, [(*row, "")[:2] for row in rows], truncate=args.truncate)
+        return [f"{label}\t{value:.4f}" for label, value in predictions]
 
     _answer_lines(_but_empty(use), args.batch)
 
@@ -81,7 +83,9 @@ def answer(args: argparse.Namespace, fields: list[str]) -> None:
     def use(lines: list[str]) -> list[str]:
         rows = _columns(lines, 2, 2, "a question, a tab and its context")
         answers = answered(args.run, [row[0] for row in rows], [row[1] for row in rows], **options)
-        return [f"{each.text}\t{each.score:.4f}\t{each.start}\t{each.end}" for each in answers]
+        return [
+            f"{answer.text}\t{answer.score:.4f}\t{answer.start}\t{answer.end}" for answer in answers
+        ]
 
     _answer_lines(_but_empty(use), args.batch)
 
@@ -166,7 +170,7 @@ def _but_empty(use: Use) -> Use:
     return used
 
 
-def _columns(lines: list[str], least: int, most: int, wanted: str) -> list[list[str]]:
+def _columns(lines: list[str], least: int, most: int, layout: str) -> list[list[str]]:
     """The lines' columns, which tabs divide.
 
     Raises:
@@ -176,7 +180,7 @@ def _columns(lines: list[str], least: int, most: int, wanted: str) -> list[list[
     for number, row in enumerate(rows, 1):
         if not least <= len(row) <= most:
             count = f"{len(row)} column{'s' * (len(row) > 1)}"
-            raise DataError(f"line {number} has {count}: give {wanted}")
+            raise DataError(f"line {number} has {count}: give {layout}")
     return rows
 
 
@@ -213,15 +217,15 @@ def _decoded(raw: list[bytes], number: int) -> tuple[list[str], DataError | None
 
 def _blocks(source: int, size: int) -> Iterator[list[bytes]]:
     """Whole lines: all that can be read at once, up to `size` of them or a little more."""
-    rest, ended = b"", False
+    remainder, ended = b"", False
     while not ended:
         data = more = os.read(source, 1 << 16)
         while more and data.count(b"\n") < size and select.select([source], [], [], 0.01)[0]:
             more = os.read(source, 1 << 16)
             data += more
         ended = not more
-        *lines, rest = (rest + data).split(b"\n")
+        *lines, remainder = (remainder + data).split(b"\n")
         if lines:
             yield lines
-    if rest:
-        yield [rest]
+    if remainder:
+        yield [remainder]

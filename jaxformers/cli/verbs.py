@@ -36,8 +36,8 @@ def train(args: argparse.Namespace, fields: list[str]) -> int:
 
     in_pod = local_processes.PROCESSES in os.environ
     with _folder(args) as folder:
-        place = ["--folder", folder] if folder else []
-        again = ["train", args.file, *place, *["--rehearse"] * args.rehearse]
+        folder_option = ["--folder", folder] if folder else []
+        again = ["train", args.file, *folder_option, *["--rehearse"] * args.rehearse]
         if args.processes > 1 and not in_pod:
             restarts = ["--restarts", str(args.restarts)] if args.restarts else []
             devices = _devices_each(args.processes) if args.rehearse else 1
@@ -115,8 +115,8 @@ def _folder(args: argparse.Namespace) -> Iterator[str | None]:
 
 def _devices_each(processes: int) -> int:
     """Emulated devices of each process, so that all together are a multiple of eight or four."""
-    whole = REHEARSAL_DEVICES % processes == 0
-    return REHEARSAL_DEVICES // processes if whole else REHEARSAL_DEVICES // 2
+    divides = REHEARSAL_DEVICES % processes == 0
+    return REHEARSAL_DEVICES // processes if divides else REHEARSAL_DEVICES // 2
 
 
 def _emulate(devices: int) -> None:
@@ -189,14 +189,14 @@ def _grid(args: argparse.Namespace) -> dict[str, tuple]:
             raise ConfigError(f"--try {field}: give the values to try behind it")
         grid[field] = (*grid.get(field, ()), *values)
     if grid or not args.file.endswith(".py"):
-        found = grid
+        settings = grid
     else:
         from jaxformers.training.config.experiment_files import load_grid
 
-        found = load_grid(args.file)
-    if not found and not args.seeds:
+        settings = load_grid(args.file)
+    if not settings and not args.seeds:
         raise ConfigError("nothing to try: give --try FIELD VALUE VALUE ..., or --seeds")
-    return found
+    return settings
 
 
 def evaluate(args: argparse.Namespace, fields: list[str]) -> None:
@@ -275,10 +275,10 @@ def explain(args: argparse.Namespace, fields: list[str]) -> None:
     from jaxformers.interpret import check_picture_path, save
 
     check_picture_path(args.output)
-    found = explained(args.run, args.image, args.method, top=args.top)
-    for name, share in zip(found.classes, found.probabilities, strict=True):
+    explanation = explained(args.run, args.image, args.method, top=args.top)
+    for name, share in zip(explanation.classes, explanation.probabilities, strict=True):
         print(f"{name}\t{share:.4f}")
-    print(f"wrote {save(found.figure(), args.output)}")
+    print(f"wrote {save(explanation.figure(), args.output)}")
 
 
 def classify_image(args: argparse.Namespace, fields: list[str]) -> None:
@@ -292,13 +292,15 @@ def classify_image(args: argparse.Namespace, fields: list[str]) -> None:
     named = 0
     for path in (paths := list_pictures(args.picture)):
         try:
-            (found,) = classify_images(args.run, path, top=args.top)
+            (predictions,) = classify_images(args.run, path, top=args.top)
         except DataError as error:
             if not args.skip_damaged:
                 raise
             print(f"left out: {error}", file=sys.stderr)
             continue
-        print("\t".join([path, *(f"{name} {share:.4f}" for name, share in found)]), flush=True)
+        print(
+            "\t".join([path, *(f"{name} {share:.4f}" for name, share in predictions)]), flush=True
+        )
         named += 1
     if paths and not named:
         raise DataError(f"none of the {len(paths):,} pictures decodes")

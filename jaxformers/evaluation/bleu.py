@@ -111,9 +111,13 @@ def reference_set(pair: str = "en-de", name: str = "wmt14/full") -> tuple[list[s
     Raises:
         DataError: no such set or pair, or it is neither cached nor within reach.
     """
-    known = sacrebleu.get_langpairs_for_testset(name)
-    if pair not in known:
-        kind = f"language pairs {', '.join(known)}" if known else "no test set of that name"
+    language_pairs = sacrebleu.get_langpairs_for_testset(name)
+    if pair not in language_pairs:
+        kind = (
+            f"language pairs {', '.join(language_pairs)}"
+            if language_pairs
+            else "no test set of that name"
+        )
         raise DataError(f"test set {name} {pair}: sacreBLEU has {kind}; name one it has")
     try:
         source, *references = sacrebleu.download_test_set(name, pair)[:2]

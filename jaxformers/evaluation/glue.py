@@ -64,8 +64,8 @@ def scores(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) ->
     values, notes = {}, []
     for name in names:
         if name not in METRICS:
-            known = did_you_mean(name, METRICS) or f"; there are {', '.join(METRICS)}"
-            raise DataError(f"there is no metric {name!r}{known}")
+            hint = did_you_mean(name, METRICS) or f"; there are {', '.join(METRICS)}"
+            raise DataError(f"there is no metric {name!r}{hint}")
         value = 100.0 * _quietly(name, labels, predictions)
         problem = _undefined(name, labels, predictions)
         defined = not problem and np.isfinite(value)
@@ -84,9 +84,9 @@ def _undefined(name: str, labels: np.ndarray, predictions: np.ndarray) -> str:
     if name in (*CORRELATIONS, "matthews"):
         if len(labels) < 2:
             return "fewer than two examples"
-        for said, values in (("labels", labels), ("predictions", predictions)):
+        for kind, values in (("labels", labels), ("predictions", predictions)):
             if (values == values[0]).all():
-                return f"all {said} are the same"
+                return f"all {kind} are the same"
     return ""
 
 

@@ -40,7 +40,11 @@ def real_accuracy(predictions: Int[np.ndarray, "B"], sets: Sequence[Sequence[int
         DataError: another number of sets, or nothing but empty ones.
     """
     _check(predictions, sets)
-    right = [each in given for each, given in zip(predictions.tolist(), sets, strict=True) if given]
+    right = [
+        prediction in label_set
+        for prediction, label_set in zip(predictions.tolist(), sets, strict=True)
+        if label_set
+    ]
     if not right:
         raise DataError("no picture has a ReaL label")
     return float(np.mean(right))
@@ -53,11 +57,11 @@ def classification_metrics(
 ) -> dict[str, float]:
     """`top1`, `top5` (of over five classes), `mean_per_class`, and `real` if `sets` are given."""
     classes, predictions = logits.shape[1], logits.argmax(1)
-    found = {"top1": top_k(logits, labels)}
+    metrics = {"top1": top_k(logits, labels)}
     if classes > 5:
-        found["top5"] = top_k(logits, labels, 5)
-    found["mean_per_class"] = mean_per_class(predictions, labels, classes)
-    return found if sets is None else found | {"real": real_accuracy(predictions, sets)}
+        metrics["top5"] = top_k(logits, labels, 5)
+    metrics["mean_per_class"] = mean_per_class(predictions, labels, classes)
+    return metrics if sets is None else metrics | {"real": real_accuracy(predictions, sets)}
 
 
 def vtab_means(

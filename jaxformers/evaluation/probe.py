@@ -51,7 +51,7 @@ def linear_probe(
 
     def fitted(strength: float, sets: Sequence[Split]):
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
-        return model.fit(*(np.concatenate(part) for part in zip(*sets, strict=True)))
+        return model.fit(*(np.concatenate(arrays) for arrays in zip(*sets, strict=True)))
 
     scores = [100 * fitted(each, [train]).score(*dev) for each in strengths]
     best = int(np.argmax(scores))
@@ -77,19 +77,19 @@ def nearest_neighbours(
     return Probe(scores[1][best], numbers[best], scores[0][best])
 
 
-def _voted(train: Split, judged: Split, numbers: Sequence[int]) -> list[float]:
+def _voted(train: Split, test: Split, numbers: Sequence[int]) -> list[float]:
     """Accuracy in percent for each number of neighbours."""
-    bank, queries = _unit(train.features), _unit(judged.features)
+    bank, queries = _unit(train.features), _unit(test.features)
     rows, most = max(1, BLOCK // len(bank)), max(numbers)
     right = np.zeros(len(numbers))
     for start in range(0, len(queries), rows):
         similar = queries[start : start + rows] @ bank.T
         order = np.argsort(-similar, axis=1, kind="stable")[:, :most]
         labels = train.labels[order]
-        wanted = judged.labels[start : start + rows]
+        expected = test.labels[start : start + rows]
         for i, number in enumerate(numbers):
-            said = np.array([_most_frequent(row[:number]) for row in labels])
-            right[i] += (said == wanted).sum()
+            votes = np.array([_most_frequent(row[:number]) for row in labels])
+            right[i] += (votes == expected).sum()
     return (100 * right / len(queries)).tolist()
 
 
@@ -105,9 +105,9 @@ def _unit(features: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B D"]:
 
 
 def _check(*sets: Split) -> None:
-    widths = {each.features.shape[1:] for each in sets}
-    if len(widths) != 1 or not all(len(each.labels) for each in sets):
+    widths = {split.features.shape[1:] for split in sets}
+    if len(widths) != 1 or not all(len(split.labels) for split in sets):
         raise DataError(
-            f"features of shapes {[each.features.shape for each in sets]}: one width, and a row in "
-            "every set, are needed"
+            f"features of shapes {[split.features.shape for split in sets]}: one width, and a row "
+            "in every set, are needed"
         )

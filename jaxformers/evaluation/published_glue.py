@@ -91,8 +91,10 @@ def published_table(task: str, split: str) -> tuple[tuple[str, ...], list[tuple]
         The metrics, and for each system (its name, a value or None for each metric). A run's own
         value of a metric is what it calls `<split>_<metric>`, such as `dev_matched_accuracy`.
     """
-    found = [row for row in published_glue(task) if row.split == split]
-    metrics = tuple(dict.fromkeys(row.metric for row in found))
-    known = {(row.system, row.metric): row.value for row in found}
-    systems = dict.fromkeys(row.system for row in found)
-    return metrics, [(name, *(known.get((name, metric)) for metric in metrics)) for name in systems]
+    rows = [row for row in published_glue(task) if row.split == split]
+    metrics = tuple(dict.fromkeys(row.metric for row in rows))
+    values = {(row.system, row.metric): row.value for row in rows}
+    systems = dict.fromkeys(row.system for row in rows)
+    return metrics, [
+        (name, *(values.get((name, metric)) for metric in metrics)) for name in systems
+    ]

@@ -25,8 +25,8 @@ class TransferRow(NamedTuple):
 
 def _row(model: str, scores: str, core_days: float | None = None) -> TransferRow:
     names = ("ImageNet", "ReaL", "CIFAR-10", "CIFAR-100", "Pets", "Flowers")
-    each = zip(names, scores.split(), strict=True)
-    return TransferRow(model, {n: float(v) for n, v in each if v != "-"}, core_days)
+    columns = zip(names, scores.split(), strict=True)
+    return TransferRow(model, {n: float(v) for n, v in columns if v != "-"}, core_days)
 
 
 TRANSFER = (

@@ -94,8 +94,8 @@ def squad2_scores(
     ]
     scores = _means(*chosen, list(answers))
     for prefix, has_answer in (("HasAns", True), ("NoAns", False)):
-        if part := [question for question in answers if bool(answers[question]) is has_answer]:
-            scores |= {f"{prefix}_{k}": v for k, v in _means(*chosen, part).items()}
+        if questions := [question for question in answers if bool(answers[question]) is has_answer]:
+            scores |= {f"{prefix}_{k}": v for k, v in _means(*chosen, questions).items()}
     for name, raw in (("exact", exact), ("f1", overlap)):
         best, at = _best_threshold(raw, predictions, answers, null_odds)
         scores |= {f"best_{name}": best, f"best_{name}_thresh": at}
@@ -108,11 +108,11 @@ def _golds(texts: Sequence[str]) -> list[str]:
 
 
 def _word_f1(prediction: str, answer: str) -> float:
-    found, gold = normalize_answer(prediction).split(), normalize_answer(answer).split()
-    same = (Counter(found) & Counter(gold)).total()
+    words, gold = normalize_answer(prediction).split(), normalize_answer(answer).split()
+    same = (Counter(words) & Counter(gold)).total()
     if not same:
         return 0.0
-    precision, recall = same / len(found), same / len(gold)
+    precision, recall = same / len(words), same / len(gold)
     return 2 * precision * recall / (precision + recall)
 
 
@@ -151,8 +151,8 @@ def _best_threshold(
     return 100 * best / len(answers), threshold
 
 
-def _check_complete(given: Mapping[str, object], answers: Answers, what: str) -> None:
-    if missing := [question for question in answers if question not in given]:
+def _check_complete(predictions: Mapping[str, object], answers: Answers, what: str) -> None:
+    if missing := [question for question in answers if question not in predictions]:
         raise DataError(
             f"{len(missing)} of {len(answers)} questions lack {what}, the first is {missing[0]}: "
             "SQuAD 2.0 is scored on all of them"

@@ -25,9 +25,9 @@ def vtab_rows(scores: Mapping[str, float]) -> tuple[tuple[str, ...], Rows, tuple
     """
     columns = ("mean", *(f"{name} ({len(tasks)})" for name, tasks in GROUPS.items()), *TASKS)
 
-    def row(each: Mapping[str, float]) -> tuple[float, ...]:
-        means = vtab_means(each, GROUPS)
-        return (means["mean"], *(means[name] for name in GROUPS), *(each[t] for t in TASKS))
+    def row(scores: Mapping[str, float]) -> tuple[float, ...]:
+        means = vtab_means(scores, GROUPS)
+        return (means["mean"], *(means[name] for name in GROUPS), *(scores[t] for t in TASKS))
 
     published = [(model, row(each)) for model, each in published_vtab(tuple(TASKS)).items()]
     return columns, published, row(scores)
@@ -41,11 +41,11 @@ def vtab_figure(scores: Mapping[str, float], title: str = "VTAB-1k") -> Figure:
     bars += [(task, scores[task], COLOURS[form.group]) for task, form in TASKS.items()]
     figure = Figure(figsize=(12, 4.5), layout="constrained", dpi=120)
     axes = figure.subplots()
-    places = [i + (i > 3) for i in range(len(bars))]  # a gap between means and tasks
+    x_positions = [i + (i > 3) for i in range(len(bars))]  # a gap between means and tasks
     names, values, colours = zip(*bars, strict=True)
-    drawn = axes.bar(places, values, color=colours)
+    drawn = axes.bar(x_positions, values, color=colours)
     axes.bar_label(drawn, [f"{value:.1f}" for value in values], fontsize=7)
-    axes.set_xticks(places, names, rotation=45, ha="right", fontsize=8)
+    axes.set_xticks(x_positions, names, rotation=45, ha="right", fontsize=8)
     axes.set(ylabel="top-1 accuracy (%)", ylim=(0, 105), title=title)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

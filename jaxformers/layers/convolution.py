@@ -122,10 +122,10 @@ def max_pool(
 def _greatest(x: Array, axis: int, window: int, stride: int) -> Array:
     """Over windows of one axis: slices compared, whose gradient is fast on every platform."""
     stop = x.shape[axis] - window + 1
-    parts = (lax.slice_in_dim(x, i, i + stop, stride, axis) for i in range(window))
-    greatest = next(parts)
-    for part in parts:
-        greatest = jnp.maximum(greatest, part)
+    shifted = (lax.slice_in_dim(x, i, i + stop, stride, axis) for i in range(window))
+    greatest = next(shifted)
+    for window_slice in shifted:
+        greatest = jnp.maximum(greatest, window_slice)
     return greatest
 
 

@@ -108,16 +108,16 @@ def search(
             return chain_plans
 
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            plans = [each for chain in pool.map(tried, chains) for each in chain]
+            plans = [candidate for chain in pool.map(tried, chains) for candidate in chain]
         if not plans:
             raise ConfigError(
                 f"no mesh of {len(pod.devices)} devices divides the batch and the model"
             )
-        found = Found(pod, sorted(plans, key=_rank), experiment)
-        while (best := found.best) is not None and best.quick:
-            found.tried.remove(best)
-            found.tried = sorted([*found.tried, _again(best)], key=_rank)
-    return found
+        result = Found(pod, sorted(plans, key=_rank), experiment)
+        while (best := result.best) is not None and best.quick:
+            result.tried.remove(best)
+            result.tried = sorted([*result.tried, _again(best)], key=_rank)
+    return result
 
 
 def _again(plan: Plan) -> Plan:

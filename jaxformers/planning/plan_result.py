@@ -78,9 +78,9 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Whether every shape's step compiles and needs no more than there is."""
-        compiled = [each.compiled for each in self.shapes]
+        compiled = [program.compiled for program in self.shapes]
         room = math.inf if self.memory is None else self.memory
-        return all(each.compiles and each.needed <= room for each in compiled)
+        return all(program.compiles and program.needed <= room for program in compiled)
 
     @property
     def quick(self) -> bool:

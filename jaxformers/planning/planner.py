@@ -59,12 +59,12 @@ def plan(
     """
     pod = topology if isinstance(topology, Pod) else pod_of(topology, slices)
     with uncached(), captured_xla_warnings() as warned:
-        made = plan_on(pod, experiment, mesh, report, effort=effort)
-        if effort == "least" and made.near:
-            made = plan_on(pod, experiment, mesh, report, effort="mixed")
-    made.price = price
-    made.warnings += warned
-    return made
+        result = plan_on(pod, experiment, mesh, report, effort=effort)
+        if effort == "least" and result.near:
+            result = plan_on(pod, experiment, mesh, report, effort="mixed")
+    result.price = price
+    result.warnings += warned
+    return result
 
 
 def pod_of(topology: str | None, slices: int | None = None) -> Pod:
@@ -86,15 +86,15 @@ def plan_on(
     experiment = replace(experiment, mesh=config)
     grid = make_mesh(config, pod.devices)
     state = _state(experiment, grid)
-    said: list[str] = []
-    with log_attention_backends(said.append):
+    lines: list[str] = []
+    with log_attention_backends(lines.append):
         planned = _shape_plans(experiment, pod, grid, effort, report)
     params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
-    notes += [*dict.fromkeys(said), *_notes(experiment)]
-    made = Plan(experiment, pod, grid, params, state_bytes(state), planned, notes)
-    made.batch_norm = "batch_stats" in state.model_state
-    made.warnings = wastes(made, state)
-    return made
+    notes += [*dict.fromkeys(lines), *_notes(experiment)]
+    result = Plan(experiment, pod, grid, params, state_bytes(state), planned, notes)
+    result.batch_norm = "batch_stats" in state.model_state
+    result.warnings = wastes(result, state)
+    return result
 
 
 def _notes(experiment: Experiment) -> Iterator[str]:
@@ -122,12 +122,12 @@ def _shape_plans(
     for number in sorted(range(len(shapes)), key=lambda number: number != largest):
         if report is not None:
             report(f"compiling for {pod.name}, batch shape {number + 1} of {len(shapes)}")
-        parts = experiment, pod, mesh, shapes[number], shares[number]
+        arguments = experiment, pod, mesh, shapes[number], shares[number]
         smaller = effort == "mixed" and number != largest
-        made = _shape_plan(*parts, "least" if smaller else effort)
-        if smaller and made.compiled.quick and _may_decide(made, planned[largest]):
-            made = _shape_plan(*parts, "mixed")
-        planned[number] = made
+        shape_plan = _shape_plan(*arguments, "least" if smaller else effort)
+        if smaller and shape_plan.compiled.quick and _may_decide(shape_plan, planned[largest]):
+            shape_plan = _shape_plan(*arguments, "mixed")
+        planned[number] = shape_plan
     return [planned[number] for number in range(len(shapes))]
 
 
@@ -151,25 +151,25 @@ def _shape_plan(
 
 
 def chosen_mesh(
-    experiment: Experiment, pod: Pod, given: MeshConfig | None
+    experiment: Experiment, pod: Pod, requested: MeshConfig | None
 ) -> tuple[MeshConfig, list[str]]:
     """The mesh to plan with, and what to say of it.
 
     Raises:
         ShardingError: the mesh that was given does not fit the pod or the batch.
     """
-    if given is not None and given.slices not in (1, pod.slices):
+    if requested is not None and requested.slices not in (1, pod.slices):
         raise ShardingError(
-            f"mesh slices={given.slices}, but {pod.name} has {pod.slices}; give --slices "
-            f"{given.slices} with the topology"
+            f"mesh slices={requested.slices}, but {pod.name} has {pod.slices}; give --slices "
+            f"{requested.slices} with the topology"
         )
-    wanted = replace(given or experiment.mesh, slices=pod.slices)
+    config = replace(requested or experiment.mesh, slices=pod.slices)
     try:
-        shape = wanted.shape(len(pod.devices))
+        shape = config.shape(len(pod.devices))
         _check_batch(experiment, shape)
         return MeshConfig(*shape, pod.slices), []
     except ShardingError as error:
-        if given is not None:
+        if requested is not None:
             raise
         shape = _default_mesh(experiment, pod)
         text = "x".join(map(str, shape))
@@ -199,9 +199,9 @@ def _rows(experiment: Experiment) -> list[int]:
 
 
 def _check_batch(experiment: Experiment, shape: tuple[int, int, int]) -> None:
-    parts = shape[0] * shape[1] * experiment.accumulate
+    num_microbatches = shape[0] * shape[1] * experiment.accumulate
     for rows in _rows(experiment):
-        if rows % parts:
+        if rows % num_microbatches:
             raise ShardingError(
                 f"a batch of {rows} rows does not divide over data={shape[0]} x fsdp={shape[1]}"
                 + f" in {experiment.accumulate} parts" * (experiment.accumulate > 1)
@@ -245,6 +245,6 @@ def _state(experiment: Experiment, mesh: Mesh) -> TrainState:
 
 def state_bytes(state: TrainState) -> dict[str, int]:
     """Bytes of a state on one device, by kind, without padding to tiles."""
-    other = (state.step, state.model_state, state.ema)
-    kinds = {"parameters": state.params, "optimizer": state.opt_state, "other": other}
+    non_optimizer = (state.step, state.model_state, state.ema)
+    kinds = {"parameters": state.params, "optimizer": state.opt_state, "other": non_optimizer}
     return {kind: device_bytes(tree) for kind, tree in kinds.items()}

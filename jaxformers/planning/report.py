@@ -102,11 +102,11 @@ def _step(plan: Plan) -> Iterator[str]:
             continue
         yield f"  {'memory moved by a chip':32} {_size(compiled.moved * plan.pod.cores):>10}"
         if line is not None:
-            parts = f"products {ms(line.compute)}, memory {ms(line.memory)}, network "
-            parts += ms(line.network)
-            parts += f", between slices {ms(line.between)}" * (plan.pod.slices > 1)
+            terms = f"products {ms(line.compute)}, memory {ms(line.memory)}, network "
+            terms += ms(line.network)
+            terms += f", between slices {ms(line.between)}" * (plan.pod.slices > 1)
             low, high = line.range
-            yield f"  {'time':32} {ms(low)} to {ms(high)}; at the peak rates: {parts}"
+            yield f"  {'time':32} {ms(low)} to {ms(high)}; at the peak rates: {terms}"
             yield f"  {'':32} bound by {line.bound}"
     if plan.seconds:
         model, hardware = (
@@ -134,8 +134,8 @@ def _collectives(plan: Plan) -> Iterator[str]:
             )
         if reduced := reduction_types(shape):
             total = sum(reduced.values())
-            parts = ", ".join(f"{kind} {size / total:.0%}" for kind, size in reduced.most_common())
-            yield f"  gradients are reduced in {parts}".replace("%", " %")
+            shares = ", ".join(f"{kind} {size / total:.0%}" for kind, size in reduced.most_common())
+            yield f"  gradients are reduced in {shares}".replace("%", " %")
         yield ""
 
 

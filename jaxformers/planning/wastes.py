@@ -41,7 +41,7 @@ def _whole(plan: Plan, state: TrainState) -> Iterator[str]:
     ]
     large = [(name, size) for name, size in undivided if size > MEGABYTE]
     if large:
-        name, size = max(large, key=lambda each: each[1])
+        name, size = max(large, key=lambda entry: entry[1])
         more = f" and {len(large) - 1} more" if len(large) > 1 else ""
         yield f"the parameter {name} ({size / 1e6:.1f} MB){more} lies whole on every device"
 

@@ -91,9 +91,9 @@ def google_map(config: BiTConfig) -> NameMap:
             theirs = f"block{stage + 1}/unit{block + 1:02d}"
             ours = f"stages_{stage}/blocks_{block}"
             entries.append(kernel(f"{theirs}/a/proj", f"{ours}/shortcut_conv"))
-            for i, part in enumerate("abc"):
-                entries += scale(f"{theirs}/{part}/group_norm", f"{ours}/units_{i}/norm")
-                entries.append(kernel(f"{theirs}/{part}", f"{ours}/units_{i}/conv"))
+            for i, letter in enumerate("abc"):
+                entries += scale(f"{theirs}/{letter}/group_norm", f"{ours}/units_{i}/norm")
+                entries.append(kernel(f"{theirs}/{letter}", f"{ours}/units_{i}/conv"))
     entries.append(Entry("resnet/head/conv2d/kernel", "params/head/kernel", Lead(2)))
     entries.append(Entry("resnet/head/conv2d/bias", "params/head/bias"))
     return NameMap(tuple(entries))
@@ -117,16 +117,18 @@ def read_config(fields: Fields, classes: int) -> BiTConfig:
     Raises:
         WeightsError: a field that is malformed, or that asks for what is not supported.
     """
-    for name, wanted in ONLY.items():
-        fields.require(name, wanted)
+    for name, required in ONLY.items():
+        fields.require(name, required)
     if fields.rate("drop_path_rate", 0.0):
         raise fields.refuse("drop_path_rate", "and only 0 is supported")
     shared = read_residual(fields, classes)
     if any(width % 32 for width in shared["widths"]):
         raise fields.refuse("hidden_sizes", "and only multiples of 32 are supported")
     groups, epsilon = fields.size("num_groups", 32), HUGGING_FACE_EPSILON
-    made = fields.make(BiTConfig, groups=groups, standardisation_epsilon=epsilon, **shared)
-    return made.drop_default_widths()
+    config_of_file = fields.make(
+        BiTConfig, groups=groups, standardisation_epsilon=epsilon, **shared
+    )
+    return config_of_file.drop_default_widths()
 
 
 def recognises(shapes: Mapping[str, Shape]) -> bool:

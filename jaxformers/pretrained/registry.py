@@ -31,18 +31,18 @@ def register_family(family: Family) -> Family:
     Raises:
         ConfigError: another family has one of its modules, native names or model types.
     """
-    for other in _families.values():
-        if other.name == family.name:
+    for registered in _families.values():
+        if registered.name == family.name:
             continue
-        for kind, taken, names in (
-            ("the native name", other.modules, family.modules),
-            ("the module", _class_names(other), _class_names(family)),
-            ("the model type", _model_types(other), _model_types(family)),
+        for kind, registered_names, names in (
+            ("the native name", registered.modules, family.modules),
+            ("the module", _class_names(registered), _class_names(family)),
+            ("the model type", _model_types(registered), _model_types(family)),
         ):
-            if common := sorted(set(taken) & set(names)):
+            if common := sorted(set(registered_names) & set(names)):
                 raise ConfigError(
-                    f"family {family.name!r} has {kind} {common[0]!r} of family {other.name!r}: "
-                    "choose another"
+                    f"family {family.name!r} has {kind} {common[0]!r} "
+                    f"of family {registered.name!r}: choose another"
                 )
     _families[family.name] = family
     return family

@@ -103,16 +103,16 @@ def read_config(fields: Fields, classes: int) -> ResNetConfig:
     Raises:
         WeightsError: a field that is malformed, or that asks for what is not supported.
     """
-    for name, wanted in ONLY.items():
-        fields.require(name, wanted)
+    for name, required in ONLY.items():
+        fields.require(name, required)
     if (block := fields.content.get("layer_type", "bottleneck")) not in ("basic", "bottleneck"):
         raise fields.refuse("layer_type", "neither 'basic' nor 'bottleneck'")
     shared = read_residual(fields, classes)
     # Basic blocks have no such choice, whatever the file says.
     first = fields.flag(STRIDE_FIRST) and block == "bottleneck"
     stem = "imagenet_halved" if fields.flag(HALVE_FIRST) else "imagenet"
-    made = fields.make(ResNetConfig, block=block, stem=stem, stride_first=first, **shared)
-    return made.drop_default_widths()
+    config_of_file = fields.make(ResNetConfig, block=block, stem=stem, stride_first=first, **shared)
+    return config_of_file.drop_default_widths()
 
 
 def recognises(shapes: Mapping[str, Shape]) -> bool:

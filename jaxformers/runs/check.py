@@ -73,8 +73,8 @@ def check(
     subject = Subject(experiment, golden.read(path) if path else {}, update)
     findings = []
     with uncached():
-        for part, ask in PARTS.items():
-            findings.append(_asked(part, ask, subject))
+        for question, ask in PARTS.items():
+            findings.append(_asked(question, ask, subject))
             report(str(findings[-1]))
     if update:
         findings.append(_updated(subject, findings, golden.place(experiment, Path(file))))
@@ -82,14 +82,14 @@ def check(
     return findings
 
 
-def _asked(part: str, ask: Callable[[Subject], str], subject: Subject) -> Finding:
+def _asked(question: str, ask: Callable[[Subject], str], subject: Subject) -> Finding:
     try:
-        return Finding(part, True, ask(subject))
+        return Finding(question, True, ask(subject))
     except (Fault, UserError) as error:
-        return Finding(part, False, " ".join(str(error).split()))
+        return Finding(question, False, " ".join(str(error).split()))
     except Exception as error:  # whatever the change to the model broke, in a line
         lines = str(error).strip().splitlines() or ["no message"]
-        return Finding(part, False, f"{type(error).__name__}: {lines[0]}")
+        return Finding(question, False, f"{type(error).__name__}: {lines[0]}")
 
 
 def _updated(subject: Subject, findings: list[Finding], path: Path) -> Finding:

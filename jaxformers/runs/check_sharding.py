@@ -96,14 +96,14 @@ def _moved(then: dict[str, dict], now: dict[str, dict]) -> Iterator[str]:
         if name not in then or name not in now:
             yield f"{name} is {'new' if name in now else 'gone'}"
             continue
-        parts = [
+        differences = [
             f"{what} {_axes_text(now[name][what])}, in the golden file "
             f"{_axes_text(then[name][what])}"
             for what in ("shape", "axes", "mesh")
             if now[name][what] != then[name][what]
         ]
-        if parts:
-            yield f"{name} has {'; '.join(parts)}"
+        if differences:
+            yield f"{name} has {'; '.join(differences)}"
 
 
 def _axes_text(axes: list) -> str:

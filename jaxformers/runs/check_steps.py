@@ -70,7 +70,7 @@ def _off(then: dict[str, list[float]], now: dict[str, list[float]]) -> list[str]
 def training(subject: Subject) -> str:
     """A few steps: finite, the same on one device and on a mesh, and as in the golden file."""
     single, mesh = (
-        _losses(subject.start, subject.batch, *each) for each in subject.steps(ONE, ALL)
+        _losses(subject.start, subject.batch, *options) for options in subject.steps(ONE, ALL)
     )
     if not np.isfinite(single).all():
         raise Fault(f"the losses are {_list(single)}")
@@ -106,20 +106,22 @@ def explained_collectives(subject: Subject) -> str:
     now = {}
     shapes = (DATA, FSDP, ALL)
     for shape, (program, state, mesh) in zip(shapes, subject.steps(*shapes), strict=True):
-        found = collectives(program.as_text(), dict(mesh.shape))
+        program_collectives = collectives(program.as_text(), dict(mesh.shape))
         odd = [
             collective
-            for collective in found
+            for collective in program_collectives
             if not _explained(collective, parameter_sizes(state, shape))
         ]
         if odd:
             raise Fault(some(f"on {shape} an unexplained {collective}" for collective in odd))
-        now[str(shape)] = totals(found)
+        now[str(shape)] = totals(program_collectives)
     then = subject.compare("collectives", now)
     grown = [] if then is None else list(_grown(then, now))
     if grown:
         raise Fault(some(grown))
-    return "; ".join(f"{shape} {_kinds(found)}" for shape, found in now.items())
+    return "; ".join(
+        f"{shape} {_kinds(program_collectives)}" for shape, program_collectives in now.items()
+    )
 
 
 def parameter_sizes(state: TrainState, shape: Shape) -> set[int]:

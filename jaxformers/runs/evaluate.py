@@ -142,8 +142,10 @@ def _difference(runs: Sequence[_Run]) -> str:
             return f"{both} have different evaluators"
         for ours, theirs in zip(first.evaluators, run.evaluators, strict=True):
             required = ours.ensemble_requirements(first.processor)
-            other = theirs.ensemble_requirements(run.processor)
-            if differ := [name for name, value in required.items() if other[name] != value]:
+            theirs_required = theirs.ensemble_requirements(run.processor)
+            if differ := [
+                name for name, value in required.items() if theirs_required[name] != value
+            ]:
                 return f"{both} have different {', '.join(differ)}"
     return ""
 

@@ -47,29 +47,31 @@ def settings(experiment: Experiment, grid: Grid, seeds: Sequence[int]) -> list[S
     Raises:
         ConfigError: an unknown field, or a value that is not of its type, before anything is run.
     """
-    values = {field.lstrip("-").replace("-", "_"): tuple(each) for field, each in grid.items()}
+    values = {
+        field.lstrip("-").replace("-", "_"): tuple(choices) for field, choices in grid.items()
+    }
     for field, tried in values.items():
         if field in NOT_TRIED:
             raise ConfigError(f"{field} cannot be tried: {NOT_TRIED[field]}")
         if not tried:
             raise ConfigError(f"--try {field}: give the values to try behind it")
-    found: dict[str, Setting] = {}
+    by_name: dict[str, Setting] = {}
     for chosen in itertools.product(*values.values()):
         words = [w for f, v in zip(values, chosen, strict=True) for w in _words(experiment, f, v)]
-        made = override(replace(experiment, after=()), words, "jaxformers tune")
+        experiment_of_setting = override(replace(experiment, after=()), words, "jaxformers tune")
         for seed in seeds:
-            _add(found, values, replace(made, seed=seed))
-    return list(found.values())
+            _add(by_name, values, replace(experiment_of_setting, seed=seed))
+    return list(by_name.values())
 
 
-def _add(found: dict[str, Setting], fields: Sequence[str], made: Experiment) -> None:
-    shown = {field: _shown(_value(made, field)) for field in fields}
-    parts = [f"{_label(field, fields)}={_safe(text)}" for field, text in shown.items()]
-    name = ",".join([*parts, f"seed={made.seed}"])
-    made = replace(made, name=f"{made.name} {name}")
-    if name in found and found[name].experiment != made:
+def _add(by_name: dict[str, Setting], fields: Sequence[str], experiment: Experiment) -> None:
+    texts = {field: _shown(_value(experiment, field)) for field in fields}
+    labels = [f"{_label(field, fields)}={_safe(text)}" for field, text in texts.items()]
+    name = ",".join([*labels, f"seed={experiment.seed}"])
+    experiment = replace(experiment, name=f"{experiment.name} {name}")
+    if name in by_name and by_name[name].experiment != experiment:
         raise ConfigError(f"two settings would both be called {name!r}: give one of them alone")
-    found[name] = Setting(name, shown, made)
+    by_name[name] = Setting(name, texts, experiment)
 
 
 def _words(experiment: Experiment, field: str, value: Any) -> Iterator[str]:
@@ -104,7 +106,7 @@ def _shown(value: Any) -> str:
 def _label(field: str, fields: Sequence[str]) -> str:
     """The last name of the path, or all of it where two fields end alike."""
     last = field.rpartition(".")[2]
-    return last if sum(each.rpartition(".")[2] == last for each in fields) == 1 else field
+    return last if sum(path.rpartition(".")[2] == last for path in fields) == 1 else field
 
 
 def _safe(text: str) -> str:

@@ -67,13 +67,17 @@ def tune(
         tried = _kept(folder)
         _check_same(folder, tried, chosen)
         tuned = TuneResult(folder, metric, lowest, tried, finished=True)
-        todo = [each for each in chosen if each.name not in {done.name for done in tried}]
+        todo = [
+            setting_to_run
+            for setting_to_run in chosen
+            if setting_to_run.name not in {done.name for done in tried}
+        ]
         for number, setting in enumerate(todo, 1 + len(chosen) - len(todo)):
             _say(f"run {number} of {len(chosen)}: {setting.name}")
-            found = _trained(setting, folder / setting.name, metric)
-            if found is None:
+            tuned_run = _trained(setting, folder / setting.name, metric)
+            if tuned_run is None:
                 return replace(tuned, finished=False)
-            tried.append(found)
+            tried.append(tuned_run)
             _settle(tuned, experiment.name, keep_all)
         _settle(tuned, experiment.name, keep_all)
         return tuned
@@ -122,12 +126,12 @@ def _settle(tuned: TuneResult, name: str, keep_all: bool) -> None:
         "metric": tuned.metric,
         "lowest_is_best": tuned.lowest,
         "best": best.name if best else None,
-        "runs": [_plain(each) for each in tuned.runs],
+        "runs": [_plain(run) for run in tuned.runs],
     }
     replace_file(tuned.folder / RECORD, json.dumps(record, indent=1, allow_nan=False).encode())
     replace_file(tuned.folder / TUNE_REPORT, write_tune_report(tuned, name).encode())
-    beaten = [] if keep_all else [each.name for each in tuned.runs if each is not best]
-    for path in (tuned.folder / each / item for each in beaten for item in WEIGHTS):
+    beaten = [] if keep_all else [run.name for run in tuned.runs if run is not best]
+    for path in (tuned.folder / run / item for run in beaten for item in WEIGHTS):
         if path.exists():
             path.rmtree()
 
@@ -138,18 +142,18 @@ def _kept(folder: epath.Path) -> list[TunedRun]:
     if not path.exists():
         return []
     try:
-        runs = [_tried(each) for each in json.loads(path.read_text())["runs"]]
+        runs = [_tried(run) for run in json.loads(path.read_text())["runs"]]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is damaged ({type(error).__name__}); remove it, and runs that are whole are "
             "read from their folders"
         ) from None
-    return [each for each in runs if run_directory.is_run(folder / each.name)]
+    return [run for run in runs if run_directory.is_run(folder / run.name)]
 
 
 def _check_same(folder: epath.Path, tried: Sequence[TunedRun], chosen: Sequence[Setting]) -> None:
     """Refuses results of another experiment."""
-    finished_names = {each.name for each in tried}
+    finished_names = {run.name for run in tried}
     for setting in chosen:
         if setting.name not in finished_names:
             continue
@@ -161,10 +165,10 @@ def _check_same(folder: epath.Path, tried: Sequence[TunedRun], chosen: Sequence[
             )
 
 
-def _plain(each: TunedRun) -> dict[str, Any]:
+def _plain(run: TunedRun) -> dict[str, Any]:
     """As JSON, which has no NaN."""
-    metrics = {n: v if math.isfinite(v) else None for n, v in each.metrics.items()}
-    return asdict(each) | {"metrics": metrics}
+    metrics = {n: v if math.isfinite(v) else None for n, v in run.metrics.items()}
+    return asdict(run) | {"metrics": metrics}
 
 
 def _tried(record: dict[str, Any]) -> TunedRun:

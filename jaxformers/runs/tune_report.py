@@ -31,7 +31,7 @@ def write_tune_report(tuned: TuneResult, name: str) -> str:
         "Mean over the seeds ± standard deviation (n - 1). A choice made on the development set "
         "flatters the best: judge it on a test set.",
     ]
-    return "\n\n".join(part for part in sections if part) + "\n"
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def runs_table(tuned: TuneResult) -> str:

@@ -89,7 +89,7 @@ class Task:
         """The development metric that hyper-parameters are chosen by; empty: there is none."""
         return ""
 
-    def published(self, found: Mapping[str, Any]) -> list[Comparison]:
+    def published(self, metrics: Mapping[str, Any]) -> list[Comparison]:
         """Tables of published results beside those in `found`: metrics, and costs as reported."""
         return []
 
@@ -141,12 +141,12 @@ class Task:
 
         Here floats are normal and integers 0 or 1; a task overrides it where that means nothing.
         """
-        rng, made = np.random.default_rng(seed), {}
+        rng, batch = np.random.default_rng(seed), {}
         for name, spec in self.batch_shapes()[0].items():
             real = np.issubdtype(spec.dtype, np.floating)
             values = rng.standard_normal(spec.shape) if real else rng.integers(0, 2, spec.shape)
-            made[name] = values.astype(spec.dtype)
-        return made
+            batch[name] = values.astype(spec.dtype)
+        return batch
 
     def probe(self, model: nn.Module, variables: Variables, batch: Any) -> dict[str, jax.Array]:
         """Outputs, by name, that a change of the model moves: what `check` compares.

@@ -33,5 +33,5 @@ class PlannedData:
 
     def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
         """This host's rows of batch `start` and all after it."""
-        place = {"start": start, "host": host, "hosts": hosts}
-        return batches(self.store, self.plan, seed=seed, workers=self.workers, **place)
+        position = {"start": start, "host": host, "hosts": hosts}
+        return batches(self.store, self.plan, seed=seed, workers=self.workers, **position)

@@ -51,12 +51,12 @@ def choose_backend(
             XLA cannot split a kernel by itself, so without a mesh only who asks for splash
             attention gets it.
     """
-    asked, target = execution.attention, execution.platform
-    if asked == "plain" or (asked == "auto" and target != "tpu"):
+    requested, target = execution.attention, execution.platform
+    if requested == "plain" or (requested == "auto" and target != "tpu"):
         return Backend("plain")
-    if bias and asked == "cudnn":
+    if bias and requested == "cudnn":
         return Backend("plain", "cuDNN attention takes no additive bias")
-    if asked == "cudnn":
+    if requested == "cudnn":
         case = (queries, keys, mask, dropout, probabilities, head_width)
         reason = _beyond_cudnn(execution, *case)
         return Backend("plain", reason) if reason else Backend("cudnn")
@@ -68,9 +68,9 @@ def choose_backend(
         return Backend("plain", "splash attention takes no additive bias")
     if reason := _beyond_splash(queries, keys, mask, dropout, probabilities):
         return Backend("plain", reason)
-    if asked == "auto" and min(queries, keys) < SPLASH_FROM:
+    if requested == "auto" and min(queries, keys) < SPLASH_FROM:
         return Backend("plain", f"splash attention saves little below a length of {SPLASH_FROM}")
-    if asked == "auto" and chip is None:
+    if requested == "auto" and chip is None:
         return Backend("plain", "no mesh is in force (jax.set_mesh)")
     return Backend("splash")
 
@@ -119,11 +119,11 @@ def log_attention_backends(tell: Callable[[str], None]) -> Iterator[None]:
 
     Only what matters is told: splash attention, and long lengths or a wish that it had to pass up.
     """
-    told: set[str] = set()
+    reported: set[str] = set()
 
     def once(line: str) -> None:
-        if line not in told:
-            told.add(line)
+        if line not in reported:
+            reported.add(line)
             tell(line)
 
     token = _LISTENER.set(once)

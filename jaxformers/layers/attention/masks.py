@@ -34,17 +34,17 @@ class Mask:
 
     def array(self, queries: int, keys: int) -> Bool[Array, "#B #H T S"] | None:
         """The mask written out, True where allowed; None when everything is."""
-        parts = []
+        terms = []
         if self.keys is not None:
-            parts.append(self.keys[:, None, None, :].astype(bool))
+            terms.append(self.keys[:, None, None, :].astype(bool))
         if self.query_segments is not None:
             same = self.query_segments[:, None, :, None] == self.key_segments[:, None, None, :]
-            parts.append(same)
+            terms.append(same)
         if self.dense is not None:
-            parts.append(self.dense)
+            terms.append(self.dense)
         if self.causal:
-            parts.append(jnp.tril(jnp.ones((1, 1, queries, keys), bool), keys - queries))
+            terms.append(jnp.tril(jnp.ones((1, 1, queries, keys), bool), keys - queries))
         out = None
-        for part in parts:
-            out = part if out is None else out & part
+        for term in terms:
+            out = term if out is None else out & term
         return out

@@ -113,13 +113,13 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Array, "B T D"]:
         """`__call__` for keys and values at hand, such as a decoder's cache."""
         q = self.queries(x)
-        wanted = self.is_mutable_collection("probs") or self.has_variable("perturb", "probs")
-        backend = self._backend(q, k, mask, bias, train=train, wanted=wanted)
+        needs_probs = self.is_mutable_collection("probs") or self.has_variable("perturb", "probs")
+        backend = self._backend(q, k, mask, bias, train=train, wanted=needs_probs)
         if backend != "plain":
             fused = splash_attention if backend == "splash" else cudnn_attention
             return self.merge(fused(q, k, v, mask))
         probs = attention_probabilities(q, k, mask, bias)
-        if wanted and not self.is_initializing():
+        if needs_probs and not self.is_initializing():
             if self.has_variable("perturb", "probs"):
                 probs = probs + self.get_variable("perturb", "probs")
             self.sow("probs", "probs", probs, reduce_fn=_latest, init_fn=lambda: None)

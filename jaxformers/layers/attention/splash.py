@@ -107,8 +107,8 @@ def seeing_something(mixed: Array, v: Array, mask: Mask) -> Array:
 
 def _block(length: int) -> int:
     """The block that cuts a length into the fewest parts, and pads it least."""
-    parts = -(-length // BLOCK)
-    return LANES * -(-length // (parts * LANES))
+    num_blocks = -(-length // BLOCK)
+    return LANES * -(-length // (num_blocks * LANES))
 
 
 def _padded(x: Array, axis: int, value: int = 0) -> Array:

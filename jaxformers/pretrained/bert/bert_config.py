@@ -52,8 +52,8 @@ def read_config(config: dict[str, Any], place: str) -> BertConfig:
         WeightsError: a field that is malformed, or that asks for what is not supported.
     """
     fields = Fields(config, place)
-    for name, wanted in ONLY.items():
-        fields.require(name, wanted)
+    for name, required in ONLY.items():
+        fields.require(name, required)
     values: dict[str, Any] = {ours: fields.size(*theirs) for ours, theirs in SIZES.items()}
     values |= {ours: fields.rate(*theirs) for ours, theirs in RATES.items()}
     if config.get("classifier_dropout") is not None:

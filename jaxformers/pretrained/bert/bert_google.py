@@ -113,8 +113,8 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module
         WeightsError: no checkpoint or several, a damaged one, or tensors that do not fit; one line.
     """
     path = epath.Path(path)
-    place = path / safetensors_folder.GOOGLE_CONFIG
-    config = read_config(safetensors_folder.read_json(place), str(place))
+    config_path = path / safetensors_folder.GOOGLE_CONFIG
+    config = read_config(safetensors_folder.read_json(config_path), str(config_path))
     tensors = TensorBundle(_index(path))
     module, config = _module(tensors.shapes, config)
     model = module(config, execution)
@@ -131,11 +131,11 @@ def _index(path: epath.Path) -> epath.Path:
     """The folder's one checkpoint; the released one, if there are others beside it."""
     if (path / f"{RELEASED}{INDEX}").exists():
         return path / f"{RELEASED}{INDEX}"
-    found = sorted(file.name for file in path.glob(f"*{INDEX}"))
-    if len(found) > 1:
-        raise WeightsError(f"{path} holds several checkpoints ({listed(found)}): keep one of them")
-    if found:
-        return path / found[0]
+    names = sorted(file.name for file in path.glob(f"*{INDEX}"))
+    if len(names) > 1:
+        raise WeightsError(f"{path} holds several checkpoints ({listed(names)}): keep one of them")
+    if names:
+        return path / names[0]
     if old := sorted(file.name for file in path.glob("*.ckpt")):
         raise WeightsError(
             f"{path / old[0]} has no {INDEX} beside it: it is incomplete, or of TensorFlow's first "

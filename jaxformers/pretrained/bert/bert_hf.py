@@ -103,19 +103,19 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module
     """
     opened = open_folder(path, PREFIX)
     opened.fields.architecture(OTHERS)
-    module, made = _module(opened, read_config(opened.fields.content, opened.fields.place))
+    module, config = _module(opened, read_config(opened.fields.content, opened.fields.place))
     names = name_map(module, opened.prefix)
-    return read_model(module(made, execution), names, opened.tensors)
+    return read_model(module(config, execution), names, opened.tensors)
 
 
-def _module(opened: Published, made: BertConfig) -> tuple[type[nn.Module], BertConfig]:
+def _module(opened: Published, config: BertConfig) -> tuple[type[nn.Module], BertConfig]:
     """The module that has the file's head, and its configuration."""
     shapes = opened.tensors.shapes
     pooler, sentence = f"{opened.prefix}pooler.dense.weight" in shapes, SENTENCE in shapes
     words = any(name.startswith("cls.predictions.") for name in shapes)
-    made = replace(made, pooler=pooler, next_sentence=sentence)
+    config = replace(config, pooler=pooler, next_sentence=sentence)
     if "qa_outputs.weight" in shapes:
-        return BertForSpanExtraction, made
+        return BertForSpanExtraction, config
     if "classifier.weight" in shapes and not pooler:
         raise WeightsError(
             f"{opened.tensors.place} has a classifier but no pooler: a head over every token, "
@@ -124,10 +124,10 @@ def _module(opened: Published, made: BertConfig) -> tuple[type[nn.Module], BertC
     if "classifier.weight" in shapes:
         labels = shapes["classifier.weight"][0]
         names = class_names(opened.fields.content, labels)
-        return BertForSequenceClassification, replace(made, labels=labels, label_names=names)
+        return BertForSequenceClassification, replace(config, labels=labels, label_names=names)
     if words or sentence:
-        return BertForPreTraining, replace(made, masked_words=words)
-    return Bert, made
+        return BertForPreTraining, replace(config, masked_words=words)
+    return Bert, config
 
 
 def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:

@@ -61,15 +61,15 @@ def read_pooling(folder: Any) -> Pooling:
         folder = folder.parent
     if not (folder / MODULES).exists():
         return Pooling()
-    parts = _parts(folder / MODULES)
-    kinds = [kind for kind, _ in parts]
+    modules = _parts(folder / MODULES)
+    kinds = [kind for kind, _ in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
         raise WeightsError(
             f"{folder / MODULES}: the parts {', '.join(kinds)} are not supported, only "
             "Transformer, Pooling and then perhaps Normalize"
         )
-    modes, with_prompt = _modes(folder / parts[1][1] / "config.json")
-    max_length, lowercase = _encoder(folder / parts[0][1])
+    modes, with_prompt = _modes(folder / modules[1][1] / "config.json")
+    max_length, lowercase = _encoder(folder / modules[0][1])
     prompt = _prompt(folder / OVERALL)
     if prompt and not with_prompt:
         raise WeightsError(f"{folder}: pooling without the prompt's tokens is not supported")
@@ -81,14 +81,16 @@ def _parts(file: epath.Path) -> list[tuple[str, str]]:
     try:
         if file.stat().length > LARGEST_FILE:
             raise ValueError
-        parts = json.loads(file.read_bytes())
-        found = [(part["type"].rsplit(".", 1)[-1], part["path"]) for part in parts]
+        modules = json.loads(file.read_bytes())
+        kinds_and_paths = [
+            (module["type"].rsplit(".", 1)[-1], module["path"]) for module in modules
+        ]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise WeightsError(f"{file} is damaged: it must list parts with type and path") from None
-    for _, path in found:
+    for _, path in kinds_and_paths:
         if not re.fullmatch(r"(\w[\w.-]*)?", str(path)):
             raise WeightsError(f"{file} names {path!r}, which is no folder beside it")
-    return found
+    return kinds_and_paths
 
 
 def _modes(file: epath.Path) -> tuple[tuple[Mode, ...], bool]:
@@ -109,13 +111,13 @@ def _modes(file: epath.Path) -> tuple[tuple[Mode, ...], bool]:
 def _encoder(folder: epath.Path) -> tuple[int | None, bool]:
     """The longest text in tokens, and whether it is put into small letters."""
     config = read_json(folder / ENCODER) if (folder / ENCODER).exists() else {}
-    place, limit = folder / ENCODER, config.get("max_seq_length")
-    other = folder / "tokenizer_config.json"
-    if limit is None and other.exists():
-        place, limit = other, read_json(other).get("model_max_length")
+    path, limit = folder / ENCODER, config.get("max_seq_length")
+    tokenizer_config = folder / "tokenizer_config.json"
+    if limit is None and tokenizer_config.exists():
+        path, limit = tokenizer_config, read_json(tokenizer_config).get("model_max_length")
     usable = isinstance(limit, int | float) and 2 <= limit < math.inf
     if limit is not None and not usable:
-        raise WeightsError(f"{place}: {limit!r} cannot be the most tokens of a text")
+        raise WeightsError(f"{path}: {limit!r} cannot be the most tokens of a text")
     return None if limit is None else int(limit), config.get("do_lower_case") is True
 
 

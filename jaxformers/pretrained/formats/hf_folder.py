@@ -26,8 +26,8 @@ def open_folder(path: Any, prefix: str) -> Published:
     Raises:
         WeightsError: a damaged file; one line.
     """
-    place = epath.Path(path) / safetensors_folder.CONFIG
-    fields = Fields(safetensors_folder.read_json(place), str(place))
+    config_path = epath.Path(path) / safetensors_folder.CONFIG
+    fields = Fields(safetensors_folder.read_json(config_path), str(config_path))
     tensors = safetensors_folder.Tensors(epath.Path(path))
     headed = any(name.startswith(prefix) for name in tensors.shapes)
     return Published(fields, tensors, prefix if headed else "")

@@ -17,9 +17,9 @@ PATTERNS = ["*.json", "*.safetensors", "*.spm", "vocab.txt"]
 def resolve(path_or_name: Any) -> epath.Path:
     """The folder meant: the one at that path, a run's, or the hub's model of that name, fetched."""
     path = epath.Path(path_or_name).expanduser()
-    for place in (path, path / "model", path / OLD_PLACE):  # a run's weights lie in `model/`
-        if (place / CONFIG).exists() or (place / GOOGLE_CONFIG).exists():
-            return place
+    for candidate in (path, path / "model", path / OLD_PLACE):  # a run's weights lie in `model/`
+        if (candidate / CONFIG).exists() or (candidate / GOOGLE_CONFIG).exists():
+            return candidate
     if path.is_dir():
         raise WeightsError(f"{path} holds no {CONFIG}, so it is no model's folder")
     if path.exists() and path.suffix in TORCH:

@@ -71,10 +71,10 @@ class Tensors:
     def __init__(self, folder: epath.Path):
         self._temporary = tempfile.TemporaryDirectory() if _remote(folder) else None
         self._files: dict[str, TensorFile] = {}
-        whole = (folder / WEIGHTS).exists()
-        self.place = str(folder / (WEIGHTS if whole else INDEX))
-        self._index = {} if whole else self._read_index(folder)
-        for name in [WEIGHTS] if whole else sorted(set(self._index.values())):
+        is_single_file = (folder / WEIGHTS).exists()
+        self.place = str(folder / (WEIGHTS if is_single_file else INDEX))
+        self._index = {} if is_single_file else self._read_index(folder)
+        for name in [WEIGHTS] if is_single_file else sorted(set(self._index.values())):
             self._add(TensorFile(self._local(folder / name), str(folder / name)))
         self._check_index()
         self.shapes: Mapping[str, Shape] = {n: f.shapes[n] for n, f in self._files.items()}
@@ -132,7 +132,7 @@ class TensorFile:
                 f"{place} is truncated, damaged or no safetensors file ({reason}): fetch it again"
             ) from None
         self.shapes: dict[str, Shape] = {n: tuple(s.get_shape()) for n, s in slices.items()}
-        self._types = {name: part.get_dtype() for name, part in slices.items()}
+        self._types = {name: tensor.get_dtype() for name, tensor in slices.items()}
 
     def read(self, name: str) -> np.ndarray:
         """One tensor as float32."""

@@ -91,10 +91,10 @@ class Npz:
         """One array as float32."""
         try:
             with self._path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                found = arrays[name]
+                array = arrays[name]
                 # NumPy has no bfloat16: such arrays are stored as two bytes of no type.
-                found = found.view(ml_dtypes.bfloat16) if found.dtype == BFLOAT16 else found
-                return np.asarray(found, np.float32)
+                array = array.view(ml_dtypes.bfloat16) if array.dtype == BFLOAT16 else array
+                return np.asarray(array, np.float32)
         except (zipfile.BadZipFile, ValueError, OSError, EOFError, zlib.error):
             raise WeightsError(f"{self.place}: {name} is damaged: fetch the file again") from None
 

@@ -73,7 +73,7 @@ class TensorBundle:
         if _number(header, 2):
             raise WeightsError(f"{index} is of a big-endian machine, which is not supported")
         self._stem = index.parent / index.name.removesuffix(INDEX)
-        self.shapes: Mapping[str, Shape] = {n: each.shape for n, each in self._tensors.items()}
+        self.shapes: Mapping[str, Shape] = {n: entry.shape for n, entry in self._tensors.items()}
 
     def read(self, name: str) -> np.ndarray:
         """One tensor as float32, from float16, bfloat16, float32 or float64.
@@ -81,18 +81,18 @@ class TensorBundle:
         Raises:
             WeightsError: another type, or a data file that is missing, cut short or damaged.
         """
-        found = self._tensors[name]
-        file = f"{self._stem}.data-{found.shard:05d}-of-{self._shards:05d}"
-        if found.kind not in TYPES or found.cut:
-            what = "kept in pieces" if found.cut else "not of floating point"
+        entry = self._tensors[name]
+        file = f"{self._stem}.data-{entry.shard:05d}-of-{self._shards:05d}"
+        if entry.kind not in TYPES or entry.cut:
+            what = "kept in pieces" if entry.cut else "not of floating point"
             raise WeightsError(f"{self.place}: {name} is {what}, which is not supported")
-        kind = TYPES[found.kind]
-        if found.size != math.prod(found.shape) * kind.itemsize:
+        kind = TYPES[entry.kind]
+        if entry.size != math.prod(entry.shape) * kind.itemsize:
             raise WeightsError(f"{self.place}: {name} has not the size of its shape")
-        raw = _part(epath.Path(file), name, found.offset, found.size)
-        if masked(crc32c(raw)) != found.checksum:
+        raw = _part(epath.Path(file), name, entry.offset, entry.size)
+        if masked(crc32c(raw)) != entry.checksum:
             raise WeightsError(f"{file} is damaged at {name}: fetch it again")
-        return np.frombuffer(raw, kind).astype(np.float32).reshape(found.shape)
+        return np.frombuffer(raw, kind).astype(np.float32).reshape(entry.shape)
 
 
 class _Unsupported(Exception):
@@ -178,13 +178,13 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 def _fields(message: bytes) -> dict[int, list]:
     """A protocol buffer's values by their fields' numbers."""
-    found: dict[int, list] = {}
+    values_by_number: dict[int, list] = {}
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
         value, at = _value(message, at, tag & 7)
-        found.setdefault(tag >> 3, []).append(value)
-    return found
+        values_by_number.setdefault(tag >> 3, []).append(value)
+    return values_by_number
 
 
 def _value(message: bytes, at: int, wire: int) -> tuple[int | bytes, int]:
@@ -217,7 +217,7 @@ def _name(key: bytes) -> str:
 
 def _stored(message: bytes) -> Stored:
     fields = _fields(message)
-    sizes = [_fields(each) for each in _fields(fields.get(2, [b""])[-1]).get(2, [])]
+    sizes = [_fields(dimension) for dimension in _fields(fields.get(2, [b""])[-1]).get(2, [])]
     numbers = (_number(fields, field) for field in (3, 4, 5, 6))
-    shape = tuple(_number(each, 1) for each in sizes)
+    shape = tuple(_number(dimension, 1) for dimension in sizes)
     return Stored(_number(fields, 1), shape, *numbers, cut=7 in fields)

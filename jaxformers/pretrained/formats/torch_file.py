@@ -78,7 +78,7 @@ class TorchFile:
                 listing = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
                 if archive.getinfo(listing).file_size > PICKLE_BYTES:
                     raise ValueError("its description is too long")
-                found = follow(archive.read(listing))
+                contents = follow(archive.read(listing))
         except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
             raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
         except DAMAGED:
@@ -86,20 +86,20 @@ class TorchFile:
                 f"{path} is damaged, or no file that torch.save has written since 2020"
             ) from None
         self._root = listing.removesuffix("data.pkl")
-        self._tensors = _tensors(found)
+        self._tensors = _tensors(contents)
         self.shapes: Mapping[str, Shape] = {n: t.shape for n, t in self._tensors.items()}
         if not self.shapes:
             raise WeightsError(f"{path} holds no tensors by name")
 
     def read(self, name: str) -> np.ndarray:
         """One tensor as float32."""
-        lazy, place = self._tensors[name], f"{self.place}: {name}"
+        lazy, where = self._tensors[name], f"{self.place}: {name}"
         if isinstance(lazy.kind, str):
-            raise WeightsError(f"{place} is of the kind {lazy.kind}, which is not supported")
+            raise WeightsError(f"{where} is of the kind {lazy.kind}, which is not supported")
         last = lazy.offset + sum((n - 1) * s for n, s in zip(lazy.shape, lazy.strides, strict=True))
         beyond = last >= lazy.numbers or math.prod(lazy.shape) > lazy.numbers
         if min((0, lazy.offset, *lazy.shape, *lazy.strides)) < 0 or beyond:
-            raise WeightsError(f"{place} reaches beyond its array: fetch the file again")
+            raise WeightsError(f"{where} reaches beyond its array: fetch the file again")
         with zipfile.ZipFile(self._path) as archive:
             try:
                 member = archive.getinfo(f"{self._root}data/{lazy.key}")
@@ -107,7 +107,7 @@ class TorchFile:
                     raise ValueError("another size")
                 raw = np.frombuffer(archive.read(member), lazy.kind)
             except (KeyError, ValueError, zipfile.BadZipFile):
-                raise WeightsError(f"{place} is damaged: fetch the file again") from None
+                raise WeightsError(f"{where} is damaged: fetch the file again") from None
         strides = tuple(step * lazy.kind.itemsize for step in lazy.strides)
         view = np.lib.stride_tricks.as_strided(raw[lazy.offset :], lazy.shape, strides)
         return view.astype(np.float32, order="C")
@@ -185,10 +185,10 @@ class _Machine:
         self.stack.append(MARK)
 
     def _since_mark(self) -> list:
-        at = max(i for i, each in enumerate(self.stack) if each is MARK)
-        found = self.stack[at + 1 :]
+        at = max(i for i, item in enumerate(self.stack) if item is MARK)
+        items = self.stack[at + 1 :]
         del self.stack[at:]
-        return found
+        return items
 
     def _empty_dict(self):
         self.stack.append({})
@@ -203,9 +203,9 @@ class _Machine:
         self.stack.append(tuple(self._since_mark()))
 
     def _last(self, count: int):
-        found = tuple(self.stack[-count:])
+        items = tuple(self.stack[-count:])
         del self.stack[-count:]
-        return found
+        return items
 
     def _tuple1(self):
         self.stack.append(self._last(1))
@@ -250,22 +250,22 @@ class _Machine:
         self._reduce()
 
     def _reduce(self):
-        name, given = self._last(2)
-        self.stack.append(_made(name, given))
+        name, arguments = self._last(2)
+        self.stack.append(_made(name, arguments))
 
 
-def _made(name: Name, given: tuple) -> Any:
+def _made(name: Name, arguments: tuple) -> Any:
     """What calling `name` would give, of those that tensors need; else a mark."""
     match name:
         case ("collections", "OrderedDict"):
             return {}
         case ("torch._utils", "_rebuild_tensor_v2"):
-            (kind, key, numbers), offset, shape, strides = given[:4]
+            (kind, key, numbers), offset, shape, strides = arguments[:4]
             return Lazy(key, kind, numbers, int(offset), tuple(shape), tuple(strides))
         case ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state"):
-            return given[0]
+            return arguments[0]
         case ("torch._utils", "_rebuild_tensor_v3"):  # kinds that have no storage of their own
-            return Lazy("", given[6].name, 0, 0, tuple(given[2]), ())
+            return Lazy("", arguments[6].name, 0, 0, tuple(arguments[2]), ())
         case ("torch._utils", function) if function.startswith("_rebuild_"):
             return Lazy("", function.removeprefix("_rebuild_"), 0, 0, (), ())
     return Mark()

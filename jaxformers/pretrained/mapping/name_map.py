@@ -107,8 +107,8 @@ class NameMap:
         shapes = {path: np.shape(value) for path, value in variables.items()}
         out = {}
         for slot in self.slots(shapes):
-            parts = (slot.part(np.asarray(variables[path])) for path in slot.entry.targets)
-            out[slot.names[0]] = np.asarray(slot.entry.transform.to_theirs(*parts), order="C")
+            tensors = (slot.part(np.asarray(variables[path])) for path in slot.entry.targets)
+            out[slot.names[0]] = np.asarray(slot.entry.transform.to_theirs(*tensors), order="C")
         return out
 
     def slots(self, shapes: Mapping[str, Shape]) -> Iterator[Slot]:
@@ -125,16 +125,18 @@ class NameMap:
             yield from _slots(entry, [tuple(shapes[path]) for path in entry.targets])
 
     def _check(self, slots: Sequence[Slot], source: TensorSource) -> None:
-        found, missing, misshapen = source.shapes, [], []
+        file_shapes, missing, misshapen = source.shapes, [], []
         for slot in slots:
-            present = [name for name in slot.names if name in found]
+            present = [name for name in slot.names if name in file_shapes]
             if not present and slot.entry.default is None:
                 missing.append(slot.names[0])
             for name in present:
-                if tuple(found[name]) != slot.their_shape:
-                    misshapen.append(_misshapen(name, found[name], slot.their_shape))
-        known = {name for slot in slots for name in slot.names}
-        unexpected = [name for name in found if name not in known and not self._ignores(name)]
+                if tuple(file_shapes[name]) != slot.their_shape:
+                    misshapen.append(_misshapen(name, file_shapes[name], slot.their_shape))
+        mapped_names = {name for slot in slots for name in slot.names}
+        unexpected = [
+            name for name in file_shapes if name not in mapped_names and not self._ignores(name)
+        ]
         refuse_faults(source.place, missing, unexpected, misshapen)
 
     def _ignores(self, name: str) -> bool:
@@ -145,9 +147,11 @@ def _slots(entry: Entry, shapes: list[Shape]) -> Iterator[Slot]:
     if LAYER not in entry.aliases[0]:
         yield Slot(entry, entry.aliases, None, tuple(shapes))
         return
-    one = tuple(shape[1:] for shape in shapes)
+    layer_shapes = tuple(shape[1:] for shape in shapes)
     for layer in range(shapes[0][0]):
-        yield Slot(entry, tuple(n.replace(LAYER, str(layer)) for n in entry.aliases), layer, one)
+        yield Slot(
+            entry, tuple(n.replace(LAYER, str(layer)) for n in entry.aliases), layer, layer_shapes
+        )
 
 
 def _made(slot: Slot, source: TensorSource) -> tuple[np.ndarray, ...]:
@@ -156,10 +160,11 @@ def _made(slot: Slot, source: TensorSource) -> tuple[np.ndarray, ...]:
     if not present:
         return tuple(np.full(shape, slot.entry.default, np.float32) for shape in slot.shapes)
     tensor = source.read(present[0])
-    for other in present[1:]:
-        if not np.array_equal(tensor, source.read(other)):
+    for spelling in present[1:]:
+        if not np.array_equal(tensor, source.read(spelling)):
             raise WeightsError(
-                f"{source.place}: {other} differs from {present[0]}, and this model has one table "
+                f"{source.place}: {spelling} differs from {present[0]}, "
+                "and this model has one table "
                 "for both"
             )
     return slot.entry.transform.to_ours(tensor, *slot.shapes)

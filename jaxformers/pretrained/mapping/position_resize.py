@@ -93,18 +93,18 @@ def resize_positions(
 
 def _linear(inputs: int, outputs: int) -> np.ndarray:
     """`[outputs, inputs]`: linear interpolation, first on first and last on last."""
-    places = np.arange(outputs) * ((inputs - 1) / max(outputs - 1, 1))
-    return np.maximum(0.0, 1.0 - np.abs(places[:, None] - np.arange(inputs)))
+    positions = np.arange(outputs) * ((inputs - 1) / max(outputs - 1, 1))
+    return np.maximum(0.0, 1.0 - np.abs(positions[:, None] - np.arange(inputs)))
 
 
 def _bicubic(inputs: int, outputs: int) -> np.ndarray:
     """`[outputs, inputs]`: Keys' cubic convolution with a = -0.75, edges repeated."""
-    places = (np.arange(outputs) + 0.5) * (inputs / outputs) - 0.5
+    positions = (np.arange(outputs) + 0.5) * (inputs / outputs) - 0.5
     weights = np.zeros((outputs, inputs))
     for tap in range(-1, 3):
-        near = np.floor(places).astype(int) + tap
+        near = np.floor(positions).astype(int) + tap
         columns = np.clip(near, 0, inputs - 1)
-        np.add.at(weights, (np.arange(outputs), columns), _keys(np.abs(places - near)))
+        np.add.at(weights, (np.arange(outputs), columns), _keys(np.abs(positions - near)))
     return weights
 
 

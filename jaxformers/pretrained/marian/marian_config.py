@@ -67,26 +67,26 @@ def read_config(
         WeightsError: a field that is malformed, or that asks for what is not supported.
     """
     fields = _Fields(config, place)
-    for name, wanted in ONLY.items():
-        fields.require(name, wanted)
+    for name, required in ONLY.items():
+        fields.require(name, required)
     fields.require("decoder_vocab_size", config.get("vocab_size", SIZES["vocab_size"][1]))
-    said = _Fields(config if generation is None else generation, place)
+    generation_fields = _Fields(config if generation is None else generation, place)
     values = {ours: fields.size(*theirs) for ours, theirs in SIZES.items()}
     values |= {ours: fields.rate(*theirs) for ours, theirs in RATES.items()}
     for ours, (name, default) in TOKENS.items():
-        token = said.token(name)
+        token = generation_fields.token(name)
         values[ours] = fields.token(name, default) if token is None else token
-    values["forced_eos_id"] = said.token("forced_eos_token_id")
+    values["forced_eos_id"] = generation_fields.token("forced_eos_token_id")
     # As there: who bans the end of sentence is not heard.
-    values["banned_ids"] = tuple(t for t in said.banned() if t != values["eos_id"])
+    values["banned_ids"] = tuple(t for t in generation_fields.banned() if t != values["eos_id"])
     values |= {
         "activation": fields.activation("activation_function", "gelu"),
         "scale_embedding": fields.flag("scale_embedding"),
     }
     values |= FIXED | {"attention_bias": True, "logits_bias": True, "zero_pad": False}
-    made = fields.make(TransformerConfig, **values)
-    _check_tokens(made, place)
-    return made
+    model_config = fields.make(TransformerConfig, **values)
+    _check_tokens(model_config, place)
+    return model_config
 
 
 def _check_tokens(config: TransformerConfig, place: str) -> None:
@@ -103,19 +103,19 @@ class _Fields(Fields):
 
     def token(self, name: str, default: int | None = None) -> int | None:
         """A token's id, or None; a list of one counts as the one."""
-        found = self.content.get(name)
-        if isinstance(found, list) and len(found) == 1:
-            found = found[0]
-        if found is None:
+        token_id = self.content.get(name)
+        if isinstance(token_id, list) and len(token_id) == 1:
+            token_id = token_id[0]
+        if token_id is None:
             return default
-        if type(found) is not int or found < 0:
+        if type(token_id) is not int or token_id < 0:
             raise self.refuse(name, "not one token's id")
-        return found
+        return token_id
 
     def banned(self) -> tuple[int, ...]:
         """Tokens of `bad_words_ids`, each a word of one token."""
-        found = self.content.get("bad_words_ids") or []
-        words = found if isinstance(found, list) else [found]
+        bad_words = self.content.get("bad_words_ids") or []
+        words = bad_words if isinstance(bad_words, list) else [bad_words]
         for word in words:
             if not isinstance(word, list) or len(word) != 1 or type(word[0]) is not int:
                 raise self.refuse("bad_words_ids", "and only words of one token are supported")
@@ -126,9 +126,9 @@ class _Fields(Fields):
 
 def inexpressible(config: TransformerConfig) -> str | None:
     """The first field that keeps a model from being a MarianMT, and why; None: nothing does."""
-    for name, wanted in FIXED.items():
-        if getattr(config, name) != wanted:
-            return f"{name} is {getattr(config, name)!r}, and MarianMT has only {wanted!r}"
+    for name, required in FIXED.items():
+        if getattr(config, name) != required:
+            return f"{name} is {getattr(config, name)!r}, and MarianMT has only {required!r}"
     if config.activation not in ACTIVATIONS.values():
         return f"activation {config.activation!r} has no name there"
     return None

@@ -38,14 +38,16 @@ ROUNDED = 2e-3  # of a sinusoid kept in bfloat16 or float16
 def _layer(theirs: str, ours: str, **attentions: str) -> tuple[Entry, ...]:
     """The entries of a stack's layers."""
     theirs, ours = f"{theirs}.layers.{{layer}}.", f"{ours}/blocks/"
-    norms = {f"{name}_norm": f"{other}_layer_norm" for name, other in attentions.items()}
-    parts = (
+    norms = {
+        f"{name}_norm": f"{theirs_name}_layer_norm" for name, theirs_name in attentions.items()
+    }
+    sublayers = (
         *each(attention, **attentions),
         *each(norm, **norms, feed_forward_norm="final_layer_norm"),
         *linear("fc1", "feed_forward/up"),
         *linear("fc2", "feed_forward/down"),
     )
-    return tuple(part.under(theirs, ours) for part in parts)
+    return tuple(sublayer.under(theirs, ours) for sublayer in sublayers)
 
 
 MARIAN = NameMap(
@@ -81,8 +83,10 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[Transform
     path = epath.Path(path)
     config = safetensors_folder.read_json(path / safetensors_folder.CONFIG)
     generation = path / GENERATION
-    said = safetensors_folder.read_json(generation) if generation.exists() else None
-    model = Transformer(read_config(config, said, str(path / safetensors_folder.CONFIG)), execution)
+    generation_config = safetensors_folder.read_json(generation) if generation.exists() else None
+    model = Transformer(
+        read_config(config, generation_config, str(path / safetensors_folder.CONFIG)), execution
+    )
     tensors = safetensors_folder.Tensors(path)
     leaves = MARIAN.read(tensors, variable_shapes(model))
     _check_positions(tensors, model.config)
@@ -93,8 +97,8 @@ def _check_positions(tensors: safetensors_folder.Tensors, config: TransformerCon
     """A table of positions in the file must be the sinusoids that the model computes."""
     for name in (name for name in POSITIONS if name in tensors.shapes):
         table = tensors.read(name)
-        wanted = sinusoids(config.max_length, config.width, "marian")
-        if table.shape != wanted.shape or np.abs(table - wanted).max() > ROUNDED:
+        expected = sinusoids(config.max_length, config.width, "marian")
+        if table.shape != expected.shape or np.abs(table - expected).max() > ROUNDED:
             raise WeightsError(f"{tensors.place}: {name} does not hold Marian's sinusoids")
 
 

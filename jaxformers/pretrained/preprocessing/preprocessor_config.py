@@ -112,10 +112,10 @@ def read_preprocessing(folder: epath.PathLike) -> Preprocessing:
     path = epath.Path(folder) / FILE
     if not path.exists():
         raise WeightsError(f"{folder} has no {FILE}: it says how pictures are resized and scaled")
-    said = read_json(path)
-    kind = _kind(said, path)
-    _check_fields(said, path)
-    values = DEFAULTS[kind] | {name: said[name] for name in READ if said.get(name) is not None}
+    fields = read_json(path)
+    kind = _kind(fields, path)
+    _check_fields(fields, path)
+    values = DEFAULTS[kind] | {name: fields[name] for name in READ if fields.get(name) is not None}
     try:
         _check_values(values, path)
         return _preprocessing(kind, values, path)
@@ -125,8 +125,8 @@ def read_preprocessing(folder: epath.PathLike) -> Preprocessing:
         raise WeightsError(f"{path} is malformed: {error!r}") from None
 
 
-def _kind(said: dict, path: epath.Path) -> str:
-    name = str(said.get("image_processor_type") or said.get("feature_extractor_type"))
+def _kind(fields: dict, path: epath.Path) -> str:
+    name = str(fields.get("image_processor_type") or fields.get("feature_extractor_type"))
     short = name.removesuffix("Fast").removesuffix("Pil")
     short = short.removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
     if short not in DEFAULTS:
@@ -137,8 +137,8 @@ def _kind(said: dict, path: epath.Path) -> str:
     return short
 
 
-def _check_fields(said: dict, path: epath.Path) -> None:
-    for name, value in said.items():
+def _check_fields(fields: dict, path: epath.Path) -> None:
+    for name, value in fields.items():
         if name not in READ | SILENT and value not in (None, False):
             raise WeightsError(f"{path}: {name} = {value!r} is not supported")
 
@@ -208,7 +208,7 @@ def write_preprocessing(preprocessing: Preprocessing, folder: epath.PathLike) ->
     form = preprocessing
     small = form.rule == "small"
     side, square = form.resize or form.size, lambda n: dict(height=n, width=n)
-    said = {
+    fields = {
         "image_processor_type": "BitImageProcessor"
         if small or form.resize
         else "ViTImageProcessor",
@@ -224,4 +224,4 @@ def write_preprocessing(preprocessing: Preprocessing, folder: epath.PathLike) ->
         "image_mean": list(form.mean),
         "image_std": list(form.std),
     }
-    (epath.Path(folder) / FILE).write_text(json.dumps(said, indent=2) + "\n")
+    (epath.Path(folder) / FILE).write_text(json.dumps(fields, indent=2) + "\n")

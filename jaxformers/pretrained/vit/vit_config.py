@@ -62,14 +62,14 @@ def read_encoder(fields: Fields, **known: Any) -> ViTConfig:
 
 def _side(fields: Fields, name: str, default: int) -> int:
     """A side in pixels, which may stand there twice."""
-    found = fields.content.get(name, default)
-    if isinstance(found, list) and len(found) == 2:
-        if found[0] != found[1]:
+    size = fields.content.get(name, default)
+    if isinstance(size, list) and len(size) == 2:
+        if size[0] != size[1]:
             raise fields.refuse(name, "and only squares are supported")
-        found = found[0]
-    if type(found) is not int or not 0 < found <= LARGEST_SIDE:
+        size = size[0]
+    if type(size) is not int or not 0 < size <= LARGEST_SIDE:
         raise fields.refuse(name, f"not a side from 1 to {LARGEST_SIDE:,} pixels")
-    return found
+    return size
 
 
 def read_mae(fields: Fields, encoder: ViTConfig) -> MAEConfig:
@@ -102,7 +102,7 @@ def inexpressible(config: ViTConfig) -> str | None:
         f"activation {config.activation!r} has no name there": config.activation
         not in ACTIVATIONS.values(),
     }
-    return next((reason for reason, found in reasons.items() if found), None)
+    return next((reason for reason, applies in reasons.items() if applies), None)
 
 
 MAE_TABLE = "sincos2d_mae"

@@ -50,9 +50,9 @@ def _norm(theirs: str, ours: str) -> tuple[Entry, ...]:
 
 def _layers() -> tuple[Entry, ...]:
     theirs, ours = f"{LAYER}/MultiHeadDotProductAttention_0", "encoder/blocks/self_attention"
-    parts = (_dense(f"{theirs}/{p}", f"{ours}/{p}") for p in ("query", "key", "value", "out"))
+    projections = (_dense(f"{theirs}/{p}", f"{ours}/{p}") for p in ("query", "key", "value", "out"))
     return (
-        *(entry for part in parts for entry in part),
+        *(entry for projection in projections for entry in projection),
         *_dense(f"{LAYER}/MlpBlock_0/Dense_0", "encoder/blocks/feed_forward/up"),
         *_dense(f"{LAYER}/MlpBlock_0/Dense_1", "encoder/blocks/feed_forward/down"),
         *_norm(f"{LAYER}/LayerNorm_0", "encoder/blocks/self_attention_norm"),
@@ -112,7 +112,9 @@ class Dialect:
         self._names: dict[str, tuple[str, int | None]] = {}
         self._prefix = prefix = _prefix(source.shapes)
         inside = [name for name in source.shapes if name.startswith(prefix)]
-        self._old = [each for each in SPELLINGS if any(each[0] in name for name in inside)]
+        self._old = [
+            spelling for spelling in SPELLINGS if any(spelling[0] in name for name in inside)
+        ]
         for name in inside:
             self._add(name, name.removeprefix(prefix))
         self._kept: tuple[str, np.ndarray] | None = None
@@ -128,10 +130,10 @@ class Dialect:
         theirs, layer = self._names[name]
         if self._kept is None or self._kept[0] != theirs:
             self._kept = theirs, self._source.read(theirs)  # a stack is read once for all layers
-        found = self._kept[1] if layer is None else self._kept[1][layer]
+        array = self._kept[1] if layer is None else self._kept[1][layer]
         if name == POSITIONS and self._free_class:
-            found = np.pad(found, ((0, 0), (1, 0), (0, 0)))
-        return found.reshape(self.shapes[name])
+            array = np.pad(array, ((0, 0), (1, 0), (0, 0)))
+        return array.reshape(self.shapes[name])
 
     def called(self, name: str) -> str:
         """How the file calls what has this name today, or would call it if it had it."""
@@ -152,8 +154,8 @@ class Dialect:
         if not shape or shape[0] > 1 << 10:
             raise WeightsError(f"{self.place}: {theirs} {list(shape)} is no stack of layers")
         for layer in range(shape[0]):
-            rest = name.removeprefix(STACKED)
-            self._put(f"{LAYER.replace('{layer}', str(layer))}/{rest}", theirs, layer)
+            suffix = name.removeprefix(STACKED)
+            self._put(f"{LAYER.replace('{layer}', str(layer))}/{suffix}", theirs, layer)
 
     def _put(self, name: str, theirs: str, layer: int | None) -> None:
         if name in self._names:

@@ -63,15 +63,17 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module
     """
     fields, tensors, prefix = open_folder(path, PREFIX)
     encoder = vit_config.read_encoder(fields, classes=0)
-    whole = "decoder.mask_token" in tensors.shapes
+    has_decoder = "decoder.mask_token" in tensors.shapes
     fixed = is_fixed(tensors, f"{prefix}embeddings.position_embeddings", encoder, encoder.width)
-    if whole:
+    if has_decoder:
         width = fields.size(*vit_config.DECODER["decoder_width"])
         fixed = fixed and is_fixed(tensors, "decoder.decoder_pos_embed", encoder, width)
     if fixed:
         encoder = replace(encoder, positions=FIXED)
     model = (
-        MAE(vit_config.read_mae(fields, encoder), execution) if whole else ViT(encoder, execution)
+        MAE(vit_config.read_mae(fields, encoder), execution)
+        if has_decoder
+        else ViT(encoder, execution)
     )
     return read_model(model, name_map(prefix, fixed), tensors)
 
@@ -93,17 +95,17 @@ def write(model: nn.Module, variables: Variables) -> tuple[dict[str, np.ndarray]
     Raises:
         WeightsError: variables that do not fit the model.
     """
-    whole = type(model) is MAE
-    encoder = model.config.encoder if whole else model.config
-    prefix, fixed = PREFIX if whole else "", encoder.positions == FIXED
+    has_decoder = type(model) is MAE
+    encoder = model.config.encoder if has_decoder else model.config
+    prefix, fixed = PREFIX if has_decoder else "", encoder.positions == FIXED
     tensors = name_map(prefix, fixed).write(unpadded_arrays(model, variables))
     if fixed:
         tensors[f"{prefix}embeddings.position_embeddings"] = sines(encoder, encoder.width)
-        if whole:
+        if has_decoder:
             tensors["decoder.decoder_pos_embed"] = sines(encoder, model.config.decoder_width)
     config = (
         vit_config.write_mae(model.config)
-        if whole
+        if has_decoder
         else vit_config.write_encoder(encoder, MODEL_TYPE, "ViTMAEModel")
     )
     return tensors, {safetensors_folder.CONFIG: config}

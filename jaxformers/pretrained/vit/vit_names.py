@@ -31,8 +31,8 @@ class Fused:
 
     def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
         """Parted, transposed, split into heads."""
-        parts = np.split(theirs, len(ours))
-        return tuple(part.T.reshape(shape) for part, shape in zip(parts, ours, strict=True))
+        matrices = np.split(theirs, len(ours))
+        return tuple(matrix.T.reshape(shape) for matrix, shape in zip(matrices, ours, strict=True))
 
     def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
         """Joined again."""
@@ -42,7 +42,7 @@ class Fused:
 
 def fused(theirs: str, ours: str) -> tuple[Entry, ...]:
     """timm's `qkv` and our query, key and value."""
-    names = [f"{ours}/{part}" for part in ("query", "key", "value")]
+    names = [f"{ours}/{projection}" for projection in ("query", "key", "value")]
     return (
         Entry(f"{theirs}.weight", tuple(f"{name}/kernel" for name in names), Fused()),
         Entry(f"{theirs}.bias", tuple(f"{name}/bias" for name in names), Fused()),
@@ -71,10 +71,10 @@ def _any(
     entries: Callable[..., tuple[Entry, ...]], theirs: Sequence[str], *ours: Any
 ) -> tuple[Entry, ...]:
     """The entries of a layer or norm that has one of several names; the first is written."""
-    found = (entries(name, *ours) for name in dict.fromkeys(theirs))
+    spellings = (entries(name, *ours) for name in dict.fromkeys(theirs))
     return tuple(
-        replace(same[0], names=tuple(each.names for each in same))
-        for same in zip(*found, strict=True)
+        replace(same[0], names=tuple(entry.names for entry in same))
+        for same in zip(*spellings, strict=True)
     )
 
 
@@ -83,19 +83,19 @@ def blocks(old: Sequence[str], new: str, ours: str) -> tuple[Entry, ...]:
     attention, feed = f"{ours}/self_attention", f"{ours}/feed_forward"
 
     def both(old_part: str, new_part: str) -> tuple[str, ...]:
-        return *(f"{each}.{old_part}" for each in old), f"{new}.{new_part}"
+        return *(f"{entry}.{old_part}" for entry in old), f"{new}.{new_part}"
 
-    parts = [
-        each
+    sublayers = [
+        entry
         for name, letter in (("query", "q"), ("key", "k"), ("value", "v"))
-        for each in _any(
+        for entry in _any(
             linear,
             both(f"attention.attention.{name}", f"attention.{letter}_proj"),
             f"{attention}/{name}",
         )
     ]
     return (
-        *parts,
+        *sublayers,
         *_any(linear, both("attention.output.dense", "attention.o_proj"), f"{attention}/out", 2),
         *_any(linear, both("intermediate.dense", "mlp.fc1"), f"{feed}/up"),
         *_any(linear, both("output.dense", "mlp.fc2"), f"{feed}/down"),

@@ -50,9 +50,9 @@ def load_file(
         WeightsError: tensors that no ViT of ours has; one line.
     """
     config = read_file_config(source)
-    whole = isinstance(config, MAEConfig)
-    model = MAE(config, execution) if whole else ViT(config, execution)
-    fixed = (config.encoder if whole else config).positions == FIXED
+    has_decoder = isinstance(config, MAEConfig)
+    model = MAE(config, execution) if has_decoder else ViT(config, execution)
+    fixed = (config.encoder if has_decoder else config).positions == FIXED
     return read_model(model, name_map(fixed), source)
 
 
@@ -79,7 +79,7 @@ def _encoder(source: TensorSource) -> ViTConfig:
     token, head = "cls_token" in shapes, "head.weight" in shapes
     grid = math.isqrt(shapes[TABLE][1] - token)
     averages = "fc_norm.weight" in shapes
-    made = dict(
+    fields = dict(
         image_size=grid * patch,
         patch_size=patch,
         channels=channels,
@@ -94,8 +94,8 @@ def _encoder(source: TensorSource) -> ViTConfig:
         classes=shapes["head.weight"][0] if head else 0,
         activation="gelu",
     )
-    fixed = not head and is_fixed(source, TABLE, ViTConfig(**made), width)
-    return ViTConfig(**made, positions=FIXED if fixed else "learned")
+    fixed = not head and is_fixed(source, TABLE, ViTConfig(**fields), width)
+    return ViTConfig(**fields, positions=FIXED if fixed else "learned")
 
 
 def _whole(encoder: ViTConfig, shapes: Mapping[str, Shape]) -> MAEConfig:
@@ -112,5 +112,5 @@ def _whole(encoder: ViTConfig, shapes: Mapping[str, Shape]) -> MAEConfig:
 
 
 def _count(shapes: Mapping[str, Shape], stack: str) -> int:
-    found = (re.match(rf"{stack}\.(\d+)\.", name) for name in shapes)
-    return len({each[1] for each in found if each})
+    matches = (re.match(rf"{stack}\.(\d+)\.", name) for name in shapes)
+    return len({match[1] for match in matches if match})

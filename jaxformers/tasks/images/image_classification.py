@@ -101,9 +101,9 @@ class ImageClassification(Task):
         """Top-1 accuracy on the development set, where there is one."""
         return "dev_top1" if self.dev or self.data.other("dev") else ""
 
-    def published(self, found: Mapping[str, Any]) -> list[Comparison]:
+    def published(self, metrics: Mapping[str, Any]) -> list[Comparison]:
         """Fine-tuned models of the papers on the same test set."""
-        return compare_with_published_images(self.test or self.data.other("test"), found)
+        return compare_with_published_images(self.test or self.data.other("test"), metrics)
 
     def together(self, results):
         """VTAB's mean and its three groups', once all 19 tasks have run."""
@@ -166,10 +166,10 @@ class ImageClassification(Task):
 
     def _logits(self, model, variables: Variables, images, train: bool, rngs):
         """Logits, and the collections that a training step changes."""
-        kept = [name for name in variables if name != "params"]
-        if not train or not kept:
+        collections = [name for name in variables if name != "params"]
+        if not train or not collections:
             return model.apply(variables, images, train=train, rngs=rngs), {}
-        return model.apply(variables, images, train=train, rngs=rngs, mutable=kept)
+        return model.apply(variables, images, train=train, rngs=rngs, mutable=collections)
 
     def example(self, seed: int) -> Batch:
         """Random pixels and labels."""

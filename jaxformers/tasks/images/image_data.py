@@ -34,10 +34,10 @@ def check_sizes(task: Any) -> None:
     """Raises ConfigError where a task's pictures are made otherwise than its model takes them."""
     size, channels = task.model.image_size, task.model.channels
     for name in ("augmentation", "preprocessing"):
-        part = getattr(task, name)
-        if (part.size, part.channels) != (size, channels):
+        sized = getattr(task, name)
+        if (sized.size, sized.channels) != (size, channels):
             raise ConfigError(
-                f"{name} makes pictures of {part.size} pixels and {part.channels} channels, "
+                f"{name} makes pictures of {sized.size} pixels and {sized.channels} channels, "
                 f"the model takes {size} and {channels}: set --task.{name}.size {size} "
                 f"--task.{name}.channels {channels}"
             )
@@ -65,8 +65,8 @@ def rehearsed(task: Any, size: int) -> dict[str, Any]:
 def resized(augmentation: Augmentation, size: int) -> Augmentation:
     """The same augmentation for a smaller size; crops that fix a number of pixels give way."""
     crop = augmentation.crop
-    kept = crop if isinstance(crop, InceptionCrop) else WholeImage()
-    return replace(augmentation, size=size, crop=kept)
+    crop_kind = crop if isinstance(crop, InceptionCrop) else WholeImage()
+    return replace(augmentation, size=size, crop=crop_kind)
 
 
 @dataclass
@@ -78,8 +78,8 @@ class ImageTaskData(PlannedData):
 
     def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
         """This host's rows of batch `start` and all after it."""
-        made = super().batches(seed, start, host, hosts)
-        return made if self.labels else _unlabelled(made)
+        labelled = super().batches(seed, start, host, hosts)
+        return labelled if self.labels else _unlabelled(labelled)
 
     def describe(self) -> str:
         """Pictures, classes, steps an epoch, what was left out."""
@@ -91,7 +91,7 @@ class ImageTaskData(PlannedData):
         )
 
 
-def _unlabelled(made: Iterator[Batch]) -> Iterator[Batch]:
-    with contextlib.closing(made):
-        for batch in made:
+def _unlabelled(batches: Iterator[Batch]) -> Iterator[Batch]:
+    with contextlib.closing(batches):
+        for batch in batches:
             yield {name: array for name, array in batch.items() if name != "labels"}

@@ -31,24 +31,24 @@ def mixed(batch: Batch, key: jax.Array, mixup: float, cutmix: float) -> Batch:
     """
     images, labels = batch["images"], batch["labels"]
     with jax.named_scope(PARTNERS):
-        others, partners = images[::-1], labels[::-1]
-    which, proportion, place = jax.random.split(key, 3)
+        partner_images, partners = images[::-1], labels[::-1]
+    which, proportion, rectangle_key = jax.random.split(key, 3)
     pasted = jax.random.bernoulli(which, 0.5 if mixup and cutmix else float(bool(cutmix)))
     alpha = jnp.where(pasted, cutmix or 1.0, mixup or 1.0)
     share = jax.random.beta(proportion, alpha, alpha)
-    inside = _rectangle(images.shape[1:3], 1.0 - share, place)
+    inside = _rectangle(images.shape[1:3], 1.0 - share, rectangle_key)
     averaged = jnp.full_like(inside, share)
-    kept = jnp.where(pasted, 1.0 - inside, averaged)[None, :, :, None]
-    rows = jnp.full(labels.shape, kept.mean(), jnp.float32)
-    images = kept * images + (1.0 - kept) * others
+    keep = jnp.where(pasted, 1.0 - inside, averaged)[None, :, :, None]
+    rows = jnp.full(labels.shape, keep.mean(), jnp.float32)
+    images = keep * images + (1.0 - keep) * partner_images
     return {**batch, "images": images, "partners": partners, "shares": rows}
 
 
 def _rectangle(size: tuple[int, int], area: jax.Array, key: jax.Array) -> Float[Array, "H W"]:
     """1 inside a rectangle of this share of the image, cut off where it sticks out."""
     edges = []
-    for side, one in zip(size, jax.random.split(key), strict=True):
-        middle = jax.random.randint(one, (), 0, side)
+    for side, axis_key in zip(size, jax.random.split(key), strict=True):
+        middle = jax.random.randint(axis_key, (), 0, side)
         half = (side * jnp.sqrt(area)).astype(jnp.int32) // 2
         at = jnp.arange(side)
         edges.append(((at >= middle - half) & (at < middle + half)).astype(jnp.float32))

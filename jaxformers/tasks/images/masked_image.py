@@ -104,9 +104,9 @@ class MaskedImage(Task):
         """The mean squared error over hidden patches, drawn anew unless the batch has `noise`."""
         noise = batch.get("noise")
         rngs = {"dropout": jax.random.key(0)} if rngs is None and noise is None else rngs
-        found = model.apply(variables, batch["images"], noise, train=train, rngs=rngs)
+        outputs = model.apply(variables, batch["images"], noise, train=train, rngs=rngs)
         weight = jnp.asarray(batch["images"].shape[0], jnp.float32)
-        return Loss(found.loss * weight, weight, {}, {})
+        return Loss(outputs.loss * weight, weight, {}, {})
 
     def example(self, seed: int) -> Batch:
         """Random pixels."""
@@ -117,8 +117,8 @@ class MaskedImage(Task):
         """Predicted pixels under a fixed mask, and the loss."""
         images = self.prepare(batch)["images"]
         shape = (images.shape[0], self.model.encoder.grid**2)
-        found = model.apply(variables, images, jnp.asarray(_noise(0, *shape)))
-        return {"prediction": found.prediction, "loss": found.loss}
+        outputs = model.apply(variables, images, jnp.asarray(_noise(0, *shape)))
+        return {"prediction": outputs.prediction, "loss": outputs.loss}
 
     def units(self, batch: Batch) -> int:
         """Pictures."""
@@ -188,9 +188,9 @@ class MaskedImageEvaluator:
 def _program(model: MAE, preprocessing: Preprocessing):
     @jax.jit
     def run(variables, images, noise):
-        found = model.apply(variables, preprocessing.normalised(images), noise)
-        error = jnp.square(found.prediction - model.target(preprocessing.normalised(images)))
-        rows = (error.mean(-1) * found.mask).sum(-1) / found.mask.sum(-1)
+        outputs = model.apply(variables, preprocessing.normalised(images), noise)
+        error = jnp.square(outputs.prediction - model.target(preprocessing.normalised(images)))
+        rows = (error.mean(-1) * outputs.mask).sum(-1) / outputs.mask.sum(-1)
         return constrain(rows, None)
 
     return run

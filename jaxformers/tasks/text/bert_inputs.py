@@ -22,7 +22,7 @@ def random_inputs(rng: np.random.Generator, rows: int, length: int, vocab_size: 
     at, ends = np.arange(length)[None], rng.integers(3, length + 1, (rows, 1))
     mask = at < ends
     ids = rng.integers(0, vocab_size, (rows, length)) * mask
-    values = (np.asarray(each, np.int32) for each in (ids, mask & (at > ends // 3), mask))
+    values = (np.asarray(array, np.int32) for array in (ids, mask & (at > ends // 3), mask))
     return dict(zip(INPUTS, values, strict=True))
 
 

@@ -43,11 +43,11 @@ def embed(
     texts = [text.lower() for text in texts] if pooling.lowercase else texts
     first, last = tokenizer.cls_id, tokenizer.sep_id
     ids = [[first, *row[: limit - 2], last] for row in tokenized(texts, tokenizer)]
-    found = np.zeros((len(ids), config.width * len(pooling.modes)), np.float32)
+    vectors = np.zeros((len(ids), config.width * len(pooling.modes)), np.float32)
     run = _program(model, pooling)
     for chosen, padded, mask in batches(ids, rows, limit, tokenizer.pad_id):
-        found[chosen] = np.asarray(run(variables, padded, mask))[: len(chosen)]
-    return found
+        vectors[chosen] = np.asarray(run(variables, padded, mask))[: len(chosen)]
+    return vectors
 
 
 @lru_cache(maxsize=4)

@@ -44,16 +44,16 @@ def fill_mask(
     first, last, limit = tokenizer.cls_id, tokenizer.sep_id, model.config.max_length
     ids = [[first, *row, last] for row in tokenizer.encode_with_masks(texts)]
     check_lengths([len(row) for row in ids], limit)
-    found: list[list[Candidates]] = [[] for _ in texts]
+    candidates: list[list[Candidates]] = [[] for _ in texts]
     full = [text for text, row in enumerate(ids) if tokenizer.mask_id in row]
     for chosen, padded, mask in batches([ids[i] for i in full], rows, limit, tokenizer.pad_id):
         hidden = np.asarray(_encoder(model)(variables, padded, mask))
-        row, place = np.nonzero(padded[: len(chosen)] == tokenizer.mask_id)
-        words = _words(model, variables, hidden[row, place], top)
+        row, column = np.nonzero(padded[: len(chosen)] == tokenizer.mask_id)
+        words = _words(model, variables, hidden[row, column], top)
         for at, (shares, tokens) in zip(row, words, strict=True):
             named = [tokenizer.vocabulary[token] for token in tokens]
-            found[full[chosen[at]]].append(list(zip(named, shares.tolist(), strict=True)))
-    return found
+            candidates[full[chosen[at]]].append(list(zip(named, shares.tolist(), strict=True)))
+    return candidates
 
 
 def _words(
@@ -62,10 +62,10 @@ def _words(
     """The `top` probabilities and tokens of each state `[n, D]`."""
     run = _head(model, min(top, model.config.vocab_size))
     for start in range(0, len(hidden), PLACES):
-        part = hidden[start : start + PLACES]
-        padded = np.zeros((row_step(len(part), PLACES), part.shape[1]), part.dtype)
-        padded[: len(part)] = part
-        shares, tokens = (np.asarray(each)[: len(part)] for each in run(variables, padded))
+        chunk = hidden[start : start + PLACES]
+        padded = np.zeros((row_step(len(chunk), PLACES), chunk.shape[1]), chunk.dtype)
+        padded[: len(chunk)] = chunk
+        shares, tokens = (np.asarray(array)[: len(chunk)] for array in run(variables, padded))
         yield from zip(shares, tokens, strict=True)
 
 

@@ -137,34 +137,34 @@ class MaskedLanguage(Task):
         """Random tokens in the longest rows, a third of each padding at most, any place masked."""
         shapes = max(self.batch_shapes(), key=lambda each: each["input_ids"].shape[1])
         rng, (rows, length) = np.random.default_rng(seed), shapes["input_ids"].shape
-        made = {name: np.zeros(spec.shape, spec.dtype) for name, spec in shapes.items()}
+        batch = {name: np.zeros(spec.shape, spec.dtype) for name, spec in shapes.items()}
         size = self.model.vocab_size
         real = rng.integers(2 * length // 3, length + 1, (rows, 1))
         mask = (np.arange(length) < real).astype(np.int32)
-        made["attention_mask"] = mask
-        made["input_ids"] = (rng.integers(0, size, (rows, length)) * mask).astype(np.int32)
+        batch["attention_mask"] = mask
+        batch["input_ids"] = (rng.integers(0, size, (rows, length)) * mask).astype(np.int32)
         if self.pretraining.next_sentence:
-            made["token_type_ids"] = (np.arange(length) > real // 2).astype(np.int32) * mask
-            made["next_sentence"] = rng.integers(0, 2, rows).astype(np.int32)
+            batch["token_type_ids"] = (np.arange(length) > real // 2).astype(np.int32) * mask
+            batch["next_sentence"] = rng.integers(0, 2, rows).astype(np.int32)
         else:
-            made["segments"] = mask * (1 + (np.arange(length) > real // 2))
-            made["positions"] = np.broadcast_to(np.arange(length, dtype=np.int32), mask.shape)
-        places = shapes["masked_positions"].shape
-        made["masked_positions"] = (rng.random(places) * real).astype(np.int32)
-        made["masked_ids"] = rng.integers(0, size, places).astype(np.int32)
-        made["masked_weights"] = (rng.random(places) < 0.8).astype(np.float32)
-        return {name: np.asarray(leaf, shapes[name].dtype) for name, leaf in made.items()}
+            batch["segments"] = mask * (1 + (np.arange(length) > real // 2))
+            batch["positions"] = np.broadcast_to(np.arange(length, dtype=np.int32), mask.shape)
+        positions_shape = shapes["masked_positions"].shape
+        batch["masked_positions"] = (rng.random(positions_shape) * real).astype(np.int32)
+        batch["masked_ids"] = rng.integers(0, size, positions_shape).astype(np.int32)
+        batch["masked_weights"] = (rng.random(positions_shape) < 0.8).astype(np.float32)
+        return {name: np.asarray(leaf, shapes[name].dtype) for name, leaf in batch.items()}
 
     def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
         """Both heads' logits, and the encoder on small weights, which shows a norm's epsilon."""
         words, sentences = pretraining_logits(model, variables, batch)
         inputs = (batch["input_ids"], None, batch["attention_mask"])
         encoded = states_on_small(model, variables, *inputs, scale=1e-6)
-        found = {
+        outputs = {
             "masked words": words[..., : self.model.vocab_size],
             "hidden on small weights": encoded,
         }
-        return found if sentences is None else found | {"next sentence": sentences}
+        return outputs if sentences is None else outputs | {"next sentence": sentences}
 
     def units(self, batch: Batch) -> int:
         """Tokens, padding not counted."""
@@ -186,9 +186,9 @@ class MaskedLanguage(Task):
         )
 
     def _new_tokenizer(self, documents: Any) -> WordPiece:
-        asked, size = self.vocabulary, self.model.vocab_size
-        texts = document_sentences(documents, asked.sentences)
-        return word_pieces(asked.path, self.weights, texts, size, asked.lowercase)
+        vocabulary, size = self.vocabulary, self.model.vocab_size
+        texts = document_sentences(documents, vocabulary.sentences)
+        return word_pieces(vocabulary.path, self.weights, texts, size, vocabulary.lowercase)
 
     def evaluators(self) -> tuple[MaskedLanguageEvaluator]:
         """Losses and accuracies on the development documents, in the last phase."""

@@ -115,8 +115,8 @@ class SequenceClassification(Task):
 
     def init(self, model: BertForSequenceClassification, key: jax.Array) -> Variables:
         """Fresh variables."""
-        one = jnp.ones((batch_multiple(), 1), jnp.int32)
-        return model.init(key, one, one, one)
+        ones = jnp.ones((batch_multiple(), 1), jnp.int32)
+        return model.init(key, ones, ones, ones)
 
     def pretrained(self, model: BertForSequenceClassification) -> Variables:
         """The encoder of `weights`, which replaces fresh parameters."""
@@ -173,8 +173,8 @@ class SequenceClassification(Task):
         return ClassificationData(store, plan, Processor(tokenizer), self.workers, texts.skipped)
 
     def _new_tokenizer(self, texts: LabelledTexts) -> WordPiece:
-        shown = [*texts.texts, *(texts.pairs or ())]
-        return word_pieces(self.vocabulary, self.weights, shown, self.model.vocab_size)
+        sentences = [*texts.texts, *(texts.pairs or ())]
+        return word_pieces(self.vocabulary, self.weights, sentences, self.model.vocab_size)
 
     # ------------------------------------------------------------------ evaluation
 
@@ -193,10 +193,10 @@ class SequenceClassification(Task):
             ),
         )
 
-    def published(self, found: Mapping[str, Any]) -> list[Comparison]:
+    def published(self, metrics: Mapping[str, Any]) -> list[Comparison]:
         """GLUE's table of the paper, and what is known of the development sets."""
         (evaluator,) = self.evaluators()
-        return compare_with_published_glue(self.data, evaluator.dev, evaluator.test, found)
+        return compare_with_published_glue(self.data, evaluator.dev, evaluator.test, metrics)
 
     # ------------------------------------------------------------------ rehearsal
 

@@ -81,20 +81,20 @@ def answer(
         raise DataError(f"{len(questions)} questions but {len(contexts)} contexts: give one each")
     if not questions:
         return []
-    asked = [
+    questions_asked = [
         Question(str(n), "", context, question, (), (), True)
         for n, (question, context) in enumerate(zip(questions, contexts, strict=True))
     ]
     size = size or default_size(model.config.max_length)
-    windows = Windows(Questions(asked, "the given text"), tokenizer, size, training=False)
+    windows = Windows(Questions(questions_asked, "the given text"), tokenizer, size, training=False)
     logits = window_logits(model, variables, windows, rows)
-    found = [best[0] for best in best_answers(windows, logits, n_best=1, longest=longest)]
+    answers = [best[0] for best in best_answers(windows, logits, n_best=1, longest=longest)]
     if null_threshold is None:
-        return found
+        return answers
     nulls = null_scores(windows, logits)
     return [
         Answer("", float(null), 0, 0) if null - best.score > null_threshold else best
-        for null, best in zip(nulls, found, strict=True)
+        for null, best in zip(nulls, answers, strict=True)
     ]
 
 
@@ -111,10 +111,10 @@ def window_logits(model: Any, variables: Any, windows: Windows, rows: int) -> np
     """
     run, full = _program(model), windows.size.length
     used = length_step(int((windows.begin + windows.count).max()) + 1, full)
-    found = every_output(
+    logits = every_output(
         lambda batch: run(variables, *(batch[name][:, :used] for name in INPUTS)), windows, rows
     )
-    return np.pad(found, ((0, 0), (0, 0), (0, full - used)))
+    return np.pad(logits, ((0, 0), (0, 0), (0, full - used)))
 
 
 @lru_cache(maxsize=4)
@@ -143,28 +143,28 @@ def best_answers(
     """
     chunks = range(0, len(windows), CHUNK)
     spans = [_chunk_spans(windows, logits, slice(s, s + CHUNK), n_best, longest) for s in chunks]
-    scores, starts, ends = (np.concatenate(each) for each in zip(*spans, strict=True))
+    scores, starts, ends = (np.concatenate(array) for array in zip(*spans, strict=True))
     window, rank = np.nonzero(np.isfinite(scores))
-    scores, starts, ends = (each[window, rank] for each in (scores, starts, ends))
+    scores, starts, ends = (array[window, rank] for array in (scores, starts, ends))
     order = np.lexsort((-scores, windows.question[window]))
     begins, stops = windows.characters(window, starts, ends)
     bounds = np.searchsorted(windows.question[window[order]], np.arange(len(windows.asked) + 1))
     results = []
     for q, question in enumerate(windows.asked):
         ranked = order[bounds[q] : bounds[q + 1]]
-        places = zip(scores[ranked], begins[ranked], stops[ranked], strict=True)
-        results.append(_distinct(question.context, places, n_best))
+        ranked_spans = zip(scores[ranked], begins[ranked], stops[ranked], strict=True)
+        results.append(_distinct(question.context, ranked_spans, n_best))
     return results
 
 
-def _distinct(context: str, places: Iterator, n_best: int) -> list[Answer]:
-    found: dict[str, Answer] = {}
-    for score, start, end in places:
+def _distinct(context: str, spans: Iterator, n_best: int) -> list[Answer]:
+    by_text: dict[str, Answer] = {}
+    for score, start, end in spans:
         text = context[start:end]
-        found.setdefault(text, Answer(text, float(score), int(start), int(end)))
-        if len(found) == n_best:
+        by_text.setdefault(text, Answer(text, float(score), int(start), int(end)))
+        if len(by_text) == n_best:
             break
-    return list(found.values()) or [Answer("", float("-inf"), 0, 0)]
+    return list(by_text.values()) or [Answer("", float("-inf"), 0, 0)]
 
 
 def _chunk_spans(windows: Windows, logits, where: slice, n_best: int, longest: int) -> Spans:
@@ -188,8 +188,8 @@ def best_spans(
     padded = np.pad(end_logits, ((0, 0), (0, longest - 1)), constant_values=-np.inf)
     behind = np.lib.stride_tricks.sliding_window_view(padded, longest, axis=1)
     sums = (start_logits[:, :, None] + behind).reshape(rows, length * longest)
-    kept = min(n_best, length * longest)
-    top = np.sort(np.argpartition(sums, -kept, axis=1)[:, -kept:], axis=1)
+    num_spans = min(n_best, length * longest)
+    top = np.sort(np.argpartition(sums, -num_spans, axis=1)[:, -num_spans:], axis=1)
     order = np.argsort(-np.take_along_axis(sums, top, axis=1), axis=1, kind="stable")
     top = np.take_along_axis(top, order, axis=1)
     starts, extra = np.divmod(top, longest)

@@ -106,8 +106,8 @@ class SpanExtraction(Task):
 
     def init(self, model: BertForSpanExtraction, key: jax.Array) -> Variables:
         """Fresh variables."""
-        one = jnp.ones((batch_multiple(), 1), jnp.int32)
-        return model.init(key, one, one, one)
+        ones = jnp.ones((batch_multiple(), 1), jnp.int32)
+        return model.init(key, ones, ones, ones)
 
     def pretrained(self, model: BertForSpanExtraction) -> Variables:
         """The encoder of `weights`, and a head for spans, in place of fresh parameters."""
@@ -184,9 +184,9 @@ class SpanExtraction(Task):
             ),
         )
 
-    def published(self, found: Mapping[str, Any]) -> list[Comparison]:
+    def published(self, metrics: Mapping[str, Any]) -> list[Comparison]:
         """SQuAD's table of the paper; none for the bundled questions."""
-        return compare_with_published_squad(self.data, self.dev, found)
+        return compare_with_published_squad(self.data, self.dev, metrics)
 
     # ------------------------------------------------------------------ rehearsal
 

@@ -36,25 +36,25 @@ LACKING = {
 }
 
 
-def check_head(use: str, model: Any, place: Any) -> None:
+def check_head(use: str, model: Any, path: Any) -> None:
     """Raises WeightsError where the model in `place` has not the head for that use."""
     modules = registry.modules_for(use)
     if type(model) not in modules or (use == "fill_mask" and not model.config.masked_words):
         what = f"a {type(model).__name__} without {LACKING[use]}"
-        raise WeightsError(f"{place} holds {what}; {use} needs a {modules[0].__name__}")
+        raise WeightsError(f"{path} holds {what}; {use} needs a {modules[0].__name__}")
 
 
-def check_tokenizer(use: str, model: Any, tokenizer: Any, place: Any) -> None:
+def check_tokenizer(use: str, model: Any, tokenizer: Any, path: Any) -> None:
     """Raises WeightsError where the tokenizer is no BERT's, or not of the weights' size."""
     if use == "translate":
         return
     tokenizers = registry.family_of(model).tokenizers
     if not isinstance(tokenizer, tokenizers):
         kind, expected = type(tokenizer).__name__, " or ".join(t.__name__ for t in tokenizers)
-        raise WeightsError(f"{place} holds a {kind} tokenizer; {use} needs {expected}")
+        raise WeightsError(f"{path} holds a {kind} tokenizer; {use} needs {expected}")
     if tokenizer.vocab_size != model.config.vocab_size:
         raise WeightsError(
-            f"the vocabulary in {place} has {tokenizer.vocab_size:,} tokens, but its weights have "
+            f"the vocabulary in {path} has {tokenizer.vocab_size:,} tokens, but its weights have "
             f"{model.config.vocab_size:,}; put the vocabulary of the weights there"
         )
 
@@ -138,7 +138,7 @@ def _best_label(logits: np.ndarray, config: BertConfig) -> tuple[str, float]:
 def _pair(number: int, text: Any) -> tuple[str, str]:
     pair = (text, "") if isinstance(text, str) else text
     listed = isinstance(pair, tuple | list) and len(pair) == 2
-    if not listed or not all(isinstance(each, str) for each in pair):
+    if not listed or not all(isinstance(item, str) for item in pair):
         raise DataError(f"text {number} is neither a text nor a pair of texts")
     return tuple(pair)
 
@@ -170,15 +170,15 @@ def answer(
     if len(questions) != len(contexts):
         raise DataError(f"{len(questions)} questions but {len(contexts)} contexts: give one each")
     _check_segments(model, True)
-    whole = span_answers.default_size(model.config.max_length)
-    asked, read = (tokenized(list(texts), tokenizer) for texts in (questions, contexts))
+    full_size = span_answers.default_size(model.config.max_length)
+    question_ids, read = (tokenized(list(texts), tokenizer) for texts in (questions, contexts))
     sizes = [
-        min(len(q), whole.query_length) + max(len(c), 1) + SPECIAL
-        for q, c in zip(asked, read, strict=True)
+        min(len(q), full_size.query_length) + max(len(c), 1) + SPECIAL
+        for q, c in zip(question_ids, read, strict=True)
     ]
-    found = [Answer("", 0.0, 0, 0)] * len(sizes)
+    results = [Answer("", 0.0, 0, 0)] * len(sizes)
     for chosen in length_groups(sizes, rows):
-        size, several = _window(sizes[chosen[0]], whole)
+        size, several = _window(sizes[chosen[0]], full_size)
         answers = span_answers.answer(
             model,
             variables,
@@ -189,14 +189,16 @@ def answer(
             rows=rows if several else row_step(len(chosen), rows),
             **options,
         )
-        for index, each in zip(chosen, answers, strict=True):
-            found[index] = each
-    return found
+        for index, best in zip(chosen, answers, strict=True):
+            results[index] = best
+    return results
 
 
-def _window(needed: int, whole: WindowSize) -> tuple[WindowSize, bool]:
+def _window(needed: int, full_size: WindowSize) -> tuple[WindowSize, bool]:
     """Windows that hold so many tokens, and whether a context takes several of them."""
-    if needed > whole.length:
-        return whole, True
-    length = length_step(needed, whole.length)
-    return WindowSize(length, whole.stride, min(whole.query_length, length - SPECIAL - 1)), False
+    if needed > full_size.length:
+        return full_size, True
+    length = length_step(needed, full_size.length)
+    return WindowSize(
+        length, full_size.stride, min(full_size.query_length, length - SPECIAL - 1)
+    ), False

@@ -26,15 +26,15 @@ def run_tokenizer(
     Raises:
         ConfigError: it has not `size` tokens, which are the model's.
     """
-    place, begun = epath.Path(folder) / TOKENIZER, (epath.Path(folder) / "checkpoints").exists()
+    path, begun = epath.Path(folder) / TOKENIZER, (epath.Path(folder) / "checkpoints").exists()
     many = jax.process_count() > 1
     if many and host:
         multihost_utils.sync_global_devices("vocabulary")
-    kept = place.exists() and (begun or bool(host))
-    tokenizer = load_tokenizer(place) if kept else make()
+    reuse = path.exists() and (begun or bool(host))
+    tokenizer = load_tokenizer(path) if reuse else make()
     _check_size(tokenizer, size)
-    if not kept:
-        tokenizer.save(place)
+    if not reuse:
+        tokenizer.save(path)
     if many and not host:
         multihost_utils.sync_global_devices("vocabulary")
     return tokenizer

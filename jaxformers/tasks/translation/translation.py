@@ -82,9 +82,9 @@ class Translation(Task):
         """The perplexity on the development pairs, where there are any."""
         return "dev_perplexity" if self.dev is not None else ""
 
-    def published(self, found: Mapping[str, Any]) -> list[Comparison]:
+    def published(self, metrics: Mapping[str, Any]) -> list[Comparison]:
         """The paper's table 2, for English to German or French."""
-        return compare_with_published_translations(self.languages, self.test, found)
+        return compare_with_published_translations(self.languages, self.test, metrics)
 
     def __post_init__(self):
         check_rates(self, "label_smoothing")
@@ -113,8 +113,8 @@ class Translation(Task):
 
     def init(self, model: Transformer, key: jax.Array) -> Variables:
         """Fresh variables."""
-        one = jnp.ones((batch_multiple(), 1), jnp.int32)
-        return model.init(key, one, one)
+        ones = jnp.ones((batch_multiple(), 1), jnp.int32)
+        return model.init(key, ones, ones)
 
     def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
         """Label-smoothed cross-entropy over the target tokens, and their unsmoothed one (`nll`)."""

@@ -14,12 +14,12 @@ from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.training.reports.report import CURVES, REPORT, own_command, spaced
 
 
-def summary_lines(folder: epath.Path, found: Evaluation, task: Task) -> Iterator[str]:
+def summary_lines(folder: epath.Path, evaluation: Evaluation, task: Task) -> Iterator[str]:
     """The lines, twenty samples evenly spaced over all among them."""
-    for name, value in found.metrics.items():
+    for name, value in evaluation.metrics.items():
         yield f"{name}: {value:.4g}"
-    yield from found.notes
-    for number, (source, reference, output) in enumerate(spaced(found.samples), 1):
+    yield from evaluation.notes
+    for number, (source, reference, output) in enumerate(spaced(evaluation.samples), 1):
         yield f"{number:2}. {source}"
         yield f"    reference: {reference}"
         yield f"    output:    {output}"

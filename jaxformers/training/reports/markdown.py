@@ -32,7 +32,7 @@ def markdown(
     columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, aligned: bool = False
 ) -> str:
     """The table, its columns of one width when `aligned`, to be read in a terminal too."""
-    lines = [[*columns], ["---"] * len(columns), *([cell(each) for each in row] for row in rows)]
+    lines = [[*columns], ["---"] * len(columns), *([cell(value) for value in row] for row in rows)]
     if aligned:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         lines = [

@@ -67,14 +67,14 @@ class Lines:
         if not due:
             return
         rate, left = rates
-        shown = [f"{self._name}step {step}/{self._total}"]
-        shown += [
+        fields = [f"{self._name}step {step}/{self._total}"]
+        fields += [
             f"{key.replace('_', ' ')} {float(metrics[key]):.4g}"
             for key in ("loss", "learning_rate")
             if key in metrics
         ]
-        shown += [rate, f"{left} left"] if left else []
-        self.line("  ".join(shown))
+        fields += [rate, f"{left} left"] if left else []
+        self.line("  ".join(fields))
 
     def line(self, text: str) -> None:
         """Print a line."""

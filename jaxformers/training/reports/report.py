@@ -35,11 +35,11 @@ NEIGHBOURS = 40  # the smoothed loss is a mean over 1/20 of the points, 1/40 on 
 def report_run(folder: epath.Path, experiment: Experiment, result: RunResult) -> epath.Path:
     """Write the report of a run that has ended, from its metrics.jsonl and its evaluation."""
     evaluation, costs = result.evaluation, run_costs(read_metrics(folder))
-    found = dict(evaluation.metrics) if evaluation else {}
+    results = dict(evaluation.metrics) if evaluation else {}
     times = {**_time_and_cost(costs), "wall_time": result.wall_time}
-    summary = {**found, "steps": result.step, **times}
-    published = experiment.task.published(found | costs) if found else []
-    tables = [beside(each, experiment.name) for each in published]
+    summary = {**results, "steps": result.step, **times}
+    published = experiment.task.published(results | costs) if results else []
+    tables = [beside(comparison, experiment.name) for comparison in published]
     samples = list(evaluation.samples) if evaluation else []
     notes = list(evaluation.notes) if evaluation else []
     command = own_command(experiment.task, folder)
@@ -117,13 +117,13 @@ def loss_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     steps, losses = _series(metrics, "loss")
     _training(upper, steps, losses, "training loss")
     at, perplexities = _series(metrics, "eval/dev_perplexity")
-    logs = [math.log(each) if each > 0 else math.nan for each in perplexities]
-    judged, held_out = _series(metrics, "eval/dev_loss")
+    logs = [math.log(perplexity) if perplexity > 0 else math.nan for perplexity in perplexities]
+    eval_steps, held_out = _series(metrics, "eval/dev_loss")
     if at:
         label = "development: log of the perplexity"
         upper.plot(at, logs, "o", color="tab:orange", label=label)
-    elif judged:
-        upper.plot(judged, held_out, "o-", color="tab:orange", label="development")
+    elif eval_steps:
+        upper.plot(eval_steps, held_out, "o-", color="tab:orange", label="development")
     upper.set_ylabel("loss (nats a token)" if at else "loss")
     for axes in middle:
         _accuracies(axes, right)
@@ -150,9 +150,9 @@ def _training(axes: Axes, steps: list[int], values: list[float], label: str) -> 
 
 def _accuracies(axes: Axes, series: Sequence[tuple[list[int], list[float]]]) -> None:
     """Of the training batches, and of the development set, in percent."""
-    (steps, shares), *judged = series
+    (steps, shares), *evaluations = series
     _training(axes, steps, [100 * share for share in shares], "training accuracy")
-    for at, values in judged:
+    for at, values in evaluations:
         if at:
             axes.plot(at, values, "o-", color="tab:orange", label="development")
     axes.set_ylabel("accuracy (%)")
@@ -191,24 +191,24 @@ def run_costs(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _time_and_cost(costs: Mapping[str, Any]) -> dict[str, Any]:
     """The costs in words that people use, and what they were paid on."""
-    shown = dict(costs)
-    hours, compiling = shown.pop("training_hours"), shown.pop("compile_minutes")
+    rows = dict(costs)
+    hours, compiling = rows.pop("training_hours"), rows.pop("compile_minutes")
     text = f"{duration(3600 * hours)} ({duration(60 * compiling)} of it compiling)"
     for key in ("data_wait", "mfu"):
-        if key in shown:
-            shown[key] = f"{100 * shown[key]:.1f} %"
+        if key in rows:
+            rows[key] = f"{100 * rows[key]:.1f} %"
     devices = jax.devices()
     chip, chips = chip_for(devices[0].device_kind), chips_in(devices)
     kind = chip.name if chip else f"{devices[0].device_kind} ({os.cpu_count()} cores)"
     cost = {"chip_hours": chips * hours} if chip else {}
-    return {"training_time": text, **cost, "machine": f"{chips:g} x {kind}", **shown}
+    return {"training_time": text, **cost, "machine": f"{chips:g} x {kind}", **rows}
 
 
-def beside(each: Comparison, name: str) -> Table:
+def beside(comparison: Comparison, name: str) -> Table:
     """Published results with this run's row below them."""
-    rows = [(system, *values) for system, values in each.rows]
-    rows.append((f"**this run** ({escape(name)})", *each.ours))
-    return Table(each.title, ("model", *each.columns), rows, each.note)
+    rows = [(system, *values) for system, values in comparison.rows]
+    rows.append((f"**this run** ({escape(name)})", *comparison.ours))
+    return Table(comparison.title, ("model", *comparison.columns), rows, comparison.note)
 
 
 def _samples(samples: Sequence[tuple[str, str, str]]) -> str:
