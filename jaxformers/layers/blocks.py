@@ -95,10 +95,12 @@ class FeedForward(nn.Module):
     def __call__(self, x: Float[Array, "B L D"], *, train: bool = False) -> Float[Array, "B L D"]:
         """act(x W_up + b) W_down + b, or its gated form."""
         c = self.config
+        # [B, L, D] -> [B, L, F]; gated (Shazeer 2020): act(x W_gate) * (x W_up).
         if c.gated:
             hidden = activate(self.gate(x), c.activation) * self.up(x)
         else:
             hidden = activate(self.up(x), c.activation)
+        # F is cut over `tensor`: `up` needs no communication, `down` one sum over the axis.
         hidden = constrain(hidden, "batch", "length", "mlp")
         return self.down(self.drop(hidden, train=train))
 
@@ -136,9 +138,11 @@ class _Block(nn.Module):
         `skip`: the rate at which an example goes without f; None: never.
         """
         pre = self.config.norm_position == "pre"
+        # pre: x + f(norm(x)), the stream itself is never normalised; post: norm(x + f(x)).
         y = self.drop(sublayer(norm(x) if pre else x), train=train)
         if skip is not None:
             y = drop_path(y, skip, self.make_rng("dropout"))
+        # [B, L, D]; see `computed_once`: XLA for CPU would recompute the sum in each of its uses.
         y = cpu.computed_once(x + y, self.execution.platform)
         return constrain(y if pre else norm(y), "batch", "length", "embed")
 

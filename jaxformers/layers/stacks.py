@@ -37,14 +37,20 @@ class Stack(nn.Module):
 
     def run(self, x: Array, *inputs, train: bool = False) -> Array:
         """All blocks over x, each given the same `inputs`."""
+        # Stochastic depth is a scanned input, one rate a layer: a rate in the code would give each
+        # layer a program of its own.
         skips = self._skips() if train else None
 
         def body(block, carry, inputs, skip):
             return block(carry, *inputs, train=train, skip=skip), None
 
         if self.execution.remat != "none":
+            # Inside a rolled loop XLA cannot merge the recomputation with the forward pass;
+            # in the unrolled one it would, and remat would save nothing.
             policy = remat_policy(self.execution.remat)
             body = nn.remat(body, policy=policy, prevent_cse=self.execution.platform == "cpu")
+        # Parameters are stacked, [layers, ...], on every platform, so that one name map and one
+        # sharding row serve all. TPUs roll the loop (compile time); a CPU unrolls it (step time).
         scan = nn.scan(
             body,
             variable_axes=SCANNED,

@@ -42,6 +42,7 @@ class Roofline:
     @property
     def range(self) -> tuple[float, float]:
         """Seconds of a step at best and at worst."""
+        # best = max(terms) / FAST: all overlap; worst = sqrt(sum of squares) / SLOW: half overlap.
         terms = (self.compute, self.memory, self.network + self.between)
         return max(terms) / FAST, math.hypot(*terms) / SLOW
 
@@ -60,9 +61,12 @@ def roofline(compiled: Compiled, pod: Pod, mesh: Mesh) -> Roofline | None:
     """The roofline of a compiled step; None where the chip has no data sheet."""
     if pod.chip is None or not compiled.compiles:
         return None
+    # Within a slice collectives use its own links (ICI), across slices the data centre's network.
     inside = [op for op in compiled.collectives if op.slices == 1]
     across = [op for op in compiled.collectives if op.slices > 1]
     return Roofline(
+        # FLOPs are counted for the whole pod, bytes moved and sent for one device, and a chip's
+        # bandwidth is shared by its cores.
         compiled.flops / (pod.chip.peak_bf16 * pod.chips),
         compiled.moved / (pod.chip.bandwidth / pod.cores),
         sum(op.wire * op.times / _rate(op, pod, mesh) for op in inside),
@@ -88,6 +92,7 @@ def _spans(axes: Iterable[str], mesh: Mesh) -> list[int]:
     if not axis_indices:
         return [2]
     group = tuple(slice(None) if i in axis_indices else 0 for i in range(mesh.devices.ndim))
+    # One representative group: index 0 on the mesh axes that the collective does not use.
     coords = np.array([d.coords for d in np.ravel(mesh.devices[group])])
     widths = coords.max(0) - coords.min(0) + 1
     return [int(n) for n in widths if n > 1]

@@ -70,6 +70,7 @@ class MultiHeadAttention(nn.Module):
     def queries(self, x: Float[Array, "B T D"]) -> Float[Array, "B H T K"]:
         """Queries, times `scale`: every back-end then takes any scale."""
         scale = self.head_width**-0.5 if self.scale is None else self.scale
+        # [B, T, D] -> [B, T, H, K]; scaling q multiplies T x K numbers a head, the scores T x S.
         q = self.query(x) * jnp.asarray(scale, self.execution.compute_dtype)
         return _heads_first(q)
 
@@ -98,6 +99,7 @@ class MultiHeadAttention(nn.Module):
         (`model.apply(..., mutable=["probs"])`), and a variable of the collection `perturb` is
         added to them, so that their gradient can be taken. Unasked, neither costs anything.
         """
+        # Self-attention takes keys and values from x, cross-attention from the memory.
         keys_values = self.keys_values(x if memory is None else memory)
         return self.attend(x, *keys_values, mask, bias=bias, train=train)
 
@@ -118,17 +120,21 @@ class MultiHeadAttention(nn.Module):
         if backend != "plain":
             fused = splash_attention if backend == "splash" else cudnn_attention
             return self.merge(fused(q, k, v, mask))
+        # probs = softmax(q k^T + bias): [B, H, T, S], float32 whatever the compute type.
         probs = attention_probabilities(q, k, mask, bias)
         if needs_probs and not self.is_initializing():
+            # d loss / d perturb at perturb = 0 is the gradient of the probabilities themselves.
             if self.has_variable("perturb", "probs"):
                 probs = probs + self.get_variable("perturb", "probs")
             self.sow("probs", "probs", probs, reduce_fn=_latest, init_fn=lambda: None)
+        # Dropout acts on the probabilities, after the softmax, as in the reference code.
         probs = self.drop(probs.astype(v.dtype), train=train)
         return self.merge(jnp.einsum("BHTS,BHSK->BHTK", probs, v))
 
     def _backend(self, q, k, mask, bias, *, train: bool, wanted: bool) -> str:
         if self.is_initializing():  # only parameters are wanted
             return "plain"
+        # The abstract mesh names the chip that is compiled for, which need not be this machine's.
         lengths, mesh = (q.shape[2], k.shape[2]), jax.sharding.get_abstract_mesh()
         backend = choose_backend(
             self.execution,

@@ -51,6 +51,7 @@ def splash_attention(
         run = jax.shard_map(
             run, in_specs=(heads, heads, heads, rows), out_specs=heads, check_vma=False
         )
+    # [B, H, T', K] with T' a multiple of the block; the padded queries' rows are cut off again.
     mixed = run(_padded(q, 2), _padded(k, 2), _padded(v, 2), ids)[:, :, :queries]
     return mixed if ids is None else seeing_something(mixed, v, mask)
 
@@ -68,11 +69,13 @@ def _kernel(q, k, v, ids, *, causal: bool, interpret: bool):
         block_q_dq=rows,
         block_kv_dq=columns,
     )
+    # The mask is static and by block: what is hidden as a whole is never computed.
     kernel = splash.make_splash_mha_single_device(
         splash.MultiHeadMask([kind((queries, keys))] * heads),
         block_sizes=sizes,
         interpret=interpret,
     )
+    # The kernel takes one example, [H, T, K]; vmap adds the batch.
     return jax.vmap(kernel)(q, k, v, None if ids is None else splash.SegmentIds(*ids))
 
 
@@ -88,6 +91,7 @@ def _segments(mask: Mask, batch: int, queries: int, keys: int) -> tuple[Array, A
         query_ids += jnp.asarray(mask.query_segments, jnp.int32)
         key_ids += jnp.asarray(mask.key_segments, jnp.int32)
     if mask.keys is not None:
+        # No query has this id, so that hidden keys are seen by none.
         key_ids = jnp.where(mask.keys.astype(bool), key_ids, HIDDEN)
     return _padded(query_ids, 1), _padded(key_ids, 1, HIDDEN)
 
@@ -107,6 +111,7 @@ def seeing_something(mixed: Array, v: Array, mask: Mask) -> Array:
 
 def _block(length: int) -> int:
     """The block that cuts a length into the fewest parts, and pads it least."""
+    # E.g. length 600: 2 blocks of 384 = 768 places, where 2 of 512 would be 1,024.
     num_blocks = -(-length // BLOCK)
     return LANES * -(-length // (num_blocks * LANES))
 
