@@ -29,8 +29,8 @@ LEAST_COMMENTS = {
     "layers": 5.2,
     "models": 5.8,
     "decoding": 6,
-    "interpret": 3.4,
-    "planning": 2.4,
+    "interpret": 4.9,
+    "planning": 4.4,
     "costs": 6,
     "sharding": 6,
 }

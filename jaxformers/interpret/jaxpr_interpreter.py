@@ -65,6 +65,7 @@ class Tape:
         def number(atom) -> int:
             return self.give(atom.val, False) if isinstance(atom, Literal) else numbers[atom]
 
+        # Equations stand in the order of evaluation, so that every operand has its number already.
         for eqn in closed.jaxpr.eqns:
             outs = self._equation(eqn, [number(atom) for atom in eqn.invars])
             numbers.update(zip(eqn.outvars, outs, strict=True))
@@ -75,6 +76,7 @@ class Tape:
 
         Values that do not depend on the input get none and are absent.
         """
+        # R_in = sum over users of their rule's share of R_out: relevance adds up as gradients do.
         relevances: Relevance = {}
         for number, r in initial:
             self._add_relevance(relevances, number, r)
@@ -96,12 +98,14 @@ class Tape:
             relevances[number] = relevances[number] + r if number in relevances else r
 
     def _equation(self, eqn: JaxprEqn, ins: list[int]) -> list[int]:
+        # Calls (jit, remat, custom rules) are entered: rules see primitive operations only.
         inner = _inner_function(eqn)
         if inner is not None:
             return self.run(inner, ins)
         operands = [self.values[i] for i in ins]
         active = any(operand.active for operand in operands)
         carries = None
+        # A scan is run as one, and each turn's carry kept: walking back needs its inside again.
         if eqn.primitive.name == "scan" and active:
             results, carries = _scan(eqn, [operand.array for operand in operands])
             flags = _scan_activity(eqn, [operand.active for operand in operands])[1]
@@ -115,6 +119,7 @@ class Tape:
         return outs
 
     def _result(self, name: str, operands: list[Operand], array: Array, active: bool) -> int:
+        # A statistic (a mean, a sum, a maximum) describes a signal and takes none of its relevance.
         carrying = [operand for operand in operands if operand.carries]
         statistic = bool(carrying) and all(operand.statistic for operand in carrying)
         if name == "broadcast_in_dim" and carrying:
@@ -122,6 +127,7 @@ class Tape:
             statistic |= array.size > operands[0].array.size or operands[0].reduced
         source, reduced = None, is_reduction(name) and array.size == operands[0].array.size
         if carrying and is_elementwise(name):
+            # A result of the same shape goes on with the identity of the signal it came from.
             at = signal(operands, array.shape)
             if at is not None and operands[at].array.shape == array.shape:
                 source, reduced = operands[at].source, operands[at].reduced
@@ -140,16 +146,19 @@ class Tape:
     def _scan_back(self, step: _Step, relevances: Relevance) -> list[Array | None]:
         """The scan's turns in reverse; each is run again, and its inside walked back."""
         params, values = step.eqn.params, [self.values[i] for i in step.ins]
+        # A scan takes [constants, carries, stacked inputs] and gives [carries, stacked results].
         consts, n = params["num_consts"], params["num_carry"]
         active = _scan_activity(step.eqn, [value.active for value in values])[0]
 
         def turn(later, inputs):
             (of_carry, of_consts), (carry, xs, of_ys) = later, inputs
+            # As in rematerialisation: the turn runs again from its carry, on a tape of its own.
             tape, arrays = Tape(), [*(value.array for value in values[:consts]), *carry, *xs]
             ins = [tape.give(x, on) for x, on in zip(arrays, active, strict=True)]
             outs = tape.run(params["jaxpr"], ins)
             inside = tape.relevance(list(zip(outs, [*of_carry, *of_ys], strict=True)))
             got = [inside.get(i, _none(tape.values[i])) for i in (*ins, *outs[n:])]
+            # All turns share the constants, so that their shares add up over the turns.
             of_consts = [a + b for a, b in zip(of_consts, got[:consts], strict=True)]
             ends = consts + n
             return (got[consts:ends], of_consts), (got[ends : len(ins)], got[len(ins) :])
@@ -168,6 +177,7 @@ class Tape:
             (starts, [_none(value) for value in values[:consts]]),
             (step.carries, [value.array for value in values[consts + n :]], of_ys),
             length=params["length"],
+            # The backward walk visits the turns in the opposite order.
             reverse=not params["reverse"],
         )
         # What the turns themselves made of their stacked results is these results' relevance too.
@@ -187,6 +197,7 @@ def trace(fn: Callable[..., Any], inputs: Any, weights: Any) -> tuple[Tape, Any]
     """
     closed, shapes = jax.make_jaxpr(fn, return_shape=True)(inputs, weights)
     tape = Tape()
+    # Inputs carry relevance; weights are constants of the explanation.
     ins = [tape.give(x, True) for x in jax.tree.leaves(inputs)]
     ins += [tape.give(x, False) for x in jax.tree.leaves(weights)]
     return tape, jax.tree.unflatten(jax.tree.structure(shapes), tape.run(closed, ins))
@@ -225,6 +236,7 @@ def _scan(eqn: JaxprEqn, arrays: list[Array]) -> tuple[list[Array], list[Array]]
         outs = body(*arrays[:consts], *carry, *xs)
         return outs[:n], (outs[n:], carry)
 
+    # carries: [length, ...] a carry, what each turn started from.
     last, (ys, carries) = jax.lax.scan(
         turn,
         arrays[consts : consts + n],
@@ -239,6 +251,7 @@ def _scan_activity(eqn: JaxprEqn, flags: list[bool]) -> tuple[list[bool], list[b
     """Which of a turn's arguments, and which of the scan's results, depend on the input."""
     consts, n = eqn.params["num_consts"], eqn.params["num_carry"]
     flags = list(flags)
+    # A fixed point: activity only grows, so this ends after at most as many rounds as carries.
     while True:  # what a turn makes depend on the input, the next one is handed
         outs = _activity(eqn.params["jaxpr"].jaxpr, flags)
         carry = [a or b for a, b in zip(flags[consts : consts + n], outs[:n], strict=True)]

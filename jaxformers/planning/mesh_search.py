@@ -114,6 +114,8 @@ def search(
                 f"no mesh of {len(pod.devices)} devices divides the batch and the model"
             )
         result = Found(pod, sorted(plans, key=_rank), experiment)
+        # A quick compile may be wrong by a few percent of memory: the winner is compiled in full,
+        # and takes its place in the order again, until a full compile leads.
         while (best := result.best) is not None and best.quick:
             result.tried.remove(best)
             result.tried = sorted([*result.tried, _again(best)], key=_rank)
@@ -133,11 +135,13 @@ def _rank(plan: Plan) -> tuple:
 def meshes(experiment: Experiment, pod: Pod) -> Iterator[MeshConfig]:
     """Meshes of the pod: copies alone, all parameters divided, and steps between them."""
     devices = len(pod.devices)
+    # Only `data`, the outermost axis, spans slices: within one, parameters are gathered.
     inside = devices // pod.slices
     tensor = 1
     while tensor <= min(MOST_TENSOR, inside):
         if devices % tensor == 0:
             left = inside // tensor
+            # Copies alone, state over 8 devices, state over all devices of a slice.
             for fsdp in sorted({1, min(8, left), left}):
                 if left % fsdp == 0:
                     yield MeshConfig(devices // tensor // fsdp, fsdp, tensor, pod.slices)
@@ -147,9 +151,11 @@ def meshes(experiment: Experiment, pod: Pod) -> Iterator[MeshConfig]:
 def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig, effort: Effort) -> list[Plan]:
     """Plans on one mesh until one fits; none where the mesh does not divide the model."""
     plans: list[Plan] = []
+    # From the cheapest saving of memory to the dearest; the first that fits is the quickest.
     for attention, remat, num_microbatches in SAVINGS:
         if attention and pod.devices[0].platform != "tpu":
             continue
+        # Batch norm's statistics depend on how the batch is split: accumulation changes results.
         if num_microbatches > 1 and plans[-1].batch_norm:
             break
         tried = replace(
@@ -167,6 +173,7 @@ def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig, effort: Effort) -
         # A back-end that cannot do what is asked leaves the program as it was.
         if not attention or candidate.worst.compiled != plans[-1].worst.compiled:
             plans.append(candidate)
+        # State that is larger than the memory fits with no saving of activations.
         state = sum(plans[-1].state.values())
         if plans[-1].fits or (plans[-1].memory and state > plans[-1].memory):
             break

@@ -121,14 +121,18 @@ def compile_step(
         model = experiment.task.module(experiment.execution(mesh))
         state = abstract_state(experiment, model, mesh)
         step = jit_step(experiment, model, mesh, state)
+        # Shapes with shardings in place of arrays: nothing is allocated, whatever the model's size.
         traced = step.trace(state, batch)
         lowered = traced.lower()
         quick = effort == "least" and mesh.devices.flat[0].platform == "tpu"
+        # The lowered text is the key: an experiment that changes nothing in the program is not
+        # compiled again.
         path = _place(lowered, pod, mesh, quick)
         if (cached := _read(path)) is not None:
             return cached
         compiled = _compile(lowered, pod, mesh, device_bytes((state, batch)), effort)
         compiled.quick = quick
+    # FLOPs come from the jaxpr: `cost_analysis()` counts the body of a rolled loop once.
     count = flops_of(traced.jaxpr)
     compiled.flops = count.matmul
     products = sum(turn.matmul > 0 for turn in count.unknown_loops)
@@ -149,6 +153,8 @@ def _compile(lowered: Any, pod: Pod, mesh: Mesh, arguments: int, effort: Effort)
     began, divided = time.perf_counter(), mesh.devices.size > mesh.shape["data"] or pod.slices > 1
     tpu = mesh.devices.flat[0].platform == "tpu"
     quick = effort == "least" and tpu
+    # Two compiles side by side: the real one tells memory and traffic, the readable one the
+    # collectives, which the real one hides in windowed products and asynchronous fusions.
     apart = READABLE if effort == "full" else READABLE | LEAST
     with ThreadPoolExecutor() as pool:
         real = pool.submit(lowered.compile, apart if quick else None)
@@ -157,6 +163,7 @@ def _compile(lowered: Any, pod: Pod, mesh: Mesh, arguments: int, effort: Effort)
         program = real.result()
     except jax.errors.JaxRuntimeError as error:
         return _too_large(error, arguments)
+    # The readable program may fail where the real one compiles; collectives then come from that.
     second = readable if readable.exception() is None else real
     memory, text = program.memory_analysis(), Program.parse(program.as_text())
     single = text if second is real else Program.parse(second.result().as_text())
@@ -164,9 +171,11 @@ def _compile(lowered: Any, pod: Pod, mesh: Mesh, arguments: int, effort: Effort)
     worst = max(buffers, key=lambda b: b.padded - b.bytes, default=None)
     return Compiled(
         arguments=memory.argument_size_in_bytes,
+        # Donated state: outputs that reuse the arguments' memory are not counted twice.
         outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
         code=memory.generated_code_size_in_bytes,
+        # Buffers that live from the forward to the backward pass; never more than all temporaries.
         kept=min(memory.temp_size_in_bytes, sum(b.padded for b in buffers)),
         padding=sum(b.padded - b.bytes for b in buffers),
         padded=str(worst or ""),
@@ -186,6 +195,7 @@ def _too_large(error: Exception, arguments: int) -> Compiled:
     size = re.search(r"\b(\d+(?:\.\d+)?)([KMGT])\b", text)  # the first is what is wanted
     if size is None:
         return Compiled()
+    # Some messages give the temporaries' size alone: the arguments are added to those.
     size_bytes = int(float(size[1]) * _UNITS[size[2]])
     return Compiled(wanted=size_bytes + arguments * ("temporaries" in text))
 
@@ -236,6 +246,7 @@ def _write(path: Path, compiled: Compiled) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
             json.dump(asdict(compiled), file)
+        # Renamed in one step, so that another process never reads half a file.
         os.replace(file.name, path)
     except OSError:
         return
