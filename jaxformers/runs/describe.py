@@ -55,8 +55,10 @@ def _parameters(experiment: Experiment) -> tuple[Shapes, dict[str, str]]:
     names: dict[str, str] = {}
 
     def note(call, args, kwargs, context):
-        kind = type(context.module).__name__
-        names["/".join(context.module.path)] = kind.removeprefix("Scan").removeprefix("Checkpoint")
+        kind = type(context.module).__name__.removeprefix("Scan").removeprefix("Checkpoint")
+        # The first call at a path counts: a scanned block's inner copy is a root of its own, with
+        # the model's empty path.
+        names.setdefault("/".join(context.module.path), kind)
         return call(*args, **kwargs)
 
     mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])

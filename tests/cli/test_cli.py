@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -202,6 +203,7 @@ def test_describe_prints_tree_table_and_bytes_without_allocating(capfd, tiny):
     status, out, err = run(capfd, "describe", tiny, "--mesh.tensor", "2", "--devices", "4")
     assert (status, err) == (0, "")
     assert "encoder EncoderStack" in out and "token_embedding/table" in out
+    assert re.search(r"^Transformer +[\d,]+$", out, re.M)  # the root is the model, not a block
     assert "On 4 devices (data 2 x fsdp 1 x tensor 2)" in out
 
 
