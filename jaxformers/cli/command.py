@@ -1,6 +1,6 @@
 """The `jaxformers` command: parse, call, print.
 
-Each verb is a row of `cli_table.VERBS` and a function in `cli_verbs`, `cli_plan` or `cli_text`.
+Each verb is a row of `verb_table.VERBS` and a function in `verbs`, `plan` or `stdin_verbs`.
 Nothing heavy is imported before a verb is known to be right, so that `--help` and a mistyped verb
 are answered at once. A user's mistake is one line on standard error and exit status 2.
 """

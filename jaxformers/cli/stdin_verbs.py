@@ -1,6 +1,6 @@
 """The verbs that work on standard input: one line out for each line in, as the lines come.
 
-A function takes the parsed arguments, as those of `cli_verbs` do, and these verbs have no fields.
+A function takes the parsed arguments, as those of `verbs` do, and these verbs have no fields.
 The library is imported inside, so that other verbs stay quick.
 """
 

@@ -1,6 +1,7 @@
 """The verbs of the `jaxformers` command: what each takes, and what its help says.
 
-Each is a function of that name in `cli_verbs`, or in `cli_text` where it reads standard input.
+Each is a function of that name in `verbs`, in `plan`, or, where it reads standard input, in
+`stdin_verbs`.
 """
 
 from __future__ import annotations
