@@ -304,8 +304,18 @@ where that expresses the model exactly, else in our own format.
 
 examples:
   jaxformers convert runs/demo demo-marian
-  jaxformers convert ViT-B_16.npz vit-base""",
-        (CODE,),
+  jaxformers convert ViT-B_16.npz vit-base
+  jaxformers convert checkpoint.safetensors vit-base --weights model_ema""",
+        (
+            (
+                "--weights",
+                dict(
+                    metavar="NAME",
+                    help="which of several sets of weights in a file of a training run",
+                ),
+            ),
+            CODE,
+        ),
     ),
     "describe": Verb(
         "the network, its parameters and where they lie",

@@ -223,25 +223,25 @@ def convert(args: argparse.Namespace, fields: list[str]) -> None:
     from jaxformers.pretrained.loading import tokenizer_source
     from jaxformers.training.run_directory import is_run, tokenizer_folder
 
-    model, variables = from_pretrained(args.source)
+    model, variables = from_pretrained(args.source, weights=args.weights)
     family, tokenizer = registry.family_of(model), None
     if family.tokenizers:
         run = is_run(args.source)
         tokenizer = tokenizer_folder(args.source) if run else tokenizer_source(resolve(args.source))
     save_pretrained(model, variables, args.target, tokenizer=tokenizer)
     if family.takes_images:
-        _convert_preprocessing(args.source, args.target)
+        _convert_preprocessing(args.source, args.target, args.weights)
     print(f"wrote {args.target}")
 
 
-def _convert_preprocessing(source: str, target: str) -> None:
-    """How pictures are made for a model, where that is known, goes along with its weights."""
+def _convert_preprocessing(source: str, target: str, weights: str | None) -> None:
+    """Writes the source's image preprocessing beside its weights, where it is known."""
     from jaxformers.api import load_images
     from jaxformers.errors import WeightsError
     from jaxformers.pretrained.preprocessing.preprocessor_config import write_preprocessing
 
     try:
-        write_preprocessing(load_images(source), target)
+        write_preprocessing(load_images(source, weights=weights), target)
     except WeightsError as error:
         print(f"without preprocessing of pictures: {error}")
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
+from jaxformers.data.images.preprocessing import Preprocessing
 from jaxformers.errors import WeightsError, did_you_mean
 from jaxformers.layers import Execution
 from jaxformers.pretrained import registry
@@ -17,12 +18,17 @@ from jaxformers.pretrained.formats import native_format, safetensors_folder, sin
 from jaxformers.pretrained.formats.hub import resolve
 from jaxformers.pretrained.mapping.position_resize import at_image_size
 from jaxformers.pretrained.model_variables import DEFAULT_EXECUTION
+from jaxformers.pretrained.preprocessing.preprocessor_config import write_preprocessing
 
 AUTO = "auto"
 
 
 def load_pretrained(
-    path_or_name: Any, execution: Execution = DEFAULT_EXECUTION, *, image_size: int | None = None
+    path_or_name: Any,
+    execution: Execution = DEFAULT_EXECUTION,
+    *,
+    image_size: int | None = None,
+    weights: str | None = None,
 ) -> LoadedModel:
     """The model in published weights and its variables `{"params": ...}`, float32 `jax.Array`s.
 
@@ -35,13 +41,20 @@ def load_pretrained(
         execution: how the model computes; its padded vocabulary is put in.
         image_size: side of the square images that an image model is to take, its positions
             resized as their publisher does; None: that of the weights.
+        weights: which of several sets of weights in a file of a training run, such as "model_ema";
+            None: the file holds one.
 
     Raises:
         WeightsError: no such model, one that is not supported, damaged files, tensors that do not
             fit. One line that names them; nothing is loaded in part.
     """
     if single_file.is_single_file(path_or_name):
-        model, variables = single_file.load(path_or_name, execution)
+        model, variables = single_file.load(path_or_name, execution, weights)
+    elif weights is not None:
+        raise WeightsError(
+            f"{path_or_name} is a folder, which holds one set of weights: weights={weights!r} "
+            "chooses in a file"
+        )
     else:
         model, variables = load_folder(resolve(path_or_name), execution)
     if image_size is not None:
@@ -90,6 +103,7 @@ def save_pretrained(
     format: str = AUTO,
     *,
     tokenizer: Any = None,
+    preprocessing: Preprocessing | None = None,
 ) -> None:
     """Writes a folder that `load_pretrained` reads.
 
@@ -101,6 +115,7 @@ def save_pretrained(
             "vit_mae" and those of registered plug-ins) for what its classes load; "jaxformers" for
             our own, which keeps everything; "auto" for Hugging Face's where that is exact.
         tokenizer: a `text.Tokenizer`, or a folder whose tokenizer files are copied in.
+        preprocessing: of an image model, as `load_images` gives it; None: none is written.
 
     Raises:
         WeightsError: no such format, a model that it cannot express, variables that do not fit the
@@ -115,14 +130,17 @@ def save_pretrained(
         )
         format = next(exact, native_format.FORMAT)
     if format == native_format.FORMAT:
-        return native_format.save(model, variables, path, tokenizer)
-    if reason := formats[format].unsupported_reason(model, variables):
+        native_format.save(model, variables, path, tokenizer)
+    elif reason := formats[format].unsupported_reason(model, variables):
         raise WeightsError(
             f"cannot save as {formats[format].title}: {reason}; "
             f"the format {native_format.FORMAT!r} keeps everything"
         )
-    tensors, files = formats[format].write(model, variables)
-    safetensors_folder.write_folder(path, tensors, files, tokenizer)
+    else:
+        tensors, files = formats[format].write(model, variables)
+        safetensors_folder.write_folder(path, tensors, files, tokenizer)
+    if preprocessing is not None:
+        write_preprocessing(preprocessing, epath.Path(path).expanduser())
 
 
 def _folder_format(folder: epath.Path) -> FolderFormat | None:

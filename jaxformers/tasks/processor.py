@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from etils import epath
 
 from jaxformers.data.images import Preprocessing
-from jaxformers.pretrained.preprocessing.preprocessor_config import FILE as PREPROCESSOR
 from jaxformers.pretrained.preprocessing.preprocessor_config import (
     read_preprocessing,
     write_preprocessing,
 )
+from jaxformers.pretrained.preprocessing.processor_file import states_preprocessing
 from jaxformers.text import Tokenizer, load_tokenizer
 
 TOKENIZER = "tokenizer"  # folder of a run's tokenizer
@@ -40,7 +40,7 @@ def load_processor(folder: epath.PathLike) -> Processor:
     """
     folder = epath.Path(folder)
     tokenizer = folder / TOKENIZER
-    configs = [path for path in (folder, folder / "model") if (path / PREPROCESSOR).exists()]
+    configs = [path for path in (folder, folder / "model") if states_preprocessing(path)]
     return Processor(
         load_tokenizer(tokenizer) if tokenizer.exists() else None,
         read_preprocessing(configs[0]) if configs else None,

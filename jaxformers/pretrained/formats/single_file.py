@@ -20,6 +20,7 @@ from jaxformers.layers import Execution
 from jaxformers.pretrained import registry
 from jaxformers.pretrained.family import LoadedModel, SingleFileFormat
 from jaxformers.pretrained.formats import safetensors_folder
+from jaxformers.pretrained.formats.weight_sets import select_weights
 from jaxformers.pretrained.mapping.name_map import TensorSource
 from jaxformers.pretrained.mapping.transforms import Shape
 from jaxformers.pretrained.model_variables import DEFAULT_EXECUTION
@@ -34,25 +35,40 @@ def is_single_file(path: Any) -> bool:
     return path.suffix in SUFFIXES and path.is_file()
 
 
-def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> LoadedModel:
+def load(
+    path: Any, execution: Execution = DEFAULT_EXECUTION, weights: str | None = None
+) -> LoadedModel:
     """The model in the file, and its variables as `execution` stores them.
 
+    Args:
+        path: the file.
+        execution: how the model computes.
+        weights: which of several sets of weights, as for `select_weights`.
+
     Raises:
-        WeightsError: a damaged file, names that are no known architecture's, or tensors that do
-            not fit it; one line.
+        WeightsError: a damaged file, names that are no known architecture's, several sets without
+            a choice, or tensors that do not fit; one line.
     """
-    source, file_format = recognise(path)
+    source, file_format = recognise(path, weights)
     return file_format.load(source, execution)
 
 
-def recognise(path: Any) -> tuple[TensorSource, SingleFileFormat]:
-    """The file, opened, and the format of a registered family that its tensors' names are of.
+def recognise(path: Any, weights: str | None = None) -> tuple[TensorSource, SingleFileFormat]:
+    """Opens a file, and finds the format of a registered family that its tensors' names are of.
+
+    Names are without the prefixes of training wrappers; `weights` as for `select_weights`.
 
     Raises:
-        WeightsError: a damaged file, or names that are no known architecture's.
+        WeightsError: a damaged file, names that are no known architecture's, or several sets of
+            weights without a choice.
     """
-    source = open_file(epath.Path(path).expanduser())
-    for file_format in registry.formats(SingleFileFormat):
+    formats = registry.formats(SingleFileFormat)
+    source = select_weights(
+        open_file(epath.Path(path).expanduser()),
+        lambda shapes: any(entry.recognises(shapes) for entry in formats),
+        weights,
+    )
+    for file_format in formats:
         if file_format.recognises(source.shapes):
             return source, file_format
     names = ", ".join(sorted(source.shapes)[:3])

@@ -1,4 +1,4 @@
-"""A checkpoint's `preprocessor_config.json`, in Hugging Face's form, in and out."""
+"""Reads and writes the image preprocessing of Hugging Face's `preprocessor_config.json`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ from PIL import Image
 from jaxformers.data.images.preprocessing import Preprocessing
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.pretrained.formats.safetensors_folder import read_json
+from jaxformers.pretrained.preprocessing.processor_file import (
+    DEFAULTS,
+    FILE,
+    NESTED_FIELD,
+    NESTED_FILE,
+    ProcessorFile,
+    read_processor_file,
+)
 
-FILE = "preprocessor_config.json"
-WARPED_FROM = 384  # ConvNext's processor crops below this side only
-OPENAI = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+UNCROPPED_SIDE = 384  # ConvNext's processor crops below this side only
 # Fields that change no pixel, or that were written by other versions of the same processors.
-SILENT = {
+IGNORED_FIELDS = {
     "image_processor_type",
     "feature_extractor_type",
     "processor_class",
@@ -31,13 +37,13 @@ SILENT = {
     "return_tensors",
     "device",
     "disable_grouping",
-    "default_to_square",
     "image_seq_length",
     "do_convert_rgb",
 }
-READ = {
+READ_FIELDS = {
     "do_resize",
     "size",
+    "default_to_square",
     "resample",
     "do_center_crop",
     "crop_size",
@@ -48,126 +54,93 @@ READ = {
     "image_mean",
     "image_std",
 }
-BASE = dict(do_resize=True, do_rescale=True, rescale_factor=1 / 255, do_normalize=True)
-HALVES = dict(image_mean=(0.5,) * 3, image_std=(0.5,) * 3)
-CROPPED = dict(
-    size=dict(shortest_edge=224),
-    resample=3,
-    do_center_crop=True,
-    crop_size=224,
-    image_mean=OPENAI[0],
-    image_std=OPENAI[1],
-)
-# What each processor does where its file says nothing.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "ViT": BASE | HALVES | dict(size=dict(height=224, width=224), resample=2),
-    "Bit": BASE | CROPPED,
-    "CLIP": BASE | CROPPED,
-    "ConvNext": BASE | HALVES | dict(size=dict(shortest_edge=384), resample=3, crop_pct=224 / 256),
-}
+# Names of Pillow's filters, those before version 10 included.
+FILTERS = {name: int(number) for name, number in Image.Resampling.__members__.items()}
+FILTERS |= {"LINEAR": 2, "CUBIC": 3, "ANTIALIAS": 1}
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def _above_zero(value: Any) -> bool:
-    return _number(value) and value > 0
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
 
 
-def _each(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: all(map(good, value)) if isinstance(value, list | tuple) else good(value)
+def _all_are(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: all(map(check, value)) if isinstance(value, list | tuple) else check(value)
 
 
-def _flag(value: Any) -> bool:
+def _is_flag(value: Any) -> bool:
     return type(value) is bool
 
 
-# What a field's value must be, and how it is called when it is not.
-WISHES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "do_resize": (_flag, "neither true nor false"),
-    "do_center_crop": (_flag, "neither true nor false"),
-    "do_rescale": (_flag, "neither true nor false"),
-    "do_normalize": (_flag, "neither true nor false"),
+# The check of a field's value, and what the message says of a value that fails it.
+CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "do_resize": (_is_flag, "neither true nor false"),
+    "do_center_crop": (_is_flag, "neither true nor false"),
+    "do_rescale": (_is_flag, "neither true nor false"),
+    "do_normalize": (_is_flag, "neither true nor false"),
+    "default_to_square": (_is_flag, "neither true nor false"),
     "resample": (
-        lambda value: type(value) is int and value in set(Image.Resampling),
-        "not the number of one of Pillow's filters",
+        lambda value: _filter_number(value) is not None,
+        "not the number or name of one of Pillow's filters",
     ),
-    "crop_pct": (lambda value: _above_zero(value) and value <= 1, "not above 0 and at most 1"),
-    "rescale_factor": (_above_zero, "not a number above 0"),
-    "image_mean": (_each(_number), "not of finite numbers"),
-    "image_std": (_each(_above_zero), "not of finite numbers above 0"),
+    "crop_pct": (lambda value: _is_positive(value) and value <= 1, "not above 0 and at most 1"),
+    "rescale_factor": (_is_positive, "not a number above 0"),
+    "image_mean": (_all_are(_is_number), "not of finite numbers"),
+    "image_std": (_all_are(_is_positive), "not of finite numbers above 0"),
 }
 
 
 def read_preprocessing(folder: epath.PathLike) -> Preprocessing:
-    """The preprocessing that a folder's `preprocessor_config.json` states.
+    """The preprocessing that a folder's files state.
 
-    Read are the processors of ViT (which MAE uses), BiT, CLIP, and ConvNext (which ResNet uses),
-    in all the forms that their versions wrote. Pictures become RGB whatever `do_convert_rgb` says.
+    Supported are the processors of `processor_file.DEFAULTS`, in all the forms that their versions
+    wrote. Images become RGB whatever `do_convert_rgb` says.
 
     Raises:
         WeightsError: the file is missing or malformed, or asks for what is not supported.
     """
-    path = epath.Path(folder) / FILE
-    if not path.exists():
-        raise WeightsError(f"{folder} has no {FILE}: it says how pictures are resized and scaled")
-    fields = read_json(path)
-    kind = _kind(fields, path)
-    _check_fields(fields, path)
-    values = DEFAULTS[kind] | {name: fields[name] for name in READ if fields.get(name) is not None}
+    file = read_processor_file(folder)
+    for name, value in file.fields.items():
+        if name not in READ_FIELDS | IGNORED_FIELDS and value not in (None, False):
+            raise WeightsError(f"{file.path}: {name} = {value!r} is not supported")
+    stated = {name: file.fields[name] for name in READ_FIELDS if file.fields.get(name) is not None}
+    values = DEFAULTS[file.kind] | stated
     try:
-        _check_values(values, path)
-        return _preprocessing(kind, values, path)
+        for name, (check, complaint) in CHECKS.items():
+            if name in values and not check(values[name]):
+                raise WeightsError(f"{file.path}: {name} is {values[name]!r}, {complaint}")
+        return _preprocessing(file, values)
     except ConfigError as error:
-        raise WeightsError(f"{path}: {error}") from None
+        raise WeightsError(f"{file.path}: {error}") from None
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
-        raise WeightsError(f"{path} is malformed: {error!r}") from None
+        raise WeightsError(f"{file.path} is malformed: {error!r}") from None
 
 
-def _kind(fields: dict, path: epath.Path) -> str:
-    name = str(fields.get("image_processor_type") or fields.get("feature_extractor_type"))
-    short = name.removesuffix("Fast").removesuffix("Pil")
-    short = short.removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
-    if short not in DEFAULTS:
+def _preprocessing(file: ProcessorFile, values: dict[str, Any]) -> Preprocessing:
+    side, rule = _resize(file, values)
+    crop = _square(values["crop_size"], file, "crop_size") if values.get("do_center_crop") else None
+    resize, size = side, crop or side
+    if not values["do_resize"]:
+        rule = "none"
+        if crop:
+            raise WeightsError(f"{file.path}: a central crop without a resize is not supported")
+    elif file.kind == "ConvNext":
+        resize, rule = _convnext_resize(file, values, side, rule)
+        if crop not in (None, side):
+            raise WeightsError(f"{file.path}: a second crop, to crop_size, is not supported")
+    elif rule == "small" and not crop:
         raise WeightsError(
-            f"{path}: the image processor {name} is not supported; those of "
-            f"{', '.join(DEFAULTS)} are"
+            f"{file.path}: a resized shorter side without a central crop is no square"
         )
-    return short
-
-
-def _check_fields(fields: dict, path: epath.Path) -> None:
-    for name, value in fields.items():
-        if name not in READ | SILENT and value not in (None, False):
-            raise WeightsError(f"{path}: {name} = {value!r} is not supported")
-
-
-def _check_values(values: dict[str, Any], path: epath.Path) -> None:
-    for name, (good, wish) in WISHES.items():
-        if name in values and not good(values[name]):
-            raise WeightsError(f"{path}: {name} is {values[name]!r}, {wish}")
-
-
-def _preprocessing(kind: str, values: dict[str, Any], path: epath.Path) -> Preprocessing:
-    resize, rule = _resize(kind, values, path)
-    size = resize
-    if kind == "ConvNext" and resize < WARPED_FROM:
-        resize = int(size / values["crop_pct"])
-    elif kind == "ConvNext":
-        rule = "direct"
-    elif values.get("do_center_crop"):
-        size = _square(values["crop_size"], path, "crop_size")
-        if not values["do_resize"]:
-            raise WeightsError(f"{path}: a central crop without a resize is not supported")
-    elif rule == "small":
-        raise WeightsError(f"{path}: a resized shorter side without a central crop is no square")
     normalise = values["do_normalize"]
     return Preprocessing(
         size,
         None if resize == size else resize,
-        rule if values["do_resize"] else "none",
-        Image.Resampling(values["resample"]).name.lower(),
+        rule,
+        Image.Resampling(_filter_number(values["resample"])).name.lower(),
         values["rescale_factor"] if values["do_rescale"] else 1.0,
         _numbers(values["image_mean"]) if normalise else (0.0,) * 3,
         _numbers(values["image_std"]) if normalise else (1.0,) * 3,
@@ -175,28 +148,46 @@ def _preprocessing(kind: str, values: dict[str, Any], path: epath.Path) -> Prepr
     )
 
 
-def _resize(kind: str, values: dict[str, Any], path: epath.Path) -> tuple[int, str]:
-    """The side that is resized to, and which one it is."""
+def _resize(file: ProcessorFile, values: dict[str, Any]) -> tuple[int, str]:
+    """The side that is resized to, and the rule: both sides ("direct") or the shorter ("small")."""
     size = values["size"]
-    if not isinstance(size, dict):
-        return _side(size, path, "size"), "direct" if kind == "ViT" else "small"
-    if set(size) == {"shortest_edge"}:
-        return _side(size["shortest_edge"], path, "size"), "small"
-    return _square(size, path, "size"), "direct"
+    if isinstance(size, dict) and set(size) == {"shortest_edge"}:
+        return _side(size["shortest_edge"], file, "size"), "small"
+    if isinstance(size, dict | list) or values["default_to_square"]:
+        return _square(size, file, "size"), "direct"
+    return _side(size, file, "size"), "small"
 
 
-def _square(size: int | dict[str, int], path: epath.Path, name: str) -> int:
+def _convnext_resize(
+    file: ProcessorFile, values: dict[str, Any], side: int, rule: str
+) -> tuple[int, str]:
+    """ConvNext's side and rule: a central share of the image below 384 pixels, else all of it."""
+    if rule != "small":
+        raise WeightsError(f"{file.path}: size is {values['size']}, not a shortest_edge")
+    return (int(side / values["crop_pct"]), "small") if side < UNCROPPED_SIDE else (side, "direct")
+
+
+def _square(size: Any, file: ProcessorFile, name: str) -> int:
+    if isinstance(size, list) and len(size) == 2:
+        size = dict(height=size[0], width=size[1])
     if not isinstance(size, dict):
-        return _side(size, path, name)
+        return _side(size, file, name)
     if set(size) != {"height", "width"} or size["height"] != size["width"]:
-        raise WeightsError(f"{path}: {name} {size} is no square, which is not supported")
-    return _side(size["height"], path, name)
+        raise WeightsError(f"{file.path}: {name} {size} is no square, which is not supported")
+    return _side(size["height"], file, name)
 
 
-def _side(value: Any, path: epath.Path, name: str) -> int:
+def _side(value: Any, file: ProcessorFile, name: str) -> int:
     if type(value) is not int or value < 1:
-        raise WeightsError(f"{path}: {name} has {value!r}, not a whole number above 0")
+        raise WeightsError(f"{file.path}: {name} has {value!r}, not a whole number above 0")
     return value
+
+
+def _filter_number(value: Any) -> int | None:
+    """Pillow's number of a filter, from it or from a name such as "bicubic" or "Image.BICUBIC"."""
+    if isinstance(value, str):
+        return FILTERS.get(value.rpartition(".")[2].upper())
+    return value if type(value) is int and value in FILTERS.values() else None
 
 
 def _numbers(values: float | list[float]) -> tuple[float, ...]:
@@ -204,8 +195,11 @@ def _numbers(values: float | list[float]) -> tuple[float, ...]:
 
 
 def write_preprocessing(preprocessing: Preprocessing, folder: epath.PathLike) -> None:
-    """Write `preprocessor_config.json`, as a ViT's or BiT's processor reads it."""
-    form = preprocessing
+    """Writes `preprocessor_config.json` for the image processor of ViT or BiT.
+
+    A `processor_config.json` in the folder, which transformers reads first, gets the same fields.
+    """
+    folder, form = epath.Path(folder), preprocessing
     small = form.rule == "small"
     side, square = form.resize or form.size, lambda n: dict(height=n, width=n)
     fields = {
@@ -224,4 +218,11 @@ def write_preprocessing(preprocessing: Preprocessing, folder: epath.PathLike) ->
         "image_mean": list(form.mean),
         "image_std": list(form.std),
     }
-    (epath.Path(folder) / FILE).write_text(json.dumps(fields, indent=2) + "\n")
+    _write_json(fields, folder / FILE)
+    nested_file = folder / NESTED_FILE
+    if nested_file.exists() and NESTED_FIELD in (content := read_json(nested_file)):
+        _write_json(content | {NESTED_FIELD: fields}, nested_file)
+
+
+def _write_json(content: dict[str, Any], path: epath.Path) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")

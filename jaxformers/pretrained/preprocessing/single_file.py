@@ -13,27 +13,28 @@ from jaxformers.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Pr
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.pretrained.formats import single_file
 from jaxformers.pretrained.formats.safetensors_folder import CONFIG, read_json
-from jaxformers.pretrained.preprocessing.preprocessor_config import FILE, read_preprocessing
+from jaxformers.pretrained.preprocessing.preprocessor_config import read_preprocessing
+from jaxformers.pretrained.preprocessing.processor_file import FILE, states_preprocessing
 
 TIMM = "pretrained_cfg"
 
 
-def file_preprocessing(path: epath.PathLike) -> Preprocessing:
+def file_preprocessing(path: epath.PathLike, weights: str | None = None) -> Preprocessing:
     """How pictures are brought to what a file of weights takes.
 
     Google's (`.npz`) take a direct resize and (x - 127.5) / 127.5. Beside others, a
     `preprocessor_config.json` or timm's `config.json` says it; else ResNets are torchvision's, and
-    ViTs whose form tells that they are MAE's are that.
+    ViTs whose form tells that they are MAE's are that. `weights` as for `select_weights`.
 
     Raises:
         WeightsError: a file of no known model, or one whose publisher cannot be told.
     """
     path = epath.Path(path).expanduser()
-    source, file_format = single_file.recognise(path)
+    source, file_format = single_file.recognise(path, weights)
     published = file_format.preprocessing(file_format.read_config(source))
     if path.suffix == ".npz" and published is not None:
         return published
-    if (path.parent / FILE).exists():
+    if states_preprocessing(path.parent):
         return read_preprocessing(path.parent)
     if (pretrained_cfg := timm_fields(path.parent)) is not None:
         return _timm_preprocessing(pretrained_cfg, path.parent / CONFIG)

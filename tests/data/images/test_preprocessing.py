@@ -10,12 +10,13 @@ from etils import epath
 from PIL import Image
 
 import jaxformers as jf
-from jaxformers.data.images import Preprocessing
+from jaxformers.data.images import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from jaxformers.errors import ConfigError, DataError, WeightsError
 from jaxformers.pretrained.preprocessing.preprocessor_config import (
     read_preprocessing,
     write_preprocessing,
 )
+from jaxformers.pretrained.preprocessing.processor_file import KINDS_BY_MODEL_TYPE
 
 GOLDEN = np.load(Path(__file__).parents[2] / "fixtures" / "image_processors.npz")
 CASES = sorted(name.removesuffix("_config") for name in GOLDEN.files if name.endswith("_config"))
@@ -80,6 +81,74 @@ def test_the_forms_of_older_versions_are_read(tmp_path):
     assert jf.load_images(written(tmp_path, convnext)).rule == "direct"
 
 
+def test_a_file_without_a_type_goes_by_the_models(tmp_path):
+    """As facebook/vit-mae-base has it since its publisher removed the type."""
+    fields = dict(size=224, resample=3, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD)
+    (tmp_path / "config.json").write_text('{"model_type": "vit_mae"}')
+    expected = Preprocessing(224, interpolation="bicubic", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    assert jf.load_images(written(tmp_path, fields)) == expected
+    for model_type, kind in KINDS_BY_MODEL_TYPE.items():
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+        untyped = jf.load_images(written(tmp_path, dict(crop_pct=0.8)))
+        typed = dict(crop_pct=0.8, image_processor_type=f"{kind}ImageProcessor")
+        assert jf.load_images(written(tmp_path, typed)) == untyped
+    for config in ("{}", '{"model_type": "bert"}', '{"model_type": ["vit"]}'):
+        (tmp_path / "config.json").write_text(config)
+        assert "has no image_processor_type, and" in refusal(tmp_path, fields)
+    (tmp_path / "config.json").unlink()
+    assert "add one of ViTImageProcessor" in refusal(tmp_path, fields)
+
+
+def test_the_processor_of_each_model_is_transformers_own():
+    classes = json.loads(str(GOLDEN["classes"]))
+    for model_type, kind in KINDS_BY_MODEL_TYPE.items():
+        # transformers asks for a type beside these three.
+        if model_type not in ("dinov2_with_registers", "clip_vision_model", "siglip_vision_model"):
+            assert classes[model_type] == f"{kind}ImageProcessorPil"
+
+
+@pytest.mark.parametrize(
+    ("name", "interpolation"),
+    [
+        ("bicubic", "bicubic"),
+        ("BILINEAR", "bilinear"),
+        ("PIL.Image.LANCZOS", "lanczos"),
+        ("PILImageResampling.BOX", "box"),
+        ("Image.ANTIALIAS", "lanczos"),
+        ("nearest", "nearest"),
+    ],
+)
+def test_resample_may_be_a_name(name, interpolation, tmp_path):
+    fields = dict(image_processor_type="ViTImageProcessor", resample=name)
+    assert jf.load_images(written(tmp_path, fields)).interpolation == interpolation
+
+
+def test_processor_config_precedes_and_is_kept_in_step(tmp_path):
+    written(tmp_path, dict(image_processor_type="ViTImageProcessor", size=8))
+    nested = dict(image_processor_type="DeiTImageProcessor", size=16, crop_size=12)
+    file = tmp_path / "processor_config.json"
+    file.write_text(json.dumps(dict(processor_class="CLIPProcessor", image_processor=nested)))
+    half = dict(mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert jf.load_images(tmp_path) == Preprocessing(12, 16, interpolation="bicubic", **half)
+    write_preprocessing(Preprocessing(9), tmp_path)
+    assert jf.load_images(tmp_path) == Preprocessing(9)
+    assert json.loads(file.read_text())["processor_class"] == "CLIPProcessor"
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert jf.load_images(tmp_path) == Preprocessing(9)
+    file.write_text('{"image_processor": 3}')
+    with pytest.raises(WeightsError, match="image_processor is no object of fields"):
+        jf.load_images(tmp_path)
+    file.write_text('{"processor_class": "CLIPProcessor"}')
+    assert jf.load_images(written(tmp_path, dict(feature_extractor_type="ViTFeatureExtractor")))
+
+
+def test_an_int_size_is_a_square_or_the_shorter_side_as_the_file_says(tmp_path):
+    fields = dict(image_processor_type="BitImageProcessor", size=12, crop_size=8)
+    assert jf.load_images(written(tmp_path, fields)).rule == "small"
+    square = jf.load_images(written(tmp_path, fields | dict(default_to_square=True)))
+    assert (square.rule, square.resize, square.size) == ("direct", 12, 8)
+
+
 def test_what_is_not_supported_is_refused_by_name(tmp_path):
     base = dict(image_processor_type="ViTImageProcessor")
     assert "do_pad = True" in refusal(tmp_path, base | dict(do_pad=True))
@@ -90,6 +159,11 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path):
     uncropped = dict(image_processor_type="BitImageProcessor", do_center_crop=False)
     assert "no square" in refusal(tmp_path, uncropped)
     assert "fit into" in refusal(tmp_path, base | dict(do_center_crop=True, crop_size=999))
+    convnext = dict(image_processor_type="ConvNextImageProcessor", size=dict(shortest_edge=24))
+    assert "a second crop" in refusal(tmp_path, convnext | dict(do_center_crop=True, crop_size=20))
+    assert "central crop without a resize" in refusal(
+        tmp_path, dict(image_processor_type="DeiTImageProcessor", do_resize=False)
+    )
     assert "fit into" in refusal(tmp_path, base | dict(size=10**9))
     assert "malformed" in refusal(tmp_path, base | dict(rescale_factor=10**400))
     assert "3 numbers" in refusal(tmp_path, base | dict(image_std=[0.5, 1]))
