@@ -112,21 +112,23 @@ def _nested_fields(folder: epath.Path) -> dict[str, Any] | None:
 
 
 def _kind(fields: dict[str, Any], folder: epath.Path, path: epath.Path) -> str:
-    names = [fields[name] for name in TYPE_FIELDS if fields.get(name) is not None]
+    name = next((fields[name] for name in TYPE_FIELDS if fields.get(name) is not None), None)
     config_path = folder / CONFIG
-    if not names:
-        config = read_json(config_path) if config_path.exists() else {}
-        if (model_type := config.get("model_type")) in KINDS_BY_MODEL_TYPE:
+    config = read_json(config_path) if name is None and config_path.exists() else {}
+    name = config.get(TYPE_FIELDS[0]) if name is None else name
+    if name is None:
+        model_type = config.get("model_type")
+        if isinstance(model_type, str) and model_type in KINDS_BY_MODEL_TYPE:
             return KINDS_BY_MODEL_TYPE[model_type]
         raise WeightsError(
             f"{path} has no {TYPE_FIELDS[0]}, and {config_path} no model_type that tells it: add "
             f"one of {', '.join(f'{kind}ImageProcessor' for kind in DEFAULTS)}"
         )
-    kind = str(names[0]).removesuffix("Fast").removesuffix("Pil")
+    kind = str(name).removesuffix("Fast").removesuffix("Pil")
     kind = kind.removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
     if kind not in DEFAULTS:
         raise WeightsError(
-            f"{path}: the image processor {names[0]} is not supported; those of "
+            f"{path}: the image processor {name} is not supported; those of "
             f"{', '.join(DEFAULTS)} are"
         )
     return kind

@@ -1,8 +1,5 @@
 """Files of training runs: wrappers' prefixes, and which of several sets of weights is meant."""
 
-import subprocess
-import sys
-
 import jax
 import numpy as np
 import pytest
@@ -11,6 +8,7 @@ import safetensors.numpy
 import single_files
 
 import jaxformers as jf
+from jaxformers.cli import command
 from jaxformers.errors import WeightsError
 from jaxformers.pretrained.formats.weight_sets import state_dicts
 
@@ -100,14 +98,13 @@ def test_a_folder_has_no_sets_to_choose_from(tmp_path):
         jf.from_pretrained(tmp_path, weights="ema")
 
 
-def test_convert_takes_the_set_that_is_asked_for(tmp_path):
+def test_convert_takes_the_set_that_is_asked_for(tmp_path, capsys):
     path = saved(tmp_path, under("model.", network(0)), under("model_ema.", network(1)))
-    command = [sys.executable, "-m", "jaxformers", "convert", str(path), str(tmp_path / "out")]
-    failed = subprocess.run(command, capture_output=True, text=True)
-    assert failed.returncode == 2 and "several sets of weights" in failed.stderr
-    done = subprocess.run([*command, "--weights", "model_ema"], capture_output=True, text=True)
-    assert done.returncode == 0 and "without preprocessing" not in done.stdout, done.stderr
-    assert_holds(path, network(1), weights="model_ema")
+    words = ["convert", str(path), str(tmp_path / "out")]
+    assert command.main(words) == 2
+    assert "several sets of weights" in capsys.readouterr().err
+    assert command.main([*words, "--weights", "model_ema"]) == 0
+    assert "without preprocessing" not in capsys.readouterr().out
     chosen, converted = jf.from_pretrained(path, weights="model_ema"), tmp_path / "out"
     jax.tree.map(np.testing.assert_array_equal, chosen[1], jf.from_pretrained(converted)[1])
 
