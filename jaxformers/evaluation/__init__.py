@@ -7,7 +7,11 @@ from jaxformers.evaluation.bleu import (
     corpus_bleu,
     reference_set,
 )
-from jaxformers.evaluation.likelihood import mean_cross_entropy, perplexity
+from jaxformers.evaluation.likelihood import (
+    mean_binary_cross_entropy,
+    mean_cross_entropy,
+    perplexity,
+)
 from jaxformers.evaluation.published import PUBLISHED, Published
 from jaxformers.evaluation.published_glue import PUBLISHED_GLUE, PublishedGlue, published_table
 from jaxformers.evaluation.published_squad import (
@@ -36,6 +40,7 @@ __all__ = [
     "corpus_bleu",
     "exact_match",
     "f1",
+    "mean_binary_cross_entropy",
     "mean_cross_entropy",
     "normalize_answer",
     "perplexity",

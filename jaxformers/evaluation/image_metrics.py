@@ -1,7 +1,8 @@
-"""How often pictures are classified rightly: top-k, mean per class, ReaL, and VTAB's means."""
+"""Metrics of image classifiers: top-k, mean per class, ReaL, several labels, VTAB's means."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -62,6 +63,40 @@ def classification_metrics(
         metrics["top5"] = top_k(logits, labels, 5)
     metrics["mean_per_class"] = mean_per_class(predictions, labels, classes)
     return metrics if sets is None else metrics | {"real": real_accuracy(predictions, sets)}
+
+
+def multi_label_metrics(
+    logits: Float[np.ndarray, "B N"], labels: Int[np.ndarray, "B N"]
+) -> dict[str, float]:
+    """Metrics of images with any number of labels, by scikit-learn's definitions.
+
+    Args:
+        logits: one for each class; above 0 (a probability above one half) a class is predicted.
+        labels: 1 for each image's labels, else 0.
+
+    Returns:
+        `mean_average_precision` over the classes that occur, `f1_micro` over all decisions,
+        `f1_macro` the mean of the classes' (0 for a class that neither occurs nor is predicted),
+        `exact_match` the share of images whose labels are all predicted right.
+
+    Raises:
+        DataError: another number of rows, or no row.
+    """
+    _check(logits, labels)
+    from sklearn.metrics import average_precision_score, f1_score  # heavy: only where it is needed
+
+    predictions, occurs = (logits > 0).astype(int), labels.any(0)
+    precisions = [
+        average_precision_score(labels[:, k], np.nan_to_num(logits[:, k]))
+        for k in np.flatnonzero(occurs)
+    ]
+    choices = dict(zero_division=0.0)
+    return {
+        "mean_average_precision": float(np.mean(precisions)) if precisions else math.nan,
+        "f1_micro": float(f1_score(labels, predictions, average="micro", **choices)),
+        "f1_macro": float(f1_score(labels, predictions, average="macro", **choices)),
+        "exact_match": float((predictions == labels).all(1).mean()),
+    }
 
 
 def vtab_means(

@@ -17,6 +17,22 @@ def mean_cross_entropy(logits: Float[np.ndarray, "B N"], labels: Int[np.ndarray,
     return float((logsumexp(logits, axis=-1) - picked).mean())
 
 
+def mean_binary_cross_entropy(
+    logits: Float[np.ndarray, "B N"], labels: Int[np.ndarray, "B"] | Int[np.ndarray, "B N"]
+) -> float:
+    """The mean over examples of the sum over classes of sigmoid cross-entropies, in nats.
+
+    Args:
+        logits: one for each class.
+        labels: the class of each example, or 0 and 1 for each class.
+    """
+    if labels.ndim == 1:
+        labelled = np.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    else:
+        labelled = (logits * labels).sum(-1)
+    return float((np.logaddexp(0.0, logits).sum(-1) - labelled).mean())
+
+
 def perplexity(total_nll: float, tokens: float) -> float:
     """Perplexity of `tokens` tokens whose negative log-likelihoods (nats) sum to `total_nll`.
 

@@ -32,6 +32,7 @@ from jaxformers.interpret.relevance import (
     generic_translation,
     rollout,
 )
+from jaxformers.models.problem_type import ProblemType, class_scores
 
 Method = Literal["attribution", "generic", "rollout", "attention"]
 """Chefer et al.'s of CVPR 2021 and of ICCV 2021, which tell classes apart; rollout and the last
@@ -44,7 +45,7 @@ class Explanation(NamedTuple):
     classes: Any
     """Integers `[B, M]`."""
     probabilities: Any
-    """The model's, `[B, M]`."""
+    """The model's, `[B, M]`, by its `problem_type`; of a regression the numbers themselves."""
     relevance: Any
     """`[B, M, P]` over patches, row after row; or `[B, M, L]` over tokens."""
 
@@ -88,7 +89,7 @@ def explain(
     if not getattr(c, "classes", 1):
         raise ConfigError("the model has no head, so no class to explain: load one with a head")
     explanation, matrix = _classified(
-        model, variables, (images,), {}, classes, method, top, start_layer
+        model, variables, (images,), {}, classes, method, top, start_layer, c.problem_type
     )
     first = int(getattr(c, "class_token", True))
     # The row of what the head reads: the class token's, or the mean over the pooled patches.
@@ -119,7 +120,16 @@ def explain_text(
     _check_method(method)
     named = dict(token_type_ids=token_type_ids, attention_mask=attention_mask)
     explanation, matrix = _classified(
-        model, variables, (input_ids,), named, classes, method, top, start_layer, normalized=True
+        model,
+        variables,
+        (input_ids,),
+        named,
+        classes,
+        method,
+        top,
+        start_layer,
+        model.config.resolved_problem_type,
+        normalized=True,
     )
     relevance = np.array(matrix[:, :, 0])  # [B, M, L]
     relevance[:, :, 0] = 0
@@ -194,14 +204,23 @@ def in_float32(model: nn.Module) -> nn.Module:
 
 
 def _classified(
-    model, variables, inputs, named, classes, method, top, start_layer, normalized=False
+    model,
+    variables,
+    inputs,
+    named,
+    classes,
+    method,
+    top,
+    start_layer,
+    problem_type: ProblemType | None,
+    normalized: bool = False,
 ) -> tuple[Explanation, Array]:
-    """The classes with their probabilities, and for each a matrix `[B, M, T, T]` over tokens."""
+    """The classes with their scores, and for each a matrix `[B, M, T, T]` over tokens."""
     model = in_float32(model)
     with jax.default_matmul_precision("highest"):
-        likely = jax.nn.softmax(_outputs(model, variables, inputs, named), axis=-1)
+        logits = np.asarray(_outputs(model, variables, inputs, named))  # [B, N]
         if classes is None:
-            classes = jax.lax.top_k(likely, min(top, likely.shape[1]))[1]
+            classes = np.argsort(-logits, axis=-1, kind="stable")[:, :top]
         classes = jnp.asarray(classes)
         if method in ("attribution", "generic"):
             lrp = method == "attribution"
@@ -215,8 +234,9 @@ def _classified(
             # [B, T, T]: these two methods tell no classes apart, so all M share one matrix.
             shape = (*classes.shape, *matrix.shape[1:])
             matrix = jnp.broadcast_to(matrix[:, None], shape)
-    likely = np.take_along_axis(np.asarray(likely), np.asarray(classes), axis=1)
-    return Explanation(np.asarray(classes), likely, None), matrix
+    scores = class_scores(logits, problem_type)
+    scores = np.take_along_axis(scores, np.asarray(classes), axis=1)
+    return Explanation(np.asarray(classes), scores, None), matrix
 
 
 def _tokens(e: Explained, method: str, start_layer: int, normalized: bool) -> Array:

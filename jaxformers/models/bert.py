@@ -35,6 +35,7 @@ from jaxformers.layers import (
     activate,
 )
 from jaxformers.layers.embeddings import mask_padding
+from jaxformers.models.problem_type import ProblemType
 from jaxformers.sharding import constrain
 
 UNCASED, CASED = 30_522, 28_996
@@ -72,12 +73,12 @@ class BertConfig:
     masked_words: bool = True
     """`BertForPreTraining` has the masked-word head."""
     labels: int = 2
-    """Number of classes of `BertForSequenceClassification`; 1: a regression."""
+    """Number of classes of `BertForSequenceClassification`."""
     label_names: tuple[str, ...] = ()
     """Names of the classes, in order; empty: numbers."""
-    multi_label: bool = False
-    """Whether several classes may be true at once, each with its own sigmoid probability; some
-    published classifiers are of this kind."""
+    problem_type: ProblemType | None = None
+    """What the logits mean, in `problem_type.class_scores`; None: a softmax over the classes, of a
+    single label a regression, as transformers trains it."""
 
     def __post_init__(self):
         names = ("vocab_size", "width", "heads", "feed_forward", "layers", "max_length", "labels")
@@ -135,6 +136,11 @@ class BertConfig:
         336,226,108 parameters with both pre-training heads (uncased).
         """
         return BertConfig.sized(**dict(layers=24, width=1024) | changes)
+
+    @property
+    def resolved_problem_type(self) -> ProblemType | None:
+        """`problem_type`; "regression" where it is None and there is a single label."""
+        return self.problem_type or ("regression" if self.labels == 1 else None)
 
     @property
     def block(self) -> BlockConfig:

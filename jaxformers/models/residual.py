@@ -22,6 +22,7 @@ from jaxformers.errors import ConfigError, DataError, check_choices
 from jaxformers.layers import Execution
 from jaxformers.layers.convolution import sown
 from jaxformers.layers.execution import remat_policy
+from jaxformers.models.problem_type import ProblemType
 from jaxformers.sharding import constrain
 
 
@@ -36,6 +37,9 @@ class ResidualConfig:
     """Outputs of the head; 0: no head."""
     class_names: tuple[str, ...] = ()
     """Names of the classes, in order; empty: numbers."""
+    problem_type: ProblemType | None = None
+    """What the logits mean, in `problem_type.class_scores`; None: a softmax over the classes, of a
+    single class a sigmoid."""
     depths: tuple[int, ...] = (3, 4, 6, 3)
     """Number of blocks of each stage."""
     width: int = 64

@@ -33,6 +33,7 @@ from jaxformers.layers import (
 from jaxformers.layers.linear import Init, initializer, multiply
 from jaxformers.layers.norm import BatchNorm
 from jaxformers.models.hybrid_stem import HybridStem, HybridStemConfig
+from jaxformers.models.problem_type import ProblemType
 from jaxformers.sharding import constrain
 
 Positions = Literal["learned", "sincos2d", "sincos2d_mae", "none"]
@@ -77,6 +78,9 @@ class ViTConfig:
     """Outputs of the head; 0: no head."""
     class_names: tuple[str, ...] = ()
     """Names of the classes, in order; empty: numbers."""
+    problem_type: ProblemType | None = None
+    """What the logits mean, in `problem_type.class_scores`; None: a softmax over the classes, of a
+    single class a sigmoid."""
     head_bias: float = 0.0
     """Initial value of the head's bias, such as -10 for the sigmoid loss over 21,843 classes."""
     activation: Activation = "gelu_tanh"

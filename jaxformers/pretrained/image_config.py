@@ -9,7 +9,13 @@ from jaxformers.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Pr
 from jaxformers.errors import WeightsError
 from jaxformers.models.residual import ResidualConfig
 from jaxformers.pretrained.family import FineTuning
-from jaxformers.pretrained.mapping.config_fields import LAYERS, Fields, class_fields, class_names
+from jaxformers.pretrained.mapping.config_fields import (
+    LAYERS,
+    Fields,
+    class_fields,
+    class_names,
+    problem_type,
+)
 from jaxformers.pretrained.mapping.name_map import TensorSource
 
 LARGEST = 1 << 16
@@ -25,6 +31,7 @@ RESIDUAL_FINE_TUNING = FineTuning(
         "head_bias",
         "image_size",
         "norm_momentum",
+        "problem_type",
         "zero_init",
     ),
 )
@@ -69,6 +76,13 @@ def head_classes(tensors: TensorSource, name: str) -> int:
     return shape[0]
 
 
+def head_fields(config: Any) -> dict[str, Any]:
+    """The fields of `config.json` that describe an image model's head; none without a head."""
+    if not config.classes:
+        return {}
+    return class_fields(config.class_names, config.classes, config.problem_type)
+
+
 def read_residual(fields: Fields, classes: int) -> dict[str, Any]:
     """The `ResidualConfig` of a ResNet's or a BiT's folder.
 
@@ -80,6 +94,7 @@ def read_residual(fields: Fields, classes: int) -> dict[str, Any]:
         "channels": fields.size("num_channels", 3),
         "classes": classes,
         "class_names": class_names(fields.content, classes),
+        "problem_type": problem_type(fields),
         "depths": whole_numbers(fields, "depths", (3, 4, 6, 3)),
         "width": fields.size("embedding_size", 64),
         "widths": whole_numbers(fields, "hidden_sizes", (256, 512, 1024, 2048)),
@@ -94,5 +109,5 @@ def write_residual(config: ResidualConfig) -> dict[str, Any]:
         "embedding_size": config.width,
         "hidden_sizes": list(config.stage_widths),
         "depths": list(config.depths),
-        **(class_fields(config.class_names, config.classes) if config.classes else {}),
+        **head_fields(config),
     }

@@ -13,10 +13,10 @@ from jaxformers.pretrained.mapping.config_fields import (
     Fields,
     activation_name,
     class_fields,
+    problem_type,
 )
 
 MODEL_TYPE = "bert"
-MULTI_LABEL = "multi_label_classification"
 
 # Our field -> their field and its default.
 SIZES = {
@@ -66,7 +66,7 @@ def read_config(config: dict[str, Any], place: str) -> BertConfig:
         "norm_epsilon": fields.epsilon("layer_norm_eps", 1e-12),
         "activation": fields.activation("hidden_act", "gelu"),
     }
-    values["multi_label"] = config.get("problem_type") == MULTI_LABEL
+    values["problem_type"] = problem_type(fields)
     return fields.make(BertConfig, **values)
 
 
@@ -80,11 +80,7 @@ def inexpressible(config: BertConfig) -> str | None:
 def write_config(config: BertConfig, architecture: str) -> dict[str, Any]:
     """`config.json` of a configuration that is not `inexpressible`."""
     numbers = {theirs: getattr(config, ours) for ours, (theirs, _) in (SIZES | RATES).items()}
-    named = class_fields(config.label_names, config.labels)
-    if config.labels == 1:
-        named["problem_type"] = "regression"
-    if config.multi_label:
-        named["problem_type"] = MULTI_LABEL
+    named = class_fields(config.label_names, config.labels, config.resolved_problem_type)
     return (
         {"model_type": MODEL_TYPE, "architectures": [architecture], "dtype": "float32"}
         | ONLY

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Activation
+from jaxformers.models.problem_type import ProblemType
 
 LAYERS, LARGEST = 1 << 10, 1 << 24  # beyond these a damaged file would only fill the memory
 
@@ -40,12 +41,16 @@ def class_names(config: Mapping[str, Any], classes: int) -> tuple[str, ...]:
     return () if names == tuple(f"LABEL_{i}" for i in range(classes)) else names
 
 
-def class_fields(names: tuple[str, ...], classes: int) -> dict[str, Any]:
-    """`id2label` and `label2id` of a head of that many classes."""
+def class_fields(
+    names: tuple[str, ...], classes: int, problem_type: ProblemType | None = None
+) -> dict[str, Any]:
+    """`id2label`, `label2id` and, where it is stated, `problem_type` of a head's classes."""
     names = names or tuple(f"LABEL_{i}" for i in range(classes))
+    stated = {"problem_type": problem_type} if problem_type else {}
     return {
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
+        **stated,
     }
 
 
@@ -109,9 +114,25 @@ class Fields:
             raise WeightsError(f"{self.place}: the head of {value} is not supported")
         return value
 
+    def choice(self, name: str, choices: tuple[str, ...]) -> str | None:
+        """One of a few words; None when it is not given."""
+        value = self.content.get(name)
+        if value is not None and value not in choices:
+            raise self.refuse(name, f"which is none of {', '.join(choices)}")
+        return value
+
     def make(self, cls: Callable[..., Config], **values: Any) -> Config:
         """A configuration of these values, if it can be."""
         try:
             return cls(**values)
         except ConfigError as error:
             raise WeightsError(f"{self.place}: {error}") from None
+
+
+def problem_type(fields: Fields) -> ProblemType | None:
+    """What the logits of a classifier's `config.json` mean; None where it does not say.
+
+    Raises:
+        WeightsError: a word that transformers does not know.
+    """
+    return fields.choice("problem_type", get_args(ProblemType))

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from jaxformers.models import MAEConfig, ViTConfig
+from jaxformers.pretrained.image_config import head_fields
 from jaxformers.pretrained.mapping.config_fields import (
     ACTIVATIONS,
     Fields,
     activation_name,
-    class_fields,
 )
 
 VIT, MAE = "vit", "vit_mae"
@@ -111,7 +111,6 @@ MAE_TABLE = "sincos2d_mae"
 def write_encoder(config: ViTConfig, model_type: str, architecture: str) -> dict[str, Any]:
     """`config.json` of an encoder that is not `inexpressible`."""
     numbers = {theirs: getattr(config, ours) for ours, (theirs, _) in (SIZES | RATES).items()}
-    head = class_fields(config.class_names, config.classes) if config.classes else {}
     pooler = {"pooler_output_size": config.pre_logits} if config.pre_logits else {}
     return (
         {"model_type": model_type, "architectures": [architecture], "dtype": "float32"}
@@ -124,7 +123,7 @@ def write_encoder(config: ViTConfig, model_type: str, architecture: str) -> dict
             "qkv_bias": True,
         }
         | pooler
-        | head
+        | head_fields(config)
     )
 
 

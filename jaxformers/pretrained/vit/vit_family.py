@@ -64,6 +64,7 @@ VIT = Family(
             "image_size",
             "pooling",
             "pre_logits",
+            "problem_type",
         ),
     ),
     shrink=_shrink,

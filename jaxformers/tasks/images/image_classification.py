@@ -19,11 +19,11 @@ from jaxformers.data.images import (
     ImagePlan,
     ImageRows,
     Preprocessing,
-    check_classes,
 )
 from jaxformers.data.images.sources.real_labels import RealLabels
 from jaxformers.errors import ConfigError, DataError, check_rates
 from jaxformers.layers import Execution
+from jaxformers.models.problem_type import ProblemType
 from jaxformers.pretrained import load_pretrained, registry
 from jaxformers.pretrained.image_backbone import image_backbone_variables
 from jaxformers.sharding import batch_multiple
@@ -36,6 +36,7 @@ from jaxformers.tasks.images.image_comparison import (
 from jaxformers.tasks.images.image_data import (
     ImageData,
     ImageTaskData,
+    check_labels,
     check_sizes,
     picture_shape,
     rehearsed,
@@ -73,7 +74,10 @@ class ImageClassification(Task):
     rows: int = 128
     """Pictures in a batch."""
     objective: Objective = "softmax"
-    """Cross-entropy, or the sum of the classes' binary cross-entropies."""
+    """Cross-entropy, or the sum of the classes' binary cross-entropies; the trained model then has
+    a sigmoid probability for each class (`problem_type`)."""
+    multi_label: bool = False
+    """Whether an image has any number of labels; needs the sigmoid objective."""
     smoothing: float = 0.0
     """Mass of each target spread over all classes."""
     mixup: float = 0.0
@@ -93,13 +97,37 @@ class ImageClassification(Task):
         if self.model.classes < 1:
             raise ConfigError("a model without classes cannot be taught any: set its classes")
         check_rates(self, "smoothing")
+        self._check_objective()
         if min(self.mixup, self.cutmix) < 0.0:
             raise ConfigError("mixup and cutmix are not below 0")
 
+    def _check_objective(self) -> None:
+        """Raises ConfigError where the objective does not suit the labels or the model."""
+        if self.multi_label and self.objective != "sigmoid":
+            raise ConfigError("images with several labels need --task.objective sigmoid")
+        if self.multi_label and self.smoothing:
+            raise ConfigError("smoothing is of single labels: set --task.smoothing 0")
+        stated, trained = self.model.problem_type, self._problem_type
+        if stated not in (None, trained):
+            raise ConfigError(
+                f"the objective {self.objective!r} does not train the model's problem_type "
+                f"{stated!r}: leave out --task.model.problem-type"
+            )
+        if self.model.classes == 1 and self.objective == "softmax":
+            raise ConfigError(
+                "the softmax of a single class is always 1: set --task.objective sigmoid"
+            )
+
+    @property
+    def _problem_type(self) -> ProblemType:
+        sigmoid = self.objective == "sigmoid"
+        return "multi_label_classification" if sigmoid else "single_label_classification"
+
     @property
     def best(self) -> str:
-        """Top-1 accuracy on the development set, where there is one."""
-        return "dev_top1" if self.dev or self.data.other("dev") else ""
+        """Top-1 accuracy, or mean average precision, on the development set where there is one."""
+        metric = "dev_mean_average_precision" if self.multi_label else "dev_top1"
+        return metric if self.dev or self.data.other("dev") else ""
 
     def published(self, metrics: Mapping[str, Any]) -> list[Comparison]:
         """Fine-tuned models of the papers on the same test set."""
@@ -114,15 +142,19 @@ class ImageClassification(Task):
     # ------------------------------------------------------------------ model and loss
 
     def module(self, execution: Execution) -> nn.Module:
-        """The network."""
-        return registry.module_for(self.model, "classify_images")(self.model, execution)
+        """The network; its configuration says how its logits become probabilities."""
+        config = self.model
+        if self.objective == "sigmoid":
+            config = replace(config, problem_type=self._problem_type)
+        return registry.module_for(config, "classify_images")(config, execution)
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
         """One."""
+        labels = (self.rows, self.model.classes) if self.multi_label else (self.rows,)
         return (
             {
                 "images": jax.ShapeDtypeStruct(picture_shape(self.model, self.rows), jnp.uint8),
-                "labels": jax.ShapeDtypeStruct((self.rows,), jnp.int32),
+                "labels": jax.ShapeDtypeStruct(labels, jnp.int32),
             },
         )
 
@@ -150,7 +182,10 @@ class ImageClassification(Task):
         return mixed(batch, key, self.mixup, self.cutmix)
 
     def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
-        """The objective's loss and `accuracy`, which of mixed pictures is of their own labels."""
+        """The objective's loss and `accuracy`, which of mixed pictures is of their own labels.
+
+        With several labels `accuracy` is the share of images whose labels are all predicted right.
+        """
         logits, state = self._logits(model, variables, batch["images"], train, rngs)
         losses = image_loss(
             logits,
@@ -160,7 +195,11 @@ class ImageClassification(Task):
             partners=batch.get("partners"),
             shares=batch.get("shares"),
         )
-        right = (logits.argmax(-1) == batch["labels"]).astype(jnp.float32).sum()
+        if self.multi_label:
+            right = ((logits > 0.0) == (batch["labels"] > 0)).all(-1)
+        else:
+            right = logits.argmax(-1) == batch["labels"]
+        right = right.astype(jnp.float32).sum()
         weight = jnp.asarray(logits.shape[0], jnp.float32)
         return Loss(losses.sum(), weight, {"accuracy": right}, state)
 
@@ -176,7 +215,9 @@ class ImageClassification(Task):
         rng, shapes = np.random.default_rng(seed), self.batch_shapes()[0]
         return {
             "images": rng.integers(0, 256, shapes["images"].shape).astype(np.uint8),
-            "labels": rng.integers(0, self.model.classes, self.rows).astype(np.int32),
+            "labels": rng.integers(
+                0, 2 if self.multi_label else self.model.classes, shapes["labels"].shape
+            ).astype(np.int32),
         }
 
     def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
@@ -208,9 +249,9 @@ class ImageClassification(Task):
         images = self.data.open()
         if not images.labelled:
             raise DataError(f"{images.source} has no labels to train on")
-        check_classes(images, self.model.classes)
+        check_labels(images, self.model.classes, self.multi_label)
         for entry in self.evaluators()[0].open_sets(final=True):
-            check_classes(entry.images, self.model.classes)
+            check_labels(entry.images, self.model.classes, self.multi_label)
         store = ImageRows(images, self.augmentation)
         processor = Processor(preprocessing=self.preprocessing)
         return ImageTaskData(store, ImagePlan(store, self.rows), processor, self.workers)
@@ -230,6 +271,7 @@ class ImageClassification(Task):
                 class_names=self.model.class_names,
                 preprocessing=self.preprocessing,
                 rows=self.rows,
+                objective=self.objective,
             ),
         )
 
@@ -243,5 +285,6 @@ class ImageClassification(Task):
             model=model,
             test=BundledFashionMnist("test", limit=24),
             real=None,
+            multi_label=False,
             **rehearsed(self, model.image_size),
         )

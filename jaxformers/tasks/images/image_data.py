@@ -18,6 +18,7 @@ from jaxformers.data.images import (
     TfdsImages,
     Vtab,
     WholeImage,
+    check_classes,
 )
 from jaxformers.errors import ConfigError
 from jaxformers.tasks.task_data import PlannedData
@@ -41,6 +42,16 @@ def check_sizes(task: Any) -> None:
                 f"the model takes {size} and {channels}: set --task.{name}.size {size} "
                 f"--task.{name}.channels {channels}"
             )
+
+
+def check_labels(images: LabelledImages, classes: int, multi_label: bool) -> None:
+    """Raises ConfigError where the images' labels are not of the model's kind and number."""
+    if images.multi_label != multi_label:
+        number, mend = ("several labels", "--task.multi-label --task.objective sigmoid")
+        if multi_label:
+            number, mend = ("one label", "--task.no-multi-label")
+        raise ConfigError(f"the images of {images.source} have {number} each: set {mend}")
+    check_classes(images, classes)
 
 
 @lru_cache(maxsize=4)

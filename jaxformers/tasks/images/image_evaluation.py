@@ -12,13 +12,16 @@ import numpy as np
 
 from jaxformers.data.images import ImageRows, LabelledImages, Preprocessing
 from jaxformers.data.images.sources.real_labels import RealLabels
-from jaxformers.evaluation import mean_cross_entropy
-from jaxformers.evaluation.image_metrics import classification_metrics
+from jaxformers.evaluation import mean_binary_cross_entropy, mean_cross_entropy
+from jaxformers.evaluation.image_metrics import classification_metrics, multi_label_metrics
 from jaxformers.sharding import constrain
 from jaxformers.tasks.evaluation_loop import check_outputs, every_output
 from jaxformers.tasks.evaluator import Evaluation, OutputEvaluator
 from jaxformers.tasks.images.image_data import ImageData, open_cached
+from jaxformers.tasks.images.image_losses import Objective
 from jaxformers.tasks.processor import Processor
+
+LOSSES = {"softmax": mean_cross_entropy, "sigmoid": mean_binary_cross_entropy}
 
 
 class EvaluationSet(NamedTuple):
@@ -33,7 +36,8 @@ class EvaluationSet(NamedTuple):
 class ImageEvaluator(OutputEvaluator):
     """Accuracies in percent (`dev_top1`, `test_top5`, `test_real`, ...) and each set's mean loss.
 
-    Sets without labels are left out.
+    Of images with several labels `dev_mean_average_precision`, `dev_f1_micro` and the like. Sets
+    without labels are left out.
     """
 
     name: str = "images"
@@ -47,6 +51,8 @@ class ImageEvaluator(OutputEvaluator):
     preprocessing: Preprocessing
     rows: int = 128
     """Images of a batch."""
+    objective: Objective = "softmax"
+    """The loss that is reported."""
 
     def open_sets(self, *, final: bool) -> list[EvaluationSet]:
         """The development set, and when `final` the test set, where they have labels."""
@@ -74,9 +80,12 @@ class ImageEvaluator(OutputEvaluator):
         for (name, images), logits in zip(sets, outputs, strict=True):
             logits = np.asarray(logits, np.float32)
             real_labels = self.real.of(images) if self.real and name == "test" else None
-            shares = classification_metrics(logits, images.labels, real_labels)
+            if images.multi_label:
+                shares = multi_label_metrics(logits, images.labels)
+            else:
+                shares = classification_metrics(logits, images.labels, real_labels)
             evaluation.metrics |= {f"{name}_{key}": 100 * share for key, share in shares.items()}
-            evaluation.metrics[f"{name}_loss"] = mean_cross_entropy(logits, images.labels)
+            evaluation.metrics[f"{name}_loss"] = LOSSES[self.objective](logits, images.labels)
             if not np.isfinite(logits).all():
                 evaluation.notes.append(f"{name}: outputs are not finite; the model diverged")
             if images.skipped:
@@ -126,8 +135,16 @@ def _samples(
 ) -> list[tuple[str, str, str]]:
     """(image's path, class, predicted class) of every image."""
     names = class_names or [str(index) for index in range(logits.shape[1])]
-    predictions = logits.argmax(-1)
+    if images.multi_label:
+        labels = [np.flatnonzero(row) for row in images.labels]
+        predictions = [np.flatnonzero(row > 0) for row in logits]
+    else:
+        labels, predictions = images.labels[:, None], logits.argmax(-1)[:, None]
     return [
-        (images.where(i), names[int(label)], names[int(prediction)])
-        for i, (label, prediction) in enumerate(zip(images.labels, predictions, strict=True))
+        (images.where(i), _joined(names, label), _joined(names, prediction))
+        for i, (label, prediction) in enumerate(zip(labels, predictions, strict=True))
     ]
+
+
+def _joined(names: Sequence[str], classes: np.ndarray) -> str:
+    return ", ".join(names[k] for k in classes.tolist()) or "(none)"

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 from jaxtyping import Float
-from scipy.special import softmax
 
 from jaxformers.data.images import Preprocessing
 from jaxformers.data.images.sources.image_folder import ENDINGS
 from jaxformers.errors import DataError, WeightsError
+from jaxformers.models.problem_type import class_scores
 from jaxformers.pretrained import registry
 from jaxformers.tasks.evaluation_loop import apply_batched
 from jaxformers.tasks.images.image_evaluation import image_program
@@ -29,7 +29,9 @@ def classify_images(
     top: int = 5,
     rows: int = 32,
 ) -> list[ClassScores]:
-    """The `top` likeliest classes of each picture with their probabilities, best first.
+    """The `top` likeliest classes of each picture with their scores, best first.
+
+    Scores are probabilities by the model's `problem_type` (`class_scores`), or numbers.
 
     Args:
         model: an image model with a head; classes without names are numbers.
@@ -46,11 +48,11 @@ def classify_images(
         model, variables, preprocessing, pictures, method="__call__", rows=rows
     )  # [n, N]
     names = model.config.class_names or tuple(map(str, range(logits.shape[1])))
-    probabilities = softmax(logits, axis=-1)
-    order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
+    scores = class_scores(logits, model.config.problem_type)
+    order = np.argsort(-scores, axis=-1, kind="stable")[:, :top]
     return [
         [(names[k], float(row[k])) for k in classes]
-        for row, classes in zip(probabilities, order, strict=True)
+        for row, classes in zip(scores, order, strict=True)
     ]
 
 

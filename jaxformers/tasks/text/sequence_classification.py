@@ -84,8 +84,8 @@ class SequenceClassification(Task):
             raise ConfigError(f"rows is {self.rows}; it is at least 1")
         if not self.model.pooler:
             raise ConfigError("the classifier reads the pooled [CLS]: set --task.model.pooler")
-        if self.model.multi_label:
-            raise ConfigError("an example has one label here: leave out --task.model.multi-label")
+        if self.model.problem_type == "multi_label_classification":
+            raise ConfigError("an example has one label here: leave out --task.model.problem-type")
         self.evaluators()  # checks the metrics' names
 
     @property

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, softmax
 
 from jaxformers.data.text.labelled_rows import tokenized
 from jaxformers.data.text.labelled_texts import Labels
@@ -17,6 +16,7 @@ from jaxformers.data.text.windows import SPECIAL, WindowSize
 from jaxformers.decoding.batching import length_step, row_step
 from jaxformers.errors import ConfigError, DataError, WeightsError
 from jaxformers.models import BertConfig
+from jaxformers.models.problem_type import class_scores
 from jaxformers.pretrained import registry
 from jaxformers.tasks.evaluation_loop import apply_batched
 from jaxformers.tasks.text import span_answers
@@ -127,12 +127,12 @@ def classify(
 
 def _best_label(logits: np.ndarray, config: BertConfig) -> tuple[str, float]:
     """The likeliest label and its probability, of logits `[N]`; of a regression its number."""
-    names = config.label_names
-    if len(logits) == 1 and not config.multi_label:
-        return names[0] if names else "score", float(logits[0])
-    probabilities = expit(logits) if config.multi_label else softmax(logits)
-    index = int(probabilities.argmax())
-    return Labels(len(logits), names).name(index), float(probabilities[index])
+    names, problem_type = config.label_names, config.resolved_problem_type
+    scores = class_scores(logits, problem_type)
+    index = int(scores.argmax())
+    if problem_type == "regression" and len(logits) == 1:
+        names = names or ("score",)
+    return Labels(len(logits), names).name(index), float(scores[index])
 
 
 def _pair(number: int, text: Any) -> tuple[str, str]:

@@ -21,19 +21,24 @@ class LabelledImages:
         source: where they come from.
         class_names: what the classes are called, in order; empty: they are numbers, or unknown.
         labelled: whether there are labels at all.
+        multi_label: whether an image has any number of labels.
         skipped: damaged pictures that were left out.
     """
 
     source: str = ""
     class_names: tuple[str, ...] = ()
     labelled: bool = True
+    multi_label: bool = False
     skipped: int = 0
 
     def __len__(self) -> int:
         raise NotImplementedError
 
-    def example(self, index: int) -> tuple[Image.Image, int]:
-        """The picture at `index`, perhaps not yet decoded, and its class (-1: none)."""
+    def example(self, index: int) -> tuple[Image.Image, Any]:
+        """The picture at `index`, perhaps not yet decoded, and its class (-1: none).
+
+        With `multi_label`, 0 or 1 for each class: int32 [classes].
+        """
         raise NotImplementedError
 
     def where(self, index: int) -> str:
@@ -52,11 +57,16 @@ class LabelledImages:
     @property
     def classes(self) -> int:
         """Number of classes, as far as their names or labels tell."""
+        if self.multi_label:
+            return self.labels.shape[1]
         return len(self.class_names) or int(self.labels.max(initial=-1)) + 1
 
     @cached_property
-    def labels(self) -> Int[np.ndarray, "N"]:
-        """The class of every picture, int32; may have to read all of them."""
+    def labels(self) -> Int[np.ndarray, "N *classes"]:
+        """The class of every picture, int32; may have to read all of them.
+
+        With `multi_label`, [N, classes] of 0 and 1.
+        """
         return np.array([self.example(index)[1] for index in range(len(self))], np.int32)
 
     @property

@@ -29,6 +29,7 @@ class ChosenImages(LabelledImages):
         self._images, self._indices = images, indices
         self.source, self.class_names = images.source, images.class_names
         self.labelled, self.skipped = images.labelled, images.skipped + skipped
+        self.multi_label = images.multi_label
 
     def __len__(self) -> int:
         return len(self._indices)
