@@ -5,12 +5,29 @@ from __future__ import annotations
 import difflib
 import functools
 import numbers
+import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+NAME_LENGTH, WORD_LENGTH, MESSAGE_LENGTH = 120, 300, 4000
+"""Characters to which a name, a word of a message and a message are cut."""
+JOINERS = "\u200c\u200d"
+"""Format characters that ordinary text contains (Persian, emoji)."""
+
 
 class UserError(Exception):
-    """A mistake in what the user gave us. The command line prints its one line and exits 2."""
+    """A mistake in what the user gave us. The command line prints its one line and exits 2.
+
+    A message may quote names from damaged or hostile files, so control characters are escaped,
+    and words and messages of excessive length are cut.
+    """
+
+    def __init__(self, message: object = ""):
+        long_word = rf"\S{{{WORD_LENGTH + 1},}}"
+        text = re.sub(long_word, lambda match: _shortened(match[0], WORD_LENGTH), str(message))
+        lines = _shortened(text, MESSAGE_LENGTH).split("\n")
+        super().__init__("\n".join(map(_escaped, lines)))
 
 
 class ConfigError(UserError):
@@ -33,11 +50,39 @@ class CheckpointError(UserError):
     """A run's folder that cannot be written, is in use, or holds no usable checkpoint."""
 
 
+def printable(text: object, length: int = NAME_LENGTH) -> str:
+    """`text`, which a file or another machine provided, for one line of a terminal or a log.
+
+    Control characters, bidirectional marks and the like are escaped; a text longer than `length`
+    loses its middle and states its length.
+    """
+    return _escaped(_shortened(str(text), length))
+
+
+def _shortened(text: str, length: int) -> str:
+    if len(text) <= length:
+        return text
+    suffix = f" ({len(text):,} characters)"
+    side = (length - len(suffix) - 3) // 2
+    return f"{text[:side]}...{text[-side:]}{suffix}"
+
+
+def _escaped(text: str) -> str:
+    return "".join(
+        char
+        if char in JOINERS or (unicodedata.category(char)[0] != "C" and char not in "\u2028\u2029")
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """`; did you mean A or B?` of what is closest to `name`, or an empty string.
 
     Options such as `--task.model.width` are also found by their last part.
     """
+    if len(name) > NAME_LENGTH:
+        return ""
     name = name.replace("_", "-")
     last = _last(name)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)

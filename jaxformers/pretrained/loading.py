@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from jaxformers.data.images.preprocessing import Preprocessing
-from jaxformers.errors import WeightsError, did_you_mean
+from jaxformers.errors import WeightsError, did_you_mean, printable
 from jaxformers.layers import Execution
 from jaxformers.pretrained import registry
 from jaxformers.pretrained.family import FolderFormat, LoadedModel, Variables
@@ -154,4 +154,4 @@ def _unsupported(model_type: Any, path: epath.Path) -> str:
     if not isinstance(model_type, str):
         return f"{path} has no model_type, so it is no published model ({listed} is supported)"
     hint = did_you_mean(model_type, names)
-    return f"{path}: model_type {model_type!r} is not supported, {listed} is{hint}"
+    return f"{path}: model_type {printable(repr(model_type))} is not supported, {listed} is{hint}"

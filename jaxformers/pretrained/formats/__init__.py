@@ -1,4 +1,4 @@
-"""File formats of weights: safetensors folders, `.npz`, `.pth`, TensorFlow, our own; the hub.
+"""File formats of weights: safetensors, Flax, `.npz`, `.pth`, TensorFlow, our own; the hub.
 
 Nothing here knows a model family.
 """

@@ -1,4 +1,4 @@
-"""What reading a folder of Hugging Face's begins with, whatever its architecture."""
+"""Opening a folder of Hugging Face's, of any architecture."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from jaxformers.pretrained.formats import safetensors_folder
+from jaxformers.pretrained.formats import flax_msgpack, safetensors_folder
 from jaxformers.pretrained.mapping.config_fields import Fields
+from jaxformers.pretrained.mapping.name_map import TensorSource
 
 
 class Published(NamedTuple):
     """An opened folder."""
 
     fields: Fields
-    """Of its `config.json`."""
-    tensors: safetensors_folder.Tensors
+    """The fields of its `config.json`."""
+    tensors: TensorSource
     prefix: str
-    """What stands before the names below the head; empty where there is nothing but those."""
+    """Prefix of the names below the head; empty where there is no head."""
 
 
 def open_folder(path: Any, prefix: str) -> Published:
@@ -28,6 +29,18 @@ def open_folder(path: Any, prefix: str) -> Published:
     """
     config_path = epath.Path(path) / safetensors_folder.CONFIG
     fields = Fields(safetensors_folder.read_json(config_path), str(config_path))
-    tensors = safetensors_folder.Tensors(epath.Path(path))
+    tensors = open_tensors(epath.Path(path))
     headed = any(name.startswith(prefix) for name in tensors.shapes)
     return Published(fields, tensors, prefix if headed else "")
+
+
+def open_tensors(folder: epath.Path) -> TensorSource:
+    """The tensors of a folder: of its safetensors files, else of its Flax weights.
+
+    Raises:
+        WeightsError: no weights, or a damaged file.
+    """
+    names = (safetensors_folder.WEIGHTS, safetensors_folder.INDEX)
+    if flax_msgpack.is_in(folder) and not any((folder / name).exists() for name in names):
+        return flax_msgpack.FlaxTensors(folder)
+    return safetensors_folder.Tensors(folder)

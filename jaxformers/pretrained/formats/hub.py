@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from etils import epath
@@ -12,6 +13,7 @@ from jaxformers.pretrained.formats.safetensors_folder import CONFIG, GOOGLE_CONF
 
 TORCH = (".pth", ".pt", ".bin")
 PATTERNS = ["*.json", "*.safetensors", "*.spm", "vocab.txt"]
+FLAX_PATTERN = "flax_model*.msgpack"  # fetched where there are no safetensors
 
 
 def resolve(path_or_name: Any) -> epath.Path:
@@ -48,6 +50,10 @@ def fetch(name: str) -> epath.Path:
         path = huggingface_hub.snapshot_download(
             repository, revision=revision or None, allow_patterns=PATTERNS
         )
+        if not any(Path(path).rglob("*.safetensors")):
+            path = huggingface_hub.snapshot_download(
+                repository, revision=revision or None, allow_patterns=[*PATTERNS, FLAX_PATTERN]
+            )
     except errors.GatedRepoError:
         raise WeightsError(f"{repository} needs its owner's leave: ask for it at the hub") from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):

@@ -7,6 +7,7 @@ A folder of `config.json` (`{"family": "transformer", "format": "jaxformers", "c
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from typing import Any
 
@@ -14,12 +15,13 @@ import flax.linen as nn
 import typeguard
 from etils import epath
 
-from jaxformers.errors import ConfigError, WeightsError, did_you_mean
+from jaxformers.errors import ConfigError, WeightsError, did_you_mean, printable
 from jaxformers.layers import Execution
 from jaxformers.pretrained import registry
 from jaxformers.pretrained.family import Variables
 from jaxformers.pretrained.formats import safetensors_folder
 from jaxformers.pretrained.mapping import name_map
+from jaxformers.pretrained.mapping.config_fields import LARGEST, LAYERS
 from jaxformers.pretrained.model_variables import (
     DEFAULT_EXECUTION,
     read_model,
@@ -43,7 +45,8 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module
     if content.get("format") != FORMAT or name not in modules:
         hint = did_you_mean(str(name), list(modules))
         raise WeightsError(
-            f"{file}: no family named {name!r}; this version has {', '.join(modules)}{hint}"
+            f"{file}: no family named {printable(repr(name))}; this version has "
+            f"{', '.join(modules)}{hint}"
         )
     family, module = modules[name]
     model = module(from_fields(family.config, content.get("config"), str(file)), execution)
@@ -79,7 +82,7 @@ def from_fields(cls: type, fields: Any, path: str) -> Any:
     for name in fields:
         if name not in names:
             hint = did_you_mean(name, names)
-            raise WeightsError(f"{path}: {cls.__name__} has no field {name!r}{hint}")
+            raise WeightsError(f"{path}: {cls.__name__} has no field {printable(repr(name))}{hint}")
     hints = typing.get_type_hints(cls)
     values = {name: _value(hints[name], value, f"{path}: {name}") for name, value in fields.items()}
     try:
@@ -96,9 +99,21 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         return from_fields(configs[0], value, path)
     value = tuple(value) if isinstance(value, list) else value
     try:
-        return typeguard.check_type(value, hint)
+        value = typeguard.check_type(value, hint)
     except typeguard.TypeCheckError:
-        raise WeightsError(f"{path} is {value!r}, not {_spelled(hint)}") from None
+        raise WeightsError(f"{path} is {printable(repr(value))}, not {_spelled(hint)}") from None
+    _check_numbers(value, path)
+    return value
+
+
+def _check_numbers(value: Any, path: str) -> None:
+    """Raises WeightsError for numbers that no model has; they would only fill the memory."""
+    most = LAYERS if path.endswith(("layers", "depths")) else LARGEST
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise WeightsError(f"{path} is {number}, not a finite number")
+        if type(number) is int and abs(number) > most:
+            raise WeightsError(f"{path} is {printable(number)}, larger than any model's")
 
 
 def _spelled(hint: Any) -> str:

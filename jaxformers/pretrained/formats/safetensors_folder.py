@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
+import stat
 import tempfile
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
-from jaxformers.errors import WeightsError
+from jaxformers.errors import WeightsError, printable
 from jaxformers.pretrained.mapping.transforms import Shape
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -40,6 +43,21 @@ TOKENIZER_FILES = (
 JSON_BYTES = 1 << 20
 INDEX_BYTES = 64 << 20
 FLOATS = ("F16", "BF16", "F32", "F64")
+CHECKSUMS = "crc32"
+"""Key of a file's metadata: JSON of each tensor's CRC-32, in files that this library writes."""
+
+
+def require_regular(file: epath.Path) -> None:
+    """Raises WeightsError unless the path is a regular file's: a pipe or device may never end."""
+    if _remote(file):
+        return
+    try:
+        mode = os.stat(file).st_mode
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise WeightsError(f"cannot read {file}: {_reason(error)}") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
+        raise WeightsError(f"cannot read {file}: it is {kind}, not a file")
 
 
 def read_json(file: epath.Path, limit: int = JSON_BYTES) -> dict[str, Any]:
@@ -48,6 +66,7 @@ def read_json(file: epath.Path, limit: int = JSON_BYTES) -> dict[str, Any]:
     Raises:
         WeightsError: no such file, too large, no JSON, or no object.
     """
+    require_regular(file)
     try:
         if file.stat().length > limit:
             raise WeightsError(f"{file} is larger than {limit:,} bytes: not a configuration")
@@ -85,7 +104,9 @@ class Tensors:
 
     def _add(self, file: TensorFile) -> None:
         if twice := sorted(self._files.keys() & file.shapes.keys()):
-            raise WeightsError(f"{file.place} repeats {twice[0]}, which another file holds too")
+            raise WeightsError(
+                f"{file.place} repeats {printable(twice[0])}, which another file holds too"
+            )
         self._files |= dict.fromkeys(file.shapes, file)
 
     def _read_index(self, folder: epath.Path) -> dict[str, str]:
@@ -96,8 +117,9 @@ class Tensors:
             raise WeightsError(f"{self.place} has no weight_map from tensors to files")
         for file in index.values():
             if not isinstance(file, str) or not re.fullmatch(r"\w[\w.-]*\.safetensors", file):
+                quoted = printable(repr(file))
                 raise WeightsError(
-                    f"{self.place} names {file!r}, which is no safetensors file beside it"
+                    f"{self.place} names {quoted}, which is no safetensors file beside it"
                 )
             if not (folder / file).exists():
                 raise WeightsError(f"{self.place} names {file}, which is missing")
@@ -106,7 +128,9 @@ class Tensors:
     def _check_index(self) -> None:
         for name, file in self._index.items():
             if name not in self._files or Path(self._files[name].place).name != file:
-                raise WeightsError(f"{self.place} places {name} in {file}, which does not hold it")
+                raise WeightsError(
+                    f"{self.place} places {printable(name)} in {file}, which does not hold it"
+                )
 
     def _local(self, file: epath.Path) -> Path:
         """The file on this machine's disk, where safetensors can map it."""
@@ -123,10 +147,14 @@ class TensorFile:
 
     def __init__(self, path: Path, place: str):
         self.place = place
+        require_regular(epath.Path(path))
         try:
             self._open = safetensors.safe_open(path, framework="numpy")
             slices = {name: self._open.get_slice(name) for name in self._open.keys()}  # noqa: SIM118
-        except (safetensors.SafetensorError, OSError) as error:
+            self._checksums = json.loads((self._open.metadata() or {}).get(CHECKSUMS, "{}"))
+            if not isinstance(self._checksums, dict):
+                raise ValueError("metadata")
+        except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
             reason = re.sub(r"Error while deserializing header: ", "", _reason(error))
             raise WeightsError(
                 f"{place} is truncated, damaged or no safetensors file ({reason}): fetch it again"
@@ -137,8 +165,16 @@ class TensorFile:
     def read(self, name: str) -> np.ndarray:
         """One tensor as float32."""
         if (kind := self._types[name]) not in FLOATS:
-            raise WeightsError(f"{self.place}: {name} is of type {kind}, not one of {FLOATS}")
-        return self._open.get_tensor(name).astype(np.float32)
+            raise WeightsError(
+                f"{self.place}: {printable(name)} is of type {kind}, not one of {FLOATS}"
+            )
+        tensor = self._open.get_tensor(name)
+        if name in self._checksums and self._checksums[name] != _checksum(tensor):
+            raise WeightsError(
+                f"{self.place}: {printable(name)} is damaged, or was changed by a program that "
+                "kept the file's metadata: fetch it again, or save it without metadata"
+            )
+        return tensor.astype(np.float32)
 
 
 def _remote(path: epath.Path) -> bool:
@@ -152,12 +188,18 @@ def _no_weights(folder: epath.Path) -> str:
             "convert it where you trust it, with transformers' "
             "from_pretrained(...).save_pretrained(..., safe_serialization=True)"
         )
-    return f"{folder} holds neither {WEIGHTS} nor {INDEX}"
+    return f"{folder} holds neither {WEIGHTS} nor {INDEX}, nor Flax's flax_model.msgpack"
 
 
 def to_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """A safetensors file with the metadata that Hugging Face asks for."""
-    return safetensors.numpy.save(dict(tensors), metadata={"format": "pt"})
+    """A safetensors file with the metadata that Hugging Face asks for, and checksums."""
+    checksums = json.dumps({name: _checksum(tensor) for name, tensor in tensors.items()})
+    return safetensors.numpy.save(dict(tensors), metadata={"format": "pt", CHECKSUMS: checksums})
+
+
+def _checksum(tensor: np.ndarray) -> int:
+    """The CRC-32 of the tensor's bytes."""
+    return zlib.crc32(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8))
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:

@@ -17,8 +17,9 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from jaxformers.errors import WeightsError
+from jaxformers.errors import WeightsError, printable
 from jaxformers.pretrained.formats.crc32c import crc32c, masked
+from jaxformers.pretrained.formats.safetensors_folder import require_regular
 from jaxformers.pretrained.mapping.transforms import Shape
 
 INDEX = ".index"
@@ -85,13 +86,13 @@ class TensorBundle:
         file = f"{self._stem}.data-{entry.shard:05d}-of-{self._shards:05d}"
         if entry.kind not in TYPES or entry.cut:
             what = "kept in pieces" if entry.cut else "not of floating point"
-            raise WeightsError(f"{self.place}: {name} is {what}, which is not supported")
+            raise WeightsError(f"{self.place}: {printable(name)} is {what}, which is not supported")
         kind = TYPES[entry.kind]
         if entry.size != math.prod(entry.shape) * kind.itemsize:
-            raise WeightsError(f"{self.place}: {name} has not the size of its shape")
+            raise WeightsError(f"{self.place}: {printable(name)} has not the size of its shape")
         raw = _part(epath.Path(file), name, entry.offset, entry.size)
         if masked(crc32c(raw)) != entry.checksum:
-            raise WeightsError(f"{file} is damaged at {name}: fetch it again")
+            raise WeightsError(f"{file} is damaged at {printable(name)}: fetch it again")
         return np.frombuffer(raw, kind).astype(np.float32).reshape(entry.shape)
 
 
@@ -100,6 +101,7 @@ class _Unsupported(Exception):
 
 
 def _whole(file: epath.Path) -> bytes:
+    require_regular(file)
     try:
         if file.stat().length > INDEX_BYTES:
             raise WeightsError(f"{file} is larger than {INDEX_BYTES:,} bytes: not an index")
@@ -110,9 +112,12 @@ def _whole(file: epath.Path) -> bytes:
 
 def _part(file: epath.Path, name: str, offset: int, size: int) -> bytes:
     """`size` bytes from `offset` on."""
+    require_regular(file)
     try:
         if offset + size > file.stat().length:
-            raise WeightsError(f"{file} ends before {name}: it is truncated, fetch it again")
+            raise WeightsError(
+                f"{file} ends before {printable(name)}: it is truncated, fetch it again"
+            )
         with file.open("rb") as opened:
             opened.seek(offset)
             return opened.read(size)
@@ -127,13 +132,18 @@ def _table(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise ValueError("no table")
     _, _, at = _handle(footer, 0)
     offset, size, _ = _handle(footer, at)
-    end = 0
+    end = key_bytes = 0
     for _, value in _block(content, offset, size):
         offset, size, _ = _handle(value, 0)
         if offset < end:
             raise ValueError("a block that is listed twice")
         end = offset + size
-        yield from _block(content, offset, size)
+        for key, entry in _block(content, offset, size):
+            # Prefixes that keys share are stored once, so that keys can outgrow the file.
+            key_bytes += len(key)
+            if key_bytes > INDEX_BYTES:
+                raise ValueError("keys of excessive length")
+            yield key, entry
 
 
 def _handle(data: bytes, at: int) -> tuple[int, int, int]:

@@ -1,24 +1,25 @@
-"""PyTorch's `.pth` files, read without unpickling them: for whoever asks by name.
+"""PyTorch's `.pth` files and TorchScript archives, read without unpickling, to be converted.
 
 Such a file is a zip of raw arrays and a pickle that describes them. The pickle's instructions are
-followed here over plain containers alone: nothing is imported and nothing is called. What names
-a class of its own becomes an empty mark, so that options stored beside weights do no harm.
+interpreted here over plain containers alone: nothing is imported and nothing is called. An object
+of a class is only a record of its attributes, and code in a TorchScript archive is never read.
 """
 
 from __future__ import annotations
 
 import math
 import pickletools
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
+import safetensors
 import safetensors.numpy
 
-from jaxformers.errors import WeightsError
+from jaxformers.errors import WeightsError, printable
+from jaxformers.pretrained.formats.zip_members import DAMAGED, UNPACKED_BYTES, ZipMembers
 from jaxformers.pretrained.mapping.transforms import Shape
 
 TYPES = {
@@ -34,87 +35,109 @@ TYPES = {
     "BoolStorage": np.dtype(np.bool_),
 }
 WITHIN = ("model", "state_dict")  # where training scripts put the weights
-PICKLE_BYTES = 64 << 20
-DAMAGED = (zipfile.BadZipFile, StopIteration, OSError, ValueError, LookupError, TypeError)
-DAMAGED += (AttributeError, OverflowError)
-VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-MARK = object()
+PICKLE_BYTES, INSTRUCTIONS = 64 << 20, 2_000_000
+DIMENSIONS, LARGEST = 32, 1 << 62
+DEPTH, ATTRIBUTES = 64, 200_000
+"""Levels of submodules, and attributes of all of them, that a TorchScript module may have."""
+FLOAT32_RATIO = 16
+"""Float32 bytes of all tensors for each byte of the file; more only if they share their arrays."""
+CONSTANTS = {
+    "NONE": None,
+    "NEWTRUE": True,
+    "NEWFALSE": False,
+    "EMPTY_TUPLE": (),
+}
+PUSHED = ("BININT", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BIN")
+"""Beginnings of the names of instructions whose argument is a value."""
 
 
 class Name(NamedTuple):
-    """A class or function that the file names; never looked up."""
+    """A class or function that the pickle names; never looked up."""
 
     module: str
     name: str
 
 
-class Mark:
-    """What would have been made by calling something: nothing."""
+class Record:
+    """An object of a class of the file's own: the attributes that BUILD gave it."""
+
+    def __init__(self):
+        self.attributes: dict[Any, Any] = {}
 
 
-class Lazy(NamedTuple):
-    """A tensor: which raw array, and how it lies in it."""
+class TensorEntry(NamedTuple):
+    """A tensor: which raw array it is of, and how it lies in it."""
 
     key: str
-    kind: np.dtype | str
-    """What its numbers are; a name: what we do not read."""
-    numbers: int
+    dtype: np.dtype | str
+    """The type of its numbers; a name where that is not supported."""
+    length: int
+    """Numbers in the raw array."""
     offset: int
     shape: Shape
     strides: tuple[int, ...]
 
 
 class TorchFile:
-    """The tensors of a `.pth` file: shapes now, values when asked.
+    """The tensors of a `.pth` file or a TorchScript archive: shapes now, values when asked.
 
     Raises:
-        WeightsError: no file of `torch.save` since 2020, a damaged one, or one without tensors.
+        WeightsError: no file of `torch.save` or `torch.jit.save` since 2020, a damaged one, or one
+            without tensors.
     """
 
     def __init__(self, path: Any):
-        self.place, self._path = str(path), Path(path).expanduser()
+        self._members = ZipMembers(path, "file of torch.save since 2020")
+        self.place = self._members.place
+        listing = next((n for n in self._members.sizes if n.endswith("/data.pkl")), "")
+        if self._members.sizes.get(listing, 0) > PICKLE_BYTES:
+            raise WeightsError(f"{path}: its description is longer than {PICKLE_BYTES:,} bytes")
         try:
-            with zipfile.ZipFile(self._path) as archive:
-                listing = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
-                if archive.getinfo(listing).file_size > PICKLE_BYTES:
-                    raise ValueError("its description is too long")
-                contents = follow(archive.read(listing))
-        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-            raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
-        except DAMAGED:
-            raise WeightsError(
-                f"{path} is damaged, or no file that torch.save has written since 2020"
-            ) from None
+            if not listing:
+                raise ValueError("no data.pkl")
+            self._tensors = _tensors(follow(self._members.read(listing)))
+        except DAMAGED as error:
+            raise self._members.damaged(error) from None
         self._root = listing.removesuffix("data.pkl")
-        self._tensors = _tensors(contents)
+        order = f"{self._root}byteorder"
+        if order in self._members.sizes and self._members.read(order) != b"little":
+            raise WeightsError(f"{path} is of a big-endian machine, which is not supported")
         self.shapes: Mapping[str, Shape] = {n: t.shape for n, t in self._tensors.items()}
         if not self.shapes:
             raise WeightsError(f"{path} holds no tensors by name")
+        size = 4 * sum(map(math.prod, self.shapes.values()))
+        if size > max(UNPACKED_BYTES, FLOAT32_RATIO * self._members.length):
+            raise WeightsError(f"{path}: its tensors are {size:,} bytes, far more than the file")
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor as float32."""
-        lazy, where = self._tensors[name], f"{self.place}: {name}"
-        if isinstance(lazy.kind, str):
-            raise WeightsError(f"{where} is of the kind {lazy.kind}, which is not supported")
-        last = lazy.offset + sum((n - 1) * s for n, s in zip(lazy.shape, lazy.strides, strict=True))
-        beyond = last >= lazy.numbers or math.prod(lazy.shape) > lazy.numbers
-        if min((0, lazy.offset, *lazy.shape, *lazy.strides)) < 0 or beyond:
+        """One tensor as float32.
+
+        Raises:
+            WeightsError: a type that is not supported, or a damaged array.
+        """
+        entry, where = self._tensors[name], f"{self.place}: {printable(name)}"
+        if isinstance(entry.dtype, str):
+            raise WeightsError(
+                f"{where} is of the kind {printable(entry.dtype)}, which is not supported"
+            )
+        steps = zip(entry.shape, entry.strides, strict=True)
+        last = entry.offset + sum((side - 1) * stride for side, stride in steps)
+        if last >= entry.length or math.prod(entry.shape) > entry.length:
             raise WeightsError(f"{where} reaches beyond its array: fetch the file again")
-        with zipfile.ZipFile(self._path) as archive:
-            try:
-                member = archive.getinfo(f"{self._root}data/{lazy.key}")
-                if member.file_size != lazy.numbers * lazy.kind.itemsize:
-                    raise ValueError("another size")
-                raw = np.frombuffer(archive.read(member), lazy.kind)
-            except (KeyError, ValueError, zipfile.BadZipFile):
-                raise WeightsError(f"{where} is damaged: fetch the file again") from None
-        strides = tuple(step * lazy.kind.itemsize for step in lazy.strides)
-        view = np.lib.stride_tricks.as_strided(raw[lazy.offset :], lazy.shape, strides)
+        member = f"{self._root}data/{entry.key}"
+        if self._members.sizes.get(member) != entry.length * entry.dtype.itemsize:
+            raise WeightsError(f"{where} is damaged: its array is missing or of another size")
+        raw = np.frombuffer(self._members.read(member), entry.dtype)
+        strides = tuple(stride * entry.dtype.itemsize for stride in entry.strides)
+        view = np.lib.stride_tricks.as_strided(raw[entry.offset :], entry.shape, strides)
         return view.astype(np.float32, order="C")
 
 
 def torch_to_safetensors(source: Any, target: Any) -> None:
     """Writes the tensors of a `.pth` file as `.safetensors`, which `from_pretrained` takes.
+
+    A TorchScript archive (`torch.jit.save`) gives the tensors of its module by dotted names, as
+    `state_dict` would. Numbers become float32.
 
     Raises:
         WeightsError: as for `TorchFile`, or `target` cannot be written.
@@ -127,24 +150,47 @@ def torch_to_safetensors(source: Any, target: Any) -> None:
         raise WeightsError(f"{target} cannot be written: {error}") from None
 
 
-def _tensors(found: Any) -> dict[str, Lazy]:
+def _tensors(contents: Any) -> dict[str, TensorEntry]:
+    """The tensors by name of a `state_dict`, alone or among a run's options, or of a module."""
+    if isinstance(contents, Record):
+        return {name: entry for name, entry in _attributes(contents) if math.prod(entry.shape)}
     for name in WITHIN:
-        if isinstance(found, dict) and isinstance(found.get(name), dict):
-            found = found[name]
-    if not isinstance(found, dict):
+        if isinstance(contents, dict) and isinstance(contents.get(name), dict):
+            contents = contents[name]
+    if not isinstance(contents, dict):
         return {}
     return {
-        name: leaf
-        for name, leaf in found.items()
-        if isinstance(name, str) and isinstance(leaf, Lazy) and math.prod(leaf.shape)
+        name: value
+        for name, value in contents.items()
+        if isinstance(name, str) and isinstance(value, TensorEntry) and math.prod(value.shape)
     }
+
+
+def _attributes(module: Record) -> Iterator[tuple[str, TensorEntry]]:
+    """The tensors of a TorchScript module and its submodules by dotted names.
+
+    Raises:
+        ValueError: more levels or attributes than a model has, as where a module is its own part.
+    """
+    pending, count = [((), module)], 0
+    while pending:
+        path, record = pending.pop()
+        count += len(record.attributes)
+        if len(path) > DEPTH or count > ATTRIBUTES:
+            raise ValueError("modules without end")
+        for name, value in record.attributes.items():
+            if isinstance(value, TensorEntry):
+                yield ".".join((*path, str(name))), value
+            elif isinstance(value, Record):
+                pending.append(((*path, str(name)), value))
 
 
 def follow(pickled: bytes) -> Any:
     """The containers, numbers, words and tensors that a pickle describes.
 
     Raises:
-        ValueError: an instruction that no checkpoint needs, or none of them fits.
+        ValueError: an instruction that no checkpoint needs, or too many; other errors of
+            `zip_members.DAMAGED` where the instructions do not fit one another.
     """
     return _Machine().run(pickled)
 
@@ -154,118 +200,117 @@ class _Machine:
 
     def __init__(self):
         self.stack: list[Any] = []
+        self.marks: list[int] = []
+        """Heights of the stack at the marks that are open."""
         self.memory: dict[int, Any] = {}
+        self.steps: dict[str, Callable[[], Any]] = {
+            "MARK": lambda: self.marks.append(len(self.stack)),
+            "EMPTY_DICT": lambda: self.stack.append({}),
+            "EMPTY_LIST": lambda: self.stack.append([]),
+            "TUPLE": lambda: self.stack.append(tuple(self.pop_to_mark())),
+            "TUPLE1": lambda: self.stack.append(self.pop_last(1)),
+            "TUPLE2": lambda: self.stack.append(self.pop_last(2)),
+            "TUPLE3": lambda: self.stack.append(self.pop_last(3)),
+            "APPEND": lambda: self.extend(self.pop_last(1)),
+            "APPENDS": lambda: self.extend(self.pop_to_mark()),
+            "SETITEM": lambda: self.set_items(self.pop_last(2)),
+            "SETITEMS": lambda: self.set_items(self.pop_to_mark()),
+            "STACK_GLOBAL": lambda: self.stack.append(Name(*self.pop_last(2))),
+            "BUILD": self.build,
+            "BINPERSID": self.load_storage,
+            "NEWOBJ": self.call,
+            "REDUCE": self.call,
+        }
 
     def run(self, pickled: bytes) -> Any:
-        for code, value, _ in pickletools.genops(pickled):
+        for number, (code, argument, _) in enumerate(pickletools.genops(pickled)):
             if code.name == "STOP":
                 return self.stack.pop()
-            self.step(code.name, value)
+            if number > INSTRUCTIONS:
+                raise ValueError("too many instructions")
+            self.step(code.name, argument)
         raise ValueError("no end")
 
-    def step(self, name: str, value: Any) -> None:
-        if name in VALUES:
-            self.stack.append(VALUES[name])
+    def step(self, name: str, argument: Any) -> None:
+        if name in CONSTANTS:
+            self.stack.append(CONSTANTS[name])
         elif name in ("PROTO", "FRAME"):
             return
-        elif name.startswith(("BININT", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BIN")):
-            self.stack.append(value)
+        elif name.startswith(PUSHED):
+            self.stack.append(argument)
         elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            self.memory[len(self.memory) if value is None else value] = self.stack[-1]
+            self.memory[len(self.memory) if argument is None else argument] = self.stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
-            self.stack.append(self.memory[value])
+            self.stack.append(self.memory[argument])
         elif name == "GLOBAL":
-            self.stack.append(Name(*value.split(" ", 1)))
-        elif (step := getattr(self, f"_{name.lower()}", None)) is not None:
-            step()
+            self.stack.append(Name(*argument.split(" ", 1)))
+        elif name in self.steps:
+            self.steps[name]()
         else:
             raise ValueError(f"instruction {name}")
 
-    def _mark(self):
-        self.stack.append(MARK)
-
-    def _since_mark(self) -> list:
-        at = max(i for i, item in enumerate(self.stack) if item is MARK)
-        items = self.stack[at + 1 :]
-        del self.stack[at:]
+    def pop_to_mark(self) -> list[Any]:
+        height = self.marks.pop()
+        items = self.stack[height:]
+        del self.stack[height:]
         return items
 
-    def _empty_dict(self):
-        self.stack.append({})
-
-    def _empty_list(self):
-        self.stack.append([])
-
-    def _empty_tuple(self):
-        self.stack.append(())
-
-    def _tuple(self):
-        self.stack.append(tuple(self._since_mark()))
-
-    def _last(self, count: int):
+    def pop_last(self, count: int) -> tuple[Any, ...]:
+        if len(self.stack) < count:
+            raise ValueError("an empty stack")
         items = tuple(self.stack[-count:])
         del self.stack[-count:]
         return items
 
-    def _tuple1(self):
-        self.stack.append(self._last(1))
-
-    def _tuple2(self):
-        self.stack.append(self._last(2))
-
-    def _tuple3(self):
-        self.stack.append(self._last(3))
-
-    def _append(self):
-        self._fill([self.stack.pop()])
-
-    def _appends(self):
-        self._fill(self._since_mark())
-
-    def _fill(self, values: list):
+    def extend(self, values: list[Any] | tuple[Any, ...]) -> None:
         if isinstance(self.stack[-1], list):
             self.stack[-1].extend(values)
 
-    def _setitem(self):
-        self._put(list(self._last(2)))
+    def set_items(self, items: list[Any] | tuple[Any, ...]) -> None:
+        """Sets keys and values in turn; only words are names of tensors, other keys are dropped."""
+        if isinstance(target := self.stack[-1], dict):
+            pairs = zip(items[::2], items[1::2], strict=True)
+            target.update((key, value) for key, value in pairs if isinstance(key, str))
 
-    def _setitems(self):
-        self._put(self._since_mark())
+    def build(self) -> None:
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], Record) and isinstance(state, dict):
+            self.stack[-1].attributes = state
 
-    def _put(self, flat: list):
-        if isinstance(self.stack[-1], dict):
-            self.stack[-1].update(zip(flat[::2], flat[1::2], strict=True))
+    def load_storage(self) -> None:
+        _, kind, key, _, length = self.stack.pop()
+        self.stack.append((TYPES.get(kind.name, kind.name), key, length))
 
-    def _stack_global(self):
-        self.stack.append(Name(*self._last(2)))
-
-    def _build(self):
-        self.stack.pop()
-
-    def _binpersid(self):
-        _, kind, key, _, numbers = self.stack.pop()
-        self.stack.append((TYPES.get(kind.name, kind.name), str(key), int(numbers)))
-
-    def _newobj(self):
-        self._reduce()
-
-    def _reduce(self):
-        name, arguments = self._last(2)
-        self.stack.append(_made(name, arguments))
+    def call(self) -> None:
+        name, arguments = self.pop_last(2)
+        self.stack.append(_result(name, arguments))
 
 
-def _made(name: Name, arguments: tuple) -> Any:
-    """What calling `name` would give, of those that tensors need; else a mark."""
+def _result(name: Name, arguments: tuple) -> Any:
+    """What calling `name` would return, where tensors need it; else an empty record."""
     match name:
         case ("collections", "OrderedDict"):
             return {}
         case ("torch._utils", "_rebuild_tensor_v2"):
-            (kind, key, numbers), offset, shape, strides = arguments[:4]
-            return Lazy(key, kind, numbers, int(offset), tuple(shape), tuple(strides))
+            (dtype, key, length), offset, shape, strides = arguments[:4]
+            return _entry(TensorEntry(key, dtype, length, offset, tuple(shape), tuple(strides)))
         case ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state"):
             return arguments[0]
         case ("torch._utils", "_rebuild_tensor_v3"):  # kinds that have no storage of their own
-            return Lazy("", arguments[6].name, 0, 0, tuple(arguments[2]), ())
+            shape = tuple(arguments[2])
+            return _entry(TensorEntry("", str(arguments[6].name), 0, 0, shape, shape))
         case ("torch._utils", function) if function.startswith("_rebuild_"):
-            return Lazy("", function.removeprefix("_rebuild_"), 0, 0, (), ())
-    return Mark()
+            return TensorEntry("", function.removeprefix("_rebuild_"), 0, 0, (), ())
+    return Record()
+
+
+def _entry(entry: TensorEntry) -> TensorEntry:
+    """The entry; raises ValueError for fields of the wrong type or length, or out of range."""
+    numbers = (entry.length, entry.offset, *entry.shape, *entry.strides)
+    if any(type(number) is not int or not 0 <= number < LARGEST for number in numbers):
+        raise ValueError("sizes that are no numbers")
+    if len(entry.shape) != len(entry.strides) or len(entry.shape) > DIMENSIONS:
+        raise ValueError("strides of another number of dimensions than the shape")
+    if type(entry.key) is not str or not isinstance(entry.dtype, np.dtype | str):
+        raise ValueError("an array without name or type")
+    return entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
-from jaxformers.errors import ConfigError, WeightsError
+from jaxformers.errors import ConfigError, WeightsError, printable
 from jaxformers.layers import Activation
 from jaxformers.models.problem_type import ProblemType
 
@@ -62,7 +62,9 @@ class Fields:
 
     def refuse(self, name: str, wish: str) -> WeightsError:
         """The error that says what a field is and what is wished for."""
-        return WeightsError(f"{self.place}: {name} is {self.content[name]!r}, {wish}")
+        return WeightsError(
+            f"{self.place}: {name} is {printable(repr(self.content[name]))}, {wish}"
+        )
 
     def require(self, name: str, expected: Any) -> None:
         """The field, where it is given, must be this."""

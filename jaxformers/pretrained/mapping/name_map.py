@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from jaxformers.errors import WeightsError
+from jaxformers.errors import WeightsError, printable
 from jaxformers.pretrained.mapping.transforms import Same, Shape, Transform
 
 LAYER = "{layer}"
@@ -196,11 +196,11 @@ def compare(place: str, wanted: Mapping[str, Shape], found: Mapping[str, Shape])
 def listed(names: Sequence[str]) -> str:
     """The first five names, and how many more there are."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(map(printable, names[:SHOWN])) + more
 
 
 def _misshapen(name: str, found: Shape, wanted: Shape) -> str:
-    return f"{name} {list(found)} instead of {list(wanted)}"
+    return f"{printable(name)} {printable(list(found))} instead of {list(wanted)}"
 
 
 def identity(paths: Sequence[str]) -> NameMap:

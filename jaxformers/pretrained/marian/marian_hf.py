@@ -17,7 +17,8 @@ from jaxformers.layers import Execution, sinusoids
 from jaxformers.models import Transformer, TransformerConfig
 from jaxformers.pretrained.family import Variables
 from jaxformers.pretrained.formats import safetensors_folder
-from jaxformers.pretrained.mapping.name_map import Entry, NameMap, each
+from jaxformers.pretrained.formats.hf_folder import open_tensors
+from jaxformers.pretrained.mapping.name_map import Entry, NameMap, TensorSource, each
 from jaxformers.pretrained.mapping.torch_names import attention, linear, norm
 from jaxformers.pretrained.mapping.transforms import Flat
 from jaxformers.pretrained.marian.marian_config import inexpressible, read_config, write_config
@@ -87,13 +88,13 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[Transform
     model = Transformer(
         read_config(config, generation_config, str(path / safetensors_folder.CONFIG)), execution
     )
-    tensors = safetensors_folder.Tensors(path)
+    tensors = open_tensors(path)
     leaves = MARIAN.read(tensors, variable_shapes(model))
     _check_positions(tensors, model.config)
     return model, padded_variables(model, leaves)
 
 
-def _check_positions(tensors: safetensors_folder.Tensors, config: TransformerConfig) -> None:
+def _check_positions(tensors: TensorSource, config: TransformerConfig) -> None:
     """A table of positions in the file must be the sinusoids that the model computes."""
     for name in (name for name in POSITIONS if name in tensors.shapes):
         table = tensors.read(name)
