@@ -11,7 +11,7 @@ from etils import epath
 
 from jaxformers.data.images import Preprocessing
 from jaxformers.data.images.preprocessing import one_by_one
-from jaxformers.errors import ConfigError, DataError, check_top
+from jaxformers.errors import ConfigError, check_top
 from jaxformers.layers import Execution
 from jaxformers.pretrained import at_image_size, load_pretrained, save_pretrained
 from jaxformers.pretrained.bert.sentence_pooling import MODES, Pooling, read_pooling
@@ -27,7 +27,7 @@ from jaxformers.tasks.text.fill_mask import fill_mask as filled
 from jaxformers.tasks.text.span_answers import Answer
 from jaxformers.tasks.translation.translation import Search
 from jaxformers.tasks.translation.translation_evaluation import translate as translate_texts
-from jaxformers.text import Tokenizer, load_tokenizer
+from jaxformers.text import Tokenizer, listed_texts, load_tokenizer
 from jaxformers.training.run_directory import is_run, load_run, tokenizer_folder
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def translate(
         WeightsError: a model that does not translate.
     """
     return translate_texts(
-        *_loaded("translate", run_or_path), _listed(sentences), Search(beams, alpha)
+        *_loaded("translate", run_or_path), listed_texts(sentences), Search(beams, alpha)
     )
 
 
@@ -157,7 +157,7 @@ def fill_mask(
         WeightsError: a model without a masked-word head.
     """
     check_top(top)
-    return filled(*_loaded("fill_mask", run_or_path), _listed(texts), top=top)
+    return filled(*_loaded("fill_mask", run_or_path), listed_texts(texts), top=top)
 
 
 def classify(
@@ -214,8 +214,8 @@ def answer(
     """
     if longest < 1:
         raise ConfigError(f"longest is {longest}; it is at least 1")
-    loaded, questions = _loaded("answer", run_or_path), _listed(questions)
-    contexts = [contexts] * len(questions) if isinstance(contexts, str) else _listed(contexts)
+    loaded, questions = _loaded("answer", run_or_path), listed_texts(questions)
+    contexts = [contexts] * len(questions) if isinstance(contexts, str) else listed_texts(contexts)
     options = dict(longest=longest, null_threshold=null_threshold)
     return text_inference.answer(*loaded, questions, contexts, **options)
 
@@ -251,7 +251,7 @@ def embed(
         how = replace(how, modes=(pooling,))
     if normalize is not None:
         how = replace(how, normalize=normalize)
-    return embedding.embed(*loaded, _listed(texts), how)
+    return embedding.embed(*loaded, listed_texts(texts), how)
 
 
 def explain(
@@ -313,14 +313,6 @@ def classify_images(
         listed = image_inference.list_pictures(paths)
     preprocessing = load_images(run_or_path)
     return image_inference.classify_images(model, variables, preprocessing, listed, top=top)
-
-
-def _listed(texts: Any) -> list[str]:
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    for number, text in enumerate(texts, 1):
-        if not isinstance(text, str):
-            raise DataError(f"text {number} is {text!r}, not a text")
-    return texts
 
 
 def _loaded(use: str, path: epath.PathLike) -> tuple[Any, dict, Tokenizer]:

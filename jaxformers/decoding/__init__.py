@@ -5,7 +5,7 @@ May be imported by tasks and above; imports models and the floors below them.
 
 from jaxformers.decoding.batching import decode_stream, decode_texts
 from jaxformers.decoding.protocol import StepDecoder, Vocabulary
-from jaxformers.decoding.search import Decoded, decode
+from jaxformers.decoding.search import Decoded, check_search, decode
 from jaxformers.decoding.translation import beam_search, greedy
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "StepDecoder",
     "Vocabulary",
     "beam_search",
+    "check_search",
     "decode",
     "decode_stream",
     "decode_texts",

@@ -19,6 +19,7 @@ Axis letters: B batch, L generated length, V vocabulary.
 
 from __future__ import annotations
 
+import numbers
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,6 +34,9 @@ from jaxformers.decoding.candidates import Candidates, best_candidates
 from jaxformers.decoding.protocol import StepDecoder, Vocabulary
 from jaxformers.errors import ConfigError
 from jaxformers.sharding import batch_multiple, constrain
+
+MOST_BEAMS = 256  # each keeps a cache of keys and values
+LARGEST_ALPHA = 10  # beyond it the length penalty of long sequences leaves float32
 
 
 class Decoded(NamedTuple):
@@ -74,10 +78,9 @@ def decode(
     beams; within `jax.set_mesh` it runs on the mesh with `variables` sharded as they are.
 
     Raises:
-        ConfigError: `beams` or `max_tokens` below 1.
+        ConfigError: `beams`, `alpha` or `max_tokens` out of range.
     """
-    if beams < 1:
-        raise ConfigError(f"a search with beams={beams}; it takes 1 or more")
+    check_search(beams, alpha)
     if max_tokens < 1:
         raise ConfigError(f"a search with max_tokens={max_tokens}; it takes 1 or more")
     rows = jax.tree.leaves(inputs)[0].shape[0]
@@ -90,6 +93,19 @@ def decode(
     sizes = Sizes(rows, beams, beams if all_beams else 1, max_tokens)
     decoded = _search(decoder, variables, inputs, limits, np.float32(alpha), sizes=sizes)
     return decoded if all_beams else Decoded(decoded.ids[:, 0], decoded.scores[:, 0])
+
+
+def check_search(beams: int, alpha: float) -> None:
+    """Raises ConfigError unless `beams` is from 1 to 256 and `alpha` from -10 to 10."""
+    if not isinstance(beams, numbers.Integral) or not 1 <= beams <= MOST_BEAMS:
+        raise ConfigError(
+            f"a search with beams={beams}; it takes a whole number from 1 to {MOST_BEAMS}"
+        )
+    if not -LARGEST_ALPHA <= alpha <= LARGEST_ALPHA:  # false for NaN
+        raise ConfigError(
+            f"a search with alpha={alpha}; it takes a number from {-LARGEST_ALPHA} to "
+            f"{LARGEST_ALPHA}"
+        )
 
 
 class Sizes(NamedTuple):

@@ -64,7 +64,7 @@ def beam_search(
     model; within `jax.set_mesh` it runs on the mesh with `variables` sharded as they are.
 
     Raises:
-        ConfigError: `beams` below 1, or `max_length` below 2.
+        ConfigError: `beams` or `alpha` out of range, or `max_length` below 2.
         DataError: a source or `max_length` beyond the model's positions.
     """
     length = generated_length(model, source_ids.shape[1], max_length)

@@ -16,11 +16,14 @@ from typing import Any
 import sacrebleu
 from sacrebleu.metrics import BLEU, CHRF
 
-from jaxformers.errors import DataError
+from jaxformers.errors import DataError, did_you_mean
+from jaxformers.text import listed_texts
 
 # A hyphen between two characters that are not spaces. The characters are consumed, as by Perl's
 # s///g, so of a-b-c only the first hyphen is split: the published numbers depend on it.
 COMPOUND = re.compile(r"(\S)-(\S)")
+# What sacreBLEU's tokenizers of words need beside it.
+PACKAGES = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}
 
 
 @dataclass(frozen=True)
@@ -45,33 +48,44 @@ class Bleu:
         return f"{self.score:.2f} ({self.signature})"
 
 
+# One text for each translation, or several lists of them.
+References = str | Sequence[str] | Sequence[Sequence[str]]
+
+
 def corpus_bleu(
-    hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str = "13a"
+    hypotheses: str | Sequence[str], references: References, *, tokenize: str = "13a"
 ) -> Bleu:
-    """Score detokenised translations by sacreBLEU, one reference each, case kept.
+    """Score detokenised translations by sacreBLEU, case kept.
+
+    Args:
+        hypotheses: the translations.
+        references: one for each translation, or several lists of them, as sacreBLEU takes them:
+            `[first reference of each translation, second reference of each, ...]`.
+        tokenize: one of sacreBLEU's tokenizers; "zh" for Chinese. "ja-mecab" and "ko-mecab" need
+            packages beside it, "flores101" and "flores200" a model that is fetched once.
 
     Raises:
-        DataError: no sentences, or another number of references than of translations.
+        DataError: no sentences, another number of references than of translations, or a tokenizer
+            that sacreBLEU does not know or cannot load.
     """
-    _check(hypotheses, references)
-    metric = BLEU(tokenize=tokenize)
-    return _bleu(metric, metric.corpus_score(list(hypotheses), [list(references)]))
+    hypotheses, streams = _checked(hypotheses, references)
+    metric = _bleu_metric(tokenize)
+    return _bleu(metric, metric.corpus_score(hypotheses, streams))
 
 
-def chrf2(hypotheses: Sequence[str], references: Sequence[str]) -> Bleu:
+def chrf2(hypotheses: str | Sequence[str], references: References) -> Bleu:
     """Score translations by chrF2 (character 6-grams, recall counted twice).
 
-    Raises:
-        DataError: no sentences, or another number of references than of translations.
+    Arguments and errors are `corpus_bleu`'s.
     """
-    _check(hypotheses, references)
+    hypotheses, streams = _checked(hypotheses, references)
     metric = CHRF()
-    score = metric.corpus_score(list(hypotheses), [list(references)]).score
+    score = metric.corpus_score(hypotheses, streams).score
     return Bleu(score, f"chrF2|{metric.get_signature()}")
 
 
 def compound_split_bleu(
-    hypotheses: Sequence[str], references: Sequence[str], language: str = "de"
+    hypotheses: str | Sequence[str], references: References, language: str = "de"
 ) -> Bleu:
     """Score detokenised translations as the paper does: case-sensitive BLEU on Moses tokens.
 
@@ -80,14 +94,15 @@ def compound_split_bleu(
     whitespace tokens without smoothing, as multi-bleu does. sacremoses splits final dots as the
     Moses tokenizer of 2017 did; the one since November 2018 differs in 0.6 % of German lines.
 
-    Raises:
-        DataError: no sentences, or another number of references than of translations.
+    Arguments and errors are `corpus_bleu`'s.
     """
-    _check(hypotheses, references)
-    split = [_compound_tokens(side, language) for side in (hypotheses, references)]
+    hypotheses, streams = _checked(hypotheses, references)
+    tokens, *reference_tokens = (
+        _compound_tokens(lines, language) for lines in (hypotheses, *streams)
+    )
     metric = BLEU(tokenize="none", smooth_method="none", force=True)
-    result = _bleu(metric, metric.corpus_score(split[0], [split[1]]))
-    signature = f"tok:moses-{language}+compound-split|case:mixed|smooth:none"
+    result = _bleu(metric, metric.corpus_score(tokens, reference_tokens))
+    signature = f"nrefs:{len(streams)}|tok:moses-{language}+compound-split|case:mixed|smooth:none"
     return Bleu(
         result.score, signature, result.brevity_penalty, result.precisions, result.length_ratio
     )
@@ -140,14 +155,45 @@ def _bleu(metric: BLEU, result: Any) -> Bleu:
     )
 
 
-def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
-    if isinstance(hypotheses, str) or isinstance(references, str):
-        raise TypeError("hypotheses and references are sequences of sentences, not one string")
-    if not hypotheses or len(hypotheses) != len(references):
+def _bleu_metric(tokenize: str) -> BLEU:
+    if tokenize not in BLEU.TOKENIZERS:
+        near = did_you_mean(str(tokenize), list(BLEU.TOKENIZERS))
         raise DataError(
-            f"{len(hypotheses)} translations for {len(references)} references; "
+            f"sacreBLEU has no tokenizer {tokenize!r}, only {', '.join(BLEU.TOKENIZERS)}{near}"
+        )
+    try:
+        return BLEU(tokenize=tokenize)
+    except (ImportError, RuntimeError, OSError, AssertionError, SystemExit) as error:
+        if tokenize in PACKAGES:
+            mend = f"run `pip install {PACKAGES[tokenize]}`"
+        else:
+            mend = (
+                f"its model cannot be fetched into {sacrebleu.SACREBLEU_DIR}/models; score once "
+                "where a network is, then copy that folder here"
+            )
+        message = " ".join(str(error).split())
+        raise DataError(f"sacreBLEU's tokenizer {tokenize}: {mend} ({message:.200})") from None
+
+
+def _checked(
+    hypotheses: str | Sequence[str], references: References
+) -> tuple[list[str], list[list[str]]]:
+    """The translations, and the lists of references, each as long as them."""
+    hypotheses = listed_texts(hypotheses)
+    several = isinstance(references, Sequence) and any(not isinstance(r, str) for r in references)
+    streams = [listed_texts(entry) for entry in (references if several else [references])]
+    lengths = [len(stream) for stream in streams]
+    if not hypotheses or set(lengths) != {len(hypotheses)}:
+        if several:
+            raise DataError(
+                f"{len(hypotheses)} translations, but lists of {', '.join(map(str, lengths[:8]))} "
+                "references; give one list for each set of references, as long as the translations"
+            )
+        raise DataError(
+            f"{len(hypotheses)} translations for {lengths[0]} references; "
             "BLEU needs as many lines on both sides, at least one"
         )
+    return hypotheses, streams
 
 
 def _compound_tokens(lines: Sequence[str], language: str) -> list[str]:

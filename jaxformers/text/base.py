@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from jaxformers.errors import DataError
+
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 @runtime_checkable
@@ -21,16 +29,25 @@ class Tokenizer(Protocol):
     start_id: int
     fingerprint: str
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of the pieces of each (source) text, without special tokens."""
+    def encode(self, texts: str | Sequence[str]) -> list[list[int]]:
+        """Ids of the pieces of each (source) text, without special tokens.
+
+        A single text is a list of one. Half of a surrogate pair is read as U+FFFD.
+
+        Raises:
+            DataError: `texts` is no text and no sequence of texts.
+        """
         ...
 
-    def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_target(self, texts: str | Sequence[str]) -> list[list[int]]:
         """The same for texts of the target side, where the two sides differ."""
         ...
 
-    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Target texts: everything from the first eos on is cut, special ids are dropped."""
+    def decode(self, ids: Sequence[int] | Sequence[Sequence[int]]) -> list[str]:
+        """Target texts: everything from the first eos on is cut, special ids are dropped.
+
+        A single row of ids is a list of one.
+        """
         ...
 
     def save(self, folder: Any) -> None:
@@ -38,13 +55,79 @@ class Tokenizer(Protocol):
         ...
 
 
+class Spans(NamedTuple):
+    """The pieces of a text and where each lies in it.
+
+    Attributes:
+        ids: ids of the pieces, without special tokens.
+        starts, ends: of each piece, its first character in the text and one past its last.
+    """
+
+    ids: list[int]
+    starts: np.ndarray
+    ends: np.ndarray
+
+
+class InputTemplate(NamedTuple):
+    """The special tokens that an encoder reads around one text and around a pair of texts.
+
+    Attributes:
+        single: ids before and behind one text: ([CLS],), ([SEP],) in BERT.
+        pair: ids before the first text, between the texts, and behind the second.
+        second_type: the segment of the second text and of what stands behind it, 1 in BERT and 0
+            in RoBERTa; everything before it is segment 0.
+    """
+
+    single: tuple[tuple[int, ...], tuple[int, ...]]
+    pair: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    second_type: int
+
+
+def listed_texts(texts: Any) -> list[str]:
+    """`texts` as a list; a single text becomes a list of one.
+
+    Raises:
+        DataError: a dictionary, bytes, or anything else that is not a text or several texts.
+    """
+    return list(iterate_texts(texts))
+
+
+def iterate_texts(texts: Any) -> Iterator[str]:
+    """Yields each text, or the one; raises as `listed_texts`."""
+    if isinstance(texts, str):
+        texts = [texts]
+    if isinstance(texts, Mapping | bytes | Set) or not isinstance(texts, Iterable):
+        raise DataError(f"expected a text or a list of texts, not a {type(texts).__name__}")
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise DataError(f"text {number} is {text!r:.80}, not a text")
+        yield text
+
+
+def listed_rows(ids: Any) -> list[list[int]]:
+    """`ids` as a list of rows; a single row becomes a list of one."""
+    rows = list(ids)
+    if rows and np.ndim(rows[0]) == 0:
+        rows = [rows]
+    return [list(map(int, row)) for row in rows]
+
+
+def without_half_pairs(text: str) -> str:
+    """`text` with U+FFFD for each half of a surrogate pair, which no UTF-8 can hold.
+
+    Offsets into the text stay as they were.
+    """
+    return HALF_PAIR.sub(REPLACEMENT, text)
+
+
 def plain_text(text: str) -> str:
     """`text` in composed Unicode form (NFC), runs of any white space as one blank.
 
     Loses nothing that a translation is judged by, unlike sentencepiece's own NFKC rule, which
-    makes three dots of an ellipsis and so keeps a model from ever writing one.
+    makes three dots of an ellipsis and so keeps a model from ever writing one. Half of a surrogate
+    pair becomes U+FFFD.
     """
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join(unicodedata.normalize("NFC", without_half_pairs(text)).split())
 
 
 def until_eos(ids: Sequence[int], eos_id: int, dropped: set[int]) -> list[int]:

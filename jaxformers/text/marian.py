@@ -12,7 +12,7 @@ import sentencepiece
 from etils import epath
 
 from jaxformers.errors import UserError
-from jaxformers.text.base import until_eos
+from jaxformers.text.base import listed_rows, listed_texts, until_eos, without_half_pairs
 
 SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE = "source.spm", "target.spm", "vocab.json"
 SEPARATE_FILE = "target_vocab.json"
@@ -70,15 +70,16 @@ class Marian:
         for name, content in zip(FILES, self._files, strict=True):
             (folder / name).write_bytes(content)
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode(self, texts: str | Sequence[str]) -> list[list[int]]:
         """Ids of the source pieces of each text, without eos."""
         return self._encode(self._source, texts)
 
-    def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_target(self, texts: str | Sequence[str]) -> list[list[int]]:
         """Ids of the target pieces of each text, without eos."""
         return self._encode(self._target, texts)
 
-    def _encode(self, side: _Side, texts: Sequence[str]) -> list[list[int]]:
+    def _encode(self, side: _Side, texts: str | Sequence[str]) -> list[list[int]]:
+        texts = list(map(without_half_pairs, listed_texts(texts)))
         codes, bodies = zip(*map(_split_code, texts), strict=True) if texts else ((), ())
         rows = side.encode(list(bodies))
         return [
@@ -86,10 +87,10 @@ class Marian:
             for code, row in zip(codes, rows, strict=True)
         ]
 
-    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+    def decode(self, ids: Sequence[int] | Sequence[Sequence[int]]) -> list[str]:
         """Texts of `ids` up to the first eos; special ids and ids without a piece are dropped."""
         dropped = {self.pad_id, self.unk_id, self.start_id}
-        rows = [until_eos(row, self.eos_id, dropped) for row in ids]
+        rows = [until_eos(row, self.eos_id, dropped) for row in listed_rows(ids)]
         pieces = [[self._pieces[i] for i in row if i in self._pieces] for row in rows]
         return [self._target.join(row) for row in pieces]
 

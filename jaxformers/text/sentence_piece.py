@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import sentencepiece
 from etils import epath
 
 from jaxformers.errors import DataError, UserError
-from jaxformers.text.base import plain_text, until_eos
+from jaxformers.text.base import iterate_texts, listed_rows, listed_texts, plain_text, until_eos
 
 MODEL_FILE = "tokenizer.model"
 PAD, EOS, UNK = 0, 1, 2
 # From this size on, 256 pieces for single bytes are cheap and leave no character unknown.
 BYTE_FALLBACK_FROM = 16_000
+# Characters of a line: the trainer skips longer ones, and counts positions in 16 bits.
+LONGEST_LINE = 8_192
+# The trainer skips a line with U+2585, its own sign of the unknown, and the character U+0000.
+RESERVED = re.compile("[\x00\u2585]")
 
 
 class SentencePiece:
@@ -50,7 +55,11 @@ class SentencePiece:
 
         One thread only, since unigram's sums would depend on their number. Vocabularies below
         16,000 cover every character of the text; larger ones cover 99.95 % of it and spell the
-        rest in bytes, so that nothing is ever unknown.
+        rest in bytes, so that nothing is ever unknown. Long lines are cut, at blanks where there
+        are any. sentencepiece cannot learn two characters: U+0000 and U+2585, which are left out.
+
+        Warns:
+            UserWarning: how many lines hold such a character.
 
         Raises:
             UserError: `sentences` hold no text, or cannot fill or fit into `vocab_size` pieces.
@@ -58,10 +67,10 @@ class SentencePiece:
         if kind not in ("bpe", "unigram"):
             raise UserError(f"tokenizer kind {kind!r} is not known: use 'bpe' or 'unigram'")
         by_bytes = vocab_size >= BYTE_FALLBACK_FROM
-        model = io.BytesIO()
+        lines, model = _TrainingLines(sentences), io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=(text for text in map(plain_text, sentences) if text),
+                sentence_iterator=iter(lines),
                 model_writer=model,
                 vocab_size=vocab_size,
                 model_type=kind,
@@ -74,11 +83,18 @@ class SentencePiece:
                 normalization_rule_name="identity",
                 character_coverage=0.9995 if by_bytes else 1.0,
                 byte_fallback=by_bytes,
+                max_sentence_length=4 * LONGEST_LINE,  # bytes; UTF-8 takes up to four
                 train_extremely_large_corpus=vocab_size >= BYTE_FALLBACK_FROM and kind == "unigram",
                 minloglevel=2,
             )
         except (RuntimeError, OSError) as error:
             raise _explain(str(error), vocab_size) from None
+        if lines.num_reserved:
+            warnings.warn(
+                f"{lines.num_reserved:,} lines hold U+0000 or U+2585, which sentencepiece cannot "
+                "learn: these characters are left out of the vocabulary",
+                stacklevel=2,
+            )
         return cls(model.getvalue())
 
     @classmethod
@@ -103,18 +119,18 @@ class SentencePiece:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MODEL_FILE).write_bytes(self._model)
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode(self, texts: str | Sequence[str]) -> list[list[int]]:
         """Ids of the pieces of each text, without eos; many texts are shared among threads."""
-        return self._processor.encode([plain_text(text) for text in texts])
+        return self._processor.encode(list(map(plain_text, listed_texts(texts))))
 
-    def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_target(self, texts: str | Sequence[str]) -> list[list[int]]:
         """The same as `encode`: both sides share the vocabulary."""
         return self.encode(texts)
 
-    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+    def decode(self, ids: Sequence[int] | Sequence[Sequence[int]]) -> list[str]:
         """Texts of `ids` up to the first eos; ids that are no piece of text are dropped."""
         dropped = {self.pad_id, self.unk_id, self.start_id}
-        rows = [until_eos(row, self.eos_id, dropped) for row in ids]
+        rows = [until_eos(row, self.eos_id, dropped) for row in listed_rows(ids)]
         # Ids of a padded vocabulary's added rows are no pieces either.
         rows = [[index for index in row if index < self.vocab_size] for row in rows]
         return self._processor.decode(rows) if rows else []
@@ -124,6 +140,36 @@ class SentencePiece:
 
     def __setstate__(self, model: bytes) -> None:
         self.__init__(model)
+
+
+class _TrainingLines:
+    """Sentences as sentencepiece's trainer takes them, none of which it would skip.
+
+    Attributes:
+        num_reserved: lines so far that held a reserved character, now a blank.
+    """
+
+    def __init__(self, sentences: Iterable[str]):
+        self._sentences, self.num_reserved = sentences, 0
+
+    def __iter__(self) -> Iterator[str]:
+        for sentence in iterate_texts(self._sentences):
+            if RESERVED.search(sentence):
+                self.num_reserved += 1
+                sentence = RESERVED.sub(" ", sentence)
+            yield from _cut(plain_text(sentence))
+
+
+def _cut(line: str) -> Iterator[str]:
+    """`line` in stretches of at most `LONGEST_LINE` characters, cut at blanks where possible."""
+    start = 0
+    while len(line) - start > LONGEST_LINE:
+        blank = line.rfind(" ", start + 1, start + LONGEST_LINE + 1)
+        end = blank if blank > 0 else start + LONGEST_LINE
+        yield line[start:end]
+        start = end + (blank > 0)
+    if line[start:]:
+        yield line[start:]
 
 
 def _explain(message: str, vocab_size: int) -> UserError:

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -15,8 +15,15 @@ from etils import epath
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from jaxformers.errors import DataError, UserError
-from jaxformers.text import word_piece_files
-from jaxformers.text.base import until_eos
+from jaxformers.text import huggingface_files, word_piece_files
+from jaxformers.text.base import (
+    InputTemplate,
+    Spans,
+    iterate_texts,
+    listed_rows,
+    listed_texts,
+    until_eos,
+)
 from jaxformers.text.bert_words import NO_CHARACTER, WordRules
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -27,26 +34,22 @@ ALPHABET = 1_000
 REPEATS = 10_000
 
 
-class Spans(NamedTuple):
-    """The pieces of a text and where each lies in it.
-
-    Attributes:
-        ids: ids of the pieces, without special tokens.
-        starts, ends: of each piece, its first character in the text and one past its last.
-    """
-
-    ids: list[int]
-    starts: np.ndarray
-    ends: np.ndarray
-
-
 class WordPiece:
     """A WordPiece vocabulary behind the `Tokenizer` interface, by the rules of Google's code.
 
-    `eos_id` is the id of [SEP], `start_id` that of [CLS]. `continues[i]` says whether piece i goes
-    on with a word ("##ing"). A special token that is written in a text is read as plain
-    characters; `encode_with_masks` reads [MASK].
+    A special token that is written in a text is read as plain characters; `encode_with_masks`
+    reads [MASK].
+
+    Attributes:
+        vocabulary: the piece of each id; empty where an id has none.
+        template: the special tokens around a text or a pair of texts.
+        cls_id, eos_id, mask_id, pad_id, sep_id, start_id, unk_id: `eos_id` is `sep_id`, `start_id`
+            is `cls_id`.
+        continues: `continues[i]` says whether piece i goes on with a word ("##ing").
+        mask_token: how a mask is written in a text.
     """
+
+    mask_token = MASK
 
     def __init__(
         self,
@@ -56,9 +59,11 @@ class WordPiece:
         strip_accents: bool | None = None,
         split_chinese: bool = True,
     ):
-        """Take `vocabulary` (the piece with id i at index i) and the rules for words.
+        """Take the vocabulary and the rules for words.
 
         Args:
+            vocabulary: the piece with id i at index i. An empty one matches nothing; of a repeated
+                one the last id counts, as in Google's and Hugging Face's code.
             lowercase: whether the vocabulary is an uncased one.
             longest_word: a word of more characters is unknown: 200 in Google's code, 100 in
                 Hugging Face's.
@@ -66,11 +71,14 @@ class WordPiece:
             split_chinese: whether each Chinese character is a word.
 
         Raises:
-            UserError: a piece is empty or occurs twice, or a special token is missing.
+            UserError: a piece holds a line break, or a special token is missing.
         """
-        self._state = (tuple(vocabulary), lowercase, longest_word, strip_accents, split_chinese)
-        self.vocabulary, self.lowercase, self.longest_word = self._state[:3]
-        ids = _checked_ids(self.vocabulary)
+        ids = _checked_ids(vocabulary)
+        self.vocabulary = tuple(
+            piece if ids.get(piece) == index else "" for index, piece in enumerate(vocabulary)
+        )
+        self._state = (self.vocabulary, lowercase, longest_word, strip_accents, split_chinese)
+        self.lowercase, self.longest_word = lowercase, longest_word
         self.rules = WordRules(
             lowercase, lowercase if strip_accents is None else strip_accents, split_chinese
         )
@@ -79,6 +87,8 @@ class WordPiece:
             ids[piece] for piece in SPECIAL
         )
         self.eos_id, self.start_id = self.sep_id, self.cls_id
+        cls, sep = (self.cls_id,), (self.sep_id,)
+        self.template = InputTemplate((cls, sep), (cls, sep, sep), second_type=1)
         self.continues = np.array([piece.startswith(CONTINUES) for piece in self.vocabulary])
         self.fingerprint = hashlib.sha256(
             json.dumps([self.vocabulary, longest_word, *_fields(self.rules)]).encode()
@@ -102,7 +112,8 @@ class WordPiece:
             UserError: `texts` hold no text, or cannot fill or fit into `vocab_size` pieces.
         """
         rules = WordRules(lowercase, lowercase)
-        words = Counter(chain.from_iterable(rules.words(text).split() for text in texts))
+        lines = map(rules.words, iterate_texts(texts))
+        words = Counter(chain.from_iterable(map(str.split, lines)))
         vocabulary = _learn(words, _alphabet(words), vocab_size, longest_word)
         if len(vocabulary) < vocab_size:
             raise UserError(
@@ -113,16 +124,22 @@ class WordPiece:
 
     @classmethod
     def load(cls, folder: Any) -> WordPiece:
-        """The tokenizer in `folder`: its `vocab.txt`, or the WordPiece model of `tokenizer.json`.
+        """The tokenizer of the `vocab.txt` in `folder`.
 
-        Case, accents and the longest word are those that the folder's files state. Where none
-        does, a vocabulary with capitals is a cased one, and the longest word is 100 in Hugging
-        Face's folders (with one of config.json, tokenizer_config.json, tokenizer.json), else 200.
+        Case, accents and the longest word are those that `tokenizer_config.json` states. Where it
+        does not, a vocabulary with capitals is a cased one, and the longest word is 100 in Hugging
+        Face's folders (with a config.json or tokenizer_config.json), else 200.
 
         Raises:
-            UserError: a file is missing or damaged, or the vocabulary cannot be used.
+            UserError: a file is missing or damaged, the vocabulary cannot be used, or the folder
+                states more than `vocab.txt` (`load_tokenizer` reads that).
         """
         folder = epath.Path(folder)
+        if huggingface_files.needs_tokenizers_library(folder):
+            raise UserError(
+                f"{folder} has a tokenizer.json or added tokens, which a WordPiece cannot obey: "
+                "load it by load_tokenizer"
+            )
         vocabulary, options = word_piece_files.read(folder)
         try:
             return cls(vocabulary, **options)
@@ -143,45 +160,46 @@ class WordPiece:
         )
         word_piece_files.write(epath.Path(folder), self.vocabulary, options)
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode(self, texts: str | Sequence[str]) -> list[list[int]]:
         """Ids of the pieces of each text, without special tokens; threads share many texts."""
-        words = [self.rules.words(text) for text in texts]
+        words = [self.rules.words(text) for text in listed_texts(texts)]
         return [row.ids for row in self._tokenizer.encode_batch_fast(words)]
 
-    def encode_target(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_target(self, texts: str | Sequence[str]) -> list[list[int]]:
         """The same as `encode`."""
         return self.encode(texts)
 
-    def encode_with_masks(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_with_masks(self, texts: str | Sequence[str]) -> list[list[int]]:
         """The same, with `mask_id` where [MASK] is written in a text."""
-        segments = [text.split(MASK) for text in texts]
+        segments = [text.split(MASK) for text in listed_texts(texts)]
         rows = iter(self.encode(list(chain.from_iterable(segments))))
         return [self._joined([next(rows) for _ in row]) for row in segments]
 
     def _joined(self, rows: list[list[int]]) -> list[int]:
         return rows[0] + [index for row in rows[1:] for index in (self.mask_id, *row)]
 
-    def spans(self, texts: Sequence[str]) -> list[Spans]:
+    def spans(self, texts: str | Sequence[str]) -> list[Spans]:
         """Ids as of `encode`, with the offsets of each piece in its text.
 
         A span takes in the accents that were dropped behind its last letter. Pieces of one
         character that was decomposed (a Hangul syllable) share its span.
         """
-        aligned = [self.rules.aligned(text) for text in texts]
+        aligned = [self.rules.aligned(text) for text in listed_texts(texts)]
         rows = self._tokenizer.encode_batch([words.words for words in aligned])
         return [
             Spans(row.ids, *_original(row.offsets, words.starts, words.ends))
             for row, words in zip(rows, aligned, strict=True)
         ]
 
-    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+    def decode(self, ids: Sequence[int] | Sequence[Sequence[int]]) -> list[str]:
         """Texts of `ids` up to the first [SEP]; special ids and ids without a piece are dropped.
 
         Pieces of a word are joined, and punctuation joins its word as `tokenizers` has it.
         """
         dropped = {self.pad_id, self.unk_id, self.cls_id, self.mask_id}
-        rows = [until_eos(row, self.sep_id, dropped) for row in ids]
+        rows = [until_eos(row, self.sep_id, dropped) for row in listed_rows(ids)]
         rows = [[self.vocabulary[i] for i in row if 0 <= i < self.vocab_size] for row in rows]
+        rows = [[piece for piece in row if piece] for row in rows]
         return [self._tokenizer.decoder.decode(row) for row in rows]
 
     def __getstate__(self) -> tuple:
@@ -225,13 +243,12 @@ def _learn(
     return sorted(ids, key=ids.get)
 
 
-def _checked_ids(vocabulary: tuple[str, ...]) -> dict[str, int]:
-    ids: dict[str, int] = {}
+def _checked_ids(vocabulary: Sequence[str]) -> dict[str, int]:
+    """The last id of each piece."""
     for index, piece in enumerate(vocabulary):
-        if not piece or "\n" in piece or "\r" in piece:
-            raise UserError(f"piece {index} of the vocabulary is empty or holds a line break")
-        if (first := ids.setdefault(piece, index)) != index:
-            raise UserError(f"{piece!r} is twice in the vocabulary, as {first} and as {index}")
+        if "\n" in piece or "\r" in piece:
+            raise UserError(f"piece {index} of the vocabulary holds a line break")
+    ids = {piece: index for index, piece in enumerate(vocabulary) if piece}
     if missing := [piece for piece in SPECIAL if piece not in ids]:
         raise UserError(f"the vocabulary lacks the special tokens {', '.join(missing)}")
     return ids

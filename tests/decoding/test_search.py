@@ -228,6 +228,9 @@ def test_bfloat16_models_decode():
     [
         (dict(max_length=1), ConfigError, "max_length=1"),
         (dict(beams=0), ConfigError, "beams=0"),
+        (dict(beams=1000), ConfigError, "beams=1000; it takes a whole number from 1 to 256"),
+        (dict(alpha=float("nan")), ConfigError, "alpha=nan; it takes a number from -10 to 10"),
+        (dict(alpha=float("inf")), ConfigError, "alpha=inf"),
         (dict(max_length=97), DataError, "96 positions"),
     ],
 )

@@ -1,5 +1,7 @@
 """BLEU in both kinds, chrF2, and the published table."""
 
+import urllib.error
+
 import pytest
 import sacrebleu
 
@@ -30,6 +32,63 @@ def test_corpus_bleu_is_sacrebleu_and_says_how():
     assert bleu.score == sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score
     assert "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2" in bleu.signature
     assert len(bleu.precisions) == 4
+
+
+@pytest.mark.parametrize("score", [corpus_bleu, chrf2, compound_split_bleu])
+def test_several_references_are_sacrebleus_lists(score):
+    second = [
+        line.replace("Symbol", "Icon").replace("keine Makros", "Makros") for line in REFERENCES
+    ]
+    both = score(HYPOTHESES, [REFERENCES, second])
+    assert "nrefs:2" in both.signature or score is compound_split_bleu
+    assert both.score > score(HYPOTHESES, REFERENCES).score
+    assert score(HYPOTHESES, [REFERENCES]).score == score(HYPOTHESES, REFERENCES).score
+    if score is corpus_bleu:
+        assert both.score == sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES, second]).score
+    if score is chrf2:
+        assert both.score == sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES, second]).score
+
+
+@pytest.mark.parametrize("score", [corpus_bleu, chrf2, compound_split_bleu])
+def test_a_single_sentence_is_a_corpus_of_one(score):
+    line = REFERENCES[0]
+    assert score(line, line).score == score([line], [line]).score == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("references", "message"),
+    [
+        ([REFERENCES, REFERENCES[:2]], "3 translations, but lists of 3, 2 references"),
+        ([[line, line] for line in REFERENCES], "lists of 2, 2, 2 references; give one list"),
+        ([], "3 translations for 0 references"),
+        ([REFERENCES, [*REFERENCES[:2], None]], "text 3 is None, not a text"),
+        ([1, 2, 3], "expected a text or a list of texts, not a int"),
+        (dict.fromkeys(REFERENCES), "not a dict"),
+    ],
+)
+def test_references_that_do_not_fit_are_refused_in_one_line(references, message):
+    with pytest.raises(DataError, match=message) as error:
+        corpus_bleu(HYPOTHESES, references)
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_that_cannot_be_had_is_refused_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_spm.SACREBLEU_DIR", str(tmp_path))
+
+    def no_network(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    messages = {
+        "13": r"has no tokenizer '13', only none.*did you mean 13a",
+        "flores200": r"flores200: its model cannot be fetched .*no network",
+        "ja-mecab": r"ja-mecab: run `pip install sacrebleu\[ja\]`",
+        "ko-mecab": r"ko-mecab: run `pip install sacrebleu\[ko\]`",
+    }
+    for name, message in messages.items():
+        with pytest.raises(DataError, match=message) as error:
+            corpus_bleu(HYPOTHESES, REFERENCES, tokenize=name)
+        assert "\n" not in str(error.value)
 
 
 def test_output_shorter_than_the_reference_is_penalised():
@@ -94,8 +153,6 @@ def test_unequal_or_no_lines_are_refused_in_one_line(score):
         score(HYPOTHESES[:2], REFERENCES)
     with pytest.raises(DataError, match="at least one"):
         score([], [])
-    with pytest.raises(TypeError):
-        score("ein Satz", "ein Satz")
 
 
 def test_a_cached_test_set_is_read_without_a_network(tmp_path, monkeypatch):

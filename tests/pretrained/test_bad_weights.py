@@ -201,7 +201,9 @@ def test_a_hub_name_is_fetched_without_pickles(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     load_pretrained("org/name@refs/pr/3")
-    assert calls == [("org/name", "refs/pr/3", ("*.json", "*.safetensors", "*.spm", "vocab.txt"))]
+    assert calls == [
+        ("org/name", "refs/pr/3", ("*.json", "*.safetensors", "*.spm", "vocab.txt", "merges.txt"))
+    ]
 
 
 def made(config, **changes):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
-HALF_PAIR = re.compile("[\ud800-\udfff]")
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+from jaxformers.text.base import HALF_PAIR, without_half_pairs
 
 
 def parse_json(content: str | bytes) -> Any:
-    """What `content` says, with U+FFFD for each half of a surrogate pair.
+    """Parses `content`, with U+FFFD for each half of a surrogate pair.
 
     JSON can escape such a half (text that was cut within an emoji holds one), but no UTF-8 can, so
     a report or predictions could not be written. Offsets into texts stay as they were.
@@ -22,4 +20,4 @@ def parse_json(content: str | bytes) -> Any:
     """
     value = json.loads(content)
     text = json.dumps(value, ensure_ascii=False)
-    return json.loads(HALF_PAIR.sub(REPLACEMENT, text)) if HALF_PAIR.search(text) else value
+    return json.loads(without_half_pairs(text)) if HALF_PAIR.search(text) else value

@@ -15,7 +15,7 @@ from etils import epath
 
 from jaxformers.data.files.line_index import Lines, NoText
 from jaxformers.data.files.tfds_rows import TfdsRows
-from jaxformers.data.pretraining.sentence_splitting import split_sentences
+from jaxformers.data.pretraining.sentence_splitting import count_words, split_sentences
 from jaxformers.data.translation.sources import BUNDLED, held_out
 from jaxformers.errors import DataError
 
@@ -226,7 +226,8 @@ class TfdsDocuments:
     feature: str = "text"
     """Feature that holds the text; each of its lines is cut into sentences."""
     min_words: int = 4
-    """Lines with fewer words are left out: headings and list items, as in BERT's section A.2."""
+    """Lines with fewer words are left out: headings and list items, as in BERT's section A.2. In
+    scripts without white space every character counts as a word."""
     data_dir: str | None = None
     """Folder or bucket path; None means $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
 
@@ -258,7 +259,7 @@ class _TfdsDocuments(Documents):
         return [self._sentences(row[self._config.feature]) for row in rows]
 
     def _sentences(self, text: str) -> Document:
-        lines = (line for line in text.splitlines() if len(line.split()) >= self._config.min_words)
+        lines = (line for line in text.splitlines() if count_words(line) >= self._config.min_words)
         return [sentence for line in lines for sentence in split_sentences(line)]
 
 

@@ -82,6 +82,8 @@ class PretrainingPlan:
         steps_per_epoch: of the first phase, about, for epochs differ in length.
         fill: share of the first phase's places that hold a token, about.
         left_out: documents left out: none.
+        one_sentence: documents of one sentence, whose next sentence is always a random one; 0
+            without next-sentence prediction.
         fingerprint: of the configuration.
     """
 
@@ -96,6 +98,8 @@ class PretrainingPlan:
         self.shapes = list(config.shapes())
         self.steps_per_epoch, self.fill = _estimate(config, store)
         self.left_out = 0
+        single = np.count_nonzero(np.diff(store.documents) == 1)
+        self.one_sentence = int(single) if config.next_sentence else 0
         self.fingerprint = str(config)
 
     def rows(self, seed: int, step: int) -> int:

@@ -17,7 +17,7 @@ from jaxformers.pretrained.family import (
     HuggingFaceFormat,
     token_inputs,
 )
-from jaxformers.text import WordPiece
+from jaxformers.text import HuggingFaceTokenizer, WordPiece
 
 MODULES = {
     "bert": Bert,
@@ -30,7 +30,7 @@ BERT = Family(
     BertConfig,
     MODULES,
     token_inputs,
-    tokenizers=(WordPiece,),
+    tokenizers=(WordPiece, HuggingFaceTokenizer),
     uses={
         "fill_mask": (BertForPreTraining,),
         "classify": (BertForSequenceClassification,),

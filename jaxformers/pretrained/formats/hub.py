@@ -12,7 +12,7 @@ from jaxformers.errors import WeightsError
 from jaxformers.pretrained.formats.safetensors_folder import CONFIG, GOOGLE_CONFIG, OLD_PLACE
 
 TORCH = (".pth", ".pt", ".bin")
-PATTERNS = ["*.json", "*.safetensors", "*.spm", "vocab.txt"]
+PATTERNS = ["*.json", "*.safetensors", "*.spm", "vocab.txt", "merges.txt"]
 FLAX_PATTERN = "flax_model*.msgpack"  # fetched where there are no safetensors
 
 

@@ -11,7 +11,9 @@ import numpy as np
 
 from jaxformers.data import Batch
 from jaxformers.data.text.labelled_rows import cut_pairs
+from jaxformers.errors import WeightsError
 from jaxformers.models import Bert, BertConfig
+from jaxformers.text import InputTemplate
 
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 SMALL = 1e-3  # with all parameters this small, every norm sees a variance near its epsilon
@@ -24,6 +26,16 @@ def random_inputs(rng: np.random.Generator, rows: int, length: int, vocab_size: 
     ids = rng.integers(0, vocab_size, (rows, length)) * mask
     values = (np.asarray(array, np.int32) for array in (ids, mask & (at > ends // 3), mask))
     return dict(zip(INPUTS, values, strict=True))
+
+
+def check_template(tokenizer: Any, path: Any) -> None:
+    """Raises WeightsError where a tokenizer arranges texts otherwise than BERT reads them."""
+    cls, sep = (tokenizer.cls_id,), (tokenizer.sep_id,)
+    if tokenizer.template != InputTemplate((cls, sep), (cls, sep, sep), second_type=1):
+        raise WeightsError(
+            f"the post_processor of the tokenizer in {path} does not arrange texts as [CLS] text "
+            "[SEP] text [SEP] with segments 0 and 1, which is how BERT's tasks read them"
+        )
 
 
 def encode_pairs(

@@ -51,9 +51,14 @@ def fill_mask(
         row, column = np.nonzero(padded[: len(chosen)] == tokenizer.mask_id)
         words = _words(model, variables, hidden[row, column], top)
         for at, (shares, tokens) in zip(row, words, strict=True):
-            named = [tokenizer.vocabulary[token] for token in tokens]
+            named = [_token_name(tokenizer, token) for token in tokens]
             candidates[full[chosen[at]]].append(list(zip(named, shares.tolist(), strict=True)))
     return candidates
+
+
+def _token_name(tokenizer: Any, token: int) -> str:
+    """The piece of a token; empty for a row of the embedding beyond the vocabulary."""
+    return tokenizer.vocabulary[token] if token < tokenizer.vocab_size else ""
 
 
 def _words(

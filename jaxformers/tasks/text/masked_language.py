@@ -33,8 +33,7 @@ from jaxformers.tasks.losses import label_smoothed_loss
 from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.task_data import PlannedData
 from jaxformers.tasks.text.bert_inputs import small_bert, states_on_small
-from jaxformers.tasks.text.vocabulary import run_tokenizer, word_pieces
-from jaxformers.text import WordPiece
+from jaxformers.tasks.text.vocabulary import EncoderTokenizer, run_tokenizer, word_pieces
 
 DocumentsConfig = BundledDocuments | TextFolder | TfdsDocuments | JoinedDocuments
 SLACK = 1e-5  # the released code adds it to the number of masked words
@@ -177,7 +176,13 @@ class MaskedLanguage(Task):
         """
         documents = self.data.open()
         size = self.model.vocab_size
-        tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(documents))
+        tokenizer = run_tokenizer(
+            folder,
+            host,
+            size,
+            lambda: self._new_tokenizer(documents),
+            spare_rows=self.weights is not None,
+        )
         store = TokenizedDocuments.build(documents, tokenizer)
         if self.dev is not None:
             TokenizedDocuments.build(self.dev.open(), tokenizer)
@@ -185,7 +190,7 @@ class MaskedLanguage(Task):
             store, self.pretraining.plan(store), Processor(tokenizer), self.workers
         )
 
-    def _new_tokenizer(self, documents: Any) -> WordPiece:
+    def _new_tokenizer(self, documents: Any) -> EncoderTokenizer:
         vocabulary, size = self.vocabulary, self.model.vocab_size
         texts = document_sentences(documents, vocabulary.sentences)
         return word_pieces(vocabulary.path, self.weights, texts, size, vocabulary.lowercase)
@@ -308,7 +313,12 @@ class MaskedLanguageData(PlannedData):
     def describe(self) -> str:
         """Documents, sentences, steps an epoch, how full the rows are."""
         plan = self.plan
+        one_sentence = (
+            f"; {plan.one_sentence:,} documents hold a single sentence, so all their pairs have "
+            "the label of a random next one: end sentences with a mark, put one on each line with "
+            "--task.data.sentences lines, or set --task.pretraining.no-next-sentence"
+        ) * bool(plan.one_sentence)
         return (
             f"{len(self.store):,} documents; {plan.steps_per_epoch:,.0f} steps an epoch, "
-            f"rows {plan.fill:.0%} full of tokens"
+            f"rows {plan.fill:.0%} full of tokens{one_sentence}"
         )

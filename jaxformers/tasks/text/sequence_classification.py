@@ -35,8 +35,7 @@ from jaxformers.tasks.published_comparison import compare_with_published_glue
 from jaxformers.tasks.task_data import PlannedData
 from jaxformers.tasks.text.bert_inputs import INPUTS, random_inputs, small_bert, states_on_small
 from jaxformers.tasks.text.classification_evaluation import ClassificationEvaluator
-from jaxformers.tasks.text.vocabulary import run_tokenizer, word_pieces
-from jaxformers.text import WordPiece
+from jaxformers.tasks.text.vocabulary import EncoderTokenizer, run_tokenizer, word_pieces
 
 TextsConfig = Glue | BundledMovies | TsvTexts | JsonlTexts
 
@@ -167,12 +166,18 @@ class SequenceClassification(Task):
             raise ConfigError("pairs have two segments: set --task.model.type-vocab-size 2")
         self.evaluators()[0].open_sets(final=True)
         size = self.model.vocab_size
-        tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(texts))
+        tokenizer = run_tokenizer(
+            folder,
+            host,
+            size,
+            lambda: self._new_tokenizer(texts),
+            spare_rows=self.weights is not None,
+        )
         store = LabelledRows.build(texts, tokenizer, self.length)
         plan = RowPlan(store, self.rows)
         return ClassificationData(store, plan, Processor(tokenizer), self.workers, texts.skipped)
 
-    def _new_tokenizer(self, texts: LabelledTexts) -> WordPiece:
+    def _new_tokenizer(self, texts: LabelledTexts) -> EncoderTokenizer:
         sentences = [*texts.texts, *(texts.pairs or ())]
         return word_pieces(self.vocabulary, self.weights, sentences, self.model.vocab_size)
 

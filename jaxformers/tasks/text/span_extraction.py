@@ -29,8 +29,7 @@ from jaxformers.tasks.published_comparison import compare_with_published_squad, 
 from jaxformers.tasks.task_data import PlannedData
 from jaxformers.tasks.text.bert_inputs import INPUTS, random_inputs, small_bert, states_on_small
 from jaxformers.tasks.text.span_evaluation import QuestionsConfig, SpanEvaluator
-from jaxformers.tasks.text.vocabulary import run_tokenizer, word_pieces
-from jaxformers.text import WordPiece
+from jaxformers.tasks.text.vocabulary import EncoderTokenizer, run_tokenizer, word_pieces
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,13 @@ class SpanExtraction(Task):
         """
         questions = self.data.open()
         size = self.model.vocab_size
-        tokenizer = run_tokenizer(folder, host, size, lambda: self._new_tokenizer(questions))
+        tokenizer = run_tokenizer(
+            folder,
+            host,
+            size,
+            lambda: self._new_tokenizer(questions),
+            spare_rows=self.weights is not None,
+        )
         windows = Windows(questions, tokenizer, self.size, training=True)
         self.evaluators()[0].open_sets(tokenizer, final=True)
         left_out = windows.skipped + questions.mismatched
@@ -164,8 +169,8 @@ class SpanExtraction(Task):
             windows, RowPlan(windows, self.rows), Processor(tokenizer), self.workers, left_out
         )
 
-    def _new_tokenizer(self, questions: Questions) -> WordPiece:
-        texts = dict.fromkeys(text for q in questions for text in (q.context, q.question))
+    def _new_tokenizer(self, questions: Questions) -> EncoderTokenizer:
+        texts = list(dict.fromkeys(text for q in questions for text in (q.context, q.question)))
         return word_pieces(self.vocabulary, self.weights, texts, self.model.vocab_size)
 
     # ------------------------------------------------------------------ evaluation

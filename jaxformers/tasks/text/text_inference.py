@@ -5,7 +5,7 @@ Texts of similar lengths are computed together, in few shapes, for each shape is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from jaxformers.models.problem_type import class_scores
 from jaxformers.pretrained import registry
 from jaxformers.tasks.evaluation_loop import apply_batched
 from jaxformers.tasks.text import span_answers
-from jaxformers.tasks.text.bert_inputs import INPUTS, encode_pairs
+from jaxformers.tasks.text.bert_inputs import INPUTS, check_template, encode_pairs
 from jaxformers.tasks.text.classification_evaluation import logits_program
 from jaxformers.tasks.text.span_answers import Answer
 
@@ -52,11 +52,13 @@ def check_tokenizer(use: str, model: Any, tokenizer: Any, path: Any) -> None:
     if not isinstance(tokenizer, tokenizers):
         kind, expected = type(tokenizer).__name__, " or ".join(t.__name__ for t in tokenizers)
         raise WeightsError(f"{path} holds a {kind} tokenizer; {use} needs {expected}")
-    if tokenizer.vocab_size != model.config.vocab_size:
+    # Publishers pad the embedding, so it may have more rows than there are tokens.
+    if tokenizer.vocab_size > model.config.vocab_size:
         raise WeightsError(
             f"the vocabulary in {path} has {tokenizer.vocab_size:,} tokens, but its weights have "
             f"{model.config.vocab_size:,}; put the vocabulary of the weights there"
         )
+    check_template(tokenizer, path)
 
 
 def check_lengths(lengths: Sequence[int], limit: int) -> None:
@@ -101,6 +103,8 @@ def classify(
     Raises:
         DataError: a text with more tokens than the model has positions, or not one or two texts.
     """
+    if isinstance(texts, Mapping | bytes):
+        raise DataError(f"expected texts or pairs of texts, not a {type(texts).__name__}")
     pairs = [_pair(number, text) for number, text in enumerate(texts, 1)]
     _check_segments(model, any(second for _, second in pairs))
     first, second = (tokenized([pair[i] for pair in pairs], tokenizer) for i in (0, 1))

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxformers.data import AlignedFiles, BundledPairs, TfdsPairs, TokenizedPairs, TsvPairs
 from jaxformers.data.pipeline.collate import Batch, Chosen, assemble
-from jaxformers.decoding import decode_texts
+from jaxformers.decoding import check_search, decode_texts
 from jaxformers.errors import DataError
 from jaxformers.evaluation import chrf2, compound_split_bleu, corpus_bleu, perplexity
 from jaxformers.tasks.evaluation_loop import round_up_rows
@@ -32,11 +32,14 @@ class Search:
     """How translations are searched for (section 6.1)."""
 
     beams: int = 4
-    """1: greedy."""
+    """From 1 (greedy) to 256."""
     alpha: float = 0.6
-    """Of the length penalty ((5 + length) / 6)^alpha (Wu et al. 2016, equation 14)."""
+    """Of the length penalty ((5 + length) / 6)^alpha (Wu et al. 2016, equation 14), -10 to 10."""
     rows: int = 32
     """Sentences translated at once."""
+
+    def __post_init__(self):
+        check_search(self.beams, self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True)

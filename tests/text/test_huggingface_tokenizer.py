@@ -1,0 +1,206 @@
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from jaxformers.errors import DataError, UserError
+from jaxformers.text import HuggingFaceTokenizer, Tokenizer, WordPiece, load_tokenizer
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures" / "tokenizer_files.json").read_text())
+TEXTS, PAIRS, CASES = GOLDEN["texts"], GOLDEN["pairs"], GOLDEN["cases"]
+WORD_PIECE = {
+    "vocab_txt",
+    "blank_line",
+    "repeated_piece",
+    "repeated_later",
+    "byte_order_mark",
+    "carriage_returns",
+    "trailing_blanks",
+}
+
+
+def write(folder, files):
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content.encode())
+    return folder
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    return load_tokenizer(write(tmp_path / "bert", CASES["bert_flags"]["files"]))
+
+
+def around(template, ids, second=None):
+    """The ids and segments that an encoder reads."""
+    if second is None:
+        start, end = template.single
+        return [*start, *ids, *end], [0] * (len(start) + len(ids) + len(end))
+    start, middle, end = template.pair
+    first = [*start, *ids, *middle]
+    rest = [*second, *end]
+    return first + rest, [0] * len(first) + [template.second_type] * len(rest)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ids_and_offsets_equal_those_of_transformers(name, tmp_path):
+    case = CASES[name]
+    tokenizer = load_tokenizer(write(tmp_path / name, case["files"]))
+    assert isinstance(tokenizer, WordPiece if name in WORD_PIECE else HuggingFaceTokenizer)
+    assert isinstance(tokenizer, Tokenizer)
+    assert tokenizer.encode(TEXTS) == case["ids"]
+    spans = tokenizer.spans(TEXTS)
+    assert [span.ids for span in spans] == case["ids"]
+    offsets = [list(map(list, zip(span.starts, span.ends, strict=True))) for span in spans]
+    assert offsets == case["offsets"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_special_tokens_around_texts_equal_those_of_transformers(name, tmp_path):
+    case = CASES[name]
+    tokenizer = load_tokenizer(write(tmp_path / name, case["files"]))
+    template = tokenizer.template
+    single = [around(template, ids)[0] for ids in tokenizer.encode(TEXTS)]
+    assert single == case["with_special"]
+    first, second = (tokenizer.encode([pair[i] for pair in PAIRS]) for i in (0, 1))
+    pairs = [around(template, a, b) for a, b in zip(first, second, strict=True)]
+    assert [ids for ids, _ in pairs] == case["pairs"]
+    assert [types for _, types in pairs] == case["types"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_decoded_texts_and_saved_folders_are_the_same(name, tmp_path):
+    case = CASES[name]
+    tokenizer = load_tokenizer(write(tmp_path / name, case["files"]))
+    tokenizer.save(tmp_path / "again")
+    again = load_tokenizer(tmp_path / "again")
+    copy = pickle.loads(pickle.dumps(tokenizer))
+    assert again.fingerprint == copy.fingerprint == tokenizer.fingerprint
+    assert again.encode(TEXTS) == copy.encode(TEXTS) == case["ids"]
+    assert again.template == tokenizer.template
+    assert tokenizer.decode(case["ids"]) == case["decoded"]
+
+
+def test_names_of_special_tokens_are_text_and_masks_are_read_on_demand(tokenizer):
+    text = "the [SEP] [CLS][MASK], <extra>"
+    plain = tokenizer.encode([text])[0]
+    assert not {tokenizer.sep_id, tokenizer.cls_id, tokenizer.mask_id} & set(plain)
+    assert tokenizer.vocabulary[plain[-1]] == "<extra>"
+    masked = tokenizer.encode_with_masks(text)[0]
+    assert masked.count(tokenizer.mask_id) == 1
+    assert not {tokenizer.sep_id, tokenizer.cls_id} & set(masked)
+
+
+def test_a_mask_takes_in_the_blank_before_it_where_its_token_says_so(tmp_path):
+    tokenizer = load_tokenizer(write(tmp_path / "roberta", CASES["roberta_added"]["files"]))
+    masked = tokenizer.encode_with_masks(["the <mask> file", "the<mask> file"])
+    assert masked[0] == masked[1]
+    assert tokenizer.mask_token == "<mask>" and tokenizer.mask_id in masked[0]
+
+
+def test_pieces_within_words_are_marked(tokenizer, tmp_path):
+    assert [tokenizer.vocabulary[i] for i in (57, 58)] == ["the", "user"]
+    assert tokenizer.continues.tolist() == [p.startswith("##") for p in tokenizer.vocabulary]
+    roberta = load_tokenizer(write(tmp_path / "roberta", CASES["roberta"]["files"]))
+    ids = roberta.encode("the file")[0]
+    starts = [roberta.vocabulary[i] for i in ids if not roberta.continues[i]]
+    assert starts and all(piece.startswith("Ġ") for piece in starts)
+
+
+def test_half_a_surrogate_pair_is_read_as_the_replacement_character(tokenizer):
+    assert tokenizer.encode("a \ud83d b") == tokenizer.encode("a \ufffd b")
+    assert tokenizer.spans("a \ud83d b")[0].starts.tolist() == [0, 4]
+
+
+def changed(**changes):
+    files = dict(CASES["bert_added"]["files"])
+    content = json.loads(files["tokenizer.json"])
+    return files | {"tokenizer.json": json.dumps(content | changes)}
+
+
+MODEL = json.loads(CASES["bert_added"]["files"]["tokenizer.json"])["model"]
+BYTE_PAIRS = CASES["vocab_and_merges"]["files"]
+SEQUENCE = [{"Sequence": {"id": "B", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+REFUSED = [
+    (changed(model=None), r"tokenizer\.json holds no model"),
+    (changed(model={"type": "BPE", "vocab": {}, "merges": [], "dropout": 0.1}), r"model\.dropout"),
+    (changed(normalizer={"type": "Own"}), "the tokenizers library cannot use it"),
+    (changed(model=MODEL | {"vocab": {"a": 0}}), "cannot use it|has the id"),
+    (changed(post_processor={"type": "Own"}), "cannot use it"),
+    (
+        changed(
+            post_processor={
+                "type": "TemplateProcessing",
+                "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": SEQUENCE,
+                "special_tokens": {},
+            }
+        ),
+        "post_processor arranges",
+    ),
+    (changed(model=MODEL | {"vocab": [1]}), r"tokenizer\.json holds no model"),
+    (changed(model=MODEL | {"vocab": {"[PAD]": "x"}}), r"tokenizer\.json holds no model"),
+    (changed(added_tokens=[{"content": "x", "id": "y"}]), "'y' cannot be the id of the token 'x'"),
+    (changed(added_tokens=[{"content": "x", "id": 900}]), "'x' has the id 900, but"),
+    (changed(added_tokens=[{"id": 3}]), "an added token has no content"),
+    (
+        changed(added_tokens=[{"content": "x", "id": 81, "lstrip": "no"}]),
+        "flags of the token 'x' are not true or false",
+    ),
+    (
+        {
+            "vocab.txt": "a\n",
+            "tokenizer_config.json": '{"tokenizer_class": "BertJapaneseTokenizer"}',
+        },
+        "BertJapaneseTokenizer with a vocab.txt",
+    ),
+    (BYTE_PAIRS | {"tokenizer_config.json": '{"tokenizer_class": "GPT2Tokenizer"}'}, "a GPT2Token"),
+    (BYTE_PAIRS | {"vocab.json": '{"a": 0}'}, r"vocab\.json lacks the special tokens </s>, <pad>"),
+    (BYTE_PAIRS | {"merges.txt": "x\n"}, r"merges\.txt does not fit"),
+    (
+        changed() | {"tokenizer_config.json": '{"do_lower_case": "yes"}'},
+        "'yes' cannot be the do_lower_case",
+    ),
+    (changed() | {"tokenizer.json": "{"}, "not valid JSON"),
+]
+
+
+@pytest.mark.parametrize(("files", "message"), REFUSED)
+def test_what_cannot_be_obeyed_is_refused_in_one_line(files, message, tmp_path):
+    with pytest.raises(UserError, match=message) as error:
+        load_tokenizer(write(tmp_path / "folder", files))
+    assert "\n" not in str(error.value)
+
+
+def test_settings_come_before_the_fields_of_the_normalizer(tmp_path):
+    model = {name: MODEL[name] for name in ("vocab", "max_input_chars_per_word")}  # as in 2019
+    normalizer = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True}
+    normalizer |= {"strip_accents": None, "lowercase": False}
+    files = changed(model=model, normalizer=normalizer)
+    texts = ["Open THE"]
+    folder = write(tmp_path / "folder", {"tokenizer.json": files["tokenizer.json"]})
+    assert load_tokenizer(folder).unk_id in load_tokenizer(folder).encode(texts)[0]
+    settings = '{"do_lower_case": true}'
+    write(folder, {"tokenizer_config.json": settings})
+    assert load_tokenizer(folder).encode(texts) == [[60, 57]]
+    generic = '{"do_lower_case": true, "tokenizer_class": "PreTrainedTokenizerFast"}'
+    write(folder, {"tokenizer_config.json": generic})
+    assert load_tokenizer(folder).encode(texts) != [[60, 57]]
+
+
+def test_a_folder_without_a_mask_token_refuses_masks(tmp_path):
+    files = dict(CASES["normalizer_fields"]["files"])
+    content = json.loads(files["tokenizer.json"])
+    del content["model"]["vocab"]["[MASK]"]
+    tokens = [t for t in content["added_tokens"] if t["content"] != "[MASK]"]
+    files["tokenizer.json"] = json.dumps(content | {"added_tokens": tokens})
+    tokenizer = load_tokenizer(write(tmp_path / "folder", files))
+    with pytest.raises(DataError, match="no mask_token"):
+        tokenizer.encode_with_masks(["[MASK]"])
+
+
+def test_a_word_piece_refuses_the_files_that_it_cannot_obey(tmp_path):
+    folder = write(tmp_path / "folder", CASES["added_tokens_json"]["files"])
+    with pytest.raises(UserError, match="added tokens, which a WordPiece cannot obey"):
+        WordPiece.load(folder)
