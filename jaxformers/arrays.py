@@ -1,4 +1,4 @@
-"""The array type of public signatures: JAX's, or NumPy's as it comes from a notebook.
+"""Types of public signatures: arrays, JAX's or NumPy's as they come from a notebook, image sizes.
 
 Shapes stand beside it in jaxtyping's notation, `Float[Array, "B L D"]`. Axis letters: B batch,
 L length (T target, S source), D model width, H heads, K width of a head, F feed-forward width,
@@ -9,3 +9,16 @@ import jax
 import numpy as np
 
 Array = jax.Array | np.ndarray
+ImageSize = int | tuple[int, int]
+"""Pixels: the side of a square, or (height, width)."""
+
+
+def height_width(size: ImageSize) -> tuple[int, int]:
+    """Height and width of images of a size."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def one_spelling(size: ImageSize) -> ImageSize:
+    """The side alone where height and width are equal."""
+    height, width = height_width(size)
+    return height if height == width else (height, width)

@@ -13,6 +13,7 @@ from etils import epath
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from jaxformers.arrays import ImageSize, height_width, one_spelling
 from jaxformers.data.images.augment.crops import (
     AsIs,
     Frame,
@@ -34,13 +35,13 @@ Picture = Image.Image | np.ndarray | bytes | str | os.PathLike[str]
 class Preprocessing:
     """Resize, cut out the middle, scale, subtract the mean, divide by the standard deviation.
 
-    As it stands it is what Google's ViTs are given: the whole picture resized to a square, and
-    (x - 127.5) / 127.5. Files are decoded whole and resized antialiased, by Pillow.
+    The defaults are Google's ViTs': the whole picture resized to a square, and (x - 127.5) / 127.5.
+    Files are decoded whole and resized antialiased, by Pillow.
     """
 
-    size: int = 224
-    """Side of the square that comes out."""
-    resize: int | None = None
+    size: ImageSize = 224
+    """Of the images that come out: the side of a square, or (height, width)."""
+    resize: ImageSize | None = None
     """What a picture is resized to before the middle of `size` is cut out; None: `size`."""
     rule: Literal["direct", "small", "none"] = "direct"
     """What is resized to that: both sides, or the shorter one with the aspect kept; or nothing."""
@@ -56,7 +57,16 @@ class Preprocessing:
 
     def __post_init__(self):
         check_choices(self)
-        if not 1 <= self.size <= (self.resize or self.size) <= LARGEST:
+        object.__setattr__(self, "size", one_spelling(self.size))
+        if self.resize is not None:
+            object.__setattr__(self, "resize", one_spelling(self.resize))
+        if self.rule == "small" and isinstance(self._resized, tuple):
+            raise ConfigError(
+                f"rule 'small' resizes the shorter side: resize {self.resize} must be one number, "
+                f"at least the longer side of size {self.size}"
+            )
+        sides = zip(height_width(self.size), height_width(self._resized), strict=True)
+        if not all(1 <= side <= resized <= LARGEST for side, resized in sides):
             raise ConfigError(
                 f"size {self.size} must be at least 1 and fit into what is resized to {self.resize}"
             )
@@ -78,7 +88,7 @@ class Preprocessing:
         """The shorter side resized to `size` / `fraction`, then the middle: ImageNet's usual."""
         return Preprocessing(size, round(size / fraction), "small", **changes)
 
-    def __call__(self, pictures: Picture | Sequence[Picture]) -> Float32[np.ndarray, "B S S C"]:
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> Float32[np.ndarray, "B H W C"]:
         """What the model reads.
 
         Args:
@@ -90,10 +100,10 @@ class Preprocessing:
         """
         return self.normalised(self.pixels(pictures))
 
-    def pixels(self, pictures: Picture | Sequence[Picture]) -> UInt8[np.ndarray, "B S S C"]:
+    def pixels(self, pictures: Picture | Sequence[Picture]) -> UInt8[np.ndarray, "B H W C"]:
         """The same before it is scaled and normalised."""
         if not (listed := one_by_one(pictures)):
-            return np.zeros((0, self.size, self.size, self.channels), np.uint8)
+            return np.zeros((0, *height_width(self.size), self.channels), np.uint8)
         return np.stack([self._read(image, number) for number, image in enumerate(listed, 1)])
 
     def _read(self, source: Any, number: int) -> np.ndarray:
@@ -104,20 +114,22 @@ class Preprocessing:
 
     def picture(
         self, picture: Image.Image, u: np.ndarray | None = None
-    ) -> UInt8[np.ndarray, "S S C"]:
+    ) -> UInt8[np.ndarray, "H W C"]:
         """The pixels of one picture; `u` are the draws of an augmentation, and not needed."""
         picture = coloured(picture, self.channels)
-        size, side = picture.size, self.resize or self.size
+        size = picture.size  # (width, height), as Pillow has it
         if self.rule == "none":
             check_size(*size, self._frame)
+        elif self.rule == "direct":
+            size = height_width(self._resized)[::-1]
         else:
-            size = (side, side) if self.rule == "direct" else small_side(size, side)
-        left, top = ((length - self.size) // 2 for length in size)
+            size = small_side(size, self._resized)
+        left, top = (size[0] - self._frame.width) // 2, (size[1] - self._frame.height) // 2
         return pixels(resized_part(picture, size, (left, top), self._frame), self.channels)
 
     def arrays(self, images: UInt8[np.ndarray, "B H W C"], u: Any) -> np.ndarray | None:
         """Pictures that have the size already, all at once; None where they have not."""
-        if images.shape[1:3] != (self.size, self.size) or images.shape[-1] not in (
+        if images.shape[1:3] != height_width(self.size) or images.shape[-1] not in (
             1,
             self.channels,
         ):
@@ -134,6 +146,10 @@ class Preprocessing:
         mean = np.float32(self.mean).reshape(*axes, -1)
         std = np.float32(self.std).reshape(*axes, -1)
         return (images.astype(np.float32) * np.float32(self.scale) - mean) / std
+
+    @property
+    def _resized(self) -> ImageSize:
+        return self.size if self.resize is None else self.resize
 
     @property
     def _frame(self) -> Frame:

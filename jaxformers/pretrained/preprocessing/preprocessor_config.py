@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from jaxformers.arrays import ImageSize, height_width
 from jaxformers.data.images.preprocessing import Preprocessing
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.pretrained.formats.safetensors_folder import read_json
@@ -121,7 +122,7 @@ def read_preprocessing(folder: epath.PathLike) -> Preprocessing:
 
 def _preprocessing(file: ProcessorFile, values: dict[str, Any]) -> Preprocessing:
     side, rule = _resize(file, values)
-    crop = _square(values["crop_size"], file, "crop_size") if values.get("do_center_crop") else None
+    crop = _size(values["crop_size"], file, "crop_size") if values.get("do_center_crop") else None
     resize, size = side, crop or side
     if not values["do_resize"]:
         rule = "none"
@@ -133,7 +134,8 @@ def _preprocessing(file: ProcessorFile, values: dict[str, Any]) -> Preprocessing
             raise WeightsError(f"{file.path}: a second crop, to crop_size, is not supported")
     elif rule == "small" and not crop:
         raise WeightsError(
-            f"{file.path}: a resized shorter side without a central crop is no square"
+            f"{file.path}: do_center_crop is false, so that a resized shorter side gives images "
+            "of many sizes"
         )
     normalise = values["do_normalize"]
     return Preprocessing(
@@ -148,18 +150,18 @@ def _preprocessing(file: ProcessorFile, values: dict[str, Any]) -> Preprocessing
     )
 
 
-def _resize(file: ProcessorFile, values: dict[str, Any]) -> tuple[int, str]:
-    """The side that is resized to, and the rule: both sides ("direct") or the shorter ("small")."""
+def _resize(file: ProcessorFile, values: dict[str, Any]) -> tuple[ImageSize, str]:
+    """The size that is resized to, and the rule: both sides ("direct") or the shorter ("small")."""
     size = values["size"]
     if isinstance(size, dict) and set(size) == {"shortest_edge"}:
         return _side(size["shortest_edge"], file, "size"), "small"
     if isinstance(size, dict | list) or values["default_to_square"]:
-        return _square(size, file, "size"), "direct"
+        return _size(size, file, "size"), "direct"
     return _side(size, file, "size"), "small"
 
 
 def _convnext_resize(
-    file: ProcessorFile, values: dict[str, Any], side: int, rule: str
+    file: ProcessorFile, values: dict[str, Any], side: ImageSize, rule: str
 ) -> tuple[int, str]:
     """ConvNext's side and rule: a central share of the image below 384 pixels, else all of it."""
     if rule != "small":
@@ -167,14 +169,16 @@ def _convnext_resize(
     return (int(side / values["crop_pct"]), "small") if side < UNCROPPED_SIDE else (side, "direct")
 
 
-def _square(size: Any, file: ProcessorFile, name: str) -> int:
+def _size(size: Any, file: ProcessorFile, name: str) -> ImageSize:
+    """A side, or height and width by name or in a list."""
     if isinstance(size, list) and len(size) == 2:
         size = dict(height=size[0], width=size[1])
     if not isinstance(size, dict):
         return _side(size, file, name)
-    if set(size) != {"height", "width"} or size["height"] != size["width"]:
-        raise WeightsError(f"{file.path}: {name} {size} is no square, which is not supported")
-    return _side(size["height"], file, name)
+    if set(size) != {"height", "width"}:
+        raise WeightsError(f"{file.path}: {name} is {size}, not a height and a width")
+    height, width = (_side(size[side], file, name) for side in ("height", "width"))
+    return height if height == width else (height, width)
 
 
 def _side(value: Any, file: ProcessorFile, name: str) -> int:
@@ -201,17 +205,17 @@ def write_preprocessing(preprocessing: Preprocessing, folder: epath.PathLike) ->
     """
     folder, form = epath.Path(folder), preprocessing
     small = form.rule == "small"
-    side, square = form.resize or form.size, lambda n: dict(height=n, width=n)
+    resize = form.size if form.resize is None else form.resize
     fields = {
         "image_processor_type": "BitImageProcessor"
         if small or form.resize
         else "ViTImageProcessor",
         "do_convert_rgb": form.channels == 3 or None,
         "do_resize": form.rule != "none",
-        "size": dict(shortest_edge=side) if small else square(side),
+        "size": dict(shortest_edge=resize) if small else _height_width(resize),
         "resample": int(Image.Resampling[form.interpolation.upper()]),
         "do_center_crop": small or form.resize is not None,
-        "crop_size": square(form.size),
+        "crop_size": _height_width(form.size),
         "do_rescale": True,
         "rescale_factor": form.scale,
         "do_normalize": True,
@@ -222,6 +226,10 @@ def write_preprocessing(preprocessing: Preprocessing, folder: epath.PathLike) ->
     nested_file = folder / NESTED_FILE
     if nested_file.exists() and NESTED_FIELD in (content := read_json(nested_file)):
         _write_json(content | {NESTED_FIELD: fields}, nested_file)
+
+
+def _height_width(size: ImageSize) -> dict[str, int]:
+    return dict(zip(("height", "width"), height_width(size), strict=True))
 
 
 def _write_json(content: dict[str, Any], path: epath.Path) -> None:

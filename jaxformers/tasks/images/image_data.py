@@ -32,14 +32,15 @@ def picture_shape(model: Any, rows: int) -> tuple[int, int, int, int]:
 
 
 def check_sizes(task: Any) -> None:
-    """Raises ConfigError where a task's pictures are made otherwise than its model takes them."""
+    """Raises ConfigError where a task makes images of another size than its model takes."""
     size, channels = task.model.image_size, task.model.channels
     for name in ("augmentation", "preprocessing"):
         sized = getattr(task, name)
         if (sized.size, sized.channels) != (size, channels):
+            option = " ".join(map(str, size)) if isinstance(size, tuple) else size
             raise ConfigError(
-                f"{name} makes pictures of {sized.size} pixels and {sized.channels} channels, "
-                f"the model takes {size} and {channels}: set --task.{name}.size {size} "
+                f"{name} makes images of {sized.size} pixels and {sized.channels} channels, "
+                f"the model takes {size} and {channels}: set --task.{name}.size {option} "
                 f"--task.{name}.channels {channels}"
             )
 

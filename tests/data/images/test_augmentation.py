@@ -124,6 +124,23 @@ def test_the_whole_picture_is_resized_or_left_as_it_is():
         drawn(Augmentation(16, 3, AsIs()), NOISE)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_every_crop_gives_the_height_and_width_that_are_asked_for(fast):
+    for crop in (
+        InceptionCrop(),
+        RandomCrop(32),
+        CentralCrop(32),
+        PaddedCrop(2),
+        WholeImage(),
+    ):
+        assert drawn(Augmentation((16, 30), crop=crop, fast=fast), PICTURE).shape == (16, 30, 3)
+    assert drawn(Augmentation((60, 90), crop=AsIs()), PICTURE).shape == (60, 90, 3)
+    middle = drawn(Augmentation((16, 30), crop=CentralCrop(60), **EXACT), PICTURE)
+    assert np.array_equal(middle, SMOOTH[22:38, 30:60])
+    with pytest.raises(ConfigError, match=r"a crop of \(16, 30\) does not fit"):
+        Augmentation((16, 30), crop=CentralCrop(20))
+
+
 def test_flips_come_by_their_chance():
     form = Augmentation(20, 3, AsIs(), flip=0.3)
     square = NOISE.crop((0, 0, 20, 20))

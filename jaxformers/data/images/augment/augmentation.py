@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image, ImageOps
 
+from jaxformers.arrays import ImageSize, height_width, one_spelling
 from jaxformers.data.images.augment.crops import (
     AsIs,
     CentralCrop,
@@ -33,8 +34,8 @@ class Augmentation:
     Mixup and cutmix, which need a whole batch, are the task's.
     """
 
-    size: int = 224
-    """Side of the square that comes out."""
+    size: ImageSize = 224
+    """Of the images that come out: the side of a square, or (height, width)."""
     channels: int = 3
     """3, or 1 for grey; pictures are converted."""
     crop: Crop = InceptionCrop()
@@ -52,14 +53,16 @@ class Augmentation:
     level's difference, several times the speed."""
 
     def __post_init__(self):
-        if self.size < 1 or self.channels not in (1, 3):
+        if min(height_width(self.size)) < 1 or self.channels not in (1, 3):
             raise ConfigError(
                 f"size {self.size} must be at least 1, channels {self.channels} 1 or 3"
             )
         if not 0 <= self.flip <= 1:
             raise ConfigError(f"flip {self.flip} must be a chance from 0 to 1")
         check_choices(self)
-        if getattr(self.crop, "resize", self.size) < self.size:
+        object.__setattr__(self, "size", one_spelling(self.size))
+        longest = max(height_width(self.size))
+        if getattr(self.crop, "resize", longest) < longest:
             raise ConfigError(
                 f"a crop of {self.size} does not fit into a side resized to {self.crop.resize}"
             )
@@ -91,7 +94,7 @@ class Augmentation:
 
     def arrays(
         self, images: UInt8[np.ndarray, "B H W C"], u: Float64[np.ndarray, "B D"]
-    ) -> UInt8[np.ndarray, "B S S C"] | None:
+    ) -> UInt8[np.ndarray, "B H W C"] | None:
         """The same for pictures of one size at once; None where that is not possible."""
         simple = isinstance(self.crop, PaddedCrop | AsIs) and self.distortions is None
         if not simple or images.shape[-1] not in (1, self.channels):

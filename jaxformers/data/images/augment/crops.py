@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
+from jaxformers.arrays import ImageSize, height_width
 from jaxformers.data.images.decoding import MOST_PIXELS, coloured
 from jaxformers.errors import ConfigError, DataError
 
@@ -23,12 +24,25 @@ ATTEMPTS = 10
 class Frame(NamedTuple):
     """What every crop is brought to."""
 
-    size: int
-    """Side of the square."""
+    size: ImageSize
     channels: int
     interpolation: Interpolation
     fast: bool
     """Whether a JPEG may be decoded at a half, a quarter or an eighth, and the like."""
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return height_width(self.size)[0]
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return height_width(self.size)[1]
+
+    def box_at(self, left: int, top: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of the frame from a corner on."""
+        return left, top, left + self.width, top + self.height
 
 
 def resampling(interpolation: Interpolation) -> Image.Resampling:
@@ -51,17 +65,16 @@ def small_side(size: tuple[int, int], side: int) -> tuple[int, int]:
 def resized_part(
     picture: Image.Image, size: tuple[int, int], corner: tuple[int, int], frame: Frame
 ) -> Image.Image:
-    """The frame's square, from `corner` (left, top) on, of a picture that is resized to `size`.
+    """The frame, from `corner` (left, top) on, of a picture that is resized to (width, height).
 
     It is resized whole and cut, as publishers do. A thin one, which would grow beyond
-    `MOST_PIXELS`, is resized in that square alone, which is nearly the same.
+    `MOST_PIXELS`, is resized in that frame alone, which is nearly the same.
     """
-    filtered, (left, top) = resampling(frame.interpolation), corner
-    box = left, top, left + frame.size, top + frame.size
+    filtered, box = resampling(frame.interpolation), frame.box_at(*corner)
     if size[0] * size[1] <= MOST_PIXELS:
         resized = picture if picture.size == size else picture.resize(size, filtered)
         return resized.crop(box)
-    return picture.resize((frame.size, frame.size), filtered, _unscaled(box, size, picture))
+    return picture.resize((frame.width, frame.height), filtered, _unscaled(box, size, picture))
 
 
 def _unscaled(box: Box, size: tuple[int, int], picture: Image.Image) -> Box:
@@ -78,19 +91,19 @@ def shown(picture: Image.Image, box: Box, frame: Frame) -> Image.Image:
     halved before it is filtered. What comes out differs by about a grey level.
     """
     if frame.fast:
-        picture, box = _reduced(picture, box, frame.size)
+        picture, box = _reduced(picture, box, frame)
     else:
         picture = coloured(picture, frame.channels).crop(tuple(map(round, box)))
         box = (0, 0, *picture.size)
     gap = GAP if frame.fast else None
-    size, filtered = (frame.size, frame.size), resampling(frame.interpolation)
+    size, filtered = (frame.width, frame.height), resampling(frame.interpolation)
     return coloured(picture, frame.channels).resize(size, filtered, box, gap)
 
 
-def _reduced(picture: Image.Image, box: Box, side: int) -> tuple[Image.Image, Box]:
+def _reduced(picture: Image.Image, box: Box, frame: Frame) -> tuple[Image.Image, Box]:
     """The picture told to decode no larger than is needed, and `box` in its new size."""
     width, height = picture.size
-    ratio = min(box[2] - box[0], box[3] - box[1]) / side
+    ratio = min((box[2] - box[0]) / frame.width, (box[3] - box[1]) / frame.height)
     if ratio >= 2:
         picture.draft(None, (math.ceil(width / ratio), math.ceil(height / ratio)))
     across, down = picture.width / width, picture.height / height
@@ -143,78 +156,81 @@ class InceptionCrop:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """The shorter side resized, then a random square cut out: BiT's rule for larger pictures."""
+    """The shorter side resized, then a random part cut out: BiT's rule for larger pictures."""
 
     resize: int = 256
     """What the shorter side becomes."""
     draws: ClassVar[int] = 2
 
     def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
-        """The drawn square, in the frame."""
-        return _square(picture, self.resize, frame, float(u[0]), float(u[1]))
+        """The drawn part, in the frame."""
+        return _cut(picture, self.resize, frame, float(u[0]), float(u[1]))
 
 
 @dataclass(frozen=True)
 class CentralCrop:
-    """The shorter side resized, then the middle square cut out."""
+    """The shorter side resized, then the middle cut out."""
 
     resize: int = 256
     """What the shorter side becomes."""
     draws: ClassVar[int] = 0
 
     def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
-        """The middle square, in the frame."""
-        return _square(picture, self.resize, frame, 0.5, 0.5)
+        """The middle, in the frame."""
+        return _cut(picture, self.resize, frame, 0.5, 0.5)
 
 
-def _square(picture: Image.Image, side: int, frame: Frame, down: float, across: float):
+def _cut(picture: Image.Image, side: int, frame: Frame, down: float, across: float):
     width, height = small_side(picture.size, side)
-    top = int(down * (height - frame.size + 1))
-    left = int(across * (width - frame.size + 1))
+    top = int(down * (height - frame.height + 1))
+    left = int(across * (width - frame.width + 1))
     if not frame.fast:
         return resized_part(coloured(picture, frame.channels), (width, height), (left, top), frame)
-    box = left, top, left + frame.size, top + frame.size
+    box = frame.box_at(left, top)
     return shown(picture, _unscaled(box, (width, height), picture), frame)
 
 
 @dataclass(frozen=True)
 class PaddedCrop:
-    """A black margin, then a random square of the picture's own scale: CIFAR's usual crop."""
+    """A black margin, then a random part of the picture's own scale: CIFAR's usual crop."""
 
     padding: int = 4
     """Pixels on each side."""
     draws: ClassVar[int] = 2
 
     def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
-        """The drawn square."""
+        """The drawn part."""
         picture = coloured(picture, frame.channels)
         top, left = (
             int(v[0]) for v in self._corners(picture.height, picture.width, frame, u[None])
         )
         left, top = left - self.padding, top - self.padding
-        return picture.crop((left, top, left + frame.size, top + frame.size))
+        return picture.crop(frame.box_at(left, top))
 
     def arrays(self, images: np.ndarray, frame: Frame, u: Float64[np.ndarray, "B D"]) -> np.ndarray:
         """The same for pictures of one size [B, H, W, C] at once."""
         tops, lefts = self._corners(*images.shape[1:3], frame, u)
         margin = (self.padding, self.padding)
         padded = np.pad(images, ((0, 0), margin, margin, (0, 0)))
-        squares = sliding_window_view(padded, (frame.size, frame.size), (1, 2))
-        return np.moveaxis(squares[np.arange(len(images)), tops, lefts], 1, -1)
+        windows = sliding_window_view(padded, (frame.height, frame.width), (1, 2))
+        return np.moveaxis(windows[np.arange(len(images)), tops, lefts], 1, -1)
 
     def _corners(self, height: int, width: int, frame: Frame, u: np.ndarray) -> list[np.ndarray]:
-        room = [side + 2 * self.padding - frame.size + 1 for side in (height, width)]
+        room = [
+            side + 2 * self.padding - length + 1
+            for side, length in ((height, frame.height), (width, frame.width))
+        ]
         if min(room) < 1:
             raise DataError(
                 f"a picture of {width} x {height} with a margin of {self.padding} is smaller "
-                f"than {frame.size}: set a crop that resizes"
+                f"than {frame.width} x {frame.height}: set a crop that resizes"
             )
         return [(u[:, axis] * room[axis]).astype(np.int64) for axis in (0, 1)]
 
 
 @dataclass(frozen=True)
 class WholeImage:
-    """The whole picture, resized to the square whatever its aspect."""
+    """The whole picture, resized to the frame whatever its aspect."""
 
     draws: ClassVar[int] = 0
 
@@ -242,9 +258,9 @@ class AsIs:
 
 def check_size(width: int, height: int, frame: Frame) -> None:
     """Raises DataError where a picture that nothing resizes has another size than the frame."""
-    if (width, height) != (frame.size, frame.size):
+    if (width, height) != (frame.width, frame.height):
         raise DataError(
-            f"a picture of {width} x {height} is not {frame.size} x {frame.size}, and is not "
+            f"a picture of {width} x {height} is not {frame.width} x {frame.height}, and is not "
             "resized: set a crop or a rule that resizes"
         )
 
