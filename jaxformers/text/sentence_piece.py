@@ -56,7 +56,8 @@ class SentencePiece:
         One thread only, since unigram's sums would depend on their number. Vocabularies below
         16,000 cover every character of the text; larger ones cover 99.95 % of it and spell the
         rest in bytes, so that nothing is ever unknown. Long lines are cut, at blanks where there
-        are any. sentencepiece cannot learn two characters: U+0000 and U+2585, which are left out.
+        are any. sentencepiece cannot learn U+0000 and U+2585, which are left out, and reads U+2581
+        as a blank.
 
         Warns:
             UserWarning: how many lines hold such a character.
@@ -88,6 +89,8 @@ class SentencePiece:
                 minloglevel=2,
             )
         except (RuntimeError, OSError) as error:
+            if lines.error is not None:
+                raise lines.error from None
             raise _explain(str(error), vocab_size) from None
         if lines.num_reserved:
             warnings.warn(
@@ -147,12 +150,21 @@ class _TrainingLines:
 
     Attributes:
         num_reserved: lines so far that held a reserved character, now a blank.
+        error: what reading the sentences raised, of which sentencepiece passes on the text alone.
     """
 
     def __init__(self, sentences: Iterable[str]):
         self._sentences, self.num_reserved = sentences, 0
+        self.error: Exception | None = None
 
     def __iter__(self) -> Iterator[str]:
+        try:
+            yield from self._lines()
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _lines(self) -> Iterator[str]:
         for sentence in iterate_texts(self._sentences):
             if RESERVED.search(sentence):
                 self.num_reserved += 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxformers.errors import UserError
+from jaxformers.errors import DataError, UserError
 from jaxformers.text import Marian, load_tokenizer
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "marian_tokenizer"
@@ -31,6 +31,19 @@ def test_target_ids_equal_those_of_transformers(tokenizer):
 
 def test_decoded_texts_equal_those_of_transformers(tokenizer):
     assert tokenizer.decode(GOLDEN["source_ids"]) == GOLDEN["decoded"]
+
+
+def test_half_a_surrogate_pair_is_read_as_the_replacement_character(tokenizer):
+    assert tokenizer.encode("a \ud83d b") == tokenizer.encode("a \ufffd b")
+    assert tokenizer.encode_target(["\udfff"]) == tokenizer.encode_target(["\ufffd"])
+
+
+def test_a_single_text_is_a_list_of_one(tokenizer):
+    assert tokenizer.encode(">>de<< Open it") == tokenizer.encode([">>de<< Open it"])
+    assert tokenizer.decode(tokenizer.encode_target("Größe")[0]) == ["Größe"]
+    for texts in ({"a": 1}, b"a", None, ["a", 1]):
+        with pytest.raises(DataError, match="not a "):
+            tokenizer.encode(texts)
 
 
 def test_special_ids_are_those_of_the_vocabulary(tokenizer):

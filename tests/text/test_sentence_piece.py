@@ -1,10 +1,12 @@
 import pickle
+import unicodedata
 
 import pytest
 
 from jaxformers.data import BundledPairs
 from jaxformers.errors import DataError, UserError
-from jaxformers.text import SentencePiece, Tokenizer, load_tokenizer
+from jaxformers.text import SentencePiece, Tokenizer, load_tokenizer, plain_text
+from jaxformers.text.sentence_piece import _cut
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,71 @@ def test_a_too_large_vocabulary_names_one_that_works(kind, vocab_size):
 def test_a_too_small_vocabulary_names_the_smallest_that_works():
     with pytest.raises(UserError, match="the smallest that works is"):
         SentencePiece.train(["the quick brown fox"], 5, "bpe")
+
+
+def unlearned(tokenizer, characters):
+    """Characters that do not come back from their ids."""
+    return [c for c in characters if tokenizer.decode(tokenizer.encode(c)) != [c]]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+@pytest.mark.parametrize("blank", [" ", ""], ids=["words", "one word"])
+def test_long_lines_are_learned_to_their_last_character(kind, blank):
+    rare = [chr(0x4E00 + i) for i in range(60)]
+    document = blank.join([*["猫が寝る。"] * 4000, *rare])
+    tokenizer = SentencePiece.train([document], 69, kind)
+    assert len(document.encode()) > 60_000
+    assert not unlearned(tokenizer, rare)
+    assert not unlearned(SentencePiece.train(["abc", document], 72, kind), [*rare, "c"])
+
+
+def test_lines_up_to_the_limit_are_not_cut():
+    words = ["Wort"] * 1600
+    assert list(_cut(" ".join(words))) == [" ".join(words)]
+    cut = list(_cut(" ".join(words * 4)))
+    assert " ".join(cut) == " ".join(words * 4)
+    assert max(map(len, cut)) <= 8192 and len(cut) == 4
+
+
+def test_characters_that_cannot_be_learned_cost_their_line_nothing_else():
+    lines = ["rare ▅ xyz", "also\0 pqr", "plain"] * 3
+    with pytest.warns(UserWarning, match=r"6 lines hold U\+0000 or U\+2585"):
+        tokenizer = SentencePiece.train(lines, 24, "bpe")
+    assert not unlearned(tokenizer, "xyzpqr")
+    assert unlearned(tokenizer, "▅\0") == ["▅", "\0"]
+
+
+@pytest.mark.slow
+def test_every_other_character_of_unicode_can_be_learned():
+    codes = [c for c in range(1, 0x30000) if unicodedata.category(chr(c)) not in ("Cn", "Cs")]
+    for start in range(0, len(codes), 3000):
+        lines = [plain_text(f"a{chr(code)}a") for code in codes[start : start + 3000]]
+        lines = [line for line in lines if not {"\u2581", "\u2585"} & set(line)]
+        size = len(set("".join(lines)) - {" "}) + 4
+        tokenizer = SentencePiece.train(lines, size, "bpe")
+        assert tokenizer.decode(tokenizer.encode(lines)) == lines
+
+
+def test_half_a_surrogate_pair_is_read_as_the_replacement_character():
+    tokenizer = SentencePiece.train(["a \ud83d b \udfff", "c"], 9, "bpe")
+    assert tokenizer.encode("a \ud83d") == tokenizer.encode("a \ufffd")
+    assert tokenizer.decode(tokenizer.encode("\udc00")) == ["\ufffd"]
+
+
+def test_a_single_text_is_a_list_of_one(tokenizer):
+    assert tokenizer.encode("Open the file") == tokenizer.encode(["Open the file"])
+    ids = tokenizer.encode("Open the file")[0]
+    assert tokenizer.decode(ids) == tokenizer.decode([ids]) == ["Open the file"]
+    assert SentencePiece.train("abc abc", 8, "bpe").encode("abc")[0]
+
+
+@pytest.mark.parametrize("texts", [{"a": 1}, b"a", 5, None, ["a", None]])
+def test_what_is_no_text_and_no_list_of_texts_is_refused(tokenizer, texts):
+    for call in (tokenizer.encode, tokenizer.encode_target):
+        with pytest.raises(DataError, match="not a "):
+            call(texts)
+    with pytest.raises(DataError, match="not a "):
+        SentencePiece.train(texts, 100)
 
 
 @pytest.mark.parametrize("text", [[], ["", " \n"]])
