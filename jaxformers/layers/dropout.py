@@ -14,6 +14,7 @@ def dropout(x: Array, rate: float, key: jax.Array) -> Array:
 
     Two 16-bit draws come from each 32-bit word: half the random bits of a Bernoulli draw.
     """
+    # P(keep) in units of 2^-16, the resolution of one 16-bit draw.
     keep = round((1.0 - rate) * 65536)
     if keep <= 0:
         return jnp.zeros_like(x)
@@ -21,6 +22,7 @@ def dropout(x: Array, rate: float, key: jax.Array) -> Array:
     words = jax.random.bits(key, (*x.shape[:-1], -(-last // 2)), jnp.uint32)
     halves = jnp.stack([words & 0xFFFF, words >> 16], axis=-1)
     draws = halves.reshape(*x.shape[:-1], -1)[..., :last]
+    # Scaled by the probability that is really drawn, so that the mean stays exact.
     scaled = x * jnp.asarray(65536 / keep, x.dtype)
     return jnp.where(draws < min(keep, 65535), scaled, jnp.zeros((), x.dtype))
 
@@ -39,10 +41,11 @@ class Dropout(nn.Module):
 
 
 def drop_path(x: Array, rate: Array | float, key: jax.Array) -> Array:
-    """Stochastic depth (Huang et al. 2016): each example's x is dropped whole, or scaled up.
+    """Stochastic depth (Huang et al. 2016): zeroes whole examples with probability `rate`.
 
     `rate` may be traced, so that each layer of a scanned stack has its own.
     """
+    # One draw per example, [B, 1, ..., 1], broadcast over everything else.
     keep = jax.random.uniform(key, (x.shape[0],) + (1,) * (x.ndim - 1)) >= rate
     scale = jnp.asarray(1.0 / (1.0 - rate), x.dtype)
     return jnp.where(keep, x * scale.reshape((1,) * x.ndim), jnp.zeros((), x.dtype))

@@ -42,7 +42,7 @@ def sinusoids(length: int, width: int, kind: Sinusoid = "interleaved") -> np.nda
 def grid_sinusoids(
     height: int, width: int, channels: int, kind: GridSinusoid = "big_vision"
 ) -> np.ndarray:
-    """The `[height * width, channels]` float32 table of a grid's places, row after row.
+    """The `[height * width, channels]` float32 table of a grid's positions, row by row.
 
     A quarter each: [sin x | cos x | sin y | cos y], x the column. Frequencies are
     10000^(-i/(channels/4 - 1)) (big_vision) or 10000^(-i/(channels/4)) (mae); `channels` is a
@@ -59,7 +59,7 @@ class TokenEmbedding(nn.Module):
     """A table `[V, D]` that embeds tokens and, tied, gives logits (section 3.4).
 
     The table starts as N(0, std), cut at two standard deviations when `truncated`. `pad_id`, when
-    set, is the padding token: looking it up teaches the table nothing, and with
+    set, is the padding token: its lookups have no gradient, and with
     `zero_pad` it embeds as the zero vector (Tensor2Tensor's padding and start token).
     """
 
@@ -85,6 +85,7 @@ class TokenEmbedding(nn.Module):
         """Rows of the table."""
         x = jnp.take(self._gathered(), ids, axis=0)
         if self.pad_id is not None:
+            # The gradient of the pad row is stopped here, not masked in the optimizer.
             padding = jnp.zeros_like(x) if self.zero_pad else jax.lax.stop_gradient(x)
             x = jnp.where((ids == self.pad_id)[..., None], padding, x)
         return constrain(x, "batch", "length", "embed")
@@ -124,13 +125,13 @@ class PositionEmbedding(nn.Module):
         self.table = self.param("table", init, (self.max_length, self.width))
 
     def __call__(self, positions: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-        """The vectors of these positions."""
+        """Embeddings of the given positions."""
         return jnp.take(constrain(self.table, None, None), positions, axis=0)
 
     def rows(
         self, length: int, positions: Int[Array, "B L"] | None = None
     ) -> Float[Array, "#B L D"]:
-        """The vectors of these positions; None: of 0 to `length`, `[1, L, D]`, without a lookup."""
+        """Embeddings of `positions`; None: of 0 to `length` - 1, `[1, L, D]`, without a lookup."""
         if positions is not None:
             return self(positions)
         return constrain(self.table, None, None)[None, :length]
@@ -150,5 +151,6 @@ class TypeEmbedding(nn.Module):
         table = constrain(table, None, None).astype(dtype)
         if ids is None:
             return table[None, :1]
-        # A product, for the gradient of a lookup adds up all rows one after another.
+        # A one-hot product [B, L, T] x [T, D]: a lookup's gradient is a slow scatter-add of B x L
+        # rows into a few.
         return jnp.einsum("BLT,TD->BLD", jax.nn.one_hot(ids, self.types, dtype=dtype), table)

@@ -1,4 +1,4 @@
-"""How a model is computed, as against what it computes."""
+"""`Execution`: compute type, platform and memory choices of a model, apart from its config."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class Execution:
     target: Literal["cpu", "gpu", "tpu"] | None = None
     """Platform compiled for; None: JAX's default backend."""
     remat: Remat = "none"
-    """What the backward pass computes again: nothing, whole blocks, or all but matrix products."""
+    """What the backward pass recomputes: nothing, whole blocks, or all but matrix products."""
     attention: Attention = "auto"
-    """Back-end of attention; `auto`: splash attention on TPU where it saves memory. What it cannot
-    do (attention dropout, showing its probabilities) is computed plainly. `cudnn`: on GPU."""
+    """Back-end of attention; `auto`: splash attention on TPU where it saves memory. Cases that a
+    kernel does not support (attention dropout, returned probabilities) fall back to `plain`.
+    `cudnn` is for GPUs."""
     vocab_multiple: int = 1
     """The vocabulary is stored padded to a multiple of this; the added logits are masked."""
 
@@ -44,5 +45,6 @@ class Execution:
 
 
 def remat_policy(remat: Remat):
-    """The `jax.checkpoint` policy of that name; None for "full": keep nothing."""
+    """The `jax.checkpoint` policy of that name; None for "full": save nothing."""
+    # Products with a batch dimension are attention's [B, H, T, S] scores, the largest arrays.
     return jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None

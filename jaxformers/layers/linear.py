@@ -37,6 +37,7 @@ def initializer(init: Init, inputs: int):
         )
 
     def xavier(key, shape, dtype=jnp.float32):
+        # Attention's kernels are [D, H, K]: fans count the products over all their dimensions.
         fan_in, fan_out = math.prod(shape[:inputs]), math.prod(shape[inputs:])
         limit = math.sqrt(6.0 / (fan_in + fan_out))
         return jax.random.uniform(key, shape, dtype, -limit, limit)
@@ -58,11 +59,11 @@ def multiply(
     """x `[..., *inputs]` times a kernel `[*inputs, *outputs]`: `[..., *outputs]`.
 
     Args:
-        num_inputs: how many dimensions are summed over.
+        num_inputs: number of dimensions that are summed over.
         platform: platform compiled for; None: any.
         dtype: type of the output; None: that of the factors.
     """
-    # The CPU form merges dimensions, which a mesh may have cut.
+    # The CPU form merges dimensions, which a mesh may have sharded.
     if cpu.uses_cpu_forms(platform) and jax.sharding.get_abstract_mesh().size <= 1:
         return cpu.matmul(x, kernel, num_inputs, dtype)
     summed = tuple(range(x.ndim - num_inputs, x.ndim)), tuple(range(num_inputs))
@@ -81,7 +82,7 @@ class Linear(nn.Module):
     kernel_init: Init = "xavier"
     dtype: jnp.dtype = jnp.dtype("float32")
     gathered: bool = False
-    """Gather the kernel before the product, which XLA would otherwise cut along idle mesh axes."""
+    """Gather the kernel before the product, which XLA may otherwise shard along idle mesh axes."""
     bias_start: float = 0.0
     """Initial value of the bias."""
     platform: str | None = None
@@ -94,6 +95,7 @@ class Linear(nn.Module):
         kernel = self.param("kernel", initializer(self.kernel_init, len(self.inputs)), shape)
         if self.gathered:
             kernel = constrain(kernel, *(None,) * kernel.ndim)
+        # Stored float32, cast for the product: the optimizer updates float32 parameters.
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         y = multiply(x, kernel, len(self.inputs), self.platform)
         if self.use_bias:

@@ -77,10 +77,12 @@ class BatchNorm(nn.Module):
             mean = y.mean(axes)
             variance = _variance(y, mean)
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+                # PyTorch stores the unbiased variance, n / (n - 1) times the one it divides by.
                 count = x.size // x.shape[-1]
                 unbiased = variance * (count / max(count - 1, 1))
                 means.value = self.momentum * means.value + (1.0 - self.momentum) * mean
                 variances.value = self.momentum * variances.value + (1.0 - self.momentum) * unbiased
+        # (y - mean) rsqrt(var + eps) scale + bias, folded into one product and one sum per element.
         factor = scale * lax.rsqrt(variance + self.epsilon)
         shift = _wide(bias - mean * factor, y.ndim)
         return (y * _wide(factor, y.ndim) + shift).astype(x.dtype)
@@ -117,6 +119,7 @@ class GroupNorm(nn.Module):
         start = nn.initializers.zeros if self.zero_init else nn.initializers.ones
         scale = self.param("scale", start, width)
         bias = self.param("bias", nn.initializers.zeros, width)
+        # [B, H, W, C] -> [B, H, W, groups, C / groups]; statistics over H, W and the last axis.
         y = x.astype(jnp.float32).reshape(*x.shape[:3], self.groups, -1)
         y = y - y.mean((1, 2, 4), keepdims=True)
         y = y * lax.rsqrt(jnp.square(y).mean((1, 2, 4), keepdims=True) + self.epsilon)

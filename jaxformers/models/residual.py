@@ -73,6 +73,7 @@ class ResidualConfig:
     @property
     def stage_widths(self) -> tuple[int, ...]:
         """Output channels of each stage."""
+        # 4 x 64 = 256 channels after stage 1 of a ResNet-50, then 512, 1,024 and 2,048.
         doubled = (self.expansion * self.width * 2**i for i in range(len(self.depths)))
         return self.widths or tuple(doubled)
 
@@ -106,6 +107,7 @@ class Block(nn.Module):
         unit, inner = self.unit, self.outputs // self.expansion
         # In version 1.5 the 3x3 convolution has the stride: the 1x1 before it would skip pixels.
         strides = (self.stride, 1) if self.stride_first else (1, self.stride)
+        # No ReLU before the sum: it follows the sum with the shortcut.
         last = dict(relu=False, zero_init=self.zero_init)
         if self.expansion == 1:
             self.units = [unit(self.inputs, inner, 3, self.stride), unit(inner, inner, 3, **last)]

@@ -1,10 +1,9 @@
-"""`search`: meshes, rematerialisation and parts of the batch that keep a run's results, tried out.
+"""`search`: the fastest mesh, rematerialisation and accumulation that fit a pod.
 
-For each mesh the ways to save memory are tried from the quickest step to the smallest memory, and
-the first that fits stands; the meshes are compared by the time that their plans give. All are
-compiled at the effort that is asked for; those near the limit, and the best, as `train` would. The
-global batch and what is learned stay the same, so a model with batch norm keeps its batch in one
-part.
+On each mesh the ways to save memory are tried from the fastest step to the smallest memory, and the
+first that fits is taken; meshes are then ranked by the step time of their plans. Plans are compiled
+at the requested effort; those near the memory limit, and the best, with the options of `train`. The
+global batch and the training result do not change, so models with batch norm are not accumulated.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from jaxformers.planning.topologies import Pod
 from jaxformers.sharding import MeshConfig
 from jaxformers.training.experiment import Experiment
 
-# (attention, or None for the experiment's own; remat; parts of the batch), from the quickest on.
+# (attention, None for the experiment's own; remat; microbatches), the fastest first.
 SAVINGS = (
     (None, "none", 1),
     ("splash", "none", 1),
@@ -43,13 +42,13 @@ MOST_TENSOR = 8
 
 
 @dataclass
-class Found:
-    """What a search tried.
+class SearchResult:
+    """Plans of a search, ranked.
 
     Attributes:
         pod: the machine.
-        tried: plans in the order of their slowest times, those that fit first.
-        start: the experiment that was searched for.
+        plans: all plans by worst-case step time, those that fit first.
+        start: the experiment before the search.
     """
 
     pod: Pod
@@ -58,23 +57,23 @@ class Found:
 
     @property
     def best(self) -> Plan | None:
-        """The quickest that fits, None where none does."""
-        return next((plan for plan in self.tried if plan.fits), None)
+        """The fastest plan that fits; None if none does."""
+        return next((plan for plan in self.plans if plan.fits), None)
 
     def text(self, command: Sequence[str]) -> str:
-        """A table of all that were tried, and the command that runs the best."""
+        """A table of all plans, and the command that runs the best."""
         lines = [
-            f"{self.start.name} on {self.pod.name}: {len(self.tried)} tried",
-            f"  {'mesh (data x fsdp x tensor)':28} {'remat':6} {'parts':>5} {'attention':9} "
-            f"{'of memory':>9} {'step at worst':>13}",
-            *(_row(plan) for plan in self.tried),
+            f"{self.start.name} on {self.pod.name}: {len(self.plans)} plans",
+            f"  {'mesh (data x fsdp x tensor)':28} {'remat':6} {'accum':>5} {'attention':9} "
+            f"{'of memory':>9} {'worst step':>13}",
+            *(_row(plan) for plan in self.plans),
         ]
         if self.best is None:
-            return "\n".join([*lines, "none fits: take a larger pod, or a smaller batch"])
-        if any(plan.quick for plan in self.tried):
+            return "\n".join([*lines, "none fits: use a larger pod or a smaller batch"])
+        if any(plan.quick for plan in self.plans):
             lines.append(
-                "  (compiled at the least effort, memory within a few percent; the best, and what "
-                "is near the limit, as `train` would)"
+                "  (compiled at the least effort, memory within a few percent; the best plan, and "
+                "those near the limit, in full)"
             )
         words = shlex.join([*command, *changes(self.start, self.best.experiment)])
         return "\n".join([*lines, "the best that fits:", f"  {words}"])
@@ -87,10 +86,14 @@ def search(
     slices: int | None = None,
     workers: int | None = None,
     effort: Effort = "full",
-) -> Found:
-    """Tries meshes and ways to save memory on a pod, as many at once as there are cores.
+) -> SearchResult:
+    """Plans meshes and ways to save memory on a pod, one thread per core.
 
-    `effort` is that of `plan`; what `least` leaves open is compiled in full.
+    Args:
+        experiment: the experiment to plan.
+        topology, slices: as in `plan`.
+        workers: number of threads; None: one per core.
+        effort: as in `plan`; plans near the memory limit, and the best, are compiled in full.
 
     Raises:
         ConfigError: no mesh divides the batch and the model.
@@ -102,28 +105,28 @@ def search(
     with uncached(), bar as progress:
         task = progress.add_task("meshes", total=len(chains))
 
-        def tried(mesh: MeshConfig) -> list[Plan]:
+        def plan_mesh(mesh: MeshConfig) -> list[Plan]:
             chain_plans = _chain(experiment, pod, mesh, effort)
             progress.advance(task)
             return chain_plans
 
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            plans = [candidate for chain in pool.map(tried, chains) for candidate in chain]
+            plans = [candidate for chain in pool.map(plan_mesh, chains) for candidate in chain]
         if not plans:
             raise ConfigError(
                 f"no mesh of {len(pod.devices)} devices divides the batch and the model"
             )
-        result = Found(pod, sorted(plans, key=_rank), experiment)
-        # A quick compile may be wrong by a few percent of memory: the winner is compiled in full,
-        # and takes its place in the order again, until a full compile leads.
+        result = SearchResult(pod, sorted(plans, key=_rank), experiment)
+        # A quick compile may be wrong by a few percent of memory: the winner is compiled in full
+        # and ranked again, until the best plan is a full compile.
         while (best := result.best) is not None and best.quick:
-            result.tried.remove(best)
-            result.tried = sorted([*result.tried, _again(best)], key=_rank)
+            result.plans.remove(best)
+            result.plans = sorted([*result.plans, _compiled_in_full(best)], key=_rank)
     return result
 
 
-def _again(plan: Plan) -> Plan:
-    """The same plan, compiled as `train` would."""
+def _compiled_in_full(plan: Plan) -> Plan:
+    """The same plan, compiled with the options of `train`."""
     return plan_on(plan.pod, plan.experiment, plan.experiment.mesh, effort="mixed")
 
 
@@ -133,7 +136,7 @@ def _rank(plan: Plan) -> tuple:
 
 
 def meshes(experiment: Experiment, pod: Pod) -> Iterator[MeshConfig]:
-    """Meshes of the pod: copies alone, all parameters divided, and steps between them."""
+    """Meshes from pure data parallelism to fully sharded state, at tensor sizes 1 to 8."""
     devices = len(pod.devices)
     # Only `data`, the outermost axis, spans slices: within one, parameters are gathered.
     inside = devices // pod.slices
@@ -141,7 +144,7 @@ def meshes(experiment: Experiment, pod: Pod) -> Iterator[MeshConfig]:
     while tensor <= min(MOST_TENSOR, inside):
         if devices % tensor == 0:
             left = inside // tensor
-            # Copies alone, state over 8 devices, state over all devices of a slice.
+            # Replicated state, state over 8 devices, state over all devices of a slice.
             for fsdp in sorted({1, min(8, left), left}):
                 if left % fsdp == 0:
                     yield MeshConfig(devices // tensor // fsdp, fsdp, tensor, pod.slices)
@@ -149,31 +152,31 @@ def meshes(experiment: Experiment, pod: Pod) -> Iterator[MeshConfig]:
 
 
 def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig, effort: Effort) -> list[Plan]:
-    """Plans on one mesh until one fits; none where the mesh does not divide the model."""
+    """Plans on one mesh up to the first that fits; empty if the mesh does not divide the model."""
     plans: list[Plan] = []
-    # From the cheapest saving of memory to the dearest; the first that fits is the quickest.
+    # From the cheapest saving in step time to the dearest; the first that fits is the fastest.
     for attention, remat, num_microbatches in SAVINGS:
         if attention and pod.devices[0].platform != "tpu":
             continue
         # Batch norm's statistics depend on how the batch is split: accumulation changes results.
         if num_microbatches > 1 and plans[-1].batch_norm:
             break
-        tried = replace(
+        changed = replace(
             experiment,
             attention=attention or experiment.attention,
             remat=remat,
             accumulate=experiment.accumulate * num_microbatches,
         )
         try:
-            candidate = plan_on(pod, tried, mesh, effort=effort)
+            candidate = plan_on(pod, changed, mesh, effort=effort)
             if candidate.quick and candidate.near:
-                candidate = _again(candidate)
+                candidate = _compiled_in_full(candidate)
         except UserError:
             break
-        # A back-end that cannot do what is asked leaves the program as it was.
+        # A back-end that does not support the case falls back to plain attention: the same program.
         if not attention or candidate.worst.compiled != plans[-1].worst.compiled:
             plans.append(candidate)
-        # State that is larger than the memory fits with no saving of activations.
+        # State larger than the memory: no saving of activations can make it fit.
         state = sum(plans[-1].state.values())
         if plans[-1].fits or (plans[-1].memory and state > plans[-1].memory):
             break
@@ -183,13 +186,13 @@ def _chain(experiment: Experiment, pod: Pod, mesh: MeshConfig, effort: Effort) -
 def _row(plan: Plan) -> str:
     e, needed, room = plan.experiment, plan.worst.compiled.needed, plan.memory
     mesh = " x ".join(str(size) for size in plan.mesh.shape.values())
-    share = f"{needed / room:.0%}" if needed and room else "too much"
+    share = f"{needed / room:.0%}" if needed and room else "> 100 %"
     time = ms(plan.seconds[1]) if plan.seconds and plan.fits else "does not fit"
     return f"  {mesh:28} {e.remat:6} {e.accumulate:5} {e.attention:9} {share:>9} {time:>13}"
 
 
 def changes(before: Experiment, after: Experiment) -> list[str]:
-    """The options of `train` that make one experiment of the other."""
+    """The options of `train` that turn `before` into `after`."""
     sizes = [
         word
         for axis in ("data", "fsdp", "tensor", "slices")

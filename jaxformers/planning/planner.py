@@ -1,7 +1,7 @@
-"""`plan`: what an experiment needs on a pod, in memory, time and money, before it is rented.
+"""`plan`: memory, step time and cost of an experiment on a pod, before the pod is rented.
 
-The very step that `train` runs is compiled for the pod's chips, with the real TPU compiler; no TPU
-and no data are needed.
+The train step itself is compiled for the pod's chips by the real TPU compiler. Neither a TPU nor
+data are needed.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ def plan(
     """Plans a run on a pod.
 
     Args:
-        experiment: its first run; those that follow it (`after`) are not planned.
-        topology: such as `v5e:16x16`, or `2xv5e:16x16` with two slices; None: the devices here.
-        mesh: in place of the experiment's own, and it must fit; the experiment's own, where it
-            does not fit, is replaced by one that does, with a note.
-        slices: how many, where the topology does not say.
-        price: of a chip for an hour, in any currency.
-        report: is told what is being done.
-        effort: of the TPU compiler. At `least` it takes a quarter of the time and gives memory
-            within a few percent; what is near to the limit is compiled in full. `mixed` compiles
-            in full what decides whether it fits: the largest shape of batches. At less than `full`
-            libtpu crashes for some programs, and ends the process.
+        experiment: the experiment; runs that follow it (`after`) are not planned.
+        topology: such as `v5e:16x16`, or `2xv5e:16x16` for two slices; None: the local devices.
+        mesh: overrides the experiment's mesh, and must divide the pod. An experiment's own mesh
+            that does not divide it is replaced by one that does, with a note.
+        slices: number of slices, if the topology does not state it.
+        price: price of a chip-hour, in any currency.
+        report: called with a line of text before each compile.
+        effort: effort of the TPU compiler. `least` takes a quarter of the time and gives memory
+            within a few percent; shapes near the memory limit are compiled again in full. `mixed`
+            compiles the largest batch shape in full, which decides whether the run fits. Below
+            `full`, libtpu crashes on some programs and ends the process.
 
     Raises:
         ConfigError: an unknown topology, or libtpu is not installed.
@@ -68,7 +68,7 @@ def plan(
 
 
 def pod_of(topology: str | None, slices: int | None = None) -> Pod:
-    """The pod of that name; None: the devices here."""
+    """The pod of that name; None: the local devices."""
     return local_pod() if topology is None else tpu_pod(topology, slices)
 
 
@@ -80,8 +80,11 @@ def plan_on(
     *,
     effort: Effort = "full",
 ) -> Plan:
-    """`plan` without XLA's warnings, which can be heard by one at a time only, and without its
-    second look at what is near to the limit."""
+    """Plans on a pod without capturing XLA's warnings and without a second, full compile.
+
+    XLA writes its warnings to the process's stderr, so only one thread at a time can capture them;
+    `search` calls this function from several threads.
+    """
     config, notes = chosen_mesh(experiment, pod, mesh)
     experiment = replace(experiment, mesh=config)
     grid = make_mesh(config, pod.devices)
@@ -98,7 +101,7 @@ def plan_on(
 
 
 def _notes(experiment: Experiment) -> Iterator[str]:
-    """What the numbers leave open."""
+    """Notes on what the figures do not cover."""
     count = len(experiment.task.batch_shapes())
     if count > 1 and not _phases(experiment):
         yield f"the batch has {count} shapes, each taken for as many steps"
@@ -115,10 +118,12 @@ def _shape_plans(
     effort: Effort,
     report: Callable[[str], None] | None,
 ) -> list[ShapePlan]:
-    """A plan for each shape of batches."""
+    """One plan per batch shape, in the order of `batch_shapes`."""
     shapes, shares = experiment.task.batch_shapes(), _shares(experiment)
     largest = max(range(len(shapes)), key=lambda number: batch_bytes(shapes[number]))
     planned: dict[int, ShapePlan] = {}
+    # The largest shape first: with `mixed`, smaller ones are compiled in full only if their quick
+    # compile comes near its memory.
     for number in sorted(range(len(shapes)), key=lambda number: number != largest):
         if report is not None:
             report(f"compiling for {pod.name}, batch shape {number + 1} of {len(shapes)}")
@@ -132,7 +137,7 @@ def _shape_plans(
 
 
 def _may_decide(quick: ShapePlan, largest: ShapePlan) -> bool:
-    """Whether a shape may need the most memory; a quick compile's is a few percent off."""
+    """Whether a shape may need more memory than the largest one; quick compiles err by percents."""
     needed, most = quick.compiled.needed, largest.compiled.needed
     return needed is None or most is None or needed >= 0.9 * most
 
@@ -153,10 +158,10 @@ def _shape_plan(
 def chosen_mesh(
     experiment: Experiment, pod: Pod, requested: MeshConfig | None
 ) -> tuple[MeshConfig, list[str]]:
-    """The mesh to plan with, and what to say of it.
+    """The mesh to plan with, and notes about the choice.
 
     Raises:
-        ShardingError: the mesh that was given does not fit the pod or the batch.
+        ShardingError: the requested mesh does not divide the pod or the batch.
     """
     if requested is not None and requested.slices not in (1, pod.slices):
         raise ShardingError(
@@ -181,6 +186,7 @@ def chosen_mesh(
 def _default_mesh(experiment: Experiment, pod: Pod) -> tuple[int, int, int]:
     """As much of the pod on `data` as the batch divides over, the rest on `tensor`."""
     devices = len(pod.devices)
+    # data = gcd(devices, rows per microbatch of every shape): each divides over it.
     data = devices
     for rows in _rows(experiment):
         data = math.gcd(data, rows // experiment.accumulate)
@@ -189,7 +195,7 @@ def _default_mesh(experiment: Experiment, pod: Pod) -> tuple[int, int, int]:
             f"a batch of {min(_rows(experiment))} rows does not divide over {pod.slices} slices"
         )
     shape = data, 1, devices // data
-    _check_batch(experiment, shape)  # the parts of the batch may not divide it at all
+    _check_batch(experiment, shape)  # microbatches may not divide over it
     return shape
 
 
@@ -210,7 +216,7 @@ def _check_batch(experiment: Experiment, shape: tuple[int, int, int]) -> None:
 
 
 def divides(experiment: Experiment, pod: Pod, mesh: MeshConfig) -> bool:
-    """Whether that mesh of the pod divides the batch, its parts and the model."""
+    """Whether a mesh divides the pod, the microbatches and the model."""
     try:
         config, _ = chosen_mesh(experiment, pod, mesh)
         _state(replace(experiment, mesh=config), make_mesh(config, pod.devices))
@@ -224,7 +230,10 @@ def _phases(experiment: Experiment) -> tuple:
 
 
 def _shares(experiment: Experiment) -> list[float]:
-    """The share of the steps that each shape of batches takes; equal ones where data decides."""
+    """Each batch shape's share of the steps; equal shares if the data decides.
+
+    Only BERT's pre-training phases fix the number of steps of a shape (128 tokens, then 512).
+    """
     phases = _phases(experiment)
     if not phases:
         count = len(experiment.task.batch_shapes())
@@ -244,7 +253,7 @@ def _state(experiment: Experiment, mesh: Mesh) -> TrainState:
 
 
 def state_bytes(state: TrainState) -> dict[str, int]:
-    """Bytes of a state on one device, by kind, without padding to tiles."""
+    """Bytes of a train state on one device by kind, without padding to tiles."""
     non_optimizer = (state.step, state.model_state, state.ema)
     kinds = {"parameters": state.params, "optimizer": state.opt_state, "other": non_optimizer}
     return {kind: device_bytes(tree) for kind, tree in kinds.items()}

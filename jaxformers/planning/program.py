@@ -1,7 +1,7 @@
-"""The train step, compiled for a pod that is not there, and what its program says of itself.
+"""Compiles the train step for a described pod, and reads memory, traffic and collectives from it.
 
-What is read from a program is kept: the next plan of the same step compiles nothing. The key is
-the lowered step itself, so it holds the experiment, the mesh and the code.
+Results are cached on disk under a hash of the lowered step, so planning the same step again
+compiles nothing. The lowered step depends on the experiment, the mesh and the code.
 """
 
 from __future__ import annotations
@@ -33,39 +33,40 @@ from jaxformers.training.experiment import Experiment
 from jaxformers.training.state import abstract_state
 from jaxformers.training.step import jit_step
 
-# Without windowed products and fused asynchronous ones each collective stands by itself.
+# Windowed products and asynchronous fusions hide collectives; without them each is one operation.
 READABLE = {
     "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
     "xla_tpu_enable_async_collective_fusion": "false",
 }
-# A quarter of the time, the same collectives, and memory within a few percent; but for some
-# programs libtpu crashes at it (seen with LAMB in parts on v6e), which ends the process.
+# Compiles in a quarter of the time: the same collectives, and memory within a few percent. libtpu
+# crashes on some programs at this effort (LAMB with accumulation on v6e) and ends the process.
 LEAST = {"exec_time_optimization_effort": -1.0}
-# Of the TPU compiler; with `mixed` only the collectives are read at the least effort.
+# Effort of the TPU compiler; with `mixed` only the collectives are read at the least effort.
 Effort = Literal["full", "mixed", "least"]
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass
 class Compiled:
-    """What one compiled step needs on one device, in bytes; `None` where it could not be compiled.
+    """Memory of a compiled step on one device, in bytes; no `arguments` if it did not compile.
 
     Attributes:
-        flops: of the whole step on all devices: matrix products, what is computed again included.
+        flops: matrix products of the whole step on all devices, recomputation included.
         arguments: state and batch, padded to the hardware's tiles.
-        outputs: that are no longer the arguments' own memory.
-        temporaries: everything else while it runs.
-        code: of the program itself.
-        kept: of the temporaries, what the forward pass leaves for the backward pass.
-        padding: of `kept`, what only pads tiles; and the array that loses most by it.
-        moved: read and written in main memory.
-        collectives: each one, from the readable program.
-        readable: whether they come from a compile that leaves them apart.
-        unknown_loops: of some weight whose turns are not known before they run; each counts as
-            one turn.
-        quick: whether all of it comes from a compile at the least effort, memory included.
-        wanted: what the compiler says that the program would need, where it does not fit.
-        seconds: that compiling took.
+        outputs: outputs that do not reuse the memory of donated arguments.
+        temporaries: all other buffers of the step.
+        code: the program itself.
+        saved_activations: the share of the temporaries that the forward pass saves for the backward
+            pass.
+        padding: the share of `saved_activations` that only pads arrays to tiles.
+        padded: the array that loses the most to padding.
+        moved: bytes read from and written to main memory.
+        collectives: every collective of the step.
+        readable: whether the collectives come from a compile that does not fuse them.
+        unknown_loops: loops with matrix products of unknown trip count, each counted once.
+        quick: whether everything comes from a compile at the least effort, memory included.
+        required: the compiler's figure for a program that does not fit, if its message gives one.
+        seconds: compile time.
     """
 
     flops: int = 0
@@ -73,7 +74,7 @@ class Compiled:
     outputs: int = 0
     temporaries: int = 0
     code: int = 0
-    kept: int = 0
+    saved_activations: int = 0
     padding: int = 0
     padded: str = ""
     moved: int = 0
@@ -81,19 +82,19 @@ class Compiled:
     readable: bool = False
     unknown_loops: int = 0
     quick: bool = False
-    wanted: int | None = None
+    required: int | None = None
     seconds: float = 0.0
 
     @property
     def compiles(self) -> bool:
-        """Whether the compiler found room for it."""
+        """Whether the compiler could allocate the program."""
         return self.arguments is not None
 
     @property
     def needed(self) -> int | None:
-        """Bytes on one device while it runs."""
+        """Peak bytes on one device during the step."""
         if self.arguments is None:
-            return self.wanted
+            return self.required
         return self.arguments + self.outputs + self.temporaries + self.code
 
 
@@ -127,7 +128,7 @@ def compile_step(
         quick = effort == "least" and mesh.devices.flat[0].platform == "tpu"
         # The lowered text is the key: an experiment that changes nothing in the program is not
         # compiled again.
-        path = _place(lowered, pod, mesh, quick)
+        path = _cache_path(lowered, pod, mesh, quick)
         if (cached := _read(path)) is not None:
             return cached
         compiled = _compile(lowered, pod, mesh, device_bytes((state, batch)), effort)
@@ -176,7 +177,7 @@ def _compile(lowered: Any, pod: Pod, mesh: Mesh, arguments: int, effort: Effort)
         temporaries=memory.temp_size_in_bytes,
         code=memory.generated_code_size_in_bytes,
         # Buffers that live from the forward to the backward pass; never more than all temporaries.
-        kept=min(memory.temp_size_in_bytes, sum(b.padded for b in buffers)),
+        saved_activations=min(memory.temp_size_in_bytes, sum(b.padded for b in buffers)),
         padding=sum(b.padded - b.bytes for b in buffers),
         padded=str(worst or ""),
         moved=moved_bytes(text),
@@ -188,24 +189,24 @@ def _compile(lowered: Any, pod: Pod, mesh: Mesh, arguments: int, effort: Effort)
 
 
 def _too_large(error: Exception, arguments: int) -> Compiled:
-    """What the compiler says of a program that has no room; any other failure is raised again."""
+    """Reads the required memory from an out-of-memory error; any other error is raised again."""
     text = str(error)
     if "RESOURCE_EXHAUSTED" not in text:
         raise error
-    size = re.search(r"\b(\d+(?:\.\d+)?)([KMGT])\b", text)  # the first is what is wanted
+    size = re.search(r"\b(\d+(?:\.\d+)?)([KMGT])\b", text)  # the first number is the requirement
     if size is None:
         return Compiled()
     # Some messages give the temporaries' size alone: the arguments are added to those.
     size_bytes = int(float(size[1]) * _UNITS[size[2]])
-    return Compiled(wanted=size_bytes + arguments * ("temporaries" in text))
+    return Compiled(required=size_bytes + arguments * ("temporaries" in text))
 
 
-def _place(lowered: Any, pod: Pod, mesh: Mesh, quick: bool) -> Path:
-    """Where the result is kept: by the lowered step, the pod, the compiler, and who reads it."""
+def _cache_path(lowered: Any, pod: Pod, mesh: Mesh, quick: bool) -> Path:
+    """Cache path of a result: a hash of the lowered step, the pod, the compiler and our parsers."""
     cache = os.environ.get("JAXFORMERS_CACHE") or Path.home() / ".cache" / "jaxformers"
     key = hashlib.sha256(lowered.as_text().encode())
     where = f"{pod.name} {dict(mesh.shape)}" + " quick" * quick
-    for key_part in (where, jax.__version__, _version("libtpu"), _readers()):
+    for key_part in (where, jax.__version__, _version("libtpu"), _parser_hash()):
         key.update(key_part.encode())
     return Path(cache) / "plans" / f"{key.hexdigest()[:32]}.json"
 
@@ -217,14 +218,14 @@ def _version(package: str) -> str:
         return ""
 
 
-def _readers() -> str:
-    """The code that reads programs."""
+def _parser_hash() -> str:
+    """A hash of the code that parses programs: a changed parser invalidates the cache."""
     files = [*sorted(Path(costs.__file__).parent.glob("*.py")), Path(__file__)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _read(path: Path) -> Compiled | None:
-    """What was kept; None where nothing was, or it is damaged."""
+    """The cached result; None if there is none or the file is damaged."""
     try:
         content = json.loads(path.read_text())
         rows = [
@@ -241,7 +242,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _write(path: Path, compiled: Compiled) -> None:
-    """Kept for the next time; a cache that cannot be written is none."""
+    """Writes a result to the cache; a cache that cannot be written is skipped."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:

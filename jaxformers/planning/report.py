@@ -1,4 +1,4 @@
-"""A plan for people: a page of text, and a picture of its memory."""
+"""Formats a plan as a page of text, and draws its memory as a bar chart."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from jaxformers.sharding import MeshConfig
 KINDS = {
     "parameters": "parameters (float32)",
     "optimizer": "optimizer",
-    "other": "averages and other state",
+    "other": "EMA and other state",
     "batch": "batch",
-    "alignment": "padding of these to tiles",
-    "activations": "kept for the backward pass",
+    "alignment": "padding to tiles",
+    "activations": "saved for the backward pass",
     "temporaries": "gradients and working memory",
     "program": "the program",
 }
@@ -28,18 +28,20 @@ GB = 1e9
 
 
 def text(plan: Plan) -> str:
-    """The whole report."""
+    """The report of a plan as text."""
     sizes = " x ".join(f"{axis} {size}" for axis, size in plan.mesh.shape.items())
     lines = [f"{plan.experiment.name} on {plan.pod.name}: {plan.pod.text}, mesh {sizes}"]
     lines += [f"  note: {note}" for note in plan.notes]
     lines += ["", *_memory(plan), "", *_step(plan), "", *_collectives(plan), *_run(plan)]
     if plan.warnings:
-        lines += ["", "Wastes", *(f"  - {warning}" for warning in plan.warnings)]
-    return "\n".join([*lines, "", "What this rests on", *(f"  - {line}" for line in basis(plan))])
+        lines += ["", "Avoidable costs", *(f"  - {warning}" for warning in plan.warnings)]
+    return "\n".join(
+        [*lines, "", "How these figures are obtained", *(f"  - {line}" for line in basis(plan))]
+    )
 
 
 def verdict(plan: Plan) -> str:
-    """Whether it fits, in a line."""
+    """One line: whether the run fits, by how much, and if not, what to try."""
     needed, room = plan.worst.compiled.needed, plan.memory
     cores = plan.pod.cores
     if plan.fits:
@@ -52,22 +54,23 @@ def verdict(plan: Plan) -> str:
 
 
 def remedies(plan: Plan) -> list[str]:
-    """What may bring a plan down to the memory that there is, the gentlest first."""
+    """Options that may make a plan fit, the cheapest in step time first."""
     e, options = plan.experiment, []
+    # Sharding the state helps only where the state is a large share of the memory.
     large = plan.memory and sum(plan.state.values()) > plan.memory / 4
     if large and (mesh := _most_divided(plan)) is not None:
         options.append(f"--mesh.data {mesh.data} --mesh.fsdp {mesh.fsdp}")
     if e.remat != "full":
         options.append("--remat full")
     halved = replace(e, accumulate=2 * e.accumulate)
-    # Batch norm would see smaller batches: another model.
+    # Accumulation would change batch norm's statistics, and so the model that is trained.
     if not plan.batch_norm and divides(halved, plan.pod, e.mesh):
         options.append(f"--accumulate {halved.accumulate}")
     return [*options, "--search"]
 
 
 def _most_divided(plan: Plan) -> MeshConfig | None:
-    """The mesh that moves the most of `data` to `fsdp`; None where that divides nothing."""
+    """The valid mesh that moves the most of `data` to `fsdp`; None if there is none."""
     data, fsdp, tensor = plan.mesh.shape.values()
     for left in range(plan.pod.slices, data, plan.pod.slices):
         mesh = MeshConfig(left, data * fsdp // left, tensor)
@@ -85,7 +88,7 @@ def _memory(plan: Plan) -> Iterator[str]:
             yield f"  {KINDS[kind]:32} {_size(size * cores):>10}"
     needed = plan.worst.compiled.needed
     if needed:
-        yield f"  {'together':32} {_size(needed * cores):>10}   {verdict(plan)}"
+        yield f"  {'total':32} {_size(needed * cores):>10}   {verdict(plan)}"
     else:
         yield f"  {verdict(plan)}"
 
@@ -97,10 +100,10 @@ def _step(plan: Plan) -> Iterator[str]:
         if len(plan.shapes) > 1:
             yield f"  batch {_batch(shape)}, {shape.share:.0%} of the steps".replace("%", " %")
         yield f"  {'model FLOPs':32} {shape.model_flops:10.3g}"
-        yield f"  {'FLOPs with what is done again':32} {compiled.flops:10.3g}"
+        yield f"  {'FLOPs with recomputation':32} {compiled.flops:10.3g}"
         if not compiled.compiles:
             continue
-        yield f"  {'memory moved by a chip':32} {_size(compiled.moved * plan.pod.cores):>10}"
+        yield f"  {'memory traffic of a chip':32} {_size(compiled.moved * plan.pod.cores):>10}"
         if line is not None:
             terms = f"products {ms(line.compute)}, memory {ms(line.memory)}, network "
             terms += ms(line.network)
@@ -121,15 +124,15 @@ def _collectives(plan: Plan) -> Iterator[str]:
         if not rows:
             continue
         compiled = shape.compiled
-        second = " from a second, readable program" if compiled.readable else " from the program"
-        read = " from a readable program" if compiled.quick else second
+        second = " from a second compile without fusion" if compiled.readable else " of the program"
+        read = " from a compile without fusion" if compiled.quick else second
         yield f"Collectives of a step,{read}" + (
             f", batch {_batch(shape)}" if len(plan.shapes) > 1 else ""
         )
         for row in rows:
             slices = f", across {row['slices']} slices" if row["slices"] > 1 else ""
             yield (
-                f"  {row['count']:5} {row['kind']:18} over {' x '.join(row['axes']) or 'nothing'}"
+                f"  {row['count']:5} {row['kind']:18} over {' x '.join(row['axes']) or 'no axis'}"
                 f"{slices}: {_size(row['bytes'])}, {_size(row['wire'])} sent by each device"
             )
         if reduced := reduction_types(shape):
@@ -140,7 +143,10 @@ def _collectives(plan: Plan) -> Iterator[str]:
 
 
 def traffic(shape: ShapePlan) -> list[dict]:
-    """Collectives summed by kind, axes and slices: count, bytes of results, bytes sent."""
+    """Collectives summed by kind, axes and slices: count, bytes of results, bytes sent.
+
+    `times` is the trip count of the loop around a collective: a scanned stack runs it per layer.
+    """
     rows: dict[tuple, dict] = {}
     for collective in shape.compiled.collectives:
         key = (collective.kind, collective.axes, collective.slices)
@@ -151,7 +157,10 @@ def traffic(shape: ShapePlan) -> list[dict]:
 
 
 def reduction_types(shape: ShapePlan) -> Counter[str]:
-    """Bytes of sums over `data` and `fsdp`, gradients but for a few numbers, by element type."""
+    """Bytes of reductions over `data` and `fsdp` by element type.
+
+    Nearly all of them are gradients; the loss and metrics add a few numbers.
+    """
     bytes_by_type: Counter[str] = Counter()
     for collective in shape.compiled.collectives:
         if collective.kind in ("all-reduce", "reduce-scatter") and set(collective.axes) <= {
@@ -177,56 +186,58 @@ def _run(plan: Plan) -> Iterator[str]:
             costs = " to ".join(_amount(hours * chips * plan.price) for hours in (low, high))
             line += f", {costs} at {plan.price:g} a chip-hour"
         yield line
-    yield f"  model FLOPs in all: {plan.model_flops * plan.experiment.steps:.2g}"
+    yield f"  model FLOPs in total: {plan.model_flops * plan.experiment.steps:.2g}"
     if (cost := plan.published) is not None:
         hours = f", {_hours(cost.hours)}" if cost.hours else ""
         chip_hours = f", {cost.chip_hours:,.0f} chip-hours" if cost.chip_hours else ""
         flops = f", {cost.flops:.2g} FLOPs" if cost.flops else ""
-        yield f"  the paper's own: {cost.hardware}{hours}{chip_hours}{flops} ({cost.source})"
+        yield f"  the paper: {cost.hardware}{hours}{chip_hours}{flops} ({cost.source})"
 
 
 def basis(plan: Plan) -> list[str]:
-    """What each number rests on."""
+    """How each figure is obtained, one line each."""
     tpu = plan.pod.devices[0].platform == "tpu"
     compiler = "the TPU compiler's own assignment" if tpu else "XLA's assignment"
     lines = [
-        f"memory: {compiler} for this step and mesh; what is kept for the backward pass is read "
-        "from its program",
-        "FLOPs: counted in the step's jaxpr, loops as often as they run; matrix products only",
-        "memory moved: each operation of the program reads its operands and writes its results",
+        f"memory: {compiler} for this step and mesh; saved activations are read from its program",
+        "FLOPs: matrix products of the step's jaxpr, loop bodies times their trip count",
+        "memory traffic: each operation of the program reads its operands and writes its results",
     ]
     if loops := max(shape.compiled.unknown_loops for shape in plan.shapes):
         what = "a loop" if loops == 1 else f"{loops} loops"
         lines.append(
-            f"{what} of unknown length: counted as one turn, so that FLOPs, memory moved, "
-            "collectives and time are the least that they can be"
+            f"{what} of unknown trip count: counted as one iteration, so FLOPs, memory traffic, "
+            "collectives and time are lower bounds"
         )
     for shape in plan.shapes:
         if shape.compiled.quick:
             lines.append(
-                f"batch {_batch(shape)}: a compile at the least effort, its memory within a few "
-                "percent of the real one's"
+                f"batch {_batch(shape)}: compiled at the least effort, memory within a few percent "
+                "of the full compile's"
             )
     if plan.seconds:
         lines += [
             f"time: the slowest of products, memory and network at {FAST:.0%} of the data sheet's "
-            f"peaks, wholly overlapped, to all three half overlapped at {SLOW:.0%}; nothing was "
-            "measured".replace("%", " %"),
+            f"peaks with full overlap, to all three half overlapped at {SLOW:.0%}; an estimate, "
+            "not a measurement".replace("%", " %"),
             "network: bytes sent by the ring algorithm over the torus's links in the dimensions "
             "that a group spans",
             "hours: steps alone; start-up, evaluation, checkpoints and restarts come on top",
         ]
     if plan.pod.slices > 1 and plan.pod.chip and plan.pod.chip.between is None:
-        lines.append("between slices: no rate is published; the least of those that are is taken")
+        lines.append(
+            "between slices: no rate is published for this chip; the lowest published rate is used"
+        )
     return lines
 
 
 def figure(plan: Plan) -> Figure:
-    """Bars of a chip's memory by kind, one for each shape of batches, and what the chip has."""
+    """A bar of a chip's memory by kind for each batch shape, beside the chip's capacity."""
     drawn = Figure(figsize=(8, 1.9 + 0.6 * len(plan.shapes)), layout="constrained")
     axes, cores = drawn.add_subplot(), plan.pod.cores
     names = [f"batch {_batch(shape)}" for shape in plan.shapes]
     left, least = [0.0] * len(names), plan.worst.compiled.needed or sum(plan.state.values())
+    # Stacked bars: `left` is where each shape's next kind starts; kinds below 0.5 % are left out.
     for number, (kind, name) in enumerate(KINDS.items()):
         sizes = [plan.kinds(shape).get(kind, 0) * cores / GB for shape in plan.shapes]
         if max(sizes) * GB > least * cores / 200:

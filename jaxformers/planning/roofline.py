@@ -1,8 +1,8 @@
-"""How long a step takes, as a range, from what it computes, moves and sends.
+"""Step time as a range, from FLOPs, memory traffic and bytes sent (a roofline model).
 
-Each of the three alone would take its amount over the chip's peak rate. The fast end has them
-overlap wholly at `FAST` of the peaks; the slow end overlaps them half (the root of their squares'
-sum) at `SLOW` of the peaks. So the ends are never more than sqrt(3) x FAST / SLOW = 2.95 apart.
+Each of the three terms is its amount over the chip's peak rate. The fast end assumes full overlap
+at `FAST` of the peaks; the slow end assumes half overlap (the root of the sum of squares) at `SLOW`
+of the peaks. The ends are therefore at most sqrt(3) x FAST / SLOW = 2.95 apart.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from jaxformers.planning.program import Compiled
 from jaxformers.planning.topologies import Pod
 
 FAST, SLOW = 0.85, 0.5
-BETWEEN = 3.125e9  # bytes/s of a chip to other slices where none is published: the least that is
+BETWEEN = 3.125e9  # bytes/s of a chip to other slices if unpublished: the lowest published rate
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """Seconds that each part of a step would take alone, at the peak rate of its means.
+    """Seconds that each resource would need for a step alone, at its peak rate.
 
     Attributes:
         compute: matrix products.
@@ -48,7 +48,7 @@ class Roofline:
 
     @property
     def bound(self) -> str:
-        """What takes the longest."""
+        """The resource that takes the longest."""
         names = {
             "matrix products": self.compute,
             "memory": self.memory,
@@ -58,7 +58,7 @@ class Roofline:
 
 
 def roofline(compiled: Compiled, pod: Pod, mesh: Mesh) -> Roofline | None:
-    """The roofline of a compiled step; None where the chip has no data sheet."""
+    """The roofline of a compiled step; None if the chip has no data sheet or it did not compile."""
     if pod.chip is None or not compiled.compiles:
         return None
     # Within a slice collectives use its own links (ICI), across slices the data centre's network.
@@ -75,11 +75,12 @@ def roofline(compiled: Compiled, pod: Pod, mesh: Mesh) -> Roofline | None:
 
 
 def _rate(collective: Collective, pod: Pod, mesh: Mesh) -> float:
-    """Bytes/s that a device of the group can send at most."""
+    """Peak bytes/s that a device of the group can send."""
     chip: Chip = pod.chip
     link = chip.link or 0.0
     if pod.devices[0].platform != "tpu":
         return (link * chip.links or BETWEEN) / pod.cores
+    # Links of a torus lie along its dimensions: a group uses those of the dimensions it spans.
     spans = _spans(collective.axes, mesh)
     # A ring uses two links of a chip in each dimension; a line can use only one at a time.
     links = sum(2 if span >= pod.wraps else 1 for span in spans)
@@ -87,10 +88,10 @@ def _rate(collective: Collective, pod: Pod, mesh: Mesh) -> float:
 
 
 def _spans(axes: Iterable[str], mesh: Mesh) -> list[int]:
-    """Chips that a group stretches over in each dimension of the torus that it uses."""
+    """Number of chips of a group along each dimension of the torus that it spans."""
     axis_indices = [mesh.axis_names.index(a) for a in axes if a in mesh.axis_names]
     if not axis_indices:
-        return [2]
+        return [2]  # no mesh axis is named: assume one link each way
     group = tuple(slice(None) if i in axis_indices else 0 for i in range(mesh.devices.ndim))
     # One representative group: index 0 on the mesh axes that the collective does not use.
     coords = np.array([d.coords for d in np.ravel(mesh.devices[group])])

@@ -1,6 +1,6 @@
-"""The pods that a plan can be made for: their names, their chips, and their devices by libtpu.
+"""TPU topologies by name, with their chips and the device descriptions that libtpu gives.
 
-libtpu brings the TPU's compiler and runs without a TPU. Shapes are those that Google Cloud offers
+libtpu contains the TPU compiler and works without a TPU. Shapes are those that Google Cloud offers
 (cloud.google.com/tpu/docs: the pages of each generation).
 """
 
@@ -21,7 +21,7 @@ from jaxformers.costs import CHIPS, Chip, chip_for, chips_in
 from jaxformers.errors import ConfigError
 from jaxformers.pod.libtpu import give_compiler_stacks
 
-# What libtpu needs to hear before it is loaded where there is no TPU.
+# Environment that libtpu needs before it is loaded on a machine without a TPU.
 ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -35,12 +35,12 @@ _NAME = re.compile(r"(?:(?P<slices>\d+)x)?(?P<kind>[a-z]+\d+[a-z]*):(?P<shape>\d
 
 @dataclass(frozen=True)
 class Generation:
-    """The slices of one generation of TPUs.
+    """Slice shapes of one TPU generation.
 
     Attributes:
-        shapes: of the slices in a plane; empty for a 3D torus.
-        most: chips of the largest slice of a 3D torus.
-        wraps: chips along a dimension from which on its two ends are joined to a ring.
+        shapes: shapes of the slices of a 2D torus; empty for a 3D torus.
+        most: number of chips of the largest slice of a 3D torus.
+        wraps: length of a dimension from which its two ends are linked to a ring.
     """
 
     shapes: str = ""
@@ -49,9 +49,10 @@ class Generation:
 
     @property
     def names(self) -> list[str]:
-        """All shapes, the smallest first; of a 3D torus those of whole cubes of 64 chips too."""
+        """All shapes, the smallest first; a 3D torus has those built of 4x4x4 cubes too."""
         if not self.most:
             return self.shapes.split()
+        # Beyond one cube a 3D slice is made of whole 4x4x4 cubes: each side is a multiple of 4.
         sides = range(4, 28, 4)
         cubes = list(itertools.combinations_with_replacement(sides, 3))
         small = [(2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4)]
@@ -76,9 +77,9 @@ class Pod:
 
     Attributes:
         name: such as `v5e:16x16` or `2xv5e:16x16`.
-        devices: of JAX, all slices together.
-        chip: its data sheet, None where it is not known.
-        slices: joined by the data-centre network.
+        devices: JAX devices of all slices.
+        chip: the chip's data sheet; None if unknown.
+        slices: number of slices, linked by the data-centre network.
         wraps: see `Generation`.
     """
 
@@ -90,33 +91,34 @@ class Pod:
 
     @property
     def chips(self) -> int:
-        """Of all slices."""
+        """Number of chips of all slices."""
         return max(1, round(chips_in(self.devices)))
 
     @property
     def cores(self) -> int:
-        """Devices of a chip: 2 where each of its cores is one."""
+        """Devices per chip: 2 on generations where each core is a device."""
         return len(self.devices) // self.chips
 
     @property
     def text(self) -> str:
-        """The chips in words."""
+        """The chips, devices and slices in words."""
         cores = f" of {self.cores} devices" if self.cores > 1 else ""
         slices = f" in {self.slices} slices" if self.slices > 1 else ""
         return f"{self.chips} chip{'s' * (self.chips > 1)}{cores}{slices}"
 
 
 def tpu_pod(name: str, slices: int | None = None) -> Pod:
-    """The pod of that name, as libtpu describes it.
+    """The pod with that topology name, as libtpu describes it.
 
     Args:
-        name: `v5e:16x16`, or with several slices `2xv5e:16x16`.
-        slices: how many, where the name does not say.
+        name: `v5e:16x16`, or `2xv5e:16x16` for two slices.
+        slices: number of slices, if the name does not state it.
 
     Raises:
-        ConfigError: no such topology, with those near it, or libtpu is not installed.
+        ConfigError: an unknown topology (the message names the nearest), or libtpu is missing.
     """
     kind, shape, slices = _parsed(name, slices)
+    # A v4 chip's two cores are one device (megacore); libtpu's default describes them as two.
     options = {"chip_config_name": "megacore"} if kind == "v4" else {}
     if shape == "1x1":
         options["chips_per_host_bounds"] = [1, 1, 1]
@@ -130,12 +132,12 @@ def tpu_pod(name: str, slices: int | None = None) -> Pod:
 def local_pod(
     devices: Sequence[jax.Device] | None = None, chip: str | None = None, slices: int = 1
 ) -> Pod:
-    """The devices at hand as a pod: GPUs, TPUs, or a CPU's, which have no data sheet.
+    """The local devices as a pod: TPUs, GPUs, or CPU devices, which have no data sheet.
 
     Args:
-        devices: default: all.
-        chip: the data sheet to plan with in place of their own.
-        slices: that they are thought to lie in.
+        devices: the devices; None: all.
+        chip: name of a data sheet to use in place of the devices' own.
+        slices: number of slices to assume.
     """
     devices = tuple(jax.devices() if devices is None else devices)
     sheet = CHIPS[chip] if chip else chip_for(devices[0].device_kind)
@@ -159,7 +161,7 @@ def _parsed(name: str, slices: int | None) -> tuple[str, str, int]:
 
 
 def _nearest(name: str) -> str:
-    """What to say of a name that is none: the nearest shapes of its generation, or all of them."""
+    """Suggestion for an unknown name: the nearest shapes of its generation, or all generations."""
     bare = re.sub(r"^\d+x(?=[a-z])", "", name.lower()).replace("litepod", "e")
     kind = max(
         (k for k in GENERATIONS if bare.startswith(k)),
@@ -171,6 +173,7 @@ def _nearest(name: str) -> str:
     shapes = GENERATIONS[kind].names
     sides = [int(n) for n in re.findall(r"\d+", re.sub(r"^[a-z]+\d+[a-z]*", "", bare))]
     if sides:
+        # Nearest by the ratio of the numbers of chips.
         log_chips = math.log(max(1, math.prod(sides)))
         shapes = sorted(shapes, key=lambda s: abs(math.log(_chips(s)) - log_chips))[:3]
     return f"did you mean {' or '.join(f'{kind}:{shape}' for shape in sorted(shapes, key=_chips))}?"

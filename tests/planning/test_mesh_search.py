@@ -35,12 +35,12 @@ def pod(tmp_path_factory):
 
 def test_a_search_finds_a_mesh_that_fits_and_the_command_that_runs_it(pod, monkeypatch):
     monkeypatch.setattr(mesh_search, "meshes", lambda experiment, pod: iter((DATA, FSDP)))
-    found = search(TOO_LARGE, pod, workers=2)
-    assert not all(each.fits for each in found.tried) and found.tried[0] is found.best
-    best = found.best.experiment
-    assert found.best.worst.compiled.needed <= pod.chip.memory
+    result = search(TOO_LARGE, pod, workers=2)
+    assert not all(plan.fits for plan in result.plans) and result.plans[0] is result.best
+    best = result.best.experiment
+    assert result.best.worst.compiled.needed <= pod.chip.memory
     assert best.task == TOO_LARGE.task and best.mesh.fsdp == 8
-    page = found.text(["jaxformers", "train", "toy.py"])
+    page = result.text(["jaxformers", "train", "toy.py"])
     assert "does not fit" in page and page.endswith("--mesh.data 1 --mesh.fsdp 8")
     options = shlex.split(page.splitlines()[-1])[3:]
     assert override(TOO_LARGE, options, "train") == best
@@ -76,8 +76,8 @@ def test_what_a_quick_compile_leaves_open_is_decided_by_the_real_one(pod, monkey
 def test_when_nothing_fits_that_is_said(pod, monkeypatch):
     monkeypatch.setattr(mesh_search, "meshes", lambda experiment, pod: iter((DATA,)))
     monkeypatch.setattr(mesh_search, "SAVINGS", mesh_search.SAVINGS[:1])
-    found = search(TOO_LARGE, pod)
-    assert found.best is None and "none fits" in found.text([])
+    result = search(TOO_LARGE, pod)
+    assert result.best is None and "none fits" in result.text([])
 
 
 @pytest.mark.slow

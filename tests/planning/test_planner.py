@@ -212,7 +212,7 @@ def test_the_step_that_is_planned_computes_again_what_the_experiment_says(divide
     again = plan(experiment(remat="full"), pod(), mesh=MeshConfig(2, 2, 2))
     assert divided.model_flops == again.model_flops == divided.hardware_flops
     assert again.hardware_flops > 1.2 * divided.hardware_flops
-    assert again.worst.compiled.kept < divided.worst.compiled.kept
+    assert again.worst.compiled.saved_activations < divided.worst.compiled.saved_activations
 
 
 def test_a_second_plan_compiles_nothing(divided):
@@ -323,8 +323,8 @@ def test_known_wastes_are_named():
     made = plan(experiment(), pod(memory=1e6), mesh=MeshConfig(8, 1, 1))
     assert made.worst.compiled.compiles
     said = " ".join(made.warnings)
-    assert "lies whole on every device: --mesh.fsdp 8 would divide it" in said
-    assert "a device's part of the batch is small" in said
+    assert "is replicated on every device: --mesh.fsdp 8 would shard it" in said
+    assert "a device's share of the batch is small" in said
 
 
 def gather(axes: tuple[str, ...], op_name: str, *shape: int) -> Collective:
@@ -356,7 +356,7 @@ def test_a_large_parameter_that_nothing_divides_is_a_waste(divided):
     state = _state(divided.experiment, divided.mesh)
     whole = NamedSharding(divided.mesh, PartitionSpec())
     state.params["table"] = jax.ShapeDtypeStruct((999, 999), jnp.float32, sharding=whole)
-    said = "the parameter table (4.0 MB) lies whole on every device"
+    said = "the parameter table (4.0 MB) is replicated on every device"
     assert said in wastes(divided, state)
 
 
@@ -384,10 +384,10 @@ def test_the_keys_for_machines_are_stable(divided):
 
 
 def test_loops_of_unknown_length_are_told_in_the_report_and_to_machines(divided):
-    assert "unknown length" not in text(divided)
+    assert "unknown trip count" not in text(divided)
     compiled = replace(divided.worst.compiled, unknown_loops=2)
     until = replace(divided, shapes=[replace(divided.worst, compiled=compiled)])
-    assert "2 loops of unknown length: counted as one turn" in text(until)
+    assert "2 loops of unknown trip count: counted as one iteration" in text(until)
     assert to_json(until)["shapes"][0]["unknown_loops"] == 2
 
 

@@ -51,7 +51,7 @@ def test_of_two_phases_the_one_that_needs_more_is_compiled_as_train_would():
     assert short.compiled.quick and not long.compiled.quick and long is made.worst
     assert short.compiled.readable and long.compiled.readable
     assert [e.bytes for e in short.compiled.collectives if e.kind == "all-reduce"]
-    assert "batch 64 x 64: a compile at the least effort" in text(made)
+    assert "batch 64 x 64: compiled at the least effort" in text(made)
 
 
 def test_loops_of_layers_count_as_often_as_they_run():

@@ -19,7 +19,7 @@ from jaxformers.sharding import activation_spec
 
 LANES = 128  # the width of a TPU register, which blocks are multiples of
 BLOCK = 512  # at most
-HIDDEN = int(np.iinfo(np.int32).min)  # the segment of keys that no query may see
+HIDDEN = int(np.iinfo(np.int32).min)  # the segment id of keys that no query attends to
 
 
 def splash_attention(
@@ -57,7 +57,7 @@ def splash_attention(
 
 
 def _kernel(q, k, v, ids, *, causal: bool, interpret: bool):
-    """The kernel over whole blocks, an example at a time."""
+    """Runs the kernel over lengths padded to whole blocks."""
     (_, heads, queries, _), keys = q.shape, k.shape[2]
     kind = splash.CausalMask if causal else splash.FullMask
     rows, columns = _block(queries), _block(keys)
@@ -80,10 +80,10 @@ def _kernel(q, k, v, ids, *, causal: bool, interpret: bool):
 
 
 def _segments(mask: Mask, batch: int, queries: int, keys: int) -> tuple[Array, Array] | None:
-    """Ids of all padded queries and keys, which see each other when equal; None: all do."""
-    unsaid = mask.keys is None and mask.query_segments is None
+    """Segment ids of padded queries and keys, which attend where equal; None: everywhere."""
+    unmasked = mask.keys is None and mask.query_segments is None
     # A causal mask hides the padding, which comes after every query.
-    if unsaid and (mask.causal or keys % _block(keys) == 0):
+    if unmasked and (mask.causal or keys % _block(keys) == 0):
         return None
     query_ids = jnp.zeros((batch, queries), jnp.int32)
     key_ids = jnp.zeros((batch, keys), jnp.int32)
@@ -110,14 +110,14 @@ def seeing_something(mixed: Array, v: Array, mask: Mask) -> Array:
 
 
 def _block(length: int) -> int:
-    """The block that cuts a length into the fewest parts, and pads it least."""
-    # E.g. length 600: 2 blocks of 384 = 768 places, where 2 of 512 would be 1,024.
+    """The block size that covers a length with the fewest blocks and the least padding."""
+    # E.g. length 600: 2 blocks of 384 cover 768 positions, 2 of 512 would cover 1,024.
     num_blocks = -(-length // BLOCK)
     return LANES * -(-length // (num_blocks * LANES))
 
 
 def _padded(x: Array, axis: int, value: int = 0) -> Array:
-    """x, lengthened to whole blocks."""
+    """x padded along `axis` to whole blocks."""
     widths = [(0, 0)] * x.ndim
     widths[axis] = (0, -x.shape[axis] % _block(x.shape[axis]))
     return jnp.pad(x, widths, constant_values=value)
