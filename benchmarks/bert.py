@@ -19,7 +19,7 @@ import frame
 import jax
 import numpy as np
 from frame import Run
-from train_step import flops_of, our_step
+from train_step import our_step
 
 from jaxformers.costs import model_flops
 from jaxformers.data import BundledDocuments, Phase, Pretraining
@@ -27,6 +27,7 @@ from jaxformers.layers import Execution
 from jaxformers.models import Bert, BertConfig
 from jaxformers.tasks import MaskedLanguage
 from jaxformers.training import BertAdam, BertLinear, Experiment
+from jaxformers.training.step import step_flops
 
 ROWS, LENGTH, MASKED = 8, 128, 20
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
@@ -152,7 +153,7 @@ def training(turns: int) -> list[dict]:
         experiment = pretraining(config, ROWS, LENGTH, masked)
         ours, theirs = our_step(experiment, batch), peer_step(batch, masked < LENGTH)
         name = f"training, 8 x 128, logits at {masked} places"
-        results.append(compared(name, ours, theirs, flops_of(experiment), turns))
+        results.append(compared(name, ours, theirs, step_flops(experiment, batch), turns))
     return results
 
 
@@ -172,8 +173,9 @@ def large_on_gpu(turns: int) -> list[dict]:
     results, config = [], BertConfig.large()
     for length, rows, masked in ((128, 256, 20), (512, 48, 77)):
         experiment = pretraining(config, rows, length, masked, precision="bfloat16")
-        run = our_step(experiment, random_batch(config, rows, length, masked))
-        found = frame.on_gpu(run, flops_of(experiment), turns)
+        batch = random_batch(config, rows, length, masked)
+        run = our_step(experiment, batch)
+        found = frame.on_gpu(run, step_flops(experiment, batch), turns)
         results.append(
             {"length": length, "rows": rows, "rows_per_s": rows / found["step_s"]} | found
         )

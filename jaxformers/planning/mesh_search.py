@@ -52,7 +52,7 @@ class SearchResult:
     """
 
     pod: Pod
-    tried: list[Plan]
+    plans: list[Plan]
     start: Experiment
 
     @property

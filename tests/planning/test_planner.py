@@ -253,7 +253,7 @@ def test_of_several_shapes_those_that_may_need_most_are_compiled_as_train_would(
         length = shape["input_ids"].shape[1]
         quick = effort == "least"
         asked.append((length, quick))
-        compiled = Compiled(wanted=quick_needs if quick else 100, quick=quick)
+        compiled = Compiled(required=quick_needs if quick else 100, quick=quick)
         return replace(divided.worst, compiled=compiled, shape=shape, share=share)
 
     monkeypatch.setattr(planner, "_shape_plan", made)
