@@ -19,6 +19,12 @@ import safetensors
 import safetensors.numpy
 
 from jaxformers.errors import WeightsError, printable
+from jaxformers.pretrained.formats.weight_sets import (
+    choose_set,
+    names_by_wrappers,
+    several_sets,
+    state_dicts,
+)
 from jaxformers.pretrained.formats.zip_members import DAMAGED, UNPACKED_BYTES, ZipMembers
 from jaxformers.pretrained.mapping.transforms import Shape
 
@@ -34,7 +40,6 @@ TYPES = {
     "ByteStorage": np.dtype(np.uint8),
     "BoolStorage": np.dtype(np.bool_),
 }
-WITHIN = ("model", "state_dict")  # where training scripts put the weights
 PICKLE_BYTES, INSTRUCTIONS = 64 << 20, 2_000_000
 DIMENSIONS, LARGEST = 32, 1 << 62
 DEPTH, ATTRIBUTES = 64, 200_000
@@ -82,11 +87,11 @@ class TorchFile:
     """The tensors of a `.pth` file or a TorchScript archive: shapes now, values when asked.
 
     Raises:
-        WeightsError: no file of `torch.save` or `torch.jit.save` since 2020, a damaged one, or one
-            without tensors.
+        WeightsError: no file of `torch.save` or `torch.jit.save` since 2020, a damaged one, one
+            without tensors, or one of several sets of weights without a choice.
     """
 
-    def __init__(self, path: Any):
+    def __init__(self, path: Any, weights: str | None = None):
         self._members = ZipMembers(path, "file of torch.save since 2020")
         self.place = self._members.place
         listing = next((n for n in self._members.sizes if n.endswith("/data.pkl")), "")
@@ -95,9 +100,10 @@ class TorchFile:
         try:
             if not listing:
                 raise ValueError("no data.pkl")
-            self._tensors = _tensors(follow(self._members.read(listing)))
+            sets = _tensors(follow(self._members.read(listing)))
         except DAMAGED as error:
             raise self._members.damaged(error) from None
+        self._tensors = _one_set(sets, weights, self.place)
         self._root = listing.removesuffix("data.pkl")
         order = f"{self._root}byteorder"
         if order in self._members.sizes and self._members.read(order) != b"little":
@@ -133,16 +139,23 @@ class TorchFile:
         return view.astype(np.float32, order="C")
 
 
-def torch_to_safetensors(source: Any, target: Any) -> None:
+def torch_to_safetensors(source: Any, target: Any, weights: str | None = None) -> None:
     """Writes the tensors of a `.pth` file as `.safetensors`, which `from_pretrained` takes.
 
     A TorchScript archive (`torch.jit.save`) gives the tensors of its module by dotted names, as
     `state_dict` would. Numbers become float32.
 
+    Args:
+        source: the `.pth` file.
+        target: the `.safetensors` file.
+        weights: which of several sets of weights in a training run's checkpoint: a key of the
+            checkpoint or a prefix of names, such as "model_ema", "teacher" or "model"; None: the
+            checkpoint holds one.
+
     Raises:
         WeightsError: as for `TorchFile`, or `target` cannot be written.
     """
-    file = TorchFile(source)
+    file = TorchFile(source, weights)
     tensors = {name: file.read(name) for name in file.shapes}
     try:
         safetensors.numpy.save_file(tensors, Path(target).expanduser(), metadata={"format": "pt"})
@@ -150,20 +163,45 @@ def torch_to_safetensors(source: Any, target: Any) -> None:
         raise WeightsError(f"{target} cannot be written: {error}") from None
 
 
-def _tensors(contents: Any) -> dict[str, TensorEntry]:
-    """The tensors by name of a `state_dict`, alone or among a run's options, or of a module."""
+def _tensors(contents: Any) -> dict[str, dict[str, TensorEntry]]:
+    """Tensors by name of each `state_dict` in a checkpoint, or of a module, where there are any."""
     if isinstance(contents, Record):
-        return {name: entry for name, entry in _attributes(contents) if math.prod(entry.shape)}
-    for name in WITHIN:
-        if isinstance(contents, dict) and isinstance(contents.get(name), dict):
-            contents = contents[name]
-    if not isinstance(contents, dict):
-        return {}
-    return {
-        name: value
-        for name, value in contents.items()
-        if isinstance(name, str) and isinstance(value, TensorEntry) and math.prod(value.shape)
+        dicts = {"": dict(_attributes(contents))}
+    else:
+        dicts = state_dicts(contents)
+    sets = {
+        label: {
+            name: value
+            for name, value in entries.items()
+            if isinstance(name, str) and isinstance(value, TensorEntry) and math.prod(value.shape)
+        }
+        for label, entries in dicts.items()
     }
+    return {label: tensors for label, tensors in sets.items() if tensors}
+
+
+def _one_set(
+    sets: Mapping[str, dict[str, TensorEntry]], weights: str | None, place: str
+) -> dict[str, TensorEntry]:
+    """The one of the `sets` of a checkpoint that `weights` means, or the names with that prefix.
+
+    Raises:
+        WeightsError: several sets and no choice, or none of that name.
+    """
+    if weights is None:
+        if len(sets) > 1:
+            raise several_sets(list(sets), place)
+        return next(iter(sets.values()), {})
+    if any(weights == label or weights in label.split(".") for label in sets):
+        return sets[choose_set(list(sets), weights, place)]
+    tensors = {
+        f"{label}.{name}".removeprefix("."): entry
+        for label, entries in sets.items()
+        for name, entry in entries.items()
+    }
+    names = names_by_wrappers(tensors)
+    chosen = names[choose_set(list(names), weights, place)]
+    return {plain: tensors[name] for plain, name in chosen.items()}
 
 
 def _attributes(module: Record) -> Iterator[tuple[str, TensorEntry]]:

@@ -8,7 +8,7 @@ moving average of its weights.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,8 @@ def select_weights(
         WeightsError: several sets and no choice, a choice that is not there, or other tensors
             beside a set that was not chosen by name.
     """
-    sets = _sets_by_wrappers(source)
+    names = names_by_wrappers(source.shapes)
+    sets = {label: WeightSet(source, stored_names) for label, stored_names in names.items()}
     models = {label: one_set for label, one_set in sets.items() if recognises(one_set.shapes)}
     if weights is not None:
         return models[choose_set(list(models), weights, source.place)]
@@ -146,10 +147,10 @@ def state_dicts(contents: Any) -> dict[str, dict[Any, Any]]:
     return dicts
 
 
-def _sets_by_wrappers(source: TensorSource) -> dict[str, WeightSet]:
-    """The tensors of a file by the wrappers before their names, joined by dots."""
-    names: dict[str, dict[str, str]] = {}
-    for stored in source.shapes:
-        prefix = PREFIX.match(stored)[0]
-        names.setdefault(prefix.removesuffix("."), {})[stored.removeprefix(prefix)] = stored
-    return {label: WeightSet(source, stored_names) for label, stored_names in names.items()}
+def names_by_wrappers(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Names by the wrappers before them, joined by dots: `{wrappers: {plain name: name}}`."""
+    sets: dict[str, dict[str, str]] = {}
+    for name in names:
+        prefix = PREFIX.match(name)[0]
+        sets.setdefault(prefix.removesuffix("."), {})[name.removeprefix(prefix)] = name
+    return sets

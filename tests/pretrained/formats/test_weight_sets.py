@@ -1,5 +1,6 @@
 """Files of training runs: wrappers' prefixes, and which of several sets of weights is meant."""
 
+import dino_cases
 import jax
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import single_files
 import jaxformers as jf
 from jaxformers.cli import command
 from jaxformers.errors import WeightsError
+from jaxformers.pretrained import torch_to_safetensors
 from jaxformers.pretrained.formats.weight_sets import state_dicts
 
 
@@ -107,6 +109,44 @@ def test_convert_takes_the_set_that_is_asked_for(tmp_path, capsys):
     assert "without preprocessing" not in capsys.readouterr().out
     chosen, converted = jf.from_pretrained(path, weights="model_ema"), tmp_path / "out"
     jax.tree.map(np.testing.assert_array_equal, chosen[1], jf.from_pretrained(converted)[1])
+
+
+@pytest.mark.parametrize(
+    ("file", "choice", "names", "value"),
+    [
+        ("checkpoint_timm", "state_dict", {"module.layer.weight"}, 1),
+        ("checkpoint_timm", "state_dict_ema", {"module.layer.weight"}, 2),
+        ("checkpoint_dino", "teacher", {"backbone.layer.weight", "head.mlp.0.bias"}, 2),
+        ("checkpoint_dino", "teacher.backbone", {"layer.weight"}, 2),
+        ("checkpoint_dino", "student.module.backbone", {"layer.weight"}, 1),
+        ("checkpoint_lightning", None, {"model.layer.weight", "model_ema.module.layer.weight"}, 1),
+        ("checkpoint_lightning", "model_ema", {"layer.weight"}, 2),
+        ("checkpoint_lightning", "state_dict.model", {"layer.weight"}, 1),
+    ],
+)
+def test_a_set_of_a_training_runs_checkpoint_is_chosen(file, choice, names, value, tmp_path):
+    source, target = dino_cases.FIXTURES / f"{file}.pth", tmp_path / "weights.safetensors"
+    torch_to_safetensors(source, target, weights=choice)
+    tensors = safetensors.numpy.load_file(target)
+    assert tensors.keys() == names
+    weight = next(array for name, array in tensors.items() if name.endswith("layer.weight"))
+    assert (weight == value).all()
+
+
+@pytest.mark.parametrize(
+    ("file", "choice", "words"),
+    [
+        ("checkpoint_timm", None, r"several sets of weights \('state_dict', 'state_dict_ema'\)"),
+        ("checkpoint_dino", None, r"several sets of weights \('student', 'teacher'\)"),
+        ("checkpoint_dino", "backbone", "several sets of weights"),
+        ("checkpoint_timm", "ema", "no weights 'ema'; it holds"),
+    ],
+)
+def test_a_checkpoint_of_several_sets_asks_for_a_choice(file, choice, words, tmp_path):
+    source = dino_cases.FIXTURES / f"{file}.pth"
+    with pytest.raises(WeightsError, match=words) as error:
+        torch_to_safetensors(source, tmp_path / "weights.safetensors", weights=choice)
+    assert "\n" not in str(error.value)
 
 
 def test_state_dicts_are_found_inside_a_checkpoint():
