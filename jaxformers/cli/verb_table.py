@@ -66,7 +66,9 @@ Exit status: 0 finished; 75 stopped with a checkpoint, or hosts of the pod did n
 another host was lost; 2 a mistake. The same command goes on after 75, 134 and 137 (killed), and
 with --restarts it does so by itself, on every host of a pod.
 
-Any field of the experiment may be given by its path: train FILE --help lists them.
+Any field of the experiment may be given by its path: train FILE --help lists them. It holds for
+every run that follows, too, where the run has the field; --after.NAME.FIELD sets it for the run
+NAME alone. The plan of all runs is printed before the first.
 
 examples:
   jaxformers train experiments/translation/demo.py

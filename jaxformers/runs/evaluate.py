@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -103,7 +103,9 @@ class _Run:
     @classmethod
     def open(cls, folder: epath.Path, fields: Sequence[str]) -> _Run:
         experiment = override(
-            run_directory.read_experiment(folder), list(fields), f"evaluate {folder}"
+            replace(run_directory.read_experiment(folder), after=()),
+            list(fields),
+            f"evaluate {folder}",
         )
         return cls(folder, experiment, experiment.task.processor(folder))
 

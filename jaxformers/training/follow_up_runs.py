@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from etils import epath
@@ -31,6 +32,45 @@ def rehearsals(experiments: tuple[Any, ...], previous_task: Any) -> tuple[Any, .
             fields["model"] = previous_task.model
         shrunk_experiments.append(replace(shrunk, task=replace(shrunk.task, **fields)))
     return tuple(shrunk_experiments)
+
+
+def plan_lines(experiment: Any) -> Iterator[str]:
+    """One line for each of the runs of an experiment with follow-up runs, in their order."""
+    runs = (experiment, *experiment.after)
+    yield f"{len(runs)} runs, one after another:"
+    for number, run in enumerate(runs, 1):
+        task, data = run.task, getattr(run.task, "data", None)
+        columns = [
+            type(task).__name__ + (f" on {brief(data)}" if is_dataclass(data) else ""),
+            f"{run.steps:,} steps" if run.epochs is None else f"{run.epochs:g} epochs",
+            brief(run.schedule),
+            *(_own_model_fields(experiment.task, task) if number > 1 else ()),
+        ]
+        if "weights" in _previous_fields(task):
+            columns.append(f"from the weights of {experiment.name}")
+        yield f"{number}. {run.name}: {', '.join(columns)}"
+
+
+def brief(config: Any) -> str:
+    """A dataclass with the fields that are not at their defaults: `Cosine(warmup=9)`."""
+    values = [
+        f"{field.name}={brief(value) if is_dataclass(value) else repr(value)}"
+        for field in fields(config)
+        if (value := getattr(config, field.name)) != field.default
+    ]
+    return f"{type(config).__name__}({', '.join(values)})"
+
+
+def _own_model_fields(first_task: Any, task: Any) -> list[str]:
+    """Fields of the model in which a follow-up run differs from the first run's."""
+    first, own = getattr(first_task, "model", None), getattr(task, "model", None)
+    if not is_dataclass(own) or type(first) is not type(own):
+        return []
+    return [
+        f"model.{field.name} {value!r}"
+        for field in fields(own)
+        if (value := getattr(own, field.name)) != getattr(first, field.name)
+    ]
 
 
 def _previous_fields(task: Any) -> dict[str, str]:

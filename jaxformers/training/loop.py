@@ -31,7 +31,8 @@ from jaxformers.tasks.evaluator import Evaluation, run_evaluators
 from jaxformers.training import run_directory
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointer
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.follow_up_runs import initialise_from_run
+from jaxformers.training.follow_up_runs import initialise_from_run, plan_lines
+from jaxformers.training.optim.schedules import warmup_warning
 from jaxformers.training.reports.final_summary import summary_lines
 from jaxformers.training.reports.goodput import Goodput
 from jaxformers.training.reports.heartbeat import Heartbeat, read_lost_time
@@ -84,6 +85,8 @@ def train(
     """
     folder, link = epath.Path(folder or epath.Path("runs") / experiment.name), link or Link()
     mesh = make_mesh(experiment.mesh)
+    if experiment.after and jax.process_index() == 0:
+        print("\n".join(plan_lines(experiment)), flush=True)
     with RunLock(folder), jax.set_mesh(mesh):
         run_directory.check_experiment(folder, experiment)
         result = _Run(experiment, folder, mesh, link).train()
@@ -125,6 +128,8 @@ class _Run:
         #    messages are queued.
         self.log: MetricsLog | None = None
         self.queued_messages: list[str] = []
+        if warning := warmup_warning(self.experiment.schedule, self.experiment.steps):
+            self.log_or_queue(warning)
         self.goodput = Goodput(read_lost_time(folder), link.began)
         steps, main = self.experiment.steps, self.host == 0
         self.heartbeat = Heartbeat(folder, link, self.goodput, steps, main)

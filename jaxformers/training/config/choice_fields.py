@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import re
 import typing
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ def switch_kinds(default: T, args: list[str]) -> tuple[T, list[str]]:
     words = iter(args)
     for word in words:
         option, equals, name = word.partition("=")
-        path = _choice_path(default, option)
+        path = choice_path(default, option)
         if path is None:
             remaining.append(word)
             continue
@@ -55,6 +56,29 @@ def alternatives(owner: type, name: str) -> dict[str, type | None]:
     return classes
 
 
+def choice_options(default: Any, prefix: str = "--") -> Iterator[tuple[str, list[str]]]:
+    """Options of the fields that may hold one of several dataclasses, and those dataclasses."""
+    for field in dataclasses.fields(default):
+        value, option = getattr(default, field.name), prefix + field.name.replace("_", "-")
+        kinds = alternatives(type(default), field.name)
+        if len(kinds) > 1:
+            yield option, list(kinds)
+        if dataclasses.is_dataclass(value):
+            yield from choice_options(value, f"{option}.")
+
+
+def plain_options(default: Any, prefix: str = "--") -> Iterator[str]:
+    """Every plain field's option, such as `--task.model.width`."""
+    for field in dataclasses.fields(default):
+        value, name = getattr(default, field.name), field.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            yield from plain_options(value, f"{prefix}{name}.")
+            continue
+        yield f"{prefix}{name}"
+        if isinstance(value, bool):
+            yield f"{prefix}no-{name}"
+
+
 def to_option_value(name: str) -> str:
     """`InverseSquareRoot` as on the command line: `inverse-square-root`."""
     return name if name == "None" else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
@@ -65,14 +89,19 @@ def _leaf_classes(cls: type) -> list[type]:
     return leaves or ([cls] if dataclasses.is_dataclass(cls) else [])
 
 
-def _choice_path(default: Any, option: str) -> list[str] | None:
+def has_field(value: Any, name: str) -> bool:
+    """Whether `value` is a dataclass with a field of that name; a property is none."""
+    return dataclasses.is_dataclass(value) and name in {f.name for f in dataclasses.fields(value)}
+
+
+def choice_path(default: Any, option: str) -> list[str] | None:
     """The path of the field that `option` names, if it may hold one of several dataclasses."""
     if not option.startswith("--"):
         return None
     path = option[2:].replace("-", "_").split(".")
     value = default
     for depth, name in enumerate(path):
-        if not dataclasses.is_dataclass(value) or not hasattr(value, name):
+        if not has_field(value, name):
             return None
         if depth == len(path) - 1:
             return path if len(alternatives(type(value), name)) > 1 else None
@@ -94,8 +123,7 @@ def _switch(value: Any, path: list[str], option: str, name: str, texts: dict[str
     if len(path) > 1:
         return _with_field(value, path[0], _switch(old, path[1:], option, name, texts))
     kinds = alternatives(type(value), path[0])
-    by_plain_name = {re.sub(r"\W|_", "", kind).lower(): kind for kind in kinds}
-    kind = by_plain_name.get(re.sub(r"\W|_", "", name).lower())
+    kind = _choice(kinds, name)
     if kind is None:
         names = [to_option_value(kind) for kind in kinds]
         hint = did_you_mean(name.lower(), names)
@@ -106,6 +134,19 @@ def _switch(value: Any, path: list[str], option: str, name: str, texts: dict[str
         return _with_field(value, path[0], _construct(kinds[kind], old, option, field_texts))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{option} {to_option_value(kind)}: {error}") from error
+
+
+def _choice(kinds: dict[str, type | None], name: str) -> str | None:
+    """The name among `kinds` that is spelled `name`, whatever its case and dashes."""
+    by_plain_name = {re.sub(r"\W|_", "", kind).lower(): kind for kind in kinds}
+    return by_plain_name.get(re.sub(r"\W|_", "", name).lower())
+
+
+def allows_choice(default: Any, path: list[str], name: str) -> bool:
+    """Whether the field at `path` may hold the dataclass that an option calls `name`."""
+    for field in path[:-1]:
+        default = getattr(default, field)
+    return _choice(alternatives(type(default), path[-1]), name) is not None
 
 
 def _with_field(owner: Any, name: str, value: Any) -> Any:

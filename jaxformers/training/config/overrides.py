@@ -1,7 +1,8 @@
 """Overrides of an experiment's fields from the command line; mistakes are reported in one line.
 
 tyro generates the options from the dataclasses and checks the types. Its error messages, printed in
-boxes, become one `ConfigError` line that names the option, the problem and the near miss.
+boxes, become one `ConfigError` line that names the option, the problem and the near miss. Overrides
+of an experiment hold for its follow-up runs too; see `follow_up_options`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,20 @@ from typing import Any, TypeVar
 import tyro
 
 from jaxformers.errors import ConfigError, did_you_mean
-from jaxformers.training.config.choice_fields import alternatives, switch_kinds, to_option_value
+from jaxformers.training.config.choice_fields import (
+    choice_options,
+    plain_options,
+    switch_kinds,
+    to_option_value,
+)
+from jaxformers.training.config.follow_up_options import (
+    option_names,
+    options_of_first,
+    options_of_follow_up,
+    parse_options,
+    split_addressed,
+    to_arguments,
+)
 
 T = TypeVar("T")
 
@@ -32,6 +46,9 @@ def override(default: T, args: Sequence[str], prog: str, also: Sequence[str] = (
     `choice_fields`). Both `--a-b` and `--a_b` are accepted. `--help` prints every field with its
     default and exits with status 0.
 
+    An option holds for every follow-up run (`after`) that has the field; `--after.NAME.FIELD` sets
+    a field of the follow-up run NAME alone.
+
     Args:
         default: a frozen dataclass; its values are the defaults.
         args: such as `["--steps", "10", "--task.model.width=64"]`.
@@ -41,7 +58,31 @@ def override(default: T, args: Sequence[str], prog: str, also: Sequence[str] = (
     Raises:
         ConfigError: one line naming the option, the problem and the near miss.
     """
-    default, args = switch_kinds(default, list(args))
+    follow_ups = getattr(default, "after", ())
+    if not follow_ups or {"-h", "--help"} & set(args):
+        return _override_run(default, list(args), prog, also)
+    names = [run.name for run in follow_ups]
+    shared, addressed = split_addressed(parse_options(args), names)
+    options_of_runs = [options_of_follow_up(default, run, shared) for run in follow_ups]
+    held = {option.name for options in options_of_runs for option in options}
+    own = options_of_first(default, shared)
+    # What no run has goes to the first one, whose error message names the near miss.
+    first_args = to_arguments(o for o in shared if o in own or o.name not in held)
+    known = {name for run in follow_ups for name in option_names(run)}
+    first = _override_run(default, first_args, prog, (*also, *known))
+    overridden = []
+    for run, options in zip(follow_ups, options_of_runs, strict=True):
+        words = to_arguments((*options, *addressed[run.name]))
+        try:
+            overridden.append(_override_run(run, words, prog, also))
+        except ConfigError as error:
+            raise ConfigError(f"follow-up run {run.name}: {error}") from None
+    return dataclasses.replace(first, after=tuple(overridden))
+
+
+def _override_run(default: T, args: list[str], prog: str, also: Sequence[str] = ()) -> T:
+    """`override` of a single run, without its follow-up runs."""
+    default, args = switch_kinds(default, args)
     default = _clear_yielding_fields(default, args)
     if {"-h", "--help"} & set(args):
         return _parse(default, args, prog, _help_text(default))
@@ -84,7 +125,7 @@ def _wide_terminal() -> Iterator[None]:
 
 
 def _help_text(default: Any) -> str:
-    choices = ((option, map(to_option_value, names)) for option, names in _kinds(default))
+    choices = ((option, map(to_option_value, names)) for option, names in choice_options(default))
     kinds = [f"  {option} {{{','.join(values)}}}" for option, values in choices]
     return "\n".join(
         [
@@ -96,29 +137,6 @@ def _help_text(default: Any) -> str:
     )
 
 
-def _kinds(default: Any, prefix: str = "--") -> Iterator[tuple[str, list[str]]]:
-    """Options of the fields that may hold one of several dataclasses, and those dataclasses."""
-    for field in dataclasses.fields(default):
-        value, option = getattr(default, field.name), prefix + field.name.replace("_", "-")
-        kinds = alternatives(type(default), field.name)
-        if len(kinds) > 1:
-            yield option, list(kinds)
-        if dataclasses.is_dataclass(value):
-            yield from _kinds(value, f"{option}.")
-
-
-def _options(default: Any, prefix: str = "--") -> Iterator[str]:
-    """Every plain field's option, such as `--task.model.width`."""
-    for field in dataclasses.fields(default):
-        value, name = getattr(default, field.name), field.name.replace("_", "-")
-        if dataclasses.is_dataclass(value):
-            yield from _options(value, f"{prefix}{name}.")
-            continue
-        yield f"{prefix}{name}"
-        if isinstance(value, bool):
-            yield f"{prefix}no-{name}"
-
-
 def _one_line(boxes: str, args: list[str], default: Any, also: Sequence[str]) -> str:
     """tyro's error message as one line; one of no case below keeps its text."""
     bare = re.sub(r"\x1b\[[0-9;]*m|[─-╿]", " ", boxes)
@@ -127,8 +145,8 @@ def _one_line(boxes: str, args: list[str], default: Any, also: Sequence[str]) ->
     text = " ".join(" ".join(lines).split())
     text, _, usage = re.split(r" For full helptext", text)[0].partition(" Argument helptext: ")
     if match := re.search(r"Unrecognized options: (.*?)(?: Perhaps you meant|$)", text):
-        kinds = [option for option, _ in _kinds(default)]
-        return _unknown(match[1].split(", ")[0], args, [*_options(default), *kinds, *also])
+        kinds = [option for option, _ in choice_options(default)]
+        return _unknown(match[1].split(", ")[0], args, [*plain_options(default), *kinds, *also])
     if match := re.search(
         r"invalid choice '(.*)' for argument '(.*)'\. Expected one of (.*)\.", text
     ):

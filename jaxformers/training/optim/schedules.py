@@ -151,6 +151,17 @@ class Steps(Schedule):
         return self.peak * up * self.factor**falls
 
 
+def warmup_warning(schedule: Schedule, steps: int) -> str:
+    """What to say of a warm-up that does not end before the run; empty if it does."""
+    warmup = 0 if getattr(schedule, "warmup_share", 0) else getattr(schedule, "warmup", 0)
+    if warmup < steps:
+        return ""
+    return (
+        f"warning: the warm-up takes {warmup:,} steps and the run has {steps:,}, so the learning "
+        f"rate never falls: set --schedule.warmup {max(1, steps // 10)}"
+    )
+
+
 def _progress(count: Count, warmup: int, steps: int) -> tuple[jax.Array, jax.Array]:
     """Progress of the warm-up (may exceed 1) and of the decay after it (0 to 1) at this update."""
     n = jnp.asarray(count, jnp.float32) + 1.0
