@@ -13,6 +13,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent / "fixtures"))
 
 import bert_use as use
+import marian_cases
+import marian_folders
 from etils import epath
 
 import jaxformers as jf
@@ -24,6 +26,7 @@ from jaxformers.pretrained.formats import hub
 from jaxformers.tasks import SequenceClassification
 from jaxformers.training import run_directory
 
+FIXTURES = Path(__file__).resolve().parent / "fixtures"
 GOLDEN = json.loads(use.GOLDEN.read_text())
 MINILM = os.environ.get("JAXFORMERS_MINILM")
 
@@ -32,6 +35,20 @@ MINILM = os.environ.get("JAXFORMERS_MINILM")
 def folders(tmp_path_factory):
     place = tmp_path_factory.mktemp("use")
     return {name: use.folder(name, place / name) for name in use.FOLDERS}
+
+
+@pytest.fixture(scope="module", params=["added_tokens.json", "tokenizer.json"])
+def added(request, tmp_path_factory):
+    """Folders whose tokenizer has added tokens and whose embedding has rows to spare."""
+    path = tmp_path_factory.mktemp("added")
+    names = ("encoder", "words")
+    folders = {name: use.folder_with_added_tokens(name, path / name) for name in names}
+    for folder in folders.values() if request.param == "tokenizer.json" else ():
+        tokenizer = jf.load_text(folder)
+        for name in ("vocab.txt", "added_tokens.json", "tokenizer_config.json"):
+            (folder / name).unlink()
+        tokenizer.save(folder)
+    return folders
 
 
 # ---------------------------------------------------------------- equal to the reference
@@ -46,6 +63,15 @@ def same_words(found, wanted):
 
 def test_masked_words_are_those_of_hugging_faces_pipeline(folders):
     same_words(jf.fill_mask(folders["words"], use.MASKED, top=3), GOLDEN["words"])
+
+
+def test_added_tokens_and_spare_rows_of_the_embedding_are_those_of_hugging_face(added):
+    golden = GOLDEN["added"]
+    assert jf.load_text(added["encoder"]).encode(use.ADDED_TEXTS) == golden["ids"]
+    vectors = jf.embed(added["encoder"], use.ADDED_TEXTS)
+    np.testing.assert_allclose(vectors, golden["vectors"], atol=2e-5)
+    size = len(use.VOCABULARY) + 10
+    same_words(jf.fill_mask(added["words"], use.ADDED_MASKED, top=size), [golden["words"]])
 
 
 @pytest.mark.parametrize("name", ["classes", "number"])
@@ -305,10 +331,47 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path):
         (jf.classify, "classes", [["a", None]], {}, "text 2 is neither a text nor a pair"),
         (jf.embed, "encoder", [["a", None]], {}, "text 2 is None, not a text"),
         (jf.embed, "encoder", [[("a", "b")]], {}, "text 1 is ('a', 'b'), not a text"),
+        (jf.embed, "encoder", [{"a": 1}], {}, "expected a text or a list of texts, not a dict"),
+        (jf.fill_mask, "words", [{"a": 1}], {}, "expected a text or a list of texts, not a dict"),
+        (jf.classify, "classes", [{"a": 1}], {}, "texts or pairs of texts, not a dict"),
+        (jf.answer, "spans", [{"a": 1}, "a"], {}, "expected a text or a list of texts"),
+        (jf.answer, "spans", ["a", {"a": 1}], {}, "expected a text or a list of texts"),
+        (jf.embed, "encoder", [None], {}, "expected a text or a list of texts, not a NoneType"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(folders, call, name, texts, options, said):
     assert said in mistake(call, folders[name], *texts, **options)
+
+
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory):
+    """A random MarianMT with the tokenizer of the fixtures."""
+    folder = shutil.copytree(FIXTURES / "marian_tokenizer", tmp_path_factory.mktemp("m") / "marian")
+    size = len(json.loads((folder / "vocab.json").read_text()))
+    config = marian_cases.config(vocab_size=size, encoder_layers=1)
+    return marian_folders.write(folder, config, marian_cases.weights(config, 0))
+
+
+def test_half_a_surrogate_pair_is_translated_as_the_replacement_character(translator):
+    one = jf.translate(translator, "Open \ud83d it", beams=1)
+    assert one == jf.translate(translator, ["Open \ufffd it"], beams=1) and len(one) == 1
+
+
+@pytest.mark.parametrize(
+    ("sentences", "options", "said"),
+    [
+        ({"a": 1}, {}, "expected a text or a list of texts, not a dict"),
+        (b"a", {}, "expected a text or a list of texts, not a bytes"),
+        ("a", {"alpha": float("nan")}, "alpha=nan; it takes a number from -10 to 10"),
+        ("a", {"alpha": 1e6}, "alpha=1000000.0; it takes"),
+        ("a", {"beams": 1000}, "beams=1000; it takes a whole number from 1 to 256"),
+        ("a", {"beams": 0}, "beams=0; it takes"),
+        ("a", {"beams": 2.5}, "beams=2.5; it takes"),
+        ("a", {"alpha": "high"}, "alpha=high; it takes"),
+    ],
+)
+def test_what_cannot_be_translated_is_one_line(translator, sentences, options, said):
+    assert said in mistake(jf.translate, translator, sentences, **options)
 
 
 def test_a_model_of_one_segment_takes_no_pairs(tmp_path):

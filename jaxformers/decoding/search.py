@@ -95,13 +95,14 @@ def decode(
     return decoded if all_beams else Decoded(decoded.ids[:, 0], decoded.scores[:, 0])
 
 
-def check_search(beams: int, alpha: float) -> None:
+def check_search(beams: Any, alpha: Any) -> None:
     """Raises ConfigError unless `beams` is from 1 to 256 and `alpha` from -10 to 10."""
     if not isinstance(beams, numbers.Integral) or not 1 <= beams <= MOST_BEAMS:
         raise ConfigError(
             f"a search with beams={beams}; it takes a whole number from 1 to {MOST_BEAMS}"
         )
-    if not -LARGEST_ALPHA <= alpha <= LARGEST_ALPHA:  # false for NaN
+    # A comparison with NaN is false.
+    if not isinstance(alpha, numbers.Real) or not -LARGEST_ALPHA <= alpha <= LARGEST_ALPHA:
         raise ConfigError(
             f"a search with alpha={alpha}; it takes a number from {-LARGEST_ALPHA} to "
             f"{LARGEST_ALPHA}"

@@ -106,6 +106,33 @@ def test_twenty_updates_follow_the_released_code(tmp_path):
     np.testing.assert_allclose(table, golden["table"], rtol=0, atol=1e-4)
 
 
+def test_chinese_documents_have_true_and_random_next_sentences(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXFORMERS_CACHE", str(tmp_path / "cache"))
+    sentences = ["今天天气很好", "我们去公园", "你来吗", "他说不来"]
+    for number in range(12):
+        text = "".join(f"{sentences[(number + i) % 4]}{'。！？'[i % 3]}" for i in range(9))
+        (tmp_path / "texts").mkdir(exist_ok=True)
+        (tmp_path / "texts" / f"{number}.txt").write_text(text)
+    task = replace(task_of(), model=replace(PLAIN, vocab_size=43))
+    opened = replace(task, data=TextFolder(str(tmp_path / "texts"))).open(tmp_path / "run", seed=0)
+    batch = next(opened.batches(0, 0, 0, 1))
+    assert set(batch["next_sentence"].tolist()) == {0, 1}
+    assert "single sentence" not in opened.describe()
+
+
+def test_documents_of_one_sentence_are_named_where_next_sentences_are_learned(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("JAXFORMERS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "texts.txt").write_text("first line\n\nsecond line\n\nTwo. Sentences.\n\n" * 3)
+    data = TextFolder(str(tmp_path / "texts.txt"), documents="blank_lines")
+    task = replace(task_of(), data=data, model=replace(PLAIN, vocab_size=35))
+    line = task.open(tmp_path / "run", seed=0).describe()
+    assert "; 6 documents hold a single sentence" in line and "no-next-sentence" in line
+    alone = replace(task, pretraining=replace(task.pretraining, next_sentence=False))
+    assert "single sentence" not in alone.open(tmp_path / "run", seed=0).describe()
+
+
 def test_rows_longer_than_the_model_are_refused():
     with pytest.raises(ConfigError, match="rows of 13 tokens are longer than the model's 12"):
         task_of(replace(PLAIN, max_length=12))

@@ -1,10 +1,13 @@
 """Where the vocabulary of a run comes from."""
 
-import pytest
+import json
 
-from jaxformers.errors import ConfigError
+import pytest
+from etils import epath
+
+from jaxformers.errors import ConfigError, UserError
 from jaxformers.tasks.text.vocabulary import run_tokenizer, word_pieces
-from jaxformers.text import WordPiece
+from jaxformers.text import HuggingFaceTokenizer, WordPiece, huggingface_files, load_tokenizer
 
 TEXTS = ["the cat sat on the mat"]
 
@@ -63,6 +66,36 @@ def test_one_of_another_size_than_the_models_is_refused_and_not_kept(tmp_path):
     with pytest.raises(ConfigError, match="has 24 tokens but the model 25"):
         of_the_run(tmp_path, 25)
     assert not list(tmp_path.iterdir())
+
+
+def with_added_token(folder, **changes):
+    """Weights' folder with a `tokenizer.json` of one added token."""
+    WordPiece.train(TEXTS, 24).save(folder / "words")
+    (folder / "words" / "added_tokens.json").write_text('{"<cat>": 24}')
+    files = huggingface_files.read(epath.Path(folder / "words"))
+    content = files.content | changes
+    HuggingFaceTokenizer(json.dumps(content), files.roles).save(folder / "model")
+    (folder / "model" / "config.json").write_text("{}")
+    return str(folder)
+
+
+def test_a_run_from_weights_with_added_tokens_and_spare_rows_takes_their_tokenizer(tmp_path):
+    weights = with_added_token(tmp_path / "weights")
+    run = tmp_path / "run"
+    tokenizer = run_tokenizer(
+        run, 0, 32, lambda: word_pieces(None, weights, TEXTS, 32), spare_rows=True
+    )
+    assert tokenizer.encode("the <cat>") == [[*tokenizer.encode("the")[0], 24]]
+    assert load_tokenizer(run / "tokenizer").fingerprint == tokenizer.fingerprint
+    with pytest.raises(ConfigError, match="has 25 tokens but the model 24"):
+        run_tokenizer(tmp_path / "b", 0, 24, lambda: tokenizer, spare_rows=True)
+
+
+def test_a_tokenizer_that_arranges_texts_in_another_way_is_refused(tmp_path):
+    weights = with_added_token(tmp_path / "weights", post_processor=None)
+    with pytest.raises(UserError, match="post_processor of the tokenizer in") as error:
+        word_pieces(None, weights, TEXTS, 24)
+    assert "\n" not in str(error.value)
 
 
 def test_a_run_keeps_its_own_from_the_first_checkpoint_on(tmp_path):
