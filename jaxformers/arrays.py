@@ -8,6 +8,8 @@ V vocabulary, P patches, C channels, N classes.
 import jax
 import numpy as np
 
+from jaxformers.errors import WeightsError
+
 Array = jax.Array | np.ndarray
 ImageSize = int | tuple[int, int]
 """Pixels: the side of a square, or (height, width)."""
@@ -22,3 +24,12 @@ def one_spelling(size: ImageSize) -> ImageSize:
     """The side alone where height and width are equal."""
     height, width = height_width(size)
     return height if height == width else (height, width)
+
+
+def check_finite(outputs: np.ndarray) -> None:
+    """Raises WeightsError where a model's outputs hold NaN or infinity."""
+    if not np.isfinite(outputs).all():
+        raise WeightsError(
+            "the model's outputs are not finite (NaN or infinity): its weights are damaged, or too "
+            "large for its compute type"
+        )

@@ -254,12 +254,6 @@ def test_a_hubs_name_serves_as_a_path(folders, monkeypatch):
     np.testing.assert_array_equal(jf.embed("some/encoder", use.TEXTS), wanted)
 
 
-def test_a_model_stays_loaded_for_the_next_call(folders, monkeypatch):
-    jf.embed(folders["encoder"], ["a"])
-    monkeypatch.setattr(api, "from_pretrained", None)
-    assert len(jf.embed(folders["encoder"], ["a", "b"])) == 2
-
-
 # ---------------------------------------------------------------- mistakes
 
 
@@ -309,7 +303,7 @@ def test_a_vocabulary_of_another_size_is_refused_with_both_sizes(tmp_path):
     folder = use.folder("words", tmp_path)
     (folder / "vocab.txt").write_text("\n".join([*use.VOCABULARY, "more"]) + "\n")
     size = len(use.VOCABULARY)
-    said = f"has {size + 1} tokens, but its weights have {size}"
+    said = f"has {size + 1} tokens, but its weights have {size}; put the tokenizer"
     assert said in mistake(jf.fill_mask, folder, ["a"], kind=WeightsError)
 
 

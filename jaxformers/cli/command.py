@@ -1,8 +1,8 @@
 """The `jaxformers` command: parse, call, print.
 
-Each verb is a row of `verb_table.VERBS` and a function in `verbs`, `plan` or `stdin_verbs`.
-Nothing heavy is imported before a verb is known to be right, so that `--help` and a mistyped verb
-are answered at once. A user's mistake is one line on standard error and exit status 2.
+Each verb is a row of `verb_table.VERBS`, which names its function. Nothing heavy is imported before
+the command line is parsed, so that `--help` and a mistyped verb are answered at once. A user's
+mistake is one line on standard error and exit status 2.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from itertools import takewhile
 
 from jaxformers import __version__
 from jaxformers.allocator import cpu_alone, keep_freed_memory
-from jaxformers.cli import plan, stdin_verbs, verbs
 from jaxformers.cli.verb_table import VERBS
 from jaxformers.errors import ConfigError, UserError, did_you_mean
 
@@ -110,9 +109,7 @@ def _run_verb(name: str, words: list[str]) -> int:
     args, fields = _parse(name, words)
     args.words = words
     keep_freed_memory(cpu_alone())  # before JAX starts
-    function = name.replace("-", "_")
-    room = next(r for r in (stdin_verbs, plan, verbs) if hasattr(r, function))
-    return getattr(room, function)(args, fields) or 0
+    return verb.run(args, fields) or 0
 
 
 def _overview() -> str:

@@ -27,12 +27,24 @@ Raises DataError, which begins with "line 1" or "text 1", for what cannot be use
 
 def translate(args: argparse.Namespace, fields: list[str]) -> None:
     """Translates standard input to standard output."""
-    _at_least_one(args, "beams", "batch")
+    _at_least_one(args, "beams", "n_best", "batch")
     load_code(args)
     from jaxformers.api import translate as translated
 
-    search = dict(beams=args.beams, alpha=args.alpha)
-    _answer_lines(lambda lines: translated(args.run, lines, **search), args.batch)
+    options = dict(
+        beams=args.beams,
+        alpha=args.alpha,
+        no_repeat_ngram=args.no_repeat_ngram,
+        truncate=args.truncate,
+    )
+
+    def use(lines: list[str]) -> list[str]:
+        if args.n_best is None:
+            return translated(args.run, lines, **options)
+        n_best = translated(args.run, lines, n_best=args.n_best, **options)
+        return ["\t".join(f"{text}\t{score:.4f}" for text, score in best) for best in n_best]
+
+    _answer_lines(use, args)
 
 
 def fill_mask(args: argparse.Namespace, fields: list[str]) -> None:
@@ -47,7 +59,7 @@ def fill_mask(args: argparse.Namespace, fields: list[str]) -> None:
                 raise DataError(f"line {number} has no [MASK]: put it where a word is wanted")
         return [_places(predictions) for predictions in filled(args.run, lines, top=args.top)]
 
-    _answer_lines(_but_empty(use), args.batch)
+    _answer_lines(_but_empty(use), args)
 
 
 def _places(candidates: list[list[tuple[str, float]]]) -> str:
@@ -67,7 +79,7 @@ def classify(args: argparse.Namespace, fields: list[str]) -> None:
         predictions = classified(args.run, [(*row, "")[:2] for row in rows], truncate=args.truncate)
         return [f"{label}\t{value:.4f}" for label, value in predictions]
 
-    _answer_lines(_but_empty(use), args.batch)
+    _answer_lines(_but_empty(use), args)
 
 
 def answer(args: argparse.Namespace, fields: list[str]) -> None:
@@ -87,7 +99,7 @@ def answer(args: argparse.Namespace, fields: list[str]) -> None:
             f"{answer.text}\t{answer.score:.4f}\t{answer.start}\t{answer.end}" for answer in answers
         ]
 
-    _answer_lines(_but_empty(use), args.batch)
+    _answer_lines(_but_empty(use), args)
 
 
 def embed(args: argparse.Namespace, fields: list[str]) -> None:
@@ -105,7 +117,7 @@ def embed(args: argparse.Namespace, fields: list[str]) -> None:
 
     if args.output is None:
         return _answer_lines(
-            lambda lines: ["\t".join(map(str, row)) for row in vectors(lines)], args.batch
+            lambda lines: ["\t".join(map(str, row)) for row in vectors(lines)], args
         )
     _save(args.output, vectors, args.batch)
 
@@ -131,23 +143,27 @@ def _save(path: str, vectors: Callable[[list[str]], Any], batch: int) -> None:
 
 def _at_least_one(args: argparse.Namespace, *options: str) -> None:
     for option in options:
-        if getattr(args, option) < 1:
-            raise ConfigError(f"--{option}: {getattr(args, option)} is not at least 1")
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{option.replace('_', '-')}: {value} is not at least 1")
 
 
-def _answer_lines(use: Use, batch: int) -> None:
-    """Standard input through `use` to standard output."""
-    use([])  # what is wrong with RUN is said before a line is read
+def _answer_lines(use: Use, args: argparse.Namespace) -> None:
+    """Standard input through `use` to standard output, by the options `--batch` and `--skip`."""
+    use([])  # mistakes in RUN and in the options are reported before a line is read
     number = 0
-    for lines in line_batches(sys.stdin.fileno(), batch):
-        for out in _answered(use, lines, number):
+    for lines in line_batches(sys.stdin.fileno(), args.batch):
+        for out in _answered(use, lines, number, skip=args.skip):
             sys.stdout.buffer.write(f"{out}\n".encode())
         sys.stdout.buffer.flush()
         number += len(lines)
 
 
-def _answered(use: Use, lines: list[str], before: int) -> Iterator[str]:
-    """Answers to `lines`; when there is none to one of them, to those before it."""
+def _answered(use: Use, lines: list[str], before: int, *, skip: bool) -> Iterator[str]:
+    """Answers to `lines`; where there is none to a line, to those before it.
+
+    With `skip` such a line is reported on standard error, and its answer is empty.
+    """
     try:
         yield from use(lines)
     except DataError:
@@ -157,7 +173,11 @@ def _answered(use: Use, lines: list[str], before: int) -> Iterator[str]:
             except DataError as error:
                 sys.stdout.buffer.flush()
                 fault = re.sub("^(line|text) 1 ", "", str(error))
-                raise DataError(f"standard input, line {number} {fault}") from error
+                message = f"standard input, line {number} {fault}"
+                if not skip:
+                    raise DataError(message) from error
+                print(f"jaxformers: skipped: {message}", file=sys.stderr)
+                yield ""
 
 
 def _but_empty(use: Use) -> Use:

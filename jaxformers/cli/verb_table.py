@@ -1,27 +1,30 @@
-"""The verbs of the `jaxformers` command: what each takes, and what its help says.
-
-Each is a function of that name in `verbs`, in `plan`, or, where it reads standard input, in
-`stdin_verbs`.
-"""
+"""The verbs of the `jaxformers` command: the function that runs each, its arguments, its help."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from jaxformers.cli import plan, stdin_verbs, verbs
+
 Option = tuple[str, dict]
+Function = Callable[[argparse.Namespace, list[str]], int | None]
+"""Takes the parsed arguments and the words that name fields of the experiment; returns the exit
+status, None for 0."""
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: what it takes and what its help says."""
+    """A verb: the function that runs it, its arguments and its help."""
 
+    run: Function
     summary: str
     positionals: tuple[str, ...]
     text: str
     options: tuple[Option, ...] = ()
     fields: bool = False
-    """Whether any field of the experiment may be given too."""
+    """Whether fields of the experiment may be set as options."""
 
 
 def _int(text: str) -> int:
@@ -51,11 +54,19 @@ RESTARTS = (
 CODE = ("--file", dict(metavar="FILE", help="the experiment file, if the run uses its classes"))
 LINES: tuple[Option, ...] = (
     ("--batch", dict(metavar="N", type=_int, default=32, help="lines computed at once")),
+    (
+        "--skip",
+        dict(
+            action="store_true", help="report lines that cannot be used, answer them by empty ones"
+        ),
+    ),
     CODE,
 )
+TRUNCATE = ("--truncate", dict(action="store_true", help="cut what is too long for the model"))
 
 VERBS: dict[str, Verb] = {
     "train": Verb(
+        verbs.train,
         "train what an experiment file describes, or go on where it stopped",
         ("FILE",),
         """Trains the experiment that FILE's experiment() returns. The run's folder holds all of
@@ -79,6 +90,7 @@ examples:
         fields=True,
     ),
     "evaluate": Verb(
+        verbs.evaluate,
         "judge finished runs on their test set",
         ("RUN...",),
         """Evaluates the final weights of one run or several, and sets the results side by side.
@@ -95,6 +107,7 @@ examples:
         fields=True,
     ),
     "tune": Verb(
+        verbs.tune,
         "try a grid of values, keep the best run, show all results",
         ("FILE",),
         """Trains the experiment once for every combination of the tried values and the seeds, each
@@ -132,22 +145,41 @@ examples:
         fields=True,
     ),
     "translate": Verb(
+        stdin_verbs.translate,
         "translate standard input, line by line",
         ("RUN",),
         """Translates standard input to standard output: one line out for each line in, empty lines
-kept. RUN is a run's folder or one with published weights. Lines are answered as they
-come, so it works in a pipe and by hand.
+kept. RUN is a run's folder, one with published weights, or a hub's name. Lines are answered as
+they come, so it works in a pipe and by hand. Published weights are searched as their
+generation_config.json states, unless --beams or --alpha says otherwise. With --n-best a line
+holds the best translations, each with a tab and its score behind it, tabs between them.
 
 examples:
   echo "Click the button." | jaxformers translate runs/demo
-  jaxformers translate runs/demo --beams 1 < english.txt > german.txt""",
+  jaxformers translate runs/demo --beams 1 < english.txt > german.txt
+  jaxformers translate Helsinki-NLP/opus-mt-en-de --n-best 3 --truncate < english.txt""",
         (
-            ("--beams", dict(metavar="N", type=_int, default=4, help="beam width (1: greedy)")),
-            ("--alpha", dict(metavar="A", type=_float, default=0.6, help="length penalty")),
+            (
+                "--beams",
+                dict(
+                    metavar="N", type=_int, help="beam width, 1 is greedy (default: stated, or 4)"
+                ),
+            ),
+            (
+                "--alpha",
+                dict(metavar="A", type=_float, help="length penalty (default: stated, or 0.6)"),
+            ),
+            ("--n-best", dict(metavar="N", type=_int, help="so many translations, with scores")),
+            (
+                "--no-repeat-ngram",
+                dict(metavar="N", type=_int, help="no N tokens come twice in a translation"),
+            ),
+            TRUNCATE,
             *LINES,
         ),
     ),
     "fill-mask": Verb(
+        stdin_verbs.fill_mask,
         "words for every [MASK] in standard input",
         ("RUN",),
         """Reads texts from standard input, a line each, with any number of [MASK] in them. For each
@@ -164,6 +196,7 @@ examples:
         ),
     ),
     "classify": Verb(
+        stdin_verbs.classify,
         "the class of every line of standard input",
         ("RUN",),
         """Reads texts from standard input, a line each, or pairs of texts with a tab between them.
@@ -174,11 +207,12 @@ examples:
   echo "A charming film." | jaxformers classify runs/movies
   jaxformers classify runs/mnli < premises_and_hypotheses.tsv > classes.tsv""",
         (
-            ("--truncate", dict(action="store_true", help="cut what is too long for the model")),
+            TRUNCATE,
             *LINES,
         ),
     ),
     "classify-image": Verb(
+        verbs.classify_image,
         "the classes of pictures",
         ("RUN", "PICTURE..."),
         """Prints for each picture its path and the likeliest classes with their probabilities, tabs
@@ -198,6 +232,7 @@ examples:
         ),
     ),
     "compare": Verb(
+        verbs.compare,
         "runs side by side: results against time, FLOPs and parameters",
         ("RUN...",),
         """Prints a table of what each run reached and took, and draws the metric over the time and
@@ -212,6 +247,7 @@ example:
         ),
     ),
     "answer": Verb(
+        stdin_verbs.answer,
         "answer questions in standard input from their contexts",
         ("RUN",),
         """Reads a question, a tab and its context from each line of standard input. For each it
@@ -239,6 +275,7 @@ examples:
         ),
     ),
     "explain": Verb(
+        verbs.explain,
         "where in a picture a ViT sees its classes",
         ("RUN",),
         """Draws a heat map over the picture for each of the likeliest classes, and prints these
@@ -259,6 +296,7 @@ examples:
         ),
     ),
     "embed": Verb(
+        stdin_verbs.embed,
         "a vector for every line of standard input",
         ("RUN",),
         """Prints for each line of standard input a vector, its numbers divided by tabs, or writes
@@ -287,6 +325,7 @@ examples:
         ),
     ),
     "prepare": Verb(
+        verbs.prepare,
         "prepare a public data set",
         ("NAME",),
         """Downloads and prepares a public TFDS data set into a folder or bucket path, where the
@@ -297,6 +336,7 @@ example:
         (("--data-dir", dict(metavar="DIR", required=True, help="where it is put")),),
     ),
     "convert": Verb(
+        verbs.convert,
         "write a run, or published weights, as a folder of weights",
         ("SOURCE", "TARGET"),
         """Reads SOURCE, a run's folder, a published folder or file, or a hub's name, and writes the
@@ -320,6 +360,7 @@ examples:
         ),
     ),
     "describe": Verb(
+        verbs.describe,
         "the network, its parameters and where they lie",
         ("FILE_OR_RUN",),
         """Prints the network as a tree, and every parameter's shape, type, axes and bytes on each
@@ -335,6 +376,7 @@ examples:
         fields=True,
     ),
     "plan": Verb(
+        plan.plan,
         "what a run needs on a TPU pod: memory, time, money, without a TPU",
         ("FILE",),
         """Compiles the step that `train` runs for a TPU pod, with the real TPU compiler, on this
@@ -363,6 +405,7 @@ examples:
         fields=True,
     ),
     "check": Verb(
+        verbs.check,
         "after changing a model: does it still shard, train and match?",
         ("FILE",),
         """Answers in a minute, a line for each part, on eight emulated devices: every parameter

@@ -9,11 +9,17 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxformers.decoding.translation import beam_search
-from jaxformers.models import Transformer
+from jaxformers.arrays import check_finite
+from jaxformers.decoding.scoring import Scoring
+from jaxformers.decoding.search import DEFAULT_SCORING, Decoded
+from jaxformers.decoding.translation import search_to_end
+from jaxformers.errors import ConfigError
+from jaxformers.models import Transformer, TransformerConfig
+from jaxformers.sharding import batch_multiple
 
 SHORTEST = 16
 WINDOW = 16  # a stream sorts the sentences of so many batches by length
@@ -32,11 +38,14 @@ def length_step(length: int, longest: int) -> int:
 
 
 def row_step(count: int, rows: int) -> int:
-    """`count` rounded up to `rows`, or to a quarter of it, a sixteenth, and so on down to 1."""
+    """`count` rounded up to `rows`, or to a quarter of it, a sixteenth, and so on down to 1.
+
+    Within a mesh the result is a multiple of what it divides a batch into.
+    """
     step = rows
     while step > 1 and -(-step // 4) >= count:
         step = -(-step // 4)
-    return step
+    return -(-step // batch_multiple()) * batch_multiple()
 
 
 def batches(
@@ -59,29 +68,103 @@ def batches(
         yield indices, ids, mask
 
 
+class Hypothesis(NamedTuple):
+    """A translation that a search has found."""
+
+    ids: list[int]
+    """Without start token and padding; the end of sentence is included."""
+    score: float
+    """Log-probability over the length penalty."""
+
+
 def decode_texts(
+    model: Transformer, variables: dict, sources: Sequence[Sequence[int]], **options
+) -> list[list[int]]:
+    """The best translation of each source, token ids in and out, in the order of the sources.
+
+    Translations are without start token and padding, and include the end of sentence. Options and
+    errors are those of `decode_n_best`.
+    """
+    return [best.ids for best, *_ in decode_n_best(model, variables, sources, **options)]
+
+
+def decode_n_best(
     model: Transformer,
     variables: dict,
     sources: Sequence[Sequence[int]],
+    n_best: int = 1,
     *,
     rows: int = 32,
     beams: int = 4,
     alpha: float = 0.6,
     max_length: int | None = None,
-) -> list[list[int]]:
-    """The best translation of each source, token ids in and out, in the order of the sources.
+    extended_length: int | None = None,
+    scoring: Scoring = DEFAULT_SCORING,
+) -> list[list[Hypothesis]]:
+    """The `n_best` best translations of each source, best first, in the order of the sources.
 
-    `rows` sentences of similar lengths are decoded at once. Translations are without start token
-    and padding, and include the end of sentence. Other arguments and errors are `beam_search`'s.
+    Args:
+        sources: token ids.
+        n_best: hypotheses of each source, at most `beams`; a small vocabulary may give fewer.
+        rows: sentences of similar lengths that are decoded at once.
+        max_length: as for `beam_search`.
+        extended_length: `max_length` for the sentences whose search has not ended at the length
+            of their source + 50, where `max_length` is None; None: those end there.
+        beams, alpha, scoring: as for `beam_search`.
+
+    Raises:
+        ConfigError: as `beam_search`, or more translations than beams.
+        DataError: as `beam_search`.
+        WeightsError: scores that are not finite.
     """
-    results: list[list[int]] = [[] for _ in sources]
-    c = model.config
+    if not 1 <= n_best <= beams:
+        raise ConfigError(f"n_best is {n_best}; it is from 1 to the number of beams, {beams}")
+    if extended_length is not None and max_length is None and scoring.stopping == "exact":
+        # When such a search ends depends on its limit, so that it needs the right one at once.
+        max_length = min(extended_length, model.config.max_length)
+    results: list[list[Hypothesis]] = [[] for _ in sources]
+    c, unfinished = model.config, []
+    options = dict(beams=beams, alpha=alpha, all_beams=n_best > 1, scoring=scoring)
     for indices, ids, mask in batches(sources, rows, c.max_length, c.pad_id):
-        decoded = beam_search(model, variables, ids, mask, max_length, beams, alpha)
+        decoded, ended = search_to_end(model, variables, ids, mask, max_length, **options)
+        batch = zip(indices, _hypotheses(decoded, n_best, c), np.asarray(ended), strict=False)
         # Not strict: rows that `batches` added come last and are dropped.
-        for index, row in zip(indices, np.asarray(decoded.ids).tolist(), strict=False):
-            results[index] = _without_padding(row, c.eos_id, c.pad_id)
+        for index, hypotheses, was_ended in batch:
+            results[index] = hypotheses
+            if not was_ended:
+                unfinished.append(index)
+    if extended_length is None or max_length is not None or not unfinished:
+        return results
+    longer = decode_n_best(
+        model,
+        variables,
+        [sources[index] for index in unfinished],
+        n_best,
+        rows=-(-rows // 8),  # a longer search needs more memory for its cache
+        beams=beams,
+        alpha=alpha,
+        max_length=min(extended_length, c.max_length),
+        scoring=scoring,
+    )
+    for index, hypotheses in zip(unfinished, longer, strict=True):
+        results[index] = hypotheses
     return results
+
+
+def _hypotheses(decoded: Decoded, n_best: int, config: TransformerConfig) -> list[list[Hypothesis]]:
+    """The `n_best` first hypotheses of each row."""
+    ids, scores = np.asarray(decoded.ids), np.asarray(decoded.scores)
+    if scores.ndim == 1:
+        ids, scores = ids[:, None], scores[:, None]
+    check_finite(scores[:, 0])  # a later score of -inf says that there are fewer hypotheses
+    return [
+        [
+            Hypothesis(_without_padding(row, config.eos_id, config.pad_id), float(score))
+            for row, score in zip(beams[:n_best], beam_scores[:n_best], strict=True)
+            if np.isfinite(score)
+        ]
+        for beams, beam_scores in zip(ids.tolist(), scores, strict=True)
+    ]
 
 
 def _without_padding(row: list[int], eos_id: int, pad_id: int) -> list[int]:

@@ -32,11 +32,13 @@ def best_candidates(
     scores: Float[Array, "B beams"],
     count: int,
     ban: Float[np.ndarray, " V"],
+    log_normalizers: Float[Array, "B beams"] | None = None,
 ) -> Candidates:
     """The `count` best of all beams x V continuations.
 
-    `ban` is -inf for tokens that may not come, else 0; log-probabilities are of the whole
-    vocabulary all the same. Ties go to the lower beam, then to the lower token.
+    `ban` is -inf for tokens that may not come, else 0. Log-probabilities are logits less
+    `log_normalizers`; None: less those of the whole vocabulary, banned tokens included. Ties go to
+    the lower beam, then to the lower token.
 
     The vocabulary is read twice only, for the largest logit of each chunk and for the normaliser:
     the `count` best entries lie in the `count` chunks with the largest maxima.
@@ -45,8 +47,10 @@ def best_candidates(
     ban = np.pad(ban, (0, -vocab % CHUNK), constant_values=-np.inf).reshape(-1, CHUNK)
     maxima = chunk_maxima(logits)  # [B, beams, chunks]
     # scores + log_softmax(logits) = logits + (scores - logsumexp(logits)): one number for a beam.
-    top = maxima.max(-1)
-    offsets = scores - top - jnp.log(jnp.exp(logits - top[..., None]).sum(-1))  # [B, beams]
+    if log_normalizers is None:
+        top = maxima.max(-1)
+        log_normalizers = top + jnp.log(jnp.exp(logits - top[..., None]).sum(-1))
+    offsets = scores - log_normalizers  # [B, beams]
 
     allowed = _allowed_maxima(logits, maxima, ban) + offsets[..., None]
     chunks = len(ban)

@@ -14,6 +14,9 @@ however long it grew. Log-probabilities only fall, so a beam with log-probabilit
 most s / lp(n) for some n between the next length and the limit. lp is monotonic in n, so the
 largest of these is at one of the two ends: the bound is exact for any sign of alpha.
 
+`Scoring` has the choices of Hugging Face's `generate` beside these, for weights whose publisher
+states them.
+
 Axis letters: B batch, L generated length, V vocabulary.
 """
 
@@ -32,11 +35,13 @@ from jaxtyping import Bool, Float, Int
 from jaxformers.arrays import Array
 from jaxformers.decoding.candidates import Candidates, best_candidates
 from jaxformers.decoding.protocol import StepDecoder, Vocabulary
+from jaxformers.decoding.scoring import Scoring, completes_repeated_ngram, length_penalty
 from jaxformers.errors import ConfigError
 from jaxformers.sharding import batch_multiple, constrain
 
 MOST_BEAMS = 256  # each keeps a cache of keys and values
 LARGEST_ALPHA = 10  # beyond it the length penalty of long sequences leaves float32
+DEFAULT_SCORING = Scoring()
 
 
 class Decoded(NamedTuple):
@@ -58,6 +63,7 @@ def decode(
     beams: int = 4,
     alpha: float = 0.6,
     all_beams: bool = False,
+    scoring: Scoring = DEFAULT_SCORING,
 ) -> Decoded:
     """Beam search over any model; greedy search with `beams=1`, `alpha=0`.
 
@@ -70,15 +76,46 @@ def decode(
         beams: the number of hypotheses that run side by side; 1 is greedy search.
         alpha: the exponent of the length penalty; 0: scores are sums of log-probabilities.
         all_beams: return the `beams` best hypotheses rather than the best.
+        scoring: the form of the length penalty, when a search ends, what may not be repeated.
 
     Returns `ids [B, L]` and `scores [B]`, with `all_beams` `[B, beams, L]` and `[B, beams]`, best
     first. Where fewer hypotheses exist the remaining rows are padding with score -inf.
 
-    One program is compiled for each decoder, shape of the inputs, `max_tokens` and number of
-    beams; within `jax.set_mesh` it runs on the mesh with `variables` sharded as they are.
+    One program is compiled for each decoder, shape of the inputs, `max_tokens`, number of beams
+    and scoring; within `jax.set_mesh` it runs on the mesh with `variables` sharded as they are.
 
     Raises:
         ConfigError: `beams`, `alpha` or `max_tokens` out of range.
+    """
+    return decode_to_end(
+        decoder,
+        variables,
+        inputs,
+        max_tokens,
+        limits,
+        beams=beams,
+        alpha=alpha,
+        all_beams=all_beams,
+        scoring=scoring,
+    )[0]
+
+
+def decode_to_end(
+    decoder: StepDecoder,
+    variables: Any,
+    inputs: Any,
+    max_tokens: int,
+    limits: Int[Array, " B"] | None = None,
+    *,
+    beams: int = 4,
+    alpha: float = 0.6,
+    all_beams: bool = False,
+    scoring: Scoring = DEFAULT_SCORING,
+) -> tuple[Decoded, Bool[Array, " B"]]:
+    """`decode`, and whether each example's search ended before its limit.
+
+    Where it did, a larger limit would give the same hypotheses, as long as the bound of the
+    module's docstring does not depend on the limit (`scoring.stopping` other than "exact").
     """
     check_search(beams, alpha)
     if max_tokens < 1:
@@ -90,9 +127,18 @@ def decode(
             lambda x: jnp.pad(x, ((0, missing),) + ((0, 0),) * (x.ndim - 1), mode="edge"),
             (inputs, limits),
         )
-    sizes = Sizes(rows, beams, beams if all_beams else 1, max_tokens)
-    decoded = _search(decoder, variables, inputs, limits, np.float32(alpha), sizes=sizes)
-    return decoded if all_beams else Decoded(decoded.ids[:, 0], decoded.scores[:, 0])
+    # Only the exact bound lets a search end when its best hypothesis is certain.
+    best = 1 if scoring.stopping == "exact" and not all_beams else beams
+    decoded, ended = _search(
+        decoder,
+        variables,
+        inputs,
+        limits,
+        np.float32(alpha),
+        sizes=Sizes(rows, beams, best, max_tokens),
+        scoring=scoring,
+    )
+    return decoded if all_beams else Decoded(decoded.ids[:, 0], decoded.scores[:, 0]), ended
 
 
 def check_search(beams: Any, alpha: Any) -> None:
@@ -135,11 +181,13 @@ class State:
     complete_scores: Float[Array, "B best"]
     """Score of each complete hypothesis, length penalty applied; -inf: there is none."""
     done: Bool[Array, " B"]
+    ended: Bool[Array, " B"]
+    """Whether the example was done before it reached its limit."""
     cache: Any
 
 
-@partial(jax.jit, static_argnames=("decoder", "sizes"))
-def _search(decoder, variables, inputs, limits, alpha, sizes: Sizes) -> Decoded:
+@partial(jax.jit, static_argnames=("decoder", "sizes", "scoring"))
+def _search(decoder, variables, inputs, limits, alpha, sizes: Sizes, scoring: Scoring):
     batch = jax.tree.leaves(inputs)[0].shape[0]
     longest = jnp.full(batch, sizes.length)
     limits = longest if limits is None else jnp.minimum(limits, longest)
@@ -148,8 +196,8 @@ def _search(decoder, variables, inputs, limits, alpha, sizes: Sizes) -> Decoded:
 
     def grow(state: State) -> State:
         logits, cache = decoder.step(memory, state.cache, state.tokens, state.time)
-        candidates = _candidates(vocabulary, logits, state, limits)
-        state, parents = _advance(vocabulary, state, candidates, limits, alpha)
+        candidates = _candidates(vocabulary, logits, state, limits, scoring)
+        state, parents = _advance(vocabulary, state, candidates, limits, alpha, scoring)
         return state.replace(cache=decoder.reorder(cache, parents))
 
     end = jax.lax.while_loop(
@@ -160,8 +208,11 @@ def _search(decoder, variables, inputs, limits, alpha, sizes: Sizes) -> Decoded:
         ),
     )
     # Replicated on every device, so that each host of a pod can read all rows.
-    ids, scores = (constrain(x, *(None,) * x.ndim) for x in (end.complete_ids, end.complete_scores))
-    return Decoded(ids[: sizes.rows], scores[: sizes.rows])
+    ids, scores, ended = (
+        constrain(x, *(None,) * x.ndim)[: sizes.rows]
+        for x in (end.complete_ids, end.complete_scores, end.ended)
+    )
+    return Decoded(ids, scores), ended
 
 
 def _initial_state(vocabulary: Vocabulary, cache: Any, limits: Array, sizes: Sizes) -> State:
@@ -176,18 +227,32 @@ def _initial_state(vocabulary: Vocabulary, cache: Any, limits: Array, sizes: Siz
         complete_ids=jnp.full((batch, best, length), vocabulary.pad_id, jnp.int32),
         complete_scores=jnp.full((batch, best), -jnp.inf),
         done=jnp.zeros(batch, bool),
+        ended=jnp.zeros(batch, bool),
         cache=cache,
     )
 
 
-def _candidates(vocabulary: Vocabulary, logits: Array, state: State, limits: Array) -> Candidates:
+def _candidates(
+    vocabulary: Vocabulary, logits: Array, state: State, limits: Array, scoring: Scoring
+) -> Candidates:
     """The best continuations; at the maximum length, each beam's forced token if there is one."""
     beams = state.tokens.shape[1]
     ban = np.zeros(logits.shape[-1], np.float32)
     ban[list(vocabulary.banned_ids)] = ban[vocabulary.size :] = -np.inf
     # With one beam a second candidate would outlive a complete first: no longer greedy search.
     count = 1 if beams == 1 else min(2 * beams, beams * vocabulary.size)
-    candidates = best_candidates(logits, state.scores, count, ban)  # [B, count]
+    log_normalizers, allowed = None, logits  # [B, beams], [B, beams, V]
+    if scoring.no_repeat_ngram:
+        log_normalizers = jax.nn.logsumexp(logits, axis=-1)
+        repeated = completes_repeated_ngram(
+            state.ids, state.time, vocabulary.start_id, scoring.no_repeat_ngram, logits.shape[-1]
+        )
+        allowed = jnp.where(repeated, -jnp.inf, logits)
+    if scoring.renormalize:
+        log_normalizers = jax.nn.logsumexp(allowed + ban[None, None], axis=-1)
+        # A beam that may go on with no token at all has no finite normaliser, and no candidate.
+        log_normalizers = jnp.where(jnp.isneginf(log_normalizers), 0.0, log_normalizers)
+    candidates = best_candidates(allowed, state.scores, count, ban, log_normalizers)  # [B, count]
     if vocabulary.forced_eos_id is None:
         return candidates
     # At the limit beam i has candidate i, which costs nothing; the others have score -inf.
@@ -203,7 +268,12 @@ def _candidates(vocabulary: Vocabulary, logits: Array, state: State, limits: Arr
 
 
 def _advance(
-    vocabulary: Vocabulary, state: State, candidates: Candidates, limits: Array, alpha: Array
+    vocabulary: Vocabulary,
+    state: State,
+    candidates: Candidates,
+    limits: Array,
+    alpha: Array,
+    scoring: Scoring,
 ) -> tuple[State, Int[Array, "B beams"]]:
     """The state a token later, but for its cache, and the beam that each new beam continues."""
     beams, best = state.tokens.shape[1], state.complete_scores.shape[1]
@@ -213,7 +283,7 @@ def _advance(
     complete = (candidates.tokens == vocabulary.eos_id) | (time >= limits)[:, None]
 
     # Only the first `beams` candidates may complete: a worse one would not have been a beam.
-    new_scores = candidates.scores / length_penalty(time, alpha)
+    new_scores = candidates.scores / length_penalty(time, alpha, scoring.length_norm)
     new_scores = jnp.where(complete & ~state.done[:, None], new_scores, -jnp.inf)
     merged = jnp.concatenate([state.complete_scores, new_scores[:, :beams]], axis=1)
     complete_scores, order = jax.lax.top_k(merged, best)
@@ -221,9 +291,16 @@ def _advance(
     complete_ids = _gather(complete_ids, order)  # [B, best, L]
 
     scores, order = jax.lax.top_k(jnp.where(complete, -jnp.inf, candidates.scores), beams)
-    # The stopping rule of the module's docstring: the best running beam, at both ends.
-    lengths = jnp.stack([jnp.broadcast_to(time + 1, limits.shape), limits])  # [2, B]
-    bound = (scores[None, :, 0] / length_penalty(lengths, alpha)).max(0)  # [B]
+    if scoring.stopping == "all_complete":
+        stop = jnp.isfinite(complete_scores[:, -1]) | jnp.isneginf(scores[:, 0])
+    else:
+        # The stopping rule of the module's docstring: the best running beam, at both ends.
+        lengths = jnp.stack([jnp.broadcast_to(time + 1, limits.shape), limits])  # [2, B]
+        if scoring.stopping == "present_length":
+            lengths = jnp.broadcast_to(time, (1, len(limits)))
+        bound = scores[None, :, 0] / length_penalty(lengths, alpha, scoring.length_norm)
+        stop = bound.max(0) <= complete_scores[:, -1]  # [B]
+    done = state.done | stop
     state = state.replace(
         time=time,
         tokens=jnp.take_along_axis(candidates.tokens, order, axis=1),
@@ -231,14 +308,10 @@ def _advance(
         ids=_gather(ids, order),
         complete_ids=complete_ids,
         complete_scores=complete_scores,
-        done=state.done | (bound <= complete_scores[:, -1]),
+        done=done,
+        ended=state.ended | (done & (time < limits)),
     )
     return state, jnp.take_along_axis(candidates.parents, order, axis=1)
-
-
-def length_penalty(length: Array, alpha: Array) -> Array:
-    """((5 + length) / 6)^alpha, by which log-probabilities are divided (GNMT, equation 14)."""
-    return ((5.0 + jnp.asarray(length, jnp.float32)) / 6.0) ** alpha
 
 
 def _gather(rows: Int[Array, "B N L"], indices: Int[Array, "B M"]) -> Int[Array, "B M L"]:

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Int
 
 from jaxformers.arrays import Array
 from jaxformers.decoding.cached import CachedTransformer
-from jaxformers.decoding.search import Decoded, decode
+from jaxformers.decoding.scoring import Scoring
+from jaxformers.decoding.search import DEFAULT_SCORING, Decoded, decode_to_end
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.models import Transformer
 
@@ -42,6 +43,7 @@ def beam_search(
     alpha: float = 0.6,
     *,
     all_beams: bool = False,
+    scoring: Scoring = DEFAULT_SCORING,
 ) -> Decoded:
     """The best hypothesis of each source that beam search finds.
 
@@ -54,34 +56,40 @@ def beam_search(
         alpha: scores are log-probabilities over ((5 + tokens) / 6)^alpha, the end of sentence
             counted; 0: plain sums.
         all_beams: return the `beams` best hypotheses rather than the best.
+        scoring: another form of the length penalty, and further choices.
 
     Returns `ids [B, L]` and `scores [B]`, with `all_beams` `[B, beams, L]` and `[B, beams]`, best
     first; L is the most tokens that can be generated. Where fewer hypotheses exist the remaining
     rows are padding with score -inf. The configuration's `forced_eos_id` ends, at no cost, what
     reaches the maximum length, and its `banned_ids` are never generated otherwise.
 
-    One program is compiled for each shape of the source, maximum length, number of beams and
-    model; within `jax.set_mesh` it runs on the mesh with `variables` sharded as they are.
+    One program is compiled for each shape of the source, maximum length, number of beams, scoring
+    and model; within `jax.set_mesh` it runs on the mesh with `variables` sharded as they are.
 
     Raises:
         ConfigError: `beams` or `alpha` out of range, or `max_length` below 2.
         DataError: a source or `max_length` beyond the model's positions.
     """
+    options = dict(beams=beams, alpha=alpha, all_beams=all_beams, scoring=scoring)
+    return search_to_end(model, variables, source_ids, source_mask, max_length, **options)[0]
+
+
+def search_to_end(
+    model: Transformer,
+    variables: dict,
+    source_ids: Int[Array, "B S"],
+    source_mask: Int[Array, "B S"] | Bool[Array, "B S"] | None = None,
+    max_length: int | None = None,
+    **options,
+) -> tuple[Decoded, Bool[Array, " B"]]:
+    """`beam_search`, and whether each sentence's search ended before the maximum length."""
     length = generated_length(model, source_ids.shape[1], max_length)
     mask = np.ones(source_ids.shape, bool) if source_mask is None else source_mask.astype(bool)
     limits = None
     if max_length is None:
         limits = (mask.sum(-1) + (EXTRA_LENGTH - 1)).astype(np.int32)
-    return decode(
-        CachedTransformer(model),
-        variables,
-        (source_ids, mask),
-        length,
-        limits,
-        beams=beams,
-        alpha=alpha,
-        all_beams=all_beams,
-    )
+    decoder, inputs = CachedTransformer(model), (source_ids, mask)
+    return decode_to_end(decoder, variables, inputs, length, limits, **options)
 
 
 def generated_length(model: Transformer, source_length: int, max_length: int | None = None) -> int:

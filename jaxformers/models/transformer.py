@@ -34,6 +34,24 @@ from jaxformers.layers.embeddings import Sinusoid
 
 
 @dataclass(frozen=True)
+class Generation:
+    """How the publisher of weights searches for translations (Hugging Face's `generate`)."""
+
+    beams: int | None = None
+    """Width of the beam search (`num_beams`); None: nothing is stated."""
+    length_penalty: float = 1.0
+    """Scores are log-probabilities over the number of tokens to this power."""
+    early_stopping: bool | Literal["never"] = False
+    """When a search ends; see `jaxformers.decoding.Scoring.stopping`."""
+    no_repeat_ngram: int = 0
+    """No n-gram of so many tokens comes twice in a translation; 0: any may."""
+    renormalize: bool = False
+    """Whether probabilities are of the tokens that may come, rather than of all."""
+    max_length: int | None = None
+    """Most tokens of a translation, the start token counted; None: nothing is stated."""
+
+
+@dataclass(frozen=True)
 class TransformerConfig:
     """Shape and choices of a translation Transformer; the defaults are the paper's base model.
 
@@ -76,6 +94,8 @@ class TransformerConfig:
     """Token forced as the last of a translation that reaches the maximum length."""
     banned_ids: tuple[int, ...] = ()
     """Tokens that are never generated (Marian's `bad_words_ids`)."""
+    generation: Generation | None = None
+    """The search that the weights' publisher states; None: none."""
 
     def __post_init__(self):
         for name in ("vocab_size", "width", "heads", "feed_forward", "max_length"):

@@ -97,6 +97,9 @@ class Family:
     """Smallest inputs of a module with this configuration, from which `init` makes variables."""
     tokenizers: tuple[type, ...] = ()
     """Classes of tokenizers that suit it; empty: it takes no text."""
+    special_ids: Callable[[Any], Mapping[str, int]] = lambda config: {}
+    """Ids of special tokens that a configuration states, by the tokenizer's attribute: the weights
+    go with no tokenizer that has others."""
     takes_images: bool = False
     """Whether it needs image preprocessing; its configuration then has `image_size`."""
     uses: Mapping[str, tuple[type[nn.Module], ...]] = field(default_factory=dict)

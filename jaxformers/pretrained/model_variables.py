@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import flax.linen as nn
@@ -54,13 +55,31 @@ def unpadded_arrays(model: nn.Module, variables: Variables) -> dict[str, np.ndar
         WeightsError: names the variables that are missing, unexpected or misshapen.
     """
     shapes = variable_shapes(model)
-    # Others, such as sown probabilities, are no variables of the model.
-    collections = {path.split("/")[0] for path in shapes}
-    leaves = {p: leaf for p, leaf in flatten(variables).items() if p.split("/")[0] in collections}
-    stored = variable_shapes(model, model.execution)
-    compare("variables", stored, {path: np.shape(leaf) for path, leaf in leaves.items()})
+    leaves = check_variables(model, variables)
     leaves = {path: np.asarray(jax.device_get(leaf), np.float32) for path, leaf in leaves.items()}
     return {path: _refit(leaf, shapes[path]) for path, leaf in leaves.items()}
+
+
+def check_variables(model: nn.Module, variables: Variables) -> dict[str, Any]:
+    """The model's variables by path, after a check that they fit it.
+
+    Collections that are no variables of the model, such as sown probabilities, are left out.
+
+    Raises:
+        WeightsError: names the variables that are missing, unexpected or misshapen.
+    """
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise WeightsError('the variables are no mapping with "params", as from_pretrained returns')
+    stored = _stored_shapes(model)
+    collections = {path.split("/")[0] for path in stored}
+    leaves = {p: leaf for p, leaf in flatten(variables).items() if p.split("/")[0] in collections}
+    compare("variables", stored, {path: np.shape(leaf) for path, leaf in leaves.items()})
+    return leaves
+
+
+@lru_cache(maxsize=8)
+def _stored_shapes(model: nn.Module) -> dict[str, Shape]:
+    return variable_shapes(model, model.execution)
 
 
 def read_model(model: nn.Module, names: NameMap, source: TensorSource) -> LoadedModel:

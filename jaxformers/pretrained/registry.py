@@ -125,6 +125,42 @@ def shrink(config: Any) -> Any:
     return next(family for family in families() if family.config is type(config)).shrink(config)
 
 
+def check_tokenizer(model: nn.Module, tokenizer: Any, place: Any) -> None:
+    """Checks that a tokenizer can be that of a model's weights.
+
+    The weights may have more rows than the tokenizer has tokens, as where the embedding was padded
+    to a round size. Ids of special tokens must be those that the model's configuration states.
+
+    Args:
+        model: a model of a registered family that takes text.
+        tokenizer: any object.
+        place: where both come from, for the message.
+
+    Raises:
+        WeightsError: another kind of tokenizer, more tokens than rows, or other special tokens.
+    """
+    family = family_of(model)
+    if not isinstance(tokenizer, family.tokenizers):
+        kind, expected = (
+            type(tokenizer).__name__,
+            " or ".join(c.__name__ for c in family.tokenizers),
+        )
+        raise WeightsError(
+            f"{place} has a {kind} as its tokenizer; a {type(model).__name__} needs {expected}"
+        )
+    if tokenizer.vocab_size > (rows := model.config.vocab_size):
+        raise WeightsError(
+            f"the vocabulary of {place} has {tokenizer.vocab_size:,} tokens, but its weights have "
+            f"{rows:,}; put the tokenizer of the weights there"
+        )
+    for name, stated in family.special_ids(model.config).items():
+        if (token_id := getattr(tokenizer, name)) != stated:
+            raise WeightsError(
+                f"the tokenizer of {place} has {name} {token_id}, but its weights were trained "
+                f"with {name} {stated}; put the tokenizer of the weights there"
+            )
+
+
 def sharding_rows() -> tuple[Row, ...]:
     """Sharding rows that registered families bring beside the library's table."""
     return tuple(row for family in families() for row in family.sharding_rows)

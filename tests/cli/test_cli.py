@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,7 +167,8 @@ def test_an_operating_system_error_is_one_line(capfd, monkeypatch, tiny):
     def full(*_):
         raise OSError(28, "No space left on device", "runs/x")
 
-    monkeypatch.setattr(verbs, "describe", full)
+    verb = replace(command.VERBS["describe"], run=full)
+    monkeypatch.setitem(command.VERBS, "describe", verb)
     assert mistake(capfd, "describe", tiny) == "runs/x: No space left on device"
 
 
@@ -174,7 +176,8 @@ def test_ctrl_c_ends_without_a_traceback(capfd, monkeypatch, tiny):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verbs, "describe", interrupted)
+    verb = replace(command.VERBS["describe"], run=interrupted)
+    monkeypatch.setitem(command.VERBS, "describe", verb)
     status, _, err = run(capfd, "describe", tiny)
     assert status == 130 and "Traceback" not in err
 
@@ -283,13 +286,13 @@ def reversed_unless_long(lines: list[str]) -> list[str]:
     return [line.strip()[::-1] for line in lines]
 
 
-def translate_all(monkeypatch, pipe, text: bytes) -> int:
+def translate_all(monkeypatch, pipe, text: bytes, *options: str) -> int:
     read, write = pipe
     os.write(write, text)
     os.close(write)
     monkeypatch.setattr(api, "translate", lambda run, lines, **_: reversed_unless_long(lines))
     monkeypatch.setattr(sys, "stdin", os.fdopen(os.dup(read)))
-    return command.main(["translate", "runs/x"])
+    return command.main(["translate", "runs/x", *options])
 
 
 def test_translate_writes_one_line_for_each_line(monkeypatch, capfd, pipe):
@@ -302,6 +305,15 @@ def test_a_line_that_cannot_be_translated_is_named_after_those_before_it(monkeyp
     out, err = capfd.readouterr()
     assert out == "eno\n\n"
     assert err == "jaxformers: standard input, line 3 has too many tokens\n"
+
+
+def test_a_line_that_cannot_be_translated_is_skipped_where_that_is_asked_for(
+    monkeypatch, capfd, pipe
+):
+    assert translate_all(monkeypatch, pipe, b"one\n\nfar too long\ntwo\n", "--skip") == 0
+    out, err = capfd.readouterr()
+    assert out == "eno\n\n\nowt\n"
+    assert err == "jaxformers: skipped: standard input, line 3 has too many tokens\n"
 
 
 def test_check_leaves_the_warnings_of_xla_visible():

@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent / "fixtures"))
 
 import bert_use as use
+import text_folders
 
 import jaxformers as jf
 from jaxformers.cli import command
@@ -137,3 +138,20 @@ def test_a_mistake_is_said_before_a_line_is_read(said, folders, words, wrong):
 def test_long_lines_are_cut_where_that_is_asked_for(said, folders):
     status, lines, _ = said("a " * 60, "classify", folders["classes"], "--truncate")
     assert status == 0 and len(lines) == 1
+
+
+def test_translate_prints_n_best_with_scores_and_cuts_or_skips_long_lines(said, tmp_path, capfd):
+    folder = str(text_folders.marian(tmp_path / "m", max_position_embeddings=12))
+    long = "Click the button " * 9
+    status, lines, _ = said("Open\n\n", "translate", folder, "--n-best", "2", "--beams", "3")
+    assert status == 0 and [line.count("\t") for line in lines] == [3, 0]
+    best = jf.translate(folder, "Open", beams=3, n_best=2)[0]
+    assert lines[0] == "\t".join(f"{text}\t{score:.4f}" for text, score in best)
+    assert said(f"Open\n{long}\n", "translate", folder)[0] == 2
+    status, lines, _ = said(f"Open\n{long}\n", "translate", folder, "--truncate")
+    assert status == 0 and lines == jf.translate(folder, ["Open", long], truncate=True)
+    options = ("--no-repeat-ngram", "1", "--alpha", "0.2")
+    status, lines, _ = said("Open\n", "translate", folder, *options)
+    assert lines == jf.translate(folder, ["Open"], no_repeat_ngram=1, alpha=0.2)
+    status, lines, err = said("Open\n", "translate", folder, "--alpha", "nan")
+    assert status == 2 and "alpha is nan" in err

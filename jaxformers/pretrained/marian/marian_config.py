@@ -5,10 +5,12 @@ Fields that a file lacks take the defaults of transformers' `MarianConfig`, as t
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from jaxformers.errors import WeightsError
 from jaxformers.models import TransformerConfig
+from jaxformers.models.transformer import Generation
 from jaxformers.pretrained.mapping.config_fields import ACTIVATIONS, Fields, activation_name
 
 MODEL_TYPE = "marian"
@@ -46,6 +48,22 @@ ONLY = {
     "normalize_embedding": False,
     "add_final_layer_norm": False,
 }
+# Fields of a search, with the values that change nothing; another one we do not have.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "do_sample": (False,),
+    "num_beam_groups": (1,),
+    "repetition_penalty": (1.0,),
+    "encoder_repetition_penalty": (1.0,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "min_length": (0,),
+    "min_new_tokens": (0,),
+    "forced_bos_token_id": (),
+    "suppress_tokens": ([],),
+    "begin_suppress_tokens": ([],),
+    "sequence_bias": ({},),
+    "exponential_decay_length_penalty": (),
+}
+SEARCH = ("num_beams", "length_penalty", "early_stopping", "no_repeat_ngram_size")
 FIXED = {
     "norm_position": "post",
     "positions": "marian",
@@ -79,6 +97,7 @@ def read_config(
     values["forced_eos_id"] = generation_fields.token("forced_eos_token_id")
     # As there: who bans the end of sentence is not heard.
     values["banned_ids"] = tuple(t for t in generation_fields.banned() if t != values["eos_id"])
+    values["generation"] = generation_fields.search()
     values |= {
         "activation": fields.activation("activation_function", "gelu"),
         "scale_embedding": fields.flag("scale_embedding"),
@@ -123,6 +142,40 @@ class _Fields(Fields):
                 raise self.refuse("bad_words_ids", "and a token's id is not below 0")
         return tuple(word[0] for word in words)
 
+    def search(self) -> Generation | None:
+        """The search that the file states; None: it states none."""
+        for name, allowed in NEUTRAL.items():
+            if (value := self.content.get(name)) is not None and value not in allowed:
+                raise self.refuse(name, "which is not supported: take it out of the file")
+        if not any(self.content.get(name) is not None for name in SEARCH):
+            return None
+        stop = self.content.get("early_stopping")
+        if stop not in (None, True, False, "never"):
+            raise self.refuse("early_stopping", "none of true, false and 'never'")
+        return Generation(
+            beams=self.count("num_beams", 1),
+            length_penalty=self.number("length_penalty", 1.0),
+            early_stopping=stop or False,
+            no_repeat_ngram=self.count("no_repeat_ngram_size", 0) or 0,
+            renormalize=self.flag("renormalize_logits"),
+            max_length=self.count("max_length", 2),
+        )
+
+    def count(self, name: str, least: int) -> int | None:
+        """A whole number of at least `least`; None where it is not stated."""
+        value = self.content.get(name)
+        if value is not None and (type(value) is not int or value < least):
+            raise self.refuse(name, f"not a whole number of at least {least}")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """A finite number."""
+        value = self.content.get(name)
+        value = default if value is None else value
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise self.refuse(name, "not a finite number")
+        return float(value)
+
 
 def inexpressible(config: TransformerConfig) -> str | None:
     """The first field that keeps a model from being a MarianMT, and why; None: nothing does."""
@@ -159,4 +212,13 @@ def write_config(config: TransformerConfig) -> tuple[dict[str, Any], dict[str, A
     generation = tokens | forced
     if config.banned_ids:
         generation["bad_words_ids"] = [[token] for token in config.banned_ids]
+    if (search := config.generation) is not None:
+        generation |= {
+            "num_beams": search.beams,
+            "length_penalty": search.length_penalty,
+            "early_stopping": search.early_stopping,
+            "no_repeat_ngram_size": search.no_repeat_ngram,
+            "renormalize_logits": search.renormalize,
+            "max_length": search.max_length,
+        }
     return ONLY | numbers | forced | described, generation

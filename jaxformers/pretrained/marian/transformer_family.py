@@ -13,6 +13,7 @@ TRANSFORMER = Family(
     {"transformer": Transformer},
     token_pair_inputs,
     tokenizers=(Tokenizer,),  # any: a model is trained with the one of its data
+    special_ids=lambda config: {"pad_id": config.pad_id, "eos_id": config.eos_id},
     uses={"translate": (Transformer,)},
     formats=(
         HuggingFaceFormat(

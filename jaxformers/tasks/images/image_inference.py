@@ -9,6 +9,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float
 
+from jaxformers.arrays import check_finite
 from jaxformers.data.images import Preprocessing
 from jaxformers.data.images.sources.image_folder import ENDINGS
 from jaxformers.errors import DataError, WeightsError
@@ -43,10 +44,12 @@ def classify_images(
 
     Raises:
         DataError: a picture cannot be read; the message names it.
+        WeightsError: outputs that are not finite.
     """
     logits = image_outputs(
         model, variables, preprocessing, pictures, method="__call__", rows=rows
     )  # [n, N]
+    check_finite(logits)
     names = model.config.class_names or tuple(map(str, range(logits.shape[1])))
     scores = class_scores(logits, model.config.problem_type)
     order = np.argsort(-scores, axis=-1, kind="stable")[:, :top]

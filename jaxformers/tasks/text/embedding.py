@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxformers.arrays import check_finite
 from jaxformers.data.text.labelled_rows import tokenized
 from jaxformers.decoding.batching import batches
 from jaxformers.pretrained.bert.sentence_pooling import Mode, Pooling
+from jaxformers.sharding import constrain
 from jaxformers.tasks.text.bert_inputs import states
 
 LOWEST = -1e9  # stands for padding where the greatest is looked for
@@ -36,6 +38,9 @@ def embed(
         texts: a longer one than `pooling` says is cut at its end, as sentence-transformers does.
         pooling: how token states become one vector; D is the model's width for each mode.
         rows: texts of similar lengths that are computed at once.
+
+    Raises:
+        WeightsError: outputs that are not finite.
     """
     config = model.config
     limit = min(pooling.max_length or config.max_length, config.max_length)
@@ -47,6 +52,7 @@ def embed(
     run = _program(model, pooling)
     for chosen, padded, mask in batches(ids, rows, limit, tokenizer.pad_id):
         vectors[chosen] = np.asarray(run(variables, padded, mask))[: len(chosen)]
+    check_finite(vectors)
     return vectors
 
 
@@ -57,10 +63,10 @@ def _program(model: Any, pooling: Pooling):
         hidden = model.apply(variables, ids, None, mask, method=states).astype(jnp.float32)
         vectors = [pooled(hidden, mask, mode) for mode in pooling.modes]
         vector = jnp.concatenate(vectors, axis=-1)
-        if not pooling.normalize:
-            return vector
-        norm = jnp.linalg.norm(vector, axis=-1, keepdims=True)
-        return vector / jnp.maximum(norm, SMALLEST)
+        if pooling.normalize:
+            norm = jnp.linalg.norm(vector, axis=-1, keepdims=True)
+            vector = vector / jnp.maximum(norm, SMALLEST)
+        return constrain(vector, None, None)  # replicated, so that every host reads all rows
 
     return run
 

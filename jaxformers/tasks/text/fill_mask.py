@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxformers.arrays import check_finite
 from jaxformers.decoding.batching import batches, row_step
+from jaxformers.sharding import constrain
 from jaxformers.tasks.text.bert_inputs import states
 from jaxformers.tasks.text.text_inference import check_lengths
 
@@ -40,6 +42,7 @@ def fill_mask(
 
     Raises:
         DataError: a text with more tokens than the model has positions.
+        WeightsError: outputs that are not finite.
     """
     first, last, limit = tokenizer.cls_id, tokenizer.sep_id, model.config.max_length
     ids = [[first, *row, last] for row in tokenizer.encode_with_masks(texts)]
@@ -71,14 +74,18 @@ def _words(
         padded = np.zeros((row_step(len(chunk), PLACES), chunk.shape[1]), chunk.dtype)
         padded[: len(chunk)] = chunk
         shares, tokens = (np.asarray(array)[: len(chunk)] for array in run(variables, padded))
+        check_finite(shares)
         yield from zip(shares, tokens, strict=True)
 
 
 @lru_cache(maxsize=4)
 def _encoder(model: Any):
-    return jax.jit(
-        lambda variables, ids, mask: model.apply(variables, ids, None, mask, method=states)
-    )
+    @jax.jit
+    def run(variables, ids, mask):
+        hidden = model.apply(variables, ids, None, mask, method=states)
+        return constrain(hidden, None, None, None)  # replicated, so that every host reads all rows
+
+    return run
 
 
 @lru_cache(maxsize=4)
@@ -86,6 +93,7 @@ def _head(model: Any, top: int):
     @jax.jit
     def run(variables, hidden):
         logits = model.apply(variables, hidden[:, None], method="masked_word_logits")[:, 0]
-        return jax.lax.top_k(jax.nn.softmax(logits, axis=-1), top)
+        shares, tokens = jax.lax.top_k(jax.nn.softmax(logits, axis=-1), top)  # [n, top] each
+        return constrain(shares, None, None), constrain(tokens, None, None)
 
     return run

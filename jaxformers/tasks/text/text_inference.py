@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxformers.arrays import check_finite
 from jaxformers.data.text.labelled_rows import tokenized
 from jaxformers.data.text.labelled_texts import Labels
 from jaxformers.data.text.windows import SPECIAL, WindowSize
@@ -37,7 +38,7 @@ LACKING = {
 
 
 def check_head(use: str, model: Any, path: Any) -> None:
-    """Raises WeightsError where the model in `place` has not the head for that use."""
+    """Raises WeightsError where the model from `path` lacks the head for that use."""
     modules = registry.modules_for(use)
     if type(model) not in modules or (use == "fill_mask" and not model.config.masked_words):
         what = f"a {type(model).__name__} without {LACKING[use]}"
@@ -45,20 +46,10 @@ def check_head(use: str, model: Any, path: Any) -> None:
 
 
 def check_tokenizer(use: str, model: Any, tokenizer: Any, path: Any) -> None:
-    """Raises WeightsError where the tokenizer is no BERT's, or not of the weights' size."""
-    if use == "translate":
-        return
-    tokenizers = registry.family_of(model).tokenizers
-    if not isinstance(tokenizer, tokenizers):
-        kind, expected = type(tokenizer).__name__, " or ".join(t.__name__ for t in tokenizers)
-        raise WeightsError(f"{path} holds a {kind} tokenizer; {use} needs {expected}")
-    # Publishers pad the embedding, so it may have more rows than there are tokens.
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise WeightsError(
-            f"the vocabulary in {path} has {tokenizer.vocab_size:,} tokens, but its weights have "
-            f"{model.config.vocab_size:,}; put the vocabulary of the weights there"
-        )
-    check_template(tokenizer, path)
+    """Raises WeightsError where the tokenizer cannot be that of the weights, or is no BERT's."""
+    registry.check_tokenizer(model, tokenizer, path)
+    if use != "translate":
+        check_template(tokenizer, path)
 
 
 def check_lengths(lengths: Sequence[int], limit: int) -> None:
@@ -102,6 +93,7 @@ def classify(
 
     Raises:
         DataError: a text with more tokens than the model has positions, or not one or two texts.
+        WeightsError: outputs that are not finite.
     """
     if isinstance(texts, Mapping | bytes):
         raise DataError(f"expected texts or pairs of texts, not a {type(texts).__name__}")
@@ -124,6 +116,7 @@ def classify(
         logits = apply_batched(
             lambda batch: run(variables, *(batch[name] for name in INPUTS)), batch, num_rows
         )  # [num_rows, N]
+        check_finite(logits)
         for index, row in zip(indices, logits, strict=False):
             predictions[index] = _best_label(row, model.config)
     return predictions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,9 +14,10 @@ import numpy as np
 
 from jaxformers.data import AlignedFiles, BundledPairs, TfdsPairs, TokenizedPairs, TsvPairs
 from jaxformers.data.pipeline.collate import Batch, Chosen, assemble
-from jaxformers.decoding import check_search, decode_texts
-from jaxformers.errors import DataError
+from jaxformers.decoding import Scoring, check_search, decode_n_best
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.evaluation import chrf2, compound_split_bleu, corpus_bleu, perplexity
+from jaxformers.models.transformer import Generation
 from jaxformers.tasks.evaluation_loop import round_up_rows
 from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.tasks.losses import negative_log_likelihood
@@ -24,6 +25,8 @@ from jaxformers.tasks.processor import Processor
 from jaxformers.text import Tokenizer
 
 PairsConfig = BundledPairs | TfdsPairs | TsvPairs | AlignedFiles
+# Hugging Face's `early_stopping` -> `Scoring.stopping`.
+STOPPING = {False: "present_length", True: "all_complete", "never": "exact"}
 LENGTH_STEP = 16  # evaluation batches have lengths of multiples of it, for few compiled shapes
 
 
@@ -36,7 +39,51 @@ class Search:
     alpha: float = 0.6
     """Of the length penalty ((5 + length) / 6)^alpha (Wu et al. 2016, equation 14), -10 to 10."""
     rows: int = 32
-    """Sentences translated at once."""
+    """Sentences translated at once; at least 1."""
+    scoring: Scoring = Scoring()
+    """Another form of the length penalty, and further choices."""
+    longest: int | None = None
+    """Most tokens of a translation, the start token counted; None: the source's and 50."""
+
+    def __post_init__(self):
+        check_search(self.beams, self.alpha)
+        if self.rows < 1:
+            raise ConfigError(f"rows is {self.rows}; it is at least 1")
+
+
+def stated_search(
+    model: Any,
+    beams: int | None = None,
+    alpha: float | None = None,
+    no_repeat_ngram: int | None = None,
+) -> Search:
+    """The search that a model's publisher states, or the paper's, with changes.
+
+    Args:
+        model: a `Transformer`.
+        beams: None: as stated, else 4.
+        alpha: of the paper's length penalty; None: the stated penalty, else 0.6.
+        no_repeat_ngram: None: as stated, else 0.
+    """
+    stated = model.config.generation or Generation()
+    search, scoring = Search(), Scoring(no_repeat_ngram=stated.no_repeat_ngram)
+    if model.config.generation is not None and alpha is None:
+        alpha = stated.length_penalty
+        scoring = replace(
+            scoring,
+            length_norm="power",
+            stopping=STOPPING[stated.early_stopping],
+            renormalize=stated.renormalize,
+        )
+    if no_repeat_ngram is not None:
+        scoring = replace(scoring, no_repeat_ngram=no_repeat_ngram)
+    return replace(
+        search,
+        beams=next(number for number in (beams, stated.beams, search.beams) if number is not None),
+        alpha=search.alpha if alpha is None else alpha,
+        scoring=scoring,
+        longest=stated.max_length,
+    )
 
     def __post_init__(self):
         check_search(self.beams, self.alpha)
@@ -77,15 +124,46 @@ class TranslationEvaluator:
 
 
 def translate(
-    model, variables, tokenizer: Tokenizer, texts: Sequence[str], search: Search
+    model, variables, tokenizer: Tokenizer, texts: Sequence[str], search: Search, **options
 ) -> list[str]:
-    """Translations of `texts`, in their order; an empty text stays empty.
+    """The best translation of each text, in their order; an empty text stays empty.
+
+    Options and errors are those of `translate_n_best`.
+    """
+    n_best = translate_n_best(model, variables, tokenizer, texts, search, **options)
+    return [translations[0][0] if translations else "" for translations in n_best]
+
+
+def translate_n_best(
+    model,
+    variables,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    search: Search,
+    n_best: int = 1,
+    *,
+    truncate: bool = False,
+) -> list[list[tuple[str, float]]]:
+    """The best translations of each text with their scores, best first; none of an empty text.
+
+    Args:
+        model: a `Transformer`, with its `variables` and its `tokenizer`.
+        texts: any number.
+        search: how translations are searched for.
+        n_best: translations of each text, at most `search.beams`.
+        truncate: whether a text with more tokens than the model has positions is cut at its end.
 
     Raises:
-        DataError: a text with more tokens than the model has positions, by its line number.
+        ConfigError: more translations than beams.
+        DataError: a text with more tokens than the model has positions, unless `truncate`, by its
+            line number.
+        WeightsError: outputs that are not finite.
     """
     limit = model.config.max_length
-    ids = [[*row, tokenizer.eos_id] for row in tokenizer.encode(texts)]
+    pieces = tokenizer.encode(texts)
+    if truncate:
+        pieces = [row[: limit - 1] for row in pieces]
+    ids = [[*row, tokenizer.eos_id] for row in pieces]
     for number, row in enumerate(ids, 1):
         if len(row) > limit:
             raise DataError(
@@ -93,17 +171,22 @@ def translate(
                 "shorten or split it"
             )
     indices = [i for i, text in enumerate(texts) if text.strip()]
-    outputs = decode_texts(
+    outputs = decode_n_best(
         model,
         variables,
         [ids[i] for i in indices],
+        n_best,
         rows=round_up_rows(search.rows),
         beams=search.beams,
         alpha=search.alpha,
+        extended_length=search.longest,
+        scoring=search.scoring,
     )
-    translations = [""] * len(texts)
-    for i, text in zip(indices, tokenizer.decode(outputs), strict=True):
-        translations[i] = text
+    translations: list[list[tuple[str, float]]] = [[] for _ in texts]
+    for i, hypotheses in zip(indices, outputs, strict=True):
+        decoded = tokenizer.decode([hypothesis.ids for hypothesis in hypotheses])
+        scores = (hypothesis.score for hypothesis in hypotheses)
+        translations[i] = list(zip(decoded, scores, strict=True))
     return translations
 
 

@@ -1,0 +1,23 @@
+"""Functions for notebooks: published weights and runs in and out, and their use.
+
+May be imported by `cli`; imports all rooms below.
+"""
+
+from jaxformers.api.images import classify_images, explain
+from jaxformers.api.loading import from_pretrained, load_images, load_text
+from jaxformers.api.text import answer, classify, embed, fill_mask, translate
+from jaxformers.pretrained import save_pretrained
+
+__all__ = [
+    "answer",
+    "classify",
+    "classify_images",
+    "embed",
+    "explain",
+    "fill_mask",
+    "from_pretrained",
+    "load_images",
+    "load_text",
+    "save_pretrained",
+    "translate",
+]

@@ -1,0 +1,85 @@
+"""What the functions of this room work with: a path, a hub's name, a run, or a model in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from jaxformers.api.file_cache import FileCache
+from jaxformers.api.loading import from_pretrained, load_images, load_text
+from jaxformers.data.images import Preprocessing
+from jaxformers.errors import ConfigError, WeightsError
+from jaxformers.pretrained import resolve
+from jaxformers.pretrained.bert.sentence_pooling import Pooling, read_pooling
+from jaxformers.pretrained.model_variables import check_variables
+from jaxformers.tasks.text.text_inference import check_head, check_tokenizer
+from jaxformers.text import Tokenizer
+from jaxformers.training.run_directory import is_run
+
+Variables = Mapping[str, Any]
+TextSource = epath.PathLike | tuple[Any, Variables, Tokenizer]
+"""A path or name as for `from_pretrained`, or `(model, variables, tokenizer)`."""
+ImageSource = epath.PathLike | tuple[Any, Variables, Preprocessing]
+"""A path or name as for `from_pretrained`, or `(model, variables, preprocessing)`."""
+
+# They look up `from_pretrained` and `load_text` when they are called, for tests to replace these.
+_models = FileCache(lambda path: from_pretrained(path))
+_tokenizers = FileCache(lambda path: load_text(path))
+_poolings = FileCache(lambda path: Pooling() if is_run(path) else read_pooling(resolve(path)))
+
+
+def text_model(use: str, source: TextSource) -> tuple[Any, Variables, Tokenizer]:
+    """Model, variables and tokenizer for a use such as "classify", checked against each other.
+
+    Raises:
+        ConfigError: neither a path nor three things in memory.
+        WeightsError: a model without the head, or a tokenizer that is not that of the weights.
+    """
+    model, variables = model_of(source)
+    check_head(use, model, name_of(source))
+    tokenizer = _tokenizers.get(source) if _is_path(source) else source[2]
+    check_tokenizer(use, model, tokenizer, name_of(source))
+    return model, variables, tokenizer
+
+
+def model_of(source: TextSource | ImageSource) -> tuple[Any, Variables]:
+    """The model and its variables."""
+    if _is_path(source):
+        return _models.get(source)
+    if not isinstance(source, tuple | list) or len(source) != 3:
+        raise ConfigError(
+            "the model is neither a path nor (model, variables, tokenizer), or for images "
+            f"(model, variables, preprocessing): it is a {type(source).__name__}"
+        )
+    model, variables, _ = source
+    check_variables(model, variables)
+    return model, variables
+
+
+def preprocessing_of(source: ImageSource) -> Preprocessing:
+    """The preprocessing of a model of images."""
+    if _is_path(source):
+        return load_images(source)
+    if not isinstance(source[2], Preprocessing):
+        raise WeightsError(
+            f"(model, variables, preprocessing) holds a {type(source[2]).__name__}; give a "
+            "Preprocessing, such as load_images(path)"
+        )
+    return source[2]
+
+
+def pooling_of(source: TextSource) -> Pooling:
+    """What the folder states of its sentence embeddings; the plain mean for a model in memory."""
+    return _poolings.get(source) if _is_path(source) else Pooling()
+
+
+def name_of(source: TextSource | ImageSource) -> str:
+    """What messages call the source."""
+    return str(source) if _is_path(source) else "the model in memory"
+
+
+def _is_path(source: Any) -> bool:
+    return isinstance(source, str | os.PathLike)

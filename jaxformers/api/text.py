@@ -1,0 +1,213 @@
+"""Models of text at work: translations, masked words, classes, answers, vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, overload
+
+from jaxformers.api import sources
+from jaxformers.api.sources import TextSource
+from jaxformers.errors import ConfigError, check_top
+from jaxformers.pretrained.bert.sentence_pooling import MODES
+from jaxformers.tasks.text import embedding, text_inference
+from jaxformers.tasks.text import fill_mask as masked_words
+from jaxformers.tasks.text.span_answers import Answer
+from jaxformers.tasks.translation import translation_evaluation
+from jaxformers.tasks.translation.translation_evaluation import stated_search
+from jaxformers.text import listed_texts
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Texts = str | Sequence[str]
+
+
+@overload
+def translate(
+    source: TextSource,
+    sentences: Texts,
+    *,
+    beams: int | None = ...,
+    alpha: float | None = ...,
+    no_repeat_ngram: int | None = ...,
+    truncate: bool = ...,
+    n_best: None = ...,
+) -> list[str]: ...
+@overload
+def translate(
+    source: TextSource,
+    sentences: Texts,
+    *,
+    beams: int | None = ...,
+    alpha: float | None = ...,
+    no_repeat_ngram: int | None = ...,
+    truncate: bool = ...,
+    n_best: int,
+) -> list[list[tuple[str, float]]]: ...
+def translate(
+    source: TextSource,
+    sentences: Texts,
+    *,
+    beams: int | None = None,
+    alpha: float | None = None,
+    no_repeat_ngram: int | None = None,
+    truncate: bool = False,
+    n_best: int | None = None,
+) -> list[str] | list[list[tuple[str, float]]]:
+    """Translations of `sentences`, in their order.
+
+    Args:
+        source: as for `from_pretrained`, which is kept loaded for the next call; or
+            `(model, variables, tokenizer)`.
+        sentences: an empty one stays empty.
+        beams: width of the beam search, 1 (greedy) to 256; None: as the weights' publisher states
+            (`num_beams`), else 4.
+        alpha: exponent of the paper's length penalty; None: the penalty that the publisher states
+            (`length_penalty`, of another form), else 0.6.
+        no_repeat_ngram: no n-gram of so many tokens comes twice in a translation; 0: any may;
+            None: as the publisher states, else 0.
+        truncate: whether a sentence with more tokens than the model has positions is cut.
+        n_best: how many translations of each sentence; at most `beams`.
+
+    Returns:
+        A translation of each sentence. With `n_best` a list for each, of (translation, score),
+        best first and empty for an empty sentence.
+
+    Raises:
+        ConfigError: an option outside its range.
+        DataError: a sentence with more tokens than the model has positions, unless `truncate`.
+        WeightsError: a model that does not translate, another model's tokenizer, or outputs that
+            are not finite.
+    """
+    model, variables, tokenizer = sources.text_model("translate", source)
+    search = stated_search(model, beams, alpha, no_repeat_ngram)
+    arguments = (model, variables, tokenizer, listed_texts(sentences), search)
+    if n_best is None:
+        return translation_evaluation.translate(*arguments, truncate=truncate)
+    return translation_evaluation.translate_n_best(*arguments, n_best, truncate=truncate)
+
+
+def fill_mask(
+    source: TextSource, texts: Texts, *, top: int = 5
+) -> list[list[list[tuple[str, float]]]]:
+    """The likeliest words for each "[MASK]" in `texts`.
+
+    Args:
+        source: a pre-trained BERT, as for `from_pretrained`, which is kept loaded
+            for the next call; or `(model, variables, tokenizer)`.
+        texts: with any number of [MASK] each.
+        top: how many words for a place.
+
+    Returns:
+        For each text, for each of its [MASK], (token, probability), the best first. A token that
+        goes on with a word begins with "##".
+
+    Raises:
+        DataError: a text with more tokens than the model has positions.
+        WeightsError: a model without a masked-word head.
+    """
+    check_top(top)
+    model = sources.text_model("fill_mask", source)
+    return masked_words.fill_mask(*model, listed_texts(texts), top=top)
+
+
+def classify(
+    source: TextSource,
+    texts_or_pairs: str | Sequence[str | tuple[str, str]],
+    *,
+    truncate: bool = False,
+) -> list[tuple[str, float]]:
+    """The likeliest class of each text or pair of texts, and its probability.
+
+    Args:
+        source: a BERT with a classifier, as for `from_pretrained`, which is kept loaded
+            for the next call; or `(model, variables, tokenizer)`.
+        texts_or_pairs: texts, or (text, second text).
+        truncate: whether what is longer than the model's positions is cut, the longer text of a
+            pair first.
+
+    Returns:
+        (label, probability) of each; of a regression ("score", number).
+
+    Raises:
+        DataError: a text with more tokens than the model has positions, unless `truncate`.
+        WeightsError: a model without a classifier.
+    """
+    texts = [texts_or_pairs] if isinstance(texts_or_pairs, str) else texts_or_pairs
+    model = sources.text_model("classify", source)
+    return text_inference.classify(*model, texts, truncate=truncate)
+
+
+def answer(
+    source: TextSource,
+    questions: Texts,
+    contexts: Texts,
+    *,
+    longest: int = 30,
+    null_threshold: float | None = None,
+) -> list[Answer]:
+    """The answer to each question as a span of its context.
+
+    Args:
+        source: a BERT that was trained to answer, as for `from_pretrained`, which is kept loaded
+            for the next call; or `(model, variables, tokenizer)`.
+        questions: one for each context; a single question is asked of every context.
+        contexts: of any length; a single text is the context of all questions.
+        longest: most pieces of an answer.
+        null_threshold: "no answer" (an empty text) where its score exceeds the best span's by more
+            than this, for models trained on SQuAD 2.0; None: always a span.
+
+    Returns:
+        (text, score, start, end) of each: the sum of two logits, and the span in characters.
+
+    Raises:
+        DataError: another number of questions than of contexts.
+        WeightsError: a model without a head for answers.
+    """
+    if longest < 1:
+        raise ConfigError(f"longest is {longest}; it is at least 1")
+    model = sources.text_model("answer", source)
+    one_question, one_context = isinstance(questions, str), isinstance(contexts, str)
+    questions, contexts = listed_texts(questions), listed_texts(contexts)
+    if one_question:
+        questions = questions * len(contexts)
+    elif one_context:
+        contexts = contexts * len(questions)
+    options = dict(longest=longest, null_threshold=null_threshold)
+    return text_inference.answer(*model, questions, contexts, **options)
+
+
+def embed(
+    source: TextSource,
+    texts: Texts,
+    *,
+    pooling: str | None = None,
+    normalize: bool | None = None,
+) -> np.ndarray:
+    """A vector for each text, float32 `[n, D]`, in their order.
+
+    Args:
+        source: any BERT, as for `from_pretrained`, which is kept loaded
+            for the next call; or `(model, variables, tokenizer)`.
+        texts: a longer one than the folder's `max_seq_length`, or than the model's positions, is
+            cut at its end, as sentence-transformers does. Words are cut by Google's rules: a
+            special token's name in a text, such as "[SEP]", is text, which Hugging Face's
+            tokenizers take for the token; a Greek capital sigma that ends a word becomes a final
+            one, where theirs write another.
+        pooling: "mean", "cls", "max" or "mean_sqrt_len"; None: as the folder's files say (those of
+            sentence-transformers), else the mean over all tokens.
+        normalize: whether vectors get length 1; None: as the folder's files say, else not.
+
+    Raises:
+        ConfigError: an unknown pooling.
+        WeightsError: a model that is no BERT, or a part of the folder that is not supported.
+    """
+    model, how = sources.text_model("embed", source), sources.pooling_of(source)
+    if pooling is not None:
+        if pooling not in MODES.values():
+            raise ConfigError(f"no pooling {pooling!r}: choose {', '.join(MODES.values())}")
+        how = replace(how, modes=(pooling,))
+    if normalize is not None:
+        how = replace(how, normalize=normalize)
+    return embedding.embed(*model, listed_texts(texts), how)
