@@ -303,7 +303,7 @@ def test_a_vocabulary_of_another_size_is_refused_with_both_sizes(tmp_path):
     folder = use.folder("words", tmp_path)
     (folder / "vocab.txt").write_text("\n".join([*use.VOCABULARY, "more"]) + "\n")
     size = len(use.VOCABULARY)
-    said = f"has {size + 1} tokens, but its weights have {size}; put the tokenizer"
+    said = f"has {size + 1} tokens, but its weights have {size};"
     assert said in mistake(jf.fill_mask, folder, ["a"], kind=WeightsError)
 
 
