@@ -7,8 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jaxformers.cli import plan, stdin_verbs, verbs
+from jaxformers.cli.options import (
+    CODE,
+    FOLDER,
+    LINES,
+    PROCESSES,
+    REHEARSE,
+    RESTARTS,
+    TRUNCATE,
+    Option,
+    number,
+    whole_number,
+)
 
-Option = tuple[str, dict]
 Function = Callable[[argparse.Namespace, list[str]], int | None]
 """Takes the parsed arguments and the words that name fields of the experiment; returns the exit
 status, None for 0."""
@@ -26,43 +37,6 @@ class Verb:
     fields: bool = False
     """Whether fields of the experiment may be set as options."""
 
-
-def _int(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an int") from None
-
-
-def _float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a float") from None
-
-
-FOLDER = ("--folder", dict(metavar="FOLDER", help="the run's folder (default: runs/<its name>)"))
-REHEARSE = ("--rehearse", dict(action="store_true", help="the same run shrunk to seconds"))
-PROCESSES = (
-    "--processes",
-    dict(metavar="N", type=_int, default=1, help="as a pod of N processes on this machine"),
-)
-RESTARTS = (
-    "--restarts",
-    dict(metavar="N", type=_int, default=0, help="go on by itself up to N times when interrupted"),
-)
-CODE = ("--file", dict(metavar="FILE", help="the experiment file, if the run uses its classes"))
-LINES: tuple[Option, ...] = (
-    ("--batch", dict(metavar="N", type=_int, default=32, help="lines computed at once")),
-    (
-        "--skip",
-        dict(
-            action="store_true", help="report lines that cannot be used, answer them by empty ones"
-        ),
-    ),
-    CODE,
-)
-TRUNCATE = ("--truncate", dict(action="store_true", help="cut what is too long for the model"))
 
 VERBS: dict[str, Verb] = {
     "train": Verb(
@@ -136,7 +110,12 @@ examples:
             ),
             (
                 "--seeds",
-                dict(metavar="N", nargs="+", type=_int, help="of each setting (default: its own)"),
+                dict(
+                    metavar="N",
+                    nargs="+",
+                    type=whole_number,
+                    help="of each setting (default: its own)",
+                ),
             ),
             ("--folder", dict(metavar="DIR", help="of all runs (default: runs/<its name>-tune)")),
             ("--keep-all", dict(action="store_true", help="keep every run whole")),
@@ -162,17 +141,24 @@ examples:
             (
                 "--beams",
                 dict(
-                    metavar="N", type=_int, help="beam width, 1 is greedy (default: stated, or 4)"
+                    metavar="N",
+                    type=whole_number,
+                    help="beam width, 1 is greedy (default: stated, or 4)",
                 ),
             ),
             (
                 "--alpha",
-                dict(metavar="A", type=_float, help="length penalty (default: stated, or 0.6)"),
+                dict(metavar="A", type=number, help="length penalty (default: stated, or 0.6)"),
             ),
-            ("--n-best", dict(metavar="N", type=_int, help="so many translations, with scores")),
+            (
+                "--n-best",
+                dict(metavar="N", type=whole_number, help="so many translations, with scores"),
+            ),
             (
                 "--no-repeat-ngram",
-                dict(metavar="N", type=_int, help="no N tokens come twice in a translation"),
+                dict(
+                    metavar="N", type=whole_number, help="no N tokens come twice in a translation"
+                ),
             ),
             TRUNCATE,
             *LINES,
@@ -191,7 +177,7 @@ examples:
   echo "The economy is [MASK]." | jaxformers fill-mask runs/bert
   jaxformers fill-mask google-bert/bert-base-uncased --top 1 < texts.txt""",
         (
-            ("--top", dict(metavar="N", type=_int, default=5, help="words for each place")),
+            ("--top", dict(metavar="N", type=whole_number, default=5, help="words for each place")),
             *LINES,
         ),
     ),
@@ -223,7 +209,7 @@ examples:
   jaxformers classify-image runs/vit_demo shirt.png
   jaxformers classify-image google/vit-base-patch16-224 holiday/ --top 1""",
         (
-            ("--top", dict(metavar="N", type=_int, default=5, help="how many classes")),
+            ("--top", dict(metavar="N", type=whole_number, default=5, help="how many classes")),
             (
                 "--skip-damaged",
                 dict(action="store_true", help="name pictures that do not decode, and go on"),
@@ -261,13 +247,13 @@ examples:
         (
             (
                 "--longest",
-                dict(metavar="N", type=_int, default=30, help="most pieces of an answer"),
+                dict(metavar="N", type=whole_number, default=30, help="most pieces of an answer"),
             ),
             (
                 "--null-threshold",
                 dict(
                     metavar="X",
-                    type=_float,
+                    type=number,
                     help="no answer where its score is higher by more than X (SQuAD 2.0)",
                 ),
             ),
@@ -290,7 +276,7 @@ examples:
         (
             ("--image", dict(metavar="FILE", required=True, help="the picture")),
             ("--method", dict(metavar="METHOD", default="attribution", help="see above")),
-            ("--top", dict(metavar="N", type=_int, default=3, help="how many classes")),
+            ("--top", dict(metavar="N", type=whole_number, default=3, help="how many classes")),
             ("--output", dict(metavar="FILE", default="explained.png", help="what to write")),
             CODE,
         ),
@@ -370,7 +356,10 @@ examples:
   jaxformers describe experiments/translation/wmt14_en_de_big.py
   jaxformers describe runs/demo --mesh.tensor 2""",
         (
-            ("--devices", dict(metavar="N", type=_int, help="as on N devices (default: these)")),
+            (
+                "--devices",
+                dict(metavar="N", type=whole_number, help="as on N devices (default: these)"),
+            ),
             CODE,
         ),
         fields=True,
@@ -395,8 +384,11 @@ examples:
   jaxformers plan my.py --topology v6e:2x4 --search""",
         (
             ("--topology", dict(metavar="NAME", help="such as v5e:16x16 (default: these devices)")),
-            ("--slices", dict(metavar="N", type=_int, help="of that topology (default: 1)")),
-            ("--price", dict(metavar="X", type=_float, help="of a chip for an hour")),
+            (
+                "--slices",
+                dict(metavar="N", type=whole_number, help="of that topology (default: 1)"),
+            ),
+            ("--price", dict(metavar="X", type=number, help="of a chip for an hour")),
             ("--search", dict(action="store_true", help="try meshes and ways to save memory")),
             ("--quick", dict(action="store_true", help="compile at the least effort")),
             ("--json", dict(action="store_true", help="print one JSON object instead")),

@@ -1,0 +1,52 @@
+"""Options that several verbs of the command line share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+
+Option = tuple[str, dict]
+
+
+def whole_number(text: str) -> int:
+    """Reads a whole number; argparse reports what is none."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an int") from None
+
+
+def number(text: str) -> float:
+    """Reads a number; argparse reports what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a float") from None
+
+
+FOLDER = ("--folder", dict(metavar="FOLDER", help="the run's folder (default: runs/<its name>)"))
+REHEARSE = ("--rehearse", dict(action="store_true", help="the same run shrunk to seconds"))
+PROCESSES = (
+    "--processes",
+    dict(metavar="N", type=whole_number, default=1, help="as a pod of N processes on this machine"),
+)
+RESTARTS = (
+    "--restarts",
+    dict(
+        metavar="N",
+        type=whole_number,
+        default=0,
+        help="go on by itself up to N times when interrupted",
+    ),
+)
+CODE = ("--file", dict(metavar="FILE", help="the experiment file, if the run uses its classes"))
+LINES: tuple[Option, ...] = (
+    ("--batch", dict(metavar="N", type=whole_number, default=32, help="lines computed at once")),
+    (
+        "--skip",
+        dict(
+            action="store_true", help="report lines that cannot be used, answer them by empty ones"
+        ),
+    ),
+    CODE,
+)
+TRUNCATE = ("--truncate", dict(action="store_true", help="cut what is too long for the model"))
