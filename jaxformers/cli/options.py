@@ -1,10 +1,28 @@
-"""Options that several verbs of the command line share, and the types of their values."""
+"""What a verb of the command line declares, and the options that several verbs share."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 
 Option = tuple[str, dict]
+Function = Callable[[argparse.Namespace, list[str]], int | None]
+"""Takes the parsed arguments and the words that name fields of the experiment; returns the exit
+status, None for 0."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: the function that runs it, its arguments and its help."""
+
+    run: Function
+    summary: str
+    positionals: tuple[str, ...]
+    text: str
+    options: tuple[Option, ...] = ()
+    fields: bool = False
+    """Whether fields of the experiment may be set as options."""
 
 
 def whole_number(text: str) -> int:
