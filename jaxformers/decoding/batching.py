@@ -14,9 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxformers.arrays import check_finite
-from jaxformers.decoding.scoring import Scoring
-from jaxformers.decoding.search import DEFAULT_SCORING, Decoded
-from jaxformers.decoding.translation import search_to_end
+from jaxformers.decoding.search import BEAMS, DEFAULT_SCORING, Decoded
+from jaxformers.decoding.translation import EXTRA_LENGTH, search_to_end
 from jaxformers.errors import ConfigError
 from jaxformers.models import Transformer, TransformerConfig
 from jaxformers.sharding import batch_multiple
@@ -95,11 +94,9 @@ def decode_n_best(
     n_best: int = 1,
     *,
     rows: int = 32,
-    beams: int = 4,
-    alpha: float = 0.6,
     max_length: int | None = None,
-    extended_length: int | None = None,
-    scoring: Scoring = DEFAULT_SCORING,
+    longest: int | None = None,
+    **search,
 ) -> list[list[Hypothesis]]:
     """The `n_best` best translations of each source, best first, in the order of the sources.
 
@@ -108,46 +105,42 @@ def decode_n_best(
         n_best: hypotheses of each source, at most `beams`; a small vocabulary may give fewer.
         rows: sentences of similar lengths that are decoded at once.
         max_length: as for `beam_search`.
-        extended_length: `max_length` for the sentences whose search has not ended at the length
-            of their source + 50, where `max_length` is None; None: those end there.
-        beams, alpha, scoring: as for `beam_search`.
+        longest: where `max_length` is None, what is `max_length` for sentences whose search has not
+            ended at the length of their source + 50, and at most for all; None: those end there.
+        search: `beams`, `alpha` and `scoring` of `beam_search`.
 
     Raises:
         ConfigError: as `beam_search`, or more translations than beams.
         DataError: as `beam_search`.
         WeightsError: scores that are not finite.
     """
+    beams, c = search.get("beams", BEAMS), model.config
     if not 1 <= n_best <= beams:
         raise ConfigError(f"n_best is {n_best}; it is from 1 to the number of beams, {beams}")
-    if extended_length is not None and max_length is None and scoring.stopping == "exact":
-        # When such a search ends depends on its limit, so that it needs the right one at once.
-        max_length = min(extended_length, model.config.max_length)
+    if longest is not None and max_length is None:
+        longest = min(longest, c.max_length)
+        if search.get("scoring", DEFAULT_SCORING).stopping == "exact":
+            max_length = longest  # when such a search ends depends on its limit
     results: list[list[Hypothesis]] = [[] for _ in sources]
-    c, unfinished = model.config, []
-    options = dict(beams=beams, alpha=alpha, all_beams=n_best > 1, scoring=scoring)
+    unfinished: list[int] = []
     for indices, ids, mask in batches(sources, rows, c.max_length, c.pad_id):
-        decoded, ended = search_to_end(model, variables, ids, mask, max_length, **options)
-        batch = zip(indices, _hypotheses(decoded, n_best, c), np.asarray(ended), strict=False)
+        decoded, ended = search_to_end(
+            model, variables, ids, mask, max_length, longest, all_beams=n_best > 1, **search
+        )
         # Not strict: rows that `batches` added come last and are dropped.
-        for index, hypotheses, was_ended in batch:
+        for index, hypotheses, was_ended in zip(
+            indices, _hypotheses(decoded, n_best, c), np.asarray(ended), strict=False
+        ):
             results[index] = hypotheses
-            if not was_ended:
+            if not was_ended and longest and len(sources[index]) + EXTRA_LENGTH < longest:
                 unfinished.append(index)
-    if extended_length is None or max_length is not None or not unfinished:
-        return results
-    longer = decode_n_best(
-        model,
-        variables,
-        [sources[index] for index in unfinished],
-        n_best,
-        rows=-(-rows // 8),  # a longer search needs more memory for its cache
-        beams=beams,
-        alpha=alpha,
-        max_length=min(extended_length, c.max_length),
-        scoring=scoring,
-    )
-    for index, hypotheses in zip(unfinished, longer, strict=True):
-        results[index] = hypotheses
+    if max_length is None and unfinished:
+        longer = [sources[index] for index in unfinished]
+        # A longer search needs more memory for its cache, so fewer rows are decoded at once.
+        options = dict(rows=-(-rows // 8), max_length=longest, **search)
+        again = decode_n_best(model, variables, longer, n_best, **options)
+        for index, hypotheses in zip(unfinished, again, strict=True):
+            results[index] = hypotheses
     return results
 
 

@@ -41,7 +41,7 @@ from jaxformers.sharding import batch_multiple, constrain
 
 MOST_BEAMS = 256  # each keeps a cache of keys and values
 LARGEST_ALPHA = 10  # beyond it the length penalty of long sequences leaves float32
-DEFAULT_SCORING = Scoring()
+BEAMS, DEFAULT_SCORING = 4, Scoring()
 
 
 class Decoded(NamedTuple):
@@ -60,7 +60,7 @@ def decode(
     max_tokens: int,
     limits: Int[Array, " B"] | None = None,
     *,
-    beams: int = 4,
+    beams: int = BEAMS,
     alpha: float = 0.6,
     all_beams: bool = False,
     scoring: Scoring = DEFAULT_SCORING,
@@ -107,7 +107,7 @@ def decode_to_end(
     max_tokens: int,
     limits: Int[Array, " B"] | None = None,
     *,
-    beams: int = 4,
+    beams: int = BEAMS,
     alpha: float = 0.6,
     all_beams: bool = False,
     scoring: Scoring = DEFAULT_SCORING,

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from jaxformers.arrays import Array
 from jaxformers.decoding.cached import CachedTransformer
 from jaxformers.decoding.scoring import Scoring
-from jaxformers.decoding.search import DEFAULT_SCORING, Decoded, decode_to_end
+from jaxformers.decoding.search import BEAMS, DEFAULT_SCORING, Decoded, decode_to_end
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.models import Transformer
 
@@ -39,7 +39,7 @@ def beam_search(
     source_ids: Int[Array, "B S"],
     source_mask: Int[Array, "B S"] | Bool[Array, "B S"] | None = None,
     max_length: int | None = None,
-    beams: int = 4,
+    beams: int = BEAMS,
     alpha: float = 0.6,
     *,
     all_beams: bool = False,
@@ -80,14 +80,19 @@ def search_to_end(
     source_ids: Int[Array, "B S"],
     source_mask: Int[Array, "B S"] | Bool[Array, "B S"] | None = None,
     max_length: int | None = None,
+    longest: int | None = None,
     **options,
 ) -> tuple[Decoded, Bool[Array, " B"]]:
-    """`beam_search`, and whether each sentence's search ended before the maximum length."""
+    """`beam_search`, and whether each sentence's search ended before its maximum length.
+
+    `longest` bounds each sentence's own maximum, where `max_length` is None.
+    """
     length = generated_length(model, source_ids.shape[1], max_length)
     mask = np.ones(source_ids.shape, bool) if source_mask is None else source_mask.astype(bool)
     limits = None
     if max_length is None:
         limits = (mask.sum(-1) + (EXTRA_LENGTH - 1)).astype(np.int32)
+        limits = limits if longest is None else np.minimum(limits, longest - 1)
     decoder, inputs = CachedTransformer(model), (source_ids, mask)
     return decode_to_end(decoder, variables, inputs, length, limits, **options)
 

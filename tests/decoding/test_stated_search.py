@@ -15,10 +15,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
 
 import marian_cases as cases
+from test_search import EOS, tiny
 
 from jaxformers.decoding import Scoring, beam_search, decode_n_best
 from jaxformers.errors import ConfigError, WeightsError
-from jaxformers.models import Transformer
 from jaxformers.pretrained import load_pretrained, save_pretrained
 from jaxformers.tasks.translation.translation_evaluation import stated_search
 
@@ -37,11 +37,6 @@ def folder(place: Path, generation: dict, *, in_config: bool = False) -> Path:
     return place
 
 
-def with_end_bias(variables, change: float):
-    bias = variables["params"]["logits_bias"].at[0].add(change)
-    return {"params": variables["params"] | {"logits_bias": bias}}
-
-
 def searched(model, variables, n_best: int):
     search = stated_search(model)
     return decode_n_best(
@@ -52,7 +47,7 @@ def searched(model, variables, n_best: int):
         beams=search.beams,
         alpha=search.alpha,
         scoring=search.scoring,
-        max_length=search.longest,
+        longest=search.longest,
     )
 
 
@@ -131,15 +126,17 @@ def test_a_stated_search_that_is_not_supported_is_refused_by_its_field(field, va
 
 
 def test_a_search_that_has_not_ended_goes_on_to_the_stated_length():
-    model, variables = load_pretrained(cases.TASK)
-    # Without an end of sentence that can be reached early, half of the searches run to the limit.
-    variables = with_end_bias(variables, -4.0)
-    scoring = Scoring("power", "present_length")
-    sources = [row[:1] for row in SOURCES[:6]]
-    options = dict(beams=2, alpha=0.0, scoring=scoring)
-    full = decode_n_best(model, variables, sources, max_length=40, **options)
-    model = Transformer(model.config, model.execution)
-    assert decode_n_best(model, variables, sources, extended_length=40, **options) == full
+    model, variables = tiny(11, scale=1.0)
+    bias = variables["params"]["logits_bias"].at[EOS].add(-9.0)  # few searches end by themselves
+    variables = {"params": variables["params"] | {"logits_bias": bias}}
+    sources = [[5, 6, EOS], [7, EOS], [2, 3, 4, 5, EOS], [8, 8, EOS]]
+    options = dict(beams=2, alpha=0.0, scoring=Scoring("power", "present_length"))
+    full = decode_n_best(model, variables, sources, max_length=90, **options)
+    short = decode_n_best(model, variables, sources, **options)
+    assert short != full
+    assert decode_n_best(model, variables, sources, longest=90, **options) == full
+    least = decode_n_best(model, variables, sources, max_length=6, **options)
+    assert decode_n_best(model, variables, sources, longest=6, **options) == least
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

@@ -179,7 +179,7 @@ def translate_n_best(
         rows=round_up_rows(search.rows),
         beams=search.beams,
         alpha=search.alpha,
-        extended_length=search.longest,
+        longest=search.longest,
         scoring=search.scoring,
     )
     translations: list[list[tuple[str, float]]] = [[] for _ in texts]
