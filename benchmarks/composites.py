@@ -60,7 +60,7 @@ def main() -> None:
     model, variables = jf.from_pretrained(args.run)
     preprocessing = jf.load_images(args.run)
     pixels, classes = composites(model, variables, preprocessing, args.count)
-    images, grid, found = preprocessing(list(pixels)), model.config.grid, {}
+    images, grid, found = preprocessing(list(pixels)), model.config.grid[0], {}
     for method in METHODS:
         parts = [
             explain(model, variables, images[at : at + BLOCK], classes[at : at + BLOCK], method)

@@ -28,7 +28,7 @@ def main() -> None:
     preprocessing = jf.load_images(args.run)
     side, channels = model.config.image_size, model.config.channels
     shapes = np.zeros((1, side, side, channels), np.float32)
-    noise = np.zeros((1, model.config.encoder.grid**2), np.float32)
+    noise = np.zeros((1, model.config.encoder.num_patches), np.float32)
     fresh = jax.jit(lambda: model.init(jax.random.key(1), shapes, noise))()
     run = jax.jit(lambda variables, images: model.apply(variables, images, method="features"))
 

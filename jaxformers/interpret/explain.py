@@ -88,15 +88,23 @@ def explain(
     c = model.config
     if not getattr(c, "classes", 1):
         raise ConfigError("the model has no head, so no class to explain: load one with a head")
+    pooling = getattr(c, "pooling", "class")
+    if pooling not in ("class", "average", "class_average"):
+        raise ConfigError(
+            f"the model pools by {pooling!r}, whose share of each patch is not defined: explain "
+            "takes models that pool by 'class', 'average' or 'class_average'"
+        )
     explanation, matrix = _classified(
         model, variables, (images,), {}, classes, method, top, start_layer, c.problem_type
     )
-    first = int(getattr(c, "class_token", True))
-    # The row of what the head reads: the class token's, or the mean over the pooled patches.
-    if getattr(c, "pooling", "class") == "class":
-        rows = matrix[:, :, 0]
+    first = getattr(c, "prefix_tokens", 1)
+    # The rows of what the head reads: of the class token (and the distillation token), or the mean
+    # over the pooled patches, or of both.
+    if pooling == "class":
+        rows = matrix[:, :, : 1 + getattr(c, "distillation_token", False)].mean(2)
     else:
         rows = matrix[:, :, first:].mean(2)
+        rows = rows if pooling == "average" else (matrix[:, :, 0] + rows) / 2
     return explanation._replace(relevance=np.asarray(rows[:, :, first:]))
 
 

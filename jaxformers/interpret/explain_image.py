@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -81,14 +80,13 @@ def explain_picture(
         raise DataError(f"{len(images)} pictures were given, and one is explained at a time")
     explanation = explain(model, variables, images, None, method, top=top, start_layer=start_layer)
     relevance = explanation.relevance[0]
-    side = math.isqrt(relevance.shape[-1])
     names = config.class_names or [str(i) for i in range(config.classes)]
     return ExplainedPicture(
         seen(images[0], preprocessing),
         tuple(names[i] for i in explanation.classes[0]),
         explanation.probabilities[0],
         relevance,
-        heat_map(relevance, (side, side), images.shape[1:3]),
+        heat_map(relevance, config.grid, images.shape[1:3]),
     )
 
 

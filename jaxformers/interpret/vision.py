@@ -15,7 +15,7 @@ from jaxformers.arrays import Array
 from jaxformers.errors import DataError
 from jaxformers.models import MAEConfig, MAEOutput
 from jaxformers.models.mae import reconstruct, unpatchify
-from jaxformers.models.vit import patchify
+from jaxformers.models.patches import patchify
 
 
 def patch_filters(kernel: Float[Array, "P P C D"], n: int = 28) -> Float[np.ndarray, "n P P C"]:

@@ -47,7 +47,15 @@ class BlockConfig:
     norm_position: Literal["pre", "post"] = "post"
     norm_epsilon: float = 1e-6
     attention_bias: bool = True
+    """Biases of query, key, value and output projection."""
+    qkv_bias: bool = True
+    """False leaves out those of query, key and value alone."""
     feed_forward_bias: bool = True
+    query_key_norm: bool = False
+    """Norms each head's queries and keys before their product (Dehghani et al. 2023)."""
+    layer_scale: float | None = None
+    """Initial value of a learned factor for each channel of a sub-layer's output (Touvron et al.
+    2021, "Going deeper with Image Transformers"); None: no such factors."""
     dropout: float = 0.0
     """On each sub-layer's output, before the residual sum."""
     attention_dropout: float = 0.0
@@ -66,6 +74,8 @@ class BlockConfig:
                 f"feed_forward {self.feed_forward} and norm_epsilon {self.norm_epsilon} must be "
                 "above 0"
             )
+        if self.layer_scale is not None and not 0 < self.layer_scale < math.inf:
+            raise ConfigError(f"layer_scale {self.layer_scale} must be above 0, or None for none")
         if self.head_width is None and self.width % self.heads:
             raise ConfigError(f"{self.heads} heads do not divide a width of {self.width}")
 
@@ -122,7 +132,17 @@ class _Block(nn.Module):
             c.attention_dropout,
             c.init,
             self.execution,
+            qkv_bias=c.qkv_bias,
+            query_key_norm=c.norm_epsilon if c.query_key_norm else None,
         )
+
+    def _layer_scale(self, sublayer: str) -> Array | None:
+        """Parameter `[D]` that scales the output of a sub-layer; None where there are none."""
+        c = self.config
+        if c.layer_scale is None:
+            return None
+        start = nn.initializers.constant(c.layer_scale)
+        return self.param(f"{sublayer}_layer_scale", start, (c.width,))
 
     def residual(
         self,
@@ -130,16 +150,20 @@ class _Block(nn.Module):
         norm: Norm,
         sublayer,
         *,
+        scale: Array | None = None,
         train: bool = False,
         skip: Array | None = None,
     ) -> Array:
         """x + f(norm(x)) (pre) or norm(x + f(x)) (post), with dropout on f's output.
 
-        `skip`: the rate at which an example goes without f; None: never.
+        `scale`: factors `[D]` of f's output; None: 1. `skip`: the rate at which an example goes
+        without f; None: never.
         """
         pre = self.config.norm_position == "pre"
         # pre: x + f(norm(x)), the stream itself is never normalised; post: norm(x + f(x)).
         y = self.drop(sublayer(norm(x) if pre else x), train=train)
+        if scale is not None:
+            y = y * scale.astype(y.dtype)[None, None]
         if skip is not None:
             y = drop_path(y, skip, self.make_rng("dropout"))
         # [B, L, D]; see `computed_once`: XLA for CPU would recompute the sum in each of its uses.
@@ -153,8 +177,10 @@ class EncoderBlock(_Block):
     def setup(self):
         self.self_attention = self._attention()
         self.self_attention_norm = self._norm()
+        self.self_attention_scale = self._layer_scale("self_attention")
         self.feed_forward = FeedForward(self.config, self.execution)
         self.feed_forward_norm = self._norm()
+        self.feed_forward_scale = self._layer_scale("feed_forward")
         self.drop = Dropout(self.config.dropout)
 
     def __call__(
@@ -173,6 +199,7 @@ class EncoderBlock(_Block):
             x,
             self.self_attention_norm,
             lambda y: self.self_attention(y, mask=mask, train=train),
+            scale=self.self_attention_scale,
             train=train,
             skip=skip,
         )
@@ -180,6 +207,7 @@ class EncoderBlock(_Block):
             x,
             self.feed_forward_norm,
             lambda y: self.feed_forward(y, train=train),
+            scale=self.feed_forward_scale,
             train=train,
             skip=skip,
         )
@@ -192,10 +220,13 @@ class DecoderBlock(_Block):
     def setup(self):
         self.self_attention = self._attention()
         self.self_attention_norm = self._norm()
+        self.self_attention_scale = self._layer_scale("self_attention")
         self.cross_attention = self._attention()
         self.cross_attention_norm = self._norm()
+        self.cross_attention_scale = self._layer_scale("cross_attention")
         self.feed_forward = FeedForward(self.config, self.execution)
         self.feed_forward_norm = self._norm()
+        self.feed_forward_scale = self._layer_scale("feed_forward")
         self.drop = Dropout(self.config.dropout)
 
     def __call__(
@@ -213,6 +244,7 @@ class DecoderBlock(_Block):
             x,
             self.self_attention_norm,
             lambda y: self.self_attention(y, mask=mask, train=train),
+            scale=self.self_attention_scale,
             train=train,
             skip=skip,
         )
@@ -220,6 +252,7 @@ class DecoderBlock(_Block):
             x,
             self.cross_attention_norm,
             lambda y: self.cross_attention(y, memory, cross_mask, train=train),
+            scale=self.cross_attention_scale,
             train=train,
             skip=skip,
         )
@@ -227,6 +260,7 @@ class DecoderBlock(_Block):
             x,
             self.feed_forward_norm,
             lambda y: self.feed_forward(y, train=train),
+            scale=self.feed_forward_scale,
             train=train,
             skip=skip,
         )
@@ -266,9 +300,13 @@ class DecoderBlock(_Block):
         def attend_to_memory(y):
             return self.cross_attention.attend(y, *memory, cross_mask)
 
-        x = self.residual(x, self.self_attention_norm, attend_to_past)
-        x = self.residual(x, self.cross_attention_norm, attend_to_memory)
-        return self.residual(x, self.feed_forward_norm, self.feed_forward), past
+        for norm, sublayer, scale in (
+            (self.self_attention_norm, attend_to_past, self.self_attention_scale),
+            (self.cross_attention_norm, attend_to_memory, self.cross_attention_scale),
+            (self.feed_forward_norm, self.feed_forward, self.feed_forward_scale),
+        ):
+            x = self.residual(x, norm, sublayer, scale=scale)
+        return x, past
 
 
 def _sown(block: nn.Module, x: Array) -> Array:

@@ -62,7 +62,7 @@ class Unit(nn.Module):
     outputs: int
     size: int
     stride: int = 1
-    relu: bool = True
+    activated: bool = True
     zero_init: bool = False
     execution: Execution = Execution()
 
@@ -82,7 +82,7 @@ class Unit(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
         """Returns ReLU(norm(conv(x))), or norm(conv(x))."""
         x = self.norm(self.conv(x))
-        return jax.nn.relu(x) if self.relu else x
+        return jax.nn.relu(x) if self.activated else x
 
 
 class HybridStem(nn.Module):

@@ -22,17 +22,20 @@ from jaxtyping import Float
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import BlockConfig, EncoderStack, Execution, Linear, PositionEmbedding
-from jaxformers.models.vit import (
+from jaxformers.models.patches import (
     PatchEmbedding,
-    ViTConfig,
     check_images,
     fixed_positions,
     patchify,
-    prepend_class_token,
+    prepend_tokens,
+    resized_table,
 )
+from jaxformers.models.vit import ViTConfig
 from jaxformers.sharding import constrain
 
-HEADLESS: dict[str, Any] = dict(positions="sincos2d_mae", activation="gelu", classes=0)
+HEADLESS: dict[str, Any] = dict(
+    positions="sincos2d_mae", position_resize="bicubic", activation="gelu", classes=0
+)
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,10 @@ class MAEConfig:
         for name in ("width", "layers", "heads", "feed_forward"):
             if (size := getattr(self, f"decoder_{name}")) < 1:
                 raise ConfigError(f"an MAE's decoder_{name} of {size} is not above 0")
-        if not 0 < self.mask_ratio < 1 or not self.num_visible(self.encoder.grid**2):
+        if not 0 < self.mask_ratio < 1 or not self.num_visible(self.encoder.num_patches):
             raise ConfigError(
                 f"a mask_ratio of {self.mask_ratio} masks none or all of "
-                f"{self.encoder.grid**2} patches"
+                f"{self.encoder.num_patches} patches"
             )
         if not self.encoder.class_token or self.encoder.positions == "none" or self.encoder.stem:
             raise ConfigError("an MAE's encoder needs its class token and positions, and no stem")
@@ -67,6 +70,13 @@ class MAEConfig:
             )
         if self.encoder.classes or self.encoder.pre_logits or self.encoder.head_norm:
             raise ConfigError("an MAE's encoder has no head: set its classes to 0")
+        if self.encoder.prefix_tokens > 1 or self.encoder.prefix_rows != 1:
+            raise ConfigError(
+                "an MAE's encoder has its class token, with a position, as only prefix token: set "
+                "distillation_token, register_tokens and prefix_positions to their defaults"
+            )
+        if self.encoder.embedding_norm:
+            raise ConfigError("an MAE's encoder has no embedding_norm: set it to False")
         self.decoder_block  # noqa: B018  (validates it here)
 
     @staticmethod
@@ -94,9 +104,14 @@ class MAEConfig:
         return MAEConfig.sized("huge", patch_size, **changes)
 
     @property
-    def image_size(self) -> int:
-        """Side of the encoder's images in pixels."""
+    def image_size(self) -> int | tuple[int, int]:
+        """Side, or height and width, of the encoder's images in pixels."""
         return self.encoder.image_size
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of the encoder's images in pixels."""
+        return self.encoder.image_shape
 
     @property
     def channels(self) -> int:
@@ -134,6 +149,10 @@ class MAEConfig:
             norm_position="pre",
             norm_epsilon=e.norm_epsilon,
             attention_bias=e.attention_bias,
+            qkv_bias=e.qkv_bias,
+            query_key_norm=e.query_key_norm,
+            gated=e.gated,
+            layer_scale=e.layer_scale,
             dropout=e.dropout,
             attention_dropout=e.attention_dropout,
             activation_dropout=e.dropout,
@@ -215,7 +234,7 @@ class MAE(nn.Module):
     ) -> Float[Array, "B L D"]:
         """Encoder output of all patches, none masked, the class token first."""
         first, x = self._embed(images)
-        return self.encoder(prepend_class_token(first, x), train=train)
+        return self.encoder(prepend_tokens([first[None]], x), train=train)
 
     def pooled(self, images: Float[Array, "B H W C"], *, train: bool = False) -> Array:
         """Encoder output of the class token over all patches, `[B, D]`."""
@@ -242,10 +261,15 @@ class MAE(nn.Module):
     def _positions(self, shape, width: int, name: str):
         """Position table `[1 + P, width]` for images of `shape`, fixed or the module `name`'s."""
         e = self.config.encoder
+        grid = shape[1] // e.patch_size, shape[2] // e.patch_size
+        if e.positions == "sincos2d":
+            return fixed_positions(grid, width, e.positions, 1)
         if e.positions == "learned":
-            return getattr(self, name).rows(e.tokens)[0]
-        rows, columns = (size // e.patch_size for size in shape[1:3])
-        return fixed_positions(rows, columns, width, e.positions, True)
+            table = getattr(self, name).rows(e.tokens)[0]
+        else:
+            table = fixed_positions(e.grid, width, e.positions, 1)
+        # Fixed tables are resized too, as the authors do, rather than computed for the new grid.
+        return resized_table(table, e.grid, grid, e.position_resize)
 
     def _encode(self, images, noise, *, train: bool):
         """Encoded class token and visible patches `[B, 1 + K, D]`; ranks of patches `[B, P]`."""
@@ -256,7 +280,7 @@ class MAE(nn.Module):
         # exact at the highest precision only.
         selection = _visible_one_hot(rank, self.config.num_visible(patches), x.dtype)
         x = jnp.einsum("BKP,BPD->BKD", selection, x, precision="highest")
-        x = constrain(prepend_class_token(first, x), "batch", "length", "embed")
+        x = constrain(prepend_tokens([first[None]], x), "batch", "length", "embed")
         return self.encoder(x, train=train), rank
 
     def _ranks(self, noise, batch: int, patches: int):

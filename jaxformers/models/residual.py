@@ -13,13 +13,13 @@ from itertools import pairwise
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError, DataError, check_choices
 from jaxformers.layers import Execution
+from jaxformers.layers.activations import Activation, activate
 from jaxformers.layers.convolution import sown
 from jaxformers.layers.execution import remat_policy
 from jaxformers.models.problem_type import ProblemType
@@ -95,20 +95,22 @@ class Block(nn.Module):
     projects: bool
     """Whether the shortcut is a 1x1 convolution rather than the identity."""
     unit: Callable[..., nn.Module]
-    """Builds a convolution with norm and optional ReLU, called with `(x, train)`."""
+    """Builds a convolution with norm and optional activation, called with `(x, train)`."""
     expansion: int = 4
     """Ratio of output channels to inner ones; 1: a basic block."""
     zero_init: bool = False
     """Whether the last norm starts at scale 0, so that the block starts as its shortcut."""
     stride_first: bool = False
     """Whether a bottleneck's first convolution has the stride, rather than its 3x3."""
+    activation: Activation = "relu"
+    """After the sum; the units' own is their builder's."""
 
     def setup(self):
         unit, inner = self.unit, self.outputs // self.expansion
         # In version 1.5 the 3x3 convolution has the stride: the 1x1 before it would skip pixels.
         strides = (self.stride, 1) if self.stride_first else (1, self.stride)
-        # No ReLU before the sum: it follows the sum with the shortcut.
-        last = dict(relu=False, zero_init=self.zero_init)
+        # No activation before the sum: it follows the sum with the shortcut.
+        last = dict(activated=False, zero_init=self.zero_init)
         if self.expansion == 1:
             self.units = [unit(self.inputs, inner, 3, self.stride), unit(inner, inner, 3, **last)]
         else:
@@ -118,15 +120,16 @@ class Block(nn.Module):
                 unit(inner, self.outputs, 1, **last),
             ]
         if self.projects:
-            self.shortcut = unit(self.inputs, self.outputs, 1, self.stride, relu=False)
+            self.shortcut = unit(self.inputs, self.outputs, 1, self.stride, activated=False)
 
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
-        """ReLU(F(x) + shortcut(x)) (equations 1, 2); sown as `blocks` if that is mutable."""
+        """act(F(x) + shortcut(x)) (equations 1, 2); sown as `blocks` if that is mutable."""
         y = x
         for unit in self.units:
             y = unit(y, train)  # F(x): [B, h, w, D]
         x = self.shortcut(x, train) if self.projects else x
-        return sown(self, constrain(jax.nn.relu(x + y), "batch", None, None, None))
+        y = activate(x + y, self.activation)
+        return sown(self, constrain(y, "batch", None, None, None))
 
 
 class Stage(nn.Module):

@@ -14,15 +14,17 @@ from functools import partial
 from typing import Literal
 
 import flax.linen as nn
-import jax
+import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution, Linear
+from jaxformers.layers.activations import Activation, activate
 from jaxformers.layers.convolution import Conv, max_pool
 from jaxformers.layers.norm import BatchNorm
 from jaxformers.models.residual import Block, Classifier, ResidualConfig, check_images, make_stages
+from jaxformers.sharding import constrain
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class ResNetConfig(ResidualConfig):
     """Whether each block's last norm starts at scale 0: blocks start as their shortcuts."""
     stride_first: bool = False
     """Whether a bottleneck's first convolution has the stride, as in the paper (version 1)."""
+    activation: Activation = "relu"
+    pooling: Literal["average", "max", "average_max"] = "average"
+    """Global pooling before the head: mean, maximum, or the mean of both."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -79,14 +84,14 @@ class ResNetConfig(ResidualConfig):
 
 
 class Unit(nn.Module):
-    """A convolution with PyTorch's padding, batch norm, and optional ReLU."""
+    """A convolution with PyTorch's padding, batch norm, and optional activation."""
 
     config: ResNetConfig
     inputs: int
     outputs: int
     size: int
     stride: int = 1
-    relu: bool = True
+    activated: bool = True
     zero_init: bool = False
     execution: Execution = Execution()
 
@@ -104,9 +109,9 @@ class Unit(nn.Module):
         self.norm = BatchNorm(c.norm_epsilon, c.norm_momentum, self.zero_init)
 
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
-        """Returns ReLU(norm(conv(x))), or norm(conv(x))."""
+        """Returns act(norm(conv(x))), or norm(conv(x))."""
         x = self.norm(self.conv(x), train=train)
-        return jax.nn.relu(x) if self.relu else x
+        return activate(x, self.config.activation) if self.activated else x
 
 
 class ResNet(Classifier):
@@ -123,7 +128,7 @@ class ResNet(Classifier):
         size, stride = (3, 1) if c.stem == "small" else (7, 2)
         self.stem = unit(c.channels, c.width, size, stride)
         fields = dict(unit=unit, expansion=c.expansion, zero_init=c.zero_init)
-        fields |= dict(stride_first=c.stride_first)
+        fields |= dict(stride_first=c.stride_first, activation=c.activation)
         stages = make_stages(c, execution, Block, fields)
         # Stages have strides 1, 2, 2, 2; halved, 2, 2, 2, 2.
         if c.stem == "imagenet_halved":
@@ -143,3 +148,18 @@ class ResNet(Classifier):
         for stage in self.stages:
             x = stage(x, train)
         return x
+
+    def pooled(
+        self, images: Float[Array, "B H W C"], *, train: bool = False
+    ) -> Float[Array, "B D"]:
+        """Global pooling of the last feature map, in float32: the input of the head."""
+        x = self.features(images, train=train).astype(jnp.float32)  # [B, h, w, D]
+        # [B, h, w, D] -> [B, D]
+        match self.config.pooling:
+            case "average":
+                x = x.mean((1, 2))
+            case "max":
+                x = x.max((1, 2))
+            case "average_max":
+                x = (x.mean((1, 2)) + x.max((1, 2))) / 2
+        return constrain(x, "batch", "embed")

@@ -4,13 +4,17 @@ An image is split into patches, each projected to a vector (equation 1); a class
 prepended, positions are added, and a pre-norm Transformer encoder follows (equations 2 to 4). What
 the paper leaves open follows Google's released code.
 
-Axis letters: B batch, P patches, L tokens (P, or 1 + P with a class token), D model width,
-C channels, E numbers of a patch, N classes.
+Later models add to it, as fields of the configuration: DeiT a distillation token (Touvron et al.
+2021), CaiT layer scale, ViT-22B query and key norms, DINOv2 registers (Darcet et al. 2024).
+
+Axis letters: B batch, P patches, T prefix tokens (class, distillation, registers), L tokens
+(T + P), D model width, C channels, N classes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -18,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
-from jaxformers.errors import ConfigError, DataError, check_choices
+from jaxformers.errors import ConfigError, check_choices
 from jaxformers.layers import (
     Activation,
     BlockConfig,
@@ -28,15 +32,25 @@ from jaxformers.layers import (
     Linear,
     Norm,
     PositionEmbedding,
-    grid_sinusoids,
 )
-from jaxformers.layers.linear import Init, initializer, multiply
 from jaxformers.layers.norm import BatchNorm
+from jaxformers.layers.position_resize import PositionResize
 from jaxformers.models.hybrid_stem import HybridStem, HybridStemConfig
+from jaxformers.models.patches import (
+    PatchEmbedding,
+    Pooling,
+    Positions,
+    check_images,
+    fixed_positions,
+    image_shape,
+    pixels_text,
+    pool_tokens,
+    prepend_tokens,
+    resized_table,
+)
 from jaxformers.models.problem_type import ProblemType
 from jaxformers.sharding import constrain
 
-Positions = Literal["learned", "sincos2d", "sincos2d_mae", "none"]
 SIZES = {  # width, layers, heads (table 1; tiny and small are of Touvron et al. 2021)
     "tiny": (192, 12, 3),
     "small": (384, 12, 6),
@@ -54,8 +68,8 @@ class ViTConfig:
     Face, timm and MAE the exact one (`gelu`).
     """
 
-    image_size: int = 224
-    """Side in pixels of the square input images, a multiple of `patch_pixels`."""
+    image_size: int | tuple[int, int] = 224
+    """Side in pixels of square images, or (height, width): multiples of `patch_pixels`."""
     patch_size: int = 16
     """Side of a patch in pixels; with a stem, in pixels of the stem's feature map."""
     channels: int = 3
@@ -64,10 +78,23 @@ class ViTConfig:
     feed_forward: int = 3072
     layers: int = 12
     class_token: bool = True
-    pooling: Literal["class", "average"] = "class"
-    """Input of the head: the class token, or the mean of the patch tokens."""
+    distillation_token: bool = False
+    """A second token with a head of its own; the logits are the mean of both heads' (DeiT)."""
+    register_tokens: int = 0
+    """Learned tokens between the class token and the patches that no head reads."""
+    pooling: Pooling = "class"
+    """Input of the head: the class token; of the patch tokens the mean, the maximum, or the mean of
+    both; or class token and mean side by side (DINOv2)."""
     positions: Positions = "learned"
     """A learned table, or fixed 2D sinusoids, big_vision's or MAE's."""
+    prefix_positions: Literal["all", "class", "none"] = "all"
+    """Which of the tokens before the patches have rows in the table of positions."""
+    position_resize: PositionResize = "zoom"
+    """How the publisher resizes the table for images of another size; see `PositionResize`."""
+    dynamic_size: bool = False
+    """Takes images of other sizes than `image_size` too, their positions resized at each call."""
+    embedding_norm: bool = False
+    """Norms the embedded tokens; the projection of patches then has no bias (CLIP)."""
     pre_logits: int | None = None
     """Width of the tanh layer before the head (section 3.1, for pre-training); None: no layer."""
     head_norm: bool = False
@@ -86,6 +113,15 @@ class ViTConfig:
     activation: Activation = "gelu_tanh"
     norm_epsilon: float = 1e-6
     attention_bias: bool = True
+    """Biases of query, key, value and output projection."""
+    qkv_bias: bool = True
+    """False leaves out those of query, key and value alone."""
+    query_key_norm: bool = False
+    """Norms each head's queries and keys before their product."""
+    gated: bool = False
+    """Feed-forward of act(x W_gate) * (x W_up), SwiGLU with activation "silu"."""
+    layer_scale: float | None = None
+    """Initial value of a learned factor for each channel of a sub-layer's output; None: none."""
     dropout: float = 0.0
     """After each dense layer except query, key and value, and after adding positions."""
     attention_dropout: float = 0.0
@@ -96,22 +132,24 @@ class ViTConfig:
     """The ResNet whose feature map is split into patches ("hybrid", section 3.1); None: none."""
 
     def __post_init__(self):
+        if self.image_shape == (self.image_shape[0],) * 2:  # one spelling for squares
+            object.__setattr__(self, "image_size", self.image_shape[0])
         for name in ("image_size", "patch_size", "channels", "width", "heads", "layers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"a ViT's {name} of {getattr(self, name)} is not above 0")
+            value = min(self.image_shape) if name == "image_size" else getattr(self, name)
+            if value < 1:
+                raise ConfigError(f"a ViT's {name} of {value} is not above 0")
         check_choices(self)
         if self.classes < 0 or (self.pre_logits is not None and self.pre_logits < 1):
             raise ConfigError(
                 f"classes {self.classes} must be 0 (no head) or more, pre_logits {self.pre_logits} "
                 "None (no such layer) or more than 0"
             )
-        if self.image_size % self.patch_pixels:
+        if any(side % self.patch_pixels for side in self.image_shape):
             raise ConfigError(
-                f"images of {self.image_size} pixels do not divide into patches of "
+                f"images of {pixels_text(self.image_shape)} pixels do not divide into patches of "
                 f"{self.patch_pixels}: choose a multiple of {self.patch_pixels}"
             )
-        if self.pooling == "class" and not self.class_token:
-            raise ConfigError("pooling 'class' needs the class token: choose pooling 'average'")
+        self._check_tokens()
         if self.positions.startswith("sincos2d") and self.width % 4:
             raise ConfigError(f"positions of sines need a width divisible by 4, not {self.width}")
         if self.class_names and len(self.class_names) != self.classes:
@@ -119,6 +157,22 @@ class ViTConfig:
                 f"class_names has {len(self.class_names)} names for {self.classes} classes"
             )
         self.block  # noqa: B018  (validates it here)
+
+    def _check_tokens(self) -> None:
+        """Raises ConfigError unless head and tokens suit each other."""
+        if self.register_tokens < 0:
+            raise ConfigError(f"register_tokens {self.register_tokens} must be 0 or more")
+        if self.pooling in ("class", "class_average") and not self.class_token:
+            raise ConfigError(
+                f"pooling {self.pooling!r} needs the class token: choose pooling 'average'"
+            )
+        if self.distillation_token and (
+            self.pooling != "class" or self.head_norm or self.pre_logits or self.head_batch_norm
+        ):
+            raise ConfigError(
+                "distillation_token needs pooling 'class', and neither head_norm, head_batch_norm "
+                "nor pre_logits"
+            )
 
     @staticmethod
     def sized(name: str, patch_size: int = 16, **changes) -> ViTConfig:
@@ -169,14 +223,41 @@ class ViTConfig:
         return self.patch_size * (self.stem.stride if self.stem else 1)
 
     @property
-    def grid(self) -> int:
-        """Number of patches along a side of the image."""
-        return self.image_size // self.patch_pixels
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of the input images in pixels."""
+        return image_shape(self.image_size)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        height, width = self.image_shape
+        return height // self.patch_pixels, width // self.patch_pixels
+
+    @property
+    def num_patches(self) -> int:
+        """P: patches of an image."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def prefix_tokens(self) -> int:
+        """T: tokens before the patches."""
+        return self.class_token + self.distillation_token + self.register_tokens
+
+    @property
+    def prefix_rows(self) -> int:
+        """Rows before the patches' in a learned table of positions."""
+        rows = {"all": self.prefix_tokens, "class": int(self.class_token), "none": 0}
+        return rows[self.prefix_positions]
 
     @property
     def tokens(self) -> int:
-        """Number of tokens of an image, including the class token if there is one."""
-        return self.grid**2 + self.class_token
+        """L: tokens of an image, prefix tokens included."""
+        return self.prefix_tokens + self.num_patches
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of the pooled representation before `pre_logits`."""
+        return self.width * (2 if self.pooling == "class_average" else 1)
 
     @property
     def block(self) -> BlockConfig:
@@ -189,65 +270,15 @@ class ViTConfig:
             norm_position="pre",
             norm_epsilon=self.norm_epsilon,
             attention_bias=self.attention_bias,
+            qkv_bias=self.qkv_bias,
+            query_key_norm=self.query_key_norm,
+            gated=self.gated,
+            layer_scale=self.layer_scale,
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,
             activation_dropout=self.dropout,
             drop_path=self.drop_path,
         )
-
-
-def patchify(images: Float[Array, "B H W C"], size: int) -> Float[Array, "B P E"]:
-    """Splits images into flattened patches of `size` x `size` pixels, in row-major order.
-
-    The E = size * size * C numbers of a patch are in the order row, column, channel.
-
-    Raises:
-        DataError: images that do not divide into such patches.
-    """
-    batch, height, width, channels = images.shape
-    if height % size or width % size:
-        raise DataError(f"images of {height} x {width} pixels do not divide into patches of {size}")
-    rows, columns = height // size, width // size
-    x = images.reshape(batch, rows, size, columns, size, channels)
-    x = x.swapaxes(2, 3)  # [B, rows, columns, size, size, C]
-    return x.reshape(batch, rows * columns, size * size * channels)
-
-
-class PatchEmbedding(nn.Module):
-    """Linear projection of flattened patches (equation 1).
-
-    It is a convolution with kernel `[size, size, C, D]` and stride `size`, computed as one matrix
-    product.
-    """
-
-    size: int
-    channels: int
-    width: int
-    kernel_init: Init = "lecun"
-    execution: Execution = Execution()
-
-    @nn.compact
-    def __call__(self, images: Float[Array, "B H W C"]) -> Float[Array, "B P D"]:
-        """Projects each patch, in row-major order."""
-        dtype = self.execution.compute_dtype
-        shape = (self.size, self.size, self.channels, self.width)
-        kernel = self.param("kernel", initializer(self.kernel_init, 3), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        # Gathered over fsdp before the product: a kernel of 768 rows (16 x 16 x 3) is small.
-        kernel = constrain(kernel, None, None, None, None).reshape(-1, self.width)  # [E, D]
-        patches = patchify(images, self.size).astype(dtype)  # [B, P, E]
-        x = multiply(patches, kernel.astype(dtype), 1, self.execution.platform)
-        return constrain(x + bias.astype(dtype)[None, None], "batch", "length", "embed")
-
-
-def fixed_positions(
-    height: int, width: int, channels: int, kind: Positions, class_token: bool
-) -> Float[Array, "L D"]:
-    """Fixed 2D sinusoid table of a grid of patches; the class token's row, first, is zero."""
-    table = grid_sinusoids(
-        height, width, channels, "mae" if kind == "sincos2d_mae" else "big_vision"
-    )
-    return jnp.pad(jnp.asarray(table), ((int(class_token), 0), (0, 0)))
 
 
 class ViT(nn.Module):
@@ -261,28 +292,37 @@ class ViT(nn.Module):
         if c.stem:
             self.stem = HybridStem(c.stem, c.channels, self.execution)
         channels = c.stem.outputs if c.stem else c.channels
-        self.patch_embedding = PatchEmbedding(
-            c.patch_size, channels, c.width, execution=self.execution
-        )
+        embedding = dict(execution=self.execution, use_bias=not c.embedding_norm)
+        self.patch_embedding = PatchEmbedding(c.patch_size, channels, c.width, **embedding)
+        small = nn.initializers.normal(0.02)
         if c.class_token:
             self.class_token = self.param("class_token", nn.initializers.zeros, (c.width,))
+        if c.distillation_token:
+            self.distillation_token = self.param("distillation_token", small, (c.width,))
+        if c.register_tokens:
+            registers = c.register_tokens, c.width
+            self.register_tokens = self.param("register_tokens", small, registers)
         if c.positions == "learned":
-            self.position_embedding = PositionEmbedding(c.tokens, c.width)
+            self.position_embedding = PositionEmbedding(c.prefix_rows + c.num_patches, c.width)
         self.drop = Dropout(c.dropout)
+        if c.embedding_norm:
+            self.embedding_norm = Norm("layer", c.norm_epsilon)
         self.encoder = EncoderStack(c.block, c.layers, not c.head_norm, self.execution)
         # One final norm: at the encoder's end (equation 4) or, in MAE's fine-tuning, after pooling.
         if c.head_norm:
             self.head_norm = Norm("layer", c.norm_epsilon)
         if c.pre_logits:
-            self.pre_logits = Linear((c.width,), (c.pre_logits,), dtype=dtype, gathered=True)
+            self.pre_logits = Linear((c.pooled_width,), (c.pre_logits,), dtype=dtype, gathered=True)
         if c.head_batch_norm:
             self.head_batch_norm = BatchNorm(1e-6, affine=False)
         if c.classes:
-            shape = (c.pre_logits or c.width,), (c.classes,)
+            shape = (c.pre_logits or c.pooled_width,), (c.classes,)
             # Zero initial weights for transfer (section 3.2).
             init = "probe" if c.head_batch_norm else "zeros"
-            start = dict(kernel_init=init, bias_start=c.head_bias)
-            self.head = Linear(*shape, gathered=True, **start)
+            head = partial(Linear, *shape, gathered=True, kernel_init=init, bias_start=c.head_bias)
+            self.head = head()
+            if c.distillation_token:
+                self.distillation_head = head()
 
     def __call__(
         self, images: Float[Array, "B H W C"], *, train: bool = False
@@ -290,24 +330,31 @@ class ViT(nn.Module):
         """Float32 logits of the classes; without a head, the output of `pooled`.
 
         Args:
-            images: normalised pixels, `image_size` square, or of any multiple of `patch_pixels`
-                where positions are not learned.
+            images: normalised pixels of `image_size`; with `dynamic_size`, or positions that are
+                computed or none, of any multiples of `patch_pixels`.
             train: dropout and stochastic depth on; needs `rngs={"dropout": key}`.
 
         Raises:
             DataError: images of another size or number of channels.
         """
+        c = self.config
+        if c.distillation_token and c.classes:
+            x = self.features(images, train=train)
+            return (self.head(x[:, 0]) + self.distillation_head(x[:, 1])) / 2
         pooled = self.pooled(images, train=train)
-        if self.config.head_batch_norm:
+        if c.head_batch_norm:
             pooled = self.head_batch_norm(pooled, train=train)
-        return self.head(pooled) if self.config.classes else pooled
+        return self.head(pooled) if c.classes else pooled
 
     def pooled(self, images: Float[Array, "B H W C"], *, train: bool = False) -> Array:
-        """Pooled representation, the input of the head: `[B, D]` or `[B, pre_logits]`."""
-        c, x = self.config, self.embed(images, train=train)
-        of_class = c.pooling == "class"
-        x = self.encoder(x, train=train)
-        x = x[:, 0] if of_class else x[:, int(c.class_token) :].mean(1)
+        """Pooled representation, the input of the head: `[B, D]`, `[B, 2 D]` or `[B, pre_logits]`.
+
+        With a distillation token, the mean of what the two heads read.
+        """
+        c = self.config
+        x = self.encoder(self.embed(images, train=train), train=train)
+        pooled_tokens = pool_tokens(x, c.pooling, c.prefix_tokens)
+        x = x[:, :2].mean(1) if c.distillation_token else pooled_tokens
         x = self.head_norm(x) if c.head_norm else x  # [B, D]; y of equation 4
         x = jnp.tanh(self.pre_logits(x)) if c.pre_logits else x
         return constrain(x, "batch", "embed")
@@ -315,52 +362,40 @@ class ViT(nn.Module):
     def features(
         self, images: Float[Array, "B H W C"], *, train: bool = False
     ) -> Float[Array, "B L D"]:
-        """Encoder output of all tokens, the class token first."""
+        """Encoder output of all tokens, the prefix tokens first."""
         return self.encoder(self.embed(images, train=train), train=train)
 
     def embed(
         self, images: Float[Array, "B H W C"], *, train: bool = False
     ) -> Float[Array, "B L D"]:
-        """Embedded patches and class token plus positions: z_0 of equation 1."""
+        """Embedded patches and prefix tokens plus positions: z_0 of equation 1."""
         c = self.config
         check_images(images.shape, c)
         x = self.patch_embedding(self.stem(images, train=train) if c.stem else images)  # [B, P, D]
-        if c.class_token:
-            x = prepend_class_token(self.class_token, x)  # [B, 1 + P, D]
-        if c.positions == "learned":
-            x = x + self.position_embedding.rows(c.tokens).astype(x.dtype)
-        elif c.positions != "none":
+        # The order of all published models: class, distillation, registers, patches.
+        tokens = [self.class_token[None]] if c.class_token else []
+        tokens += [self.distillation_token[None]] if c.distillation_token else []
+        tokens += [self.register_tokens] if c.register_tokens else []
+        x = prepend_tokens(tokens, x)  # [B, T + P, D]
+        if c.positions != "none":
+            x = x + self._positions(images.shape)[None].astype(x.dtype)
+        x = self.drop(constrain(x, "batch", "length", "embed"), train=train)
+        return self.embedding_norm(x) if c.embedding_norm else x
+
+    def _positions(self, shape: tuple[int, ...]) -> Float[Array, "L D"]:
+        """Positions of all tokens of images of `shape`; zeros for tokens that have none."""
+        c, pixels = self.config, self.config.patch_pixels
+        grid = shape[1] // pixels, shape[2] // pixels
+        if c.positions == "sincos2d":
             # Computed for the grid at hand, so that images of other sizes have positions too.
-            rows, columns = (size // c.patch_pixels for size in images.shape[1:3])
-            table = fixed_positions(rows, columns, c.width, c.positions, c.class_token)
-            x = x + table[None].astype(x.dtype)
-        return self.drop(constrain(x, "batch", "length", "embed"), train=train)
-
-
-def prepend_class_token(
-    token: Float[Array, "D"], x: Float[Array, "B P D"]
-) -> Float[Array, "B L D"]:
-    """Prepends the class token to each image's patches."""
-    first = jnp.broadcast_to(token.astype(x.dtype)[None, None], (x.shape[0], 1, x.shape[2]))
-    return jnp.concatenate([first, x], axis=1)
-
-
-def check_images(shape: tuple[int, ...], config: ViTConfig) -> None:
-    """Raises DataError for images whose shape does not suit the model."""
-    if len(shape) != 4:
-        raise DataError(
-            f"images of shape {shape}: the model takes [batch, height, width, channels]"
-        )
-    _, height, width, channels = shape
-    if channels != config.channels:
-        raise DataError(f"images of {channels} channels for a model of {config.channels}")
-    side, patch = config.image_size, config.patch_pixels
-    if height % patch or width % patch:
-        raise DataError(
-            f"images of {height} x {width} pixels do not divide into patches of {patch}"
-        )
-    if config.positions == "learned" and (height, width) != (side, side):
-        raise DataError(
-            f"images of {height} x {width} pixels for a model of {side} x {side}: resize them, or "
-            "load the model with its positions resized"
-        )
+            return fixed_positions(grid, c.width, c.positions, c.prefix_tokens)
+        if c.positions == "learned":
+            table = self.position_embedding.rows(c.prefix_rows + c.num_patches)[0]
+        else:
+            table = fixed_positions(c.grid, c.width, c.positions, c.prefix_rows)
+        table = resized_table(table, c.grid, grid, c.position_resize)
+        if c.prefix_rows == c.prefix_tokens:
+            return table
+        # A zero row for each prefix token that has none in the table, before the grid's rows.
+        zeros = jnp.zeros((c.prefix_tokens - c.prefix_rows, c.width), table.dtype)
+        return jnp.concatenate([table[: c.prefix_rows], zeros, table[c.prefix_rows :]])

@@ -10,6 +10,7 @@ from jaxformers.pretrained.family import (
     FolderFormat,
     HuggingFaceFormat,
     SingleFileFormat,
+    TimmFormat,
 )
 from jaxformers.pretrained.formats.hub import resolve
 from jaxformers.pretrained.formats.torch_file import torch_to_safetensors
@@ -24,6 +25,7 @@ __all__ = [
     "FolderFormat",
     "HuggingFaceFormat",
     "SingleFileFormat",
+    "TimmFormat",
     "at_image_size",
     "families",
     "load_pretrained",

@@ -17,8 +17,10 @@ from etils import epath
 
 from jaxformers.data.images.preprocessing import Preprocessing
 from jaxformers.layers import Execution
+from jaxformers.models.patches import image_shape
 from jaxformers.pretrained.mapping.name_map import TensorSource
 from jaxformers.pretrained.mapping.transforms import Shape
+from jaxformers.pretrained.timm.timm_args import TimmArgs
 from jaxformers.sharding import Row
 from jaxformers.text import Tokenizer
 
@@ -54,6 +56,16 @@ class FolderFormat:
     """Reads a folder; raises WeightsError."""
     load_tokenizer: Callable[[epath.Path], Tokenizer | None] = lambda folder: None
     """The folder's tokenizer, to be saved beside converted weights; None: it has none."""
+
+
+@dataclass(frozen=True)
+class TimmFormat:
+    """timm's folders of the architectures that it builds from some of its classes."""
+
+    model_classes: tuple[str, ...]
+    """Their names, as in `pretrained/timm/architectures.json`."""
+    load: Callable[[epath.Path, TimmArgs, Execution], LoadedModel]
+    """Reads a folder with these arguments; raises WeightsError."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,7 @@ class Family:
     """The same network with few and narrow layers, for rehearsals on images of 24 pixels."""
     sharding_rows: tuple[Row, ...] = ()
     """Rows for parameters that the library's sharding table does not name."""
-    formats: tuple[HuggingFaceFormat | FolderFormat | SingleFileFormat, ...] = ()
+    formats: tuple[HuggingFaceFormat | FolderFormat | TimmFormat | SingleFileFormat, ...] = ()
     """Published formats, in the order in which they are tried; the native one needs no entry."""
 
 
@@ -125,5 +137,5 @@ def token_pair_inputs(_: Any) -> InputShapes:
 
 def image_inputs(config: Any) -> InputShapes:
     """One image `[1, H, W, C]` of the configuration's size."""
-    side = config.image_size
-    return (jax.ShapeDtypeStruct((1, side, side, config.channels), jnp.float32),)
+    shape = (1, *image_shape(config.image_size), config.channels)
+    return (jax.ShapeDtypeStruct(shape, jnp.float32),)

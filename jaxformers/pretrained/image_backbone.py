@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import numpy as np
 
 from jaxformers.errors import WeightsError
+from jaxformers.layers.position_resize import PositionResize
 from jaxformers.models import ViTConfig
-from jaxformers.models.vit import fixed_positions
+from jaxformers.models.patches import fixed_positions
 from jaxformers.pretrained.family import LoadedModel
 from jaxformers.pretrained.mapping.name_map import compare
 from jaxformers.pretrained.mapping.position_resize import resize_positions
@@ -30,7 +31,7 @@ def image_backbone_variables(
     loaded: LoadedModel,
     model: nn.Module,
     weights_path: str,
-    method: Literal["zoom", "bicubic"] = "zoom",
+    method: PositionResize = "zoom",
 ) -> dict[str, Any]:
     """Everything below the head of a loaded model, as nested NumPy variables for `model`.
 
@@ -62,10 +63,8 @@ def image_backbone_variables(
                 f"the weights in {weights_path} have no {path}, which the model needs"
             )
         leaf = leaves[path]
-        if path == POSITIONS and leaf.shape != shape:
-            num_patches = len(leaf) - bool(model.config.class_token)
-            grid = _grid_side(num_patches, weights_path)
-            leaf = resize_positions(leaf, grid, model.config.grid, method)
+        if path == POSITIONS:
+            leaf = resize_positions(leaf, _encoder_config(source).grid, model.config.grid, method)
         if leaf.shape != shape:
             raise WeightsError(
                 f"{path} in {weights_path} has shape {leaf.shape}, the model's {shape}"
@@ -99,23 +98,13 @@ def _is_new_norm(path: str, model: nn.Module) -> bool:
 def _sines(source: nn.Module) -> np.ndarray:
     """What a source of fixed positions adds, as a table for its own grid."""
     config = _encoder_config(source)
-    grid = config.grid
-    table = fixed_positions(grid, grid, config.width, config.positions, config.class_token)
+    table = fixed_positions(config.grid, config.width, config.positions, config.prefix_rows)
     return np.asarray(table)
 
 
 def _encoder_config(source: nn.Module) -> Any:
     """The configuration of the image encoder; an MAE's is a ViT inside it."""
     return getattr(source.config, "encoder", source.config)
-
-
-def _grid_side(num_patches: int, weights_path: str) -> int:
-    side = round(num_patches**0.5)
-    if side * side != num_patches:
-        raise WeightsError(
-            f"the positions in {weights_path} are {num_patches} patches, which make no square"
-        )
-    return side
 
 
 def _require_same_backbone(source: nn.Module, model: nn.Module, weights_path: str) -> None:

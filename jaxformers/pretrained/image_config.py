@@ -20,7 +20,7 @@ from jaxformers.pretrained.mapping.name_map import TensorSource
 
 LARGEST = 1 << 16
 # Variables of an image model that a new head does not take over ("ViT", section 3.2).
-IMAGE_HEAD_PATTERN = r"\w+/(head|pre_logits|head_norm|head_batch_norm)/.*"
+IMAGE_HEAD_PATTERN = r"\w+/(head|distillation_head|pre_logits|head_norm|head_batch_norm)/.*"
 RESIDUAL_FINE_TUNING = FineTuning(
     head_pattern=IMAGE_HEAD_PATTERN,
     # None changes the weights below the head, or what they compute without training.

@@ -13,12 +13,17 @@ from jaxformers.data.images.preprocessing import Preprocessing
 from jaxformers.errors import WeightsError, did_you_mean, printable
 from jaxformers.layers import Execution
 from jaxformers.pretrained import registry
-from jaxformers.pretrained.family import FolderFormat, LoadedModel, Variables
+from jaxformers.pretrained.family import FolderFormat, LoadedModel, TimmFormat, Variables
 from jaxformers.pretrained.formats import native_format, safetensors_folder, single_file
 from jaxformers.pretrained.formats.hub import resolve
 from jaxformers.pretrained.mapping.position_resize import at_image_size
 from jaxformers.pretrained.model_variables import DEFAULT_EXECUTION
 from jaxformers.pretrained.preprocessing.preprocessor_config import write_preprocessing
+from jaxformers.pretrained.timm.timm_args import (
+    folder_of_timm_weights,
+    is_timm_config,
+    read_timm_args,
+)
 
 AUTO = "auto"
 
@@ -36,7 +41,7 @@ def load_pretrained(
         path_or_name: a folder (local or gs://) whose `config.json` says MarianMT, BERT, BiT,
             ResNet, ViT, ViTMAE, another registered family or our own format; one of Google's
             TensorFlow checkpoints of BERT with its `bert_config.json`; a `.npz` or `.safetensors`
-            file of image weights by the names of Google, torchvision or timm (or timm's folder);
+            file of image weights by the names of Google, torchvision or timm; timm's folder;
             or a model's name on Hugging Face's hub: "org/name" or "org/name@revision".
         execution: how the model computes; its padded vocabulary is put in.
         image_size: side of the square images that an image model is to take, its positions
@@ -48,6 +53,8 @@ def load_pretrained(
         WeightsError: no such model, one that is not supported, damaged files, tensors that do not
             fit. One line that names them; nothing is loaded in part.
     """
+    if weights is None and (timm_folder := folder_of_timm_weights(path_or_name)):
+        path_or_name = timm_folder
     if single_file.is_single_file(path_or_name):
         model, variables = single_file.load(path_or_name, execution, weights)
     elif weights is not None:
@@ -71,9 +78,11 @@ def load_folder(folder: epath.Path, execution: Execution) -> LoadedModel:
     if folder_format := _folder_format(folder):
         return folder_format.load(folder, execution)
     config = safetensors_folder.read_json(folder / safetensors_folder.CONFIG)
-    # timm's folders: the architecture is told by the tensors' names, sizes by their shapes.
-    if {"architecture", "pretrained_cfg"} <= config.keys():
-        return single_file.load(folder / safetensors_folder.WEIGHTS, execution)
+    if is_timm_config(config):
+        args = read_timm_args(folder)
+        timm_formats = registry.formats(TimmFormat)
+        timm_format = next(f for f in timm_formats if args.model_class in f.model_classes)
+        return timm_format.load(folder, args, execution)
     if config.get("format") == native_format.FORMAT:
         return native_format.load(folder, execution)
     formats = registry.huggingface_formats()

@@ -13,10 +13,11 @@ from jaxformers.pretrained.family import (
     FolderFormat,
     HuggingFaceFormat,
     SingleFileFormat,
+    TimmFormat,
 )
 from jaxformers.sharding import Row
 
-Format = TypeVar("Format", HuggingFaceFormat, FolderFormat, SingleFileFormat)
+Format = TypeVar("Format", HuggingFaceFormat, FolderFormat, TimmFormat, SingleFileFormat)
 _families: dict[str, Family] = {}
 
 

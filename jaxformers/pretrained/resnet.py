@@ -1,21 +1,20 @@
-"""ResNets as Hugging Face publishes them, in and out, and by torchvision's and timm's names."""
+"""ResNets as Hugging Face publishes them, in and out, and the family of all their formats."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import numpy as np
 
-from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import ResNet, ResNetConfig
+from jaxformers.pretrained import resnet_timm
 from jaxformers.pretrained.family import (
     Family,
     HuggingFaceFormat,
     SingleFileFormat,
+    TimmFormat,
     Variables,
     image_inputs,
 )
@@ -29,10 +28,9 @@ from jaxformers.pretrained.image_config import (
     shrink_residual,
     write_residual,
 )
-from jaxformers.pretrained.mapping.config_fields import Fields
-from jaxformers.pretrained.mapping.name_map import Entry, NameMap, TensorSource
-from jaxformers.pretrained.mapping.torch_names import batch_norm, convolution, linear
-from jaxformers.pretrained.mapping.transforms import Shape
+from jaxformers.pretrained.mapping.config_fields import Fields, activation_name
+from jaxformers.pretrained.mapping.name_map import Entry, NameMap
+from jaxformers.pretrained.mapping.torch_names import linear, normed_convolution
 from jaxformers.pretrained.model_variables import (
     DEFAULT_EXECUTION,
     read_model,
@@ -42,21 +40,14 @@ from jaxformers.pretrained.model_variables import (
 MODEL_TYPE = "resnet"
 PREFIX, HEAD = "resnet.", "classifier.1"
 TRACKED = "num_batches_tracked"
-# What the network would be with another value, we do not have.
-ONLY = {"hidden_act": "relu"}
 STRIDE_FIRST, HALVE_FIRST = "downsample_in_bottleneck", "downsample_in_first_stage"
-Names = Callable[[str, str], tuple[Entry, ...]]
-
-
-def _unit(convolution_name: str, norm_name: str, ours: str) -> tuple[Entry, ...]:
-    return convolution(convolution_name, f"{ours}/conv"), *batch_norm(norm_name, f"{ours}/norm")
 
 
 def name_map(config: ResNetConfig, prefix: str) -> NameMap:
     """Hugging Face's names; `prefix` stands before those of the network without its head."""
 
     def unit(theirs: str, ours: str) -> tuple[Entry, ...]:
-        return _unit(f"{theirs}.convolution", f"{theirs}.normalization", ours)
+        return normed_convolution(f"{theirs}.convolution", f"{theirs}.normalization", ours)
 
     entries = [*unit(f"{prefix}embedder.embedder", "stem")]
     for stage, depth in enumerate(config.depths):
@@ -67,21 +58,6 @@ def name_map(config: ResNetConfig, prefix: str) -> NameMap:
                 entries += unit(f"{theirs}.layer.{i}", f"{ours}/units_{i}")
             entries += unit(f"{theirs}.shortcut", f"{ours}/shortcut")
     head = (entry.under("", "params/") for entry in linear(HEAD, "head"))
-    return NameMap((*entries, *head), ignored=(rf".*\.{TRACKED}",))
-
-
-def torchvision_map(config: ResNetConfig) -> NameMap:
-    """The names of torchvision, which timm shares."""
-    entries = [*_unit("conv1", "bn1", "stem")]
-    for stage, depth in enumerate(config.depths):
-        for block in range(depth):
-            theirs, ours = f"layer{stage + 1}.{block}", f"stages_{stage}/blocks_{block}"
-            for i in range(2 if config.block == "basic" else 3):
-                names = f"{theirs}.conv{i + 1}", f"{theirs}.bn{i + 1}"
-                entries += _unit(*names, f"{ours}/units_{i}")
-            names = f"{theirs}.downsample.0", f"{theirs}.downsample.1"
-            entries += _unit(*names, f"{ours}/shortcut")
-    head = (entry.under("", "params/") for entry in linear("fc", "head"))
     return NameMap((*entries, *head), ignored=(rf".*\.{TRACKED}",))
 
 
@@ -103,64 +79,15 @@ def read_config(fields: Fields, classes: int) -> ResNetConfig:
     Raises:
         WeightsError: a field that is malformed, or that asks for what is not supported.
     """
-    for name, required in ONLY.items():
-        fields.require(name, required)
     if (block := fields.content.get("layer_type", "bottleneck")) not in ("basic", "bottleneck"):
         raise fields.refuse("layer_type", "neither 'basic' nor 'bottleneck'")
     shared = read_residual(fields, classes)
     # Basic blocks have no such choice, whatever the file says.
     first = fields.flag(STRIDE_FIRST) and block == "bottleneck"
     stem = "imagenet_halved" if fields.flag(HALVE_FIRST) else "imagenet"
+    shared |= dict(activation=fields.activation("hidden_act", "relu"))
     config_of_file = fields.make(ResNetConfig, block=block, stem=stem, stride_first=first, **shared)
     return config_of_file.drop_default_widths()
-
-
-def recognises(shapes: Mapping[str, Shape]) -> bool:
-    """Whether a single file's tensors are a ResNet's by torchvision's or timm's names."""
-    return {"conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight"} <= shapes.keys()
-
-
-def load_file(
-    source: TensorSource, execution: Execution = DEFAULT_EXECUTION
-) -> tuple[ResNet, dict[str, Any]]:
-    """The model in a file of torchvision's or timm's names, whose shapes tell its size.
-
-    Raises:
-        WeightsError: tensors that no ResNet of ours has.
-    """
-    model = ResNet(read_file_config(source), execution)
-    return read_model(model, torchvision_map(model.config), source)
-
-
-def read_file_config(source: TensorSource) -> ResNetConfig:
-    """The configuration that a file's shapes tell.
-
-    Raises:
-        WeightsError: tensors that no ResNet of ours has.
-    """
-    try:
-        return _from_shapes(source.shapes)
-    except (ConfigError, KeyError, IndexError, ValueError):
-        raise WeightsError(f"{source.place}: its tensors make no ResNet") from None
-
-
-def _from_shapes(shapes: Mapping[str, Shape]) -> ResNetConfig:
-    blocks = [re.match(r"layer(\d+)\.(\d+)\.conv1\.weight$", name) for name in shapes]
-    units = {(int(match[1]), int(match[2])) for match in blocks if match}
-    depths = tuple(
-        sum(stage == s for stage, _ in units) for s in range(1, 1 + max(s for s, _ in units))
-    )
-    block = "bottleneck" if "layer1.0.conv3.weight" in shapes else "basic"
-    last = "conv3" if block == "bottleneck" else "conv2"
-    width, channels, _, _ = shapes["conv1.weight"]
-    return ResNetConfig(
-        channels=channels,
-        classes=shapes["fc.weight"][0] if "fc.weight" in shapes else 0,
-        block=block,
-        depths=depths,
-        width=width,
-        widths=tuple(shapes[f"layer{s + 1}.0.{last}.weight"][0] for s in range(len(depths))),
-    ).drop_default_widths()
 
 
 def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:
@@ -170,6 +97,8 @@ def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:
     config = model.config
     if config.stem == "small":
         return f"the stem {config.stem!r} has no name there"
+    if config.pooling != "average":
+        return f"its pooling {config.pooling!r} has no name there"
     if config.norm_epsilon != 1e-5:
         return "its norms' epsilon is not 1e-5"
     return None
@@ -193,9 +122,8 @@ def write_config(config: ResNetConfig) -> dict[str, Any]:
     architecture = "ResNetForImageClassification" if config.classes else "ResNetModel"
     return (
         {"model_type": MODEL_TYPE, "architectures": [architecture], "dtype": "float32"}
-        | ONLY
         | write_residual(config)
-        | {"layer_type": config.block}
+        | {"layer_type": config.block, "hidden_act": activation_name(config.activation)}
         | {STRIDE_FIRST: config.stride_first, HALVE_FIRST: config.stem == "imagenet_halved"}
     )
 
@@ -211,10 +139,11 @@ RESNET = Family(
     shrink=shrink_residual,
     formats=(
         HuggingFaceFormat(MODEL_TYPE, "ResNet", load, unsupported_reason, write),
+        TimmFormat(resnet_timm.CLASSES, resnet_timm.load_folder),
         SingleFileFormat(
-            recognises,
-            read_file_config,
-            load_file,
+            resnet_timm.recognises,
+            resnet_timm.read_file_config,
+            resnet_timm.load_file,
             lambda config: imagenet_preprocessing(config.image_size),
         ),
     ),

@@ -10,7 +10,7 @@ import pytest
 import jaxformers as jf
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.models.mae import reconstruct, unpatchify
-from jaxformers.models.vit import patchify
+from jaxformers.models.patches import patchify
 from jaxformers.sharding import MeshConfig, make_mesh, parameter_spec, path_text, shardings
 
 SMALL = jf.MAEConfig.base(

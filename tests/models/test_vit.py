@@ -12,7 +12,8 @@ import pytest
 import jaxformers as jf
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution, grid_sinusoids
-from jaxformers.models.vit import check_images, patchify
+from jaxformers.models.patches import check_images, patchify
+from jaxformers.pretrained import at_image_size
 from jaxformers.sharding import MeshConfig, make_mesh, parameter_spec, path_text, shardings
 
 SMALL = jf.ViTConfig(
@@ -160,11 +161,77 @@ def test_dropout_and_skipped_layers_act_in_training_alone(small):
     assert np.abs(one - other).max() > 1e-2 and np.abs(one - still).max() > 1e-2
 
 
-@pytest.mark.parametrize("positions", ["none", "sincos2d", "sincos2d_mae"])
+@pytest.mark.parametrize("positions", ["none", "sincos2d"])
 def test_images_of_another_grid_pass_where_no_table_is_learned(positions, small):
     model = jf.ViT(replace(SMALL, positions=positions))
     variables = {"params": {k: v for k, v in small[1]["params"].items() if "position" not in k}}
     assert model.apply(variables, np.zeros((1, 8, 20, 3), np.float32)).shape == (1, 6)
+
+
+def test_a_dynamic_model_resizes_its_table_for_each_image(small):
+    """As the model does that is loaded for that size."""
+    model, variables = small
+    dynamic = jf.ViT(replace(SMALL, dynamic_size=True, position_resize="bicubic_antialiased"))
+    images = np.random.default_rng(0).standard_normal((2, 8, 20, 3)).astype(np.float32)
+    resized = at_image_size(model, variables, (8, 20), "bicubic_antialiased")
+    np.testing.assert_allclose(
+        dynamic.apply(variables, images), resized[0].apply(resized[1], images), atol=1e-5
+    )
+
+
+def test_mae_tables_are_of_one_size(small):
+    model = jf.ViT(replace(SMALL, positions="sincos2d_mae"))
+    variables = {"params": {k: v for k, v in small[1]["params"].items() if "position" not in k}}
+    with pytest.raises(DataError, match="load the model with its positions resized"):
+        model.apply(variables, np.zeros((1, 8, 20, 3), np.float32))
+
+
+NEW_FIELDS = dict(
+    layer_scale=0.1,
+    query_key_norm=True,
+    qkv_bias=False,
+    register_tokens=3,
+    distillation_token=True,
+    embedding_norm=True,
+    image_size=(12, 20),
+)
+
+
+@pytest.mark.parametrize("prefix_positions", ["all", "class", "none"])
+def test_tokens_without_a_position_have_none(prefix_positions):
+    """A table of zeros before the patches' rows, where there are any, is the same."""
+    config = replace(SMALL, **NEW_FIELDS, prefix_positions=prefix_positions)
+    model, images = jf.ViT(config), np.ones((2, 12, 20, 3), np.float32)
+    variables = random_variables(model, images)
+    table = variables["params"]["position_embedding"]["table"]
+    assert table.shape == ({"all": 5, "class": 1, "none": 0}[prefix_positions] + 15, 16)
+    every = jf.ViT(replace(config, prefix_positions="all"))
+    zeros = np.zeros((5, 16), np.float32)
+    zeros[: config.prefix_rows] = table[: config.prefix_rows]
+    params = dict(variables["params"])
+    params["position_embedding"] = {"table": np.concatenate([zeros, table[config.prefix_rows :]])}
+    np.testing.assert_allclose(
+        model.apply(variables, images, method="features"),
+        every.apply({"params": params}, images, method="features"),
+        atol=1e-6,
+    )
+
+
+def test_every_new_field_is_sharded_saved_and_taught(tmp_path):
+    config = replace(SMALL, **NEW_FIELDS)
+    model, images = jf.ViT(config), np.ones((2, 12, 20, 3), np.float32)
+    variables = random_variables(model, images)
+    sizes = {"data": 1, "fsdp": 2, "tensor": 2}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
+        parameter_spec(path_text(path), leaf.shape, sizes)
+    jf.save_pretrained(model, variables, tmp_path)
+    again, loaded = jf.from_pretrained(tmp_path)
+    assert again == model
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+    slope = jax.grad(lambda v: jnp.square(model.apply(v, images) - 1).sum())(loaded)["params"]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(slope):
+        # A key's bias shifts all scores of a query alike.
+        assert np.abs(leaf).max() > 0 or "key_norm/bias" in path_text(path), path_text(path)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +276,7 @@ def test_a_misspelt_choice_is_refused_where_no_types_are_checked():
     assert done.stdout.splitlines() == [
         "positions is 'learnt', not one of learned, sincos2d, sincos2d_mae, none; "
         "did you mean learned?",
-        "pooling is 'mean', not one of class, average",
+        "pooling is 'mean', not one of class, average, max, average_max, class_average",
         "activation is 'gellu', not one of relu, gelu, gelu_tanh, quick_gelu, silu, tanh; "
         "did you mean gelu?",
         "block is 'basik', not one of basic, bottleneck; did you mean basic?",

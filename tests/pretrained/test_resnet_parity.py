@@ -16,18 +16,17 @@ from resnet_cases import case
 
 import jaxformers as jf
 from jaxformers.errors import WeightsError
+from jaxformers.layers import Execution
 from jaxformers.pretrained import load_pretrained, save_pretrained
 from jaxformers.sharding import MeshConfig, make_mesh, put_batch
 
 RESNETS = [name for name, (config, _) in cases.CASES.items() if config["model_type"] == "resnet"]
 
 
-@pytest.mark.default_cases(4)
-@pytest.mark.parametrize("name", cases.CASES)
-def test_outputs_equal_hugging_faces(name, tmp_path):
-    folder, _, images = case(name, tmp_path)
+def check_outputs(name, folder, execution):
+    folder, _, images = case(name, folder)
     golden = np.load(cases.LOGITS)
-    model, variables = load_pretrained(folder)
+    model, variables = load_pretrained(folder, execution)
     found, seen = model.apply(variables, images, mutable=["blocks"])
     kind = "logits" if model.config.classes else "pooled"
     np.testing.assert_allclose(found, golden[f"{name}_{kind}"], rtol=0, atol=1e-4)
@@ -37,6 +36,22 @@ def test_outputs_equal_hugging_faces(name, tmp_path):
         for stage, depth in enumerate(model.config.depths):
             block = seen["blocks"][f"stages_{stage}"][f"blocks_{depth - 1}"]["output"]
             np.testing.assert_allclose(block, golden[f"{name}_stage_{stage}"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.default_cases(4)
+@pytest.mark.parametrize("name", cases.CASES)
+def test_outputs_equal_hugging_faces(name, tmp_path):
+    check_outputs(name, tmp_path, Execution())
+
+
+# A ResNet and a BiT first.
+TPU_CASES = [RESNETS[0], *sorted({*cases.CASES} - {RESNETS[0]}, key=lambda name: name in RESNETS)]
+
+
+@pytest.mark.default_cases(2)
+@pytest.mark.parametrize("name", TPU_CASES)
+def test_outputs_equal_hugging_faces_on_the_path_of_tpus(name, tmp_path):
+    check_outputs(name, tmp_path, Execution(target="tpu"))
 
 
 @pytest.mark.default_cases(3)
@@ -123,7 +138,7 @@ def test_training_equals_pytorchs_with_running_statistics(shape, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"hidden_act": "mish"}, "hidden_act is 'mish', which is none of relu"),
         ({"downsample_in_bottleneck": 1}, "downsample_in_bottleneck is 1, neither true nor false"),
         ({"downsample_in_first_stage": 1}, "downsample_in_first_stage is 1, neither true nor"),
         ({"layer_type": "plain"}, "layer_type is 'plain'"),

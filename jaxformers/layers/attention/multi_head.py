@@ -20,6 +20,7 @@ from jaxformers.layers.attention.splash import splash_attention
 from jaxformers.layers.dropout import Dropout
 from jaxformers.layers.execution import Execution
 from jaxformers.layers.linear import Init, Linear
+from jaxformers.layers.norm import Norm
 from jaxformers.sharding import constrain
 
 MASKED = -1e9  # finite, so that a row with nothing to attend to stays a number
@@ -56,27 +57,39 @@ class MultiHeadAttention(nn.Module):
     execution: Execution = Execution()
     scale: float | None = None
     """Factor of the scores; None: K^-0.5."""
+    qkv_bias: bool = True
+    """False leaves out the biases of query, key and value, whatever `use_bias` is."""
+    query_key_norm: float | None = None
+    """Epsilon of the layer norm of each head's queries and keys (Dehghani et al. 2023, "Scaling
+    Vision Transformers to 22 Billion Parameters"); None: no such norm."""
 
     def setup(self):
         dtype, split = self.execution.compute_dtype, (self.heads, self.head_width)
-        common = dict(use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=dtype)
-        common |= dict(platform=self.execution.platform)
-        self.query = Linear((self.width,), split, **common)
-        self.key = Linear((self.width,), split, **common)
-        self.value = Linear((self.width,), split, **common)
-        self.out = Linear(split, (self.width,), **common)
+        common = dict(kernel_init=self.kernel_init, dtype=dtype, platform=self.execution.platform)
+        inputs = common | dict(use_bias=self.use_bias and self.qkv_bias)
+        self.query = Linear((self.width,), split, **inputs)
+        self.key = Linear((self.width,), split, **inputs)
+        self.value = Linear((self.width,), split, **inputs)
+        self.out = Linear(split, (self.width,), use_bias=self.use_bias, **common)
+        if self.query_key_norm is not None:
+            # One scale and bias [K] for all heads.
+            self.query_norm = Norm(epsilon=self.query_key_norm)
+            self.key_norm = Norm(epsilon=self.query_key_norm)
         self.drop = Dropout(self.dropout)
 
     def queries(self, x: Float[Array, "B T D"]) -> Float[Array, "B H T K"]:
         """Queries, times `scale`: every back-end then takes any scale."""
         scale = self.head_width**-0.5 if self.scale is None else self.scale
-        # [B, T, D] -> [B, T, H, K]; scaling q multiplies T x K numbers a head, the scores T x S.
-        q = self.query(x) * jnp.asarray(scale, self.execution.compute_dtype)
-        return _heads_first(q)
+        q = self.query(x)  # [B, T, D] -> [B, T, H, K]
+        q = q if self.query_key_norm is None else self.query_norm(q)
+        # Scaling q multiplies T x K numbers a head, the scores T x S.
+        return _heads_first(q * jnp.asarray(scale, self.execution.compute_dtype))
 
     def keys_values(self, memory: Float[Array, "B S D"]) -> tuple[Array, Array]:
         """Keys and values, each `[B, H, S, K]`: what a cache keeps."""
-        return _heads_first(self.key(memory)), _heads_first(self.value(memory))
+        k = self.key(memory)
+        k = k if self.query_key_norm is None else self.key_norm(k)
+        return _heads_first(k), _heads_first(self.value(memory))
 
     def merge(self, mixed: Float[Array, "B H T K"]) -> Float[Array, "B T D"]:
         """The heads' outputs side by side, through the output projection."""

@@ -88,9 +88,9 @@ class Fields:
             raise self.refuse(name, "not a rate from 0 up to 1")
         return float(value)
 
-    def flag(self, name: str) -> bool:
-        """True or false; false when it is not given."""
-        value = self.content.get(name, False)
+    def flag(self, name: str, default: bool = False) -> bool:
+        """True or false."""
+        value = self.content.get(name, default)
         if type(value) is not bool:
             raise self.refuse(name, "neither true nor false")
         return value
@@ -116,9 +116,9 @@ class Fields:
             raise WeightsError(f"{self.place}: the head of {value} is not supported")
         return value
 
-    def choice(self, name: str, choices: tuple[str, ...]) -> str | None:
-        """One of a few words; None when it is not given."""
-        value = self.content.get(name)
+    def choice(self, name: str, choices: tuple[str, ...], default: str | None = None) -> str | None:
+        """One of a few words; `default` when it is not given."""
+        value = self.content.get(name, default)
         if value is not None and value not in choices:
             raise self.refuse(name, f"which is none of {', '.join(choices)}")
         return value

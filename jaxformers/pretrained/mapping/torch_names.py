@@ -41,3 +41,8 @@ def batch_norm(theirs: str, ours: str) -> tuple[Entry, ...]:
         Entry(f"{theirs}.running_mean", f"batch_stats/{ours}/mean"),
         Entry(f"{theirs}.running_var", f"batch_stats/{ours}/var"),
     )
+
+
+def normed_convolution(theirs: str, norm_name: str, ours: str) -> tuple[Entry, ...]:
+    """A convolution and its batch norm, and our unit of both."""
+    return convolution(theirs, f"{ours}/conv"), *batch_norm(norm_name, f"{ours}/norm")

@@ -11,12 +11,13 @@ from PIL import Image
 
 from jaxformers.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from jaxformers.errors import ConfigError, WeightsError
+from jaxformers.pretrained.family import SingleFileFormat
 from jaxformers.pretrained.formats import single_file
 from jaxformers.pretrained.formats.safetensors_folder import CONFIG, read_json
+from jaxformers.pretrained.mapping.name_map import TensorSource
 from jaxformers.pretrained.preprocessing.preprocessor_config import read_preprocessing
 from jaxformers.pretrained.preprocessing.processor_file import FILE, states_preprocessing
-
-TIMM = "pretrained_cfg"
+from jaxformers.pretrained.timm.timm_args import is_timm_config, pretrained_config
 
 
 def file_preprocessing(path: epath.PathLike, weights: str | None = None) -> Preprocessing:
@@ -31,14 +32,13 @@ def file_preprocessing(path: epath.PathLike, weights: str | None = None) -> Prep
     """
     path = epath.Path(path).expanduser()
     source, file_format = single_file.recognise(path, weights)
-    published = file_format.preprocessing(file_format.read_config(source))
-    if path.suffix == ".npz" and published is not None:
+    if path.suffix == ".npz" and (published := _publishers(source, file_format)) is not None:
         return published
     if states_preprocessing(path.parent):
         return read_preprocessing(path.parent)
     if (pretrained_cfg := timm_fields(path.parent)) is not None:
         return _timm_preprocessing(pretrained_cfg, path.parent / CONFIG)
-    if published is not None:
+    if (published := _publishers(source, file_format)) is not None:
         return published
     raise WeightsError(
         f"{path} does not tell how its pictures are scaled, and publishers differ: put its "
@@ -46,10 +46,15 @@ def file_preprocessing(path: epath.PathLike, weights: str | None = None) -> Prep
     )
 
 
+def _publishers(source: TensorSource, file_format: SingleFileFormat) -> Preprocessing | None:
+    """The preprocessing that the publisher of such a file uses; None: it cannot be told."""
+    return file_format.preprocessing(file_format.read_config(source))
+
+
 def timm_fields(folder: epath.Path) -> dict[str, Any] | None:
     """What timm's `config.json` in a folder says of pictures; None where there is no such."""
-    fields = read_json(folder / CONFIG).get(TIMM) if (folder / CONFIG).exists() else None
-    return fields if isinstance(fields, dict) else None
+    config = read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
+    return dict(pretrained_config(config)) if is_timm_config(config) else None
 
 
 def _timm_preprocessing(fields: dict[str, Any], path: epath.Path) -> Preprocessing:
@@ -73,4 +78,4 @@ def _timm_preprocessing(fields: dict[str, Any], path: epath.Path) -> Preprocessi
     except ConfigError as error:
         raise WeightsError(f"{path}: {error}") from None
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        raise WeightsError(f"{path}: {TIMM} is malformed: {error!r}") from None
+        raise WeightsError(f"{path}: pretrained_cfg is malformed: {error!r}") from None

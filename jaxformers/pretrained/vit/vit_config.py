@@ -5,8 +5,9 @@ Fields that a file lacks take the defaults of transformers' configurations, as t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
+from jaxformers.layers.position_resize import PositionResize
 from jaxformers.models import MAEConfig, ViTConfig
 from jaxformers.pretrained.image_config import head_fields
 from jaxformers.pretrained.mapping.config_fields import (
@@ -16,6 +17,8 @@ from jaxformers.pretrained.mapping.config_fields import (
 )
 
 VIT, MAE = "vit", "vit_mae"
+MAE_TABLE = "sincos2d_mae"
+POSITION_RESIZE = "position_resize"
 LARGEST_SIDE = 1 << 13  # in pixels; beyond it a damaged file would only fill the memory
 
 # Our field -> their field and its default.
@@ -47,17 +50,33 @@ def read_encoder(fields: Fields, **known: Any) -> ViTConfig:
     Raises:
         WeightsError: a field that is malformed, or that asks for what is not supported.
     """
-    fields.require("qkv_bias", True)
     fields.require("pooler_act", "tanh")
     values: dict[str, Any] = {ours: fields.size(*theirs) for ours, theirs in SIZES.items()}
     values |= {ours: fields.rate(*theirs) for ours, theirs in RATES.items()}
     values |= {
-        "image_size": _side(fields, "image_size", 224),
+        "image_size": image_size(fields, 224),
         "patch_size": _side(fields, "patch_size", 16),
+        "qkv_bias": fields.flag("qkv_bias", True),
+        "position_resize": fields.choice(POSITION_RESIZE, get_args(PositionResize), "bicubic"),
         "norm_epsilon": fields.epsilon("layer_norm_eps", 1e-12),
         "activation": fields.activation("hidden_act", "gelu"),
     }
     return fields.make(ViTConfig, **values | known)
+
+
+def image_size(fields: Fields, default: int) -> int | tuple[int, int]:
+    """`image_size`: a side in pixels, or height and width.
+
+    Raises:
+        WeightsError: it is neither.
+    """
+    size = fields.content.get("image_size", default)
+    sides = size if isinstance(size, list) and len(size) == 2 else [size]
+    if not all(type(side) is int and 0 < side <= LARGEST_SIDE for side in sides):
+        raise fields.refuse(
+            "image_size", f"not a side from 1 to {LARGEST_SIDE:,} pixels, nor a pair of them"
+        )
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
 def _side(fields: Fields, name: str, default: int) -> int:
@@ -93,7 +112,15 @@ def inexpressible(config: ViTConfig) -> str | None:
     """
     reasons = {
         "it has no class token": not config.class_token,
-        "it pools by averaging": config.pooling != "class",
+        "it pools by averaging": config.pooling == "average",
+        f"it pools by {config.pooling!r}": config.pooling not in ("class", "average"),
+        "it has a distillation token": config.distillation_token,
+        "it has register tokens": config.register_tokens > 0,
+        f"its prefix_positions are {config.prefix_positions!r}": config.prefix_rows != 1,
+        "it norms the embedded tokens": config.embedding_norm,
+        "it norms queries and keys": config.query_key_norm,
+        "its feed-forward layer is gated": config.gated,
+        "it has layer scale": config.layer_scale is not None,
         f"its positions are {config.positions!r}": config.positions not in ("learned", MAE_TABLE),
         "it has a norm after pooling": config.head_norm,
         "it has a layer before its head": bool(config.pre_logits and config.classes),
@@ -105,22 +132,21 @@ def inexpressible(config: ViTConfig) -> str | None:
     return next((reason for reason, applies in reasons.items() if applies), None)
 
 
-MAE_TABLE = "sincos2d_mae"
-
-
 def write_encoder(config: ViTConfig, model_type: str, architecture: str) -> dict[str, Any]:
     """`config.json` of an encoder that is not `inexpressible`."""
     numbers = {theirs: getattr(config, ours) for ours, (theirs, _) in (SIZES | RATES).items()}
+    size = config.image_size
     pooler = {"pooler_output_size": config.pre_logits} if config.pre_logits else {}
     return (
         {"model_type": model_type, "architectures": [architecture], "dtype": "float32"}
         | numbers
         | {
-            "image_size": config.image_size,
+            "image_size": size if isinstance(size, int) else list(size),
             "patch_size": config.patch_size,
+            POSITION_RESIZE: config.position_resize,  # theirs has no such field, and keeps it
             "hidden_act": activation_name(config.activation),
             "layer_norm_eps": config.norm_epsilon,
-            "qkv_bias": True,
+            "qkv_bias": config.qkv_bias,
         }
         | pooler
         | head_fields(config)

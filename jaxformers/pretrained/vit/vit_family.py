@@ -12,6 +12,7 @@ from jaxformers.pretrained.family import (
     FineTuning,
     HuggingFaceFormat,
     SingleFileFormat,
+    TimmFormat,
     image_inputs,
 )
 from jaxformers.pretrained.image_config import IMAGE_HEAD_PATTERN, imagenet_preprocessing
@@ -63,6 +64,7 @@ VIT = Family(
             "head_norm",
             "image_size",
             "pooling",
+            "position_resize",
             "pre_logits",
             "problem_type",
         ),
@@ -72,6 +74,7 @@ VIT = Family(
         HuggingFaceFormat(
             vit_config.VIT, "ViT", vit_hf.load, vit_hf.unsupported_reason, vit_hf.write
         ),
+        TimmFormat(vit_timm.CLASSES, vit_timm.load_folder),
         SingleFileFormat(
             vit_google.recognises,
             vit_google.read_file_config,

@@ -34,7 +34,7 @@ CLOSE = 1e-4  # what float32 arithmetic elsewhere may make of the sines
 
 def sines(config: ViTConfig, width: int) -> np.ndarray:
     """MAE's table `[1, L, width]` as files hold it; the class token's row, if any, is zero."""
-    table = grid_sinusoids(config.grid, config.grid, width, "mae")
+    table = grid_sinusoids(*config.grid, width, "mae")
     return np.pad(table, ((int(config.class_token), 0), (0, 0)))[None]
 
 

@@ -20,32 +20,46 @@ DECODER_LAYERS = "decoder.decoder_layers.{layer}", "decoder.decoder_encoder.laye
 
 
 @dataclass(frozen=True)
-class Fused:
-    """One tensor `[3 * out, in]`, or the bias `[3 * out]`, of our query, key and value."""
+class FusedKernels:
+    """One `weight [n * out, in]` of n of our kernels `[in, *outputs]`."""
 
     def their_shape(self, *ours: Shape) -> Shape:
-        """Query, key and value one below another."""
-        kernel = len(ours[0]) == 3
-        outputs = len(ours) * math.prod(ours[0][1:] if kernel else ours[0])
-        return (outputs, ours[0][0]) if kernel else (outputs,)
+        """`[n * out, in]`."""
+        return len(ours) * math.prod(ours[0][1:]), ours[0][0]
 
     def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
-        """Parted, transposed, split into heads."""
+        """Split, transposed, outputs reshaped."""
         matrices = np.split(theirs, len(ours))
         return tuple(matrix.T.reshape(shape) for matrix, shape in zip(matrices, ours, strict=True))
 
     def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
         """Joined again."""
-        flat = (x.reshape(x.shape[0], -1).T if x.ndim == 3 else x.reshape(-1) for x in ours)
-        return np.concatenate(list(flat))
+        return np.concatenate([kernel.reshape(kernel.shape[0], -1).T for kernel in ours])
 
 
-def fused(theirs: str, ours: str) -> tuple[Entry, ...]:
-    """timm's `qkv` and our query, key and value."""
-    names = [f"{ours}/{projection}" for projection in ("query", "key", "value")]
+@dataclass(frozen=True)
+class FusedBiases:
+    """One `bias [n * out]` of n of our biases `[*outputs]`."""
+
+    def their_shape(self, *ours: Shape) -> Shape:
+        """`[n * out]`."""
+        return (len(ours) * math.prod(ours[0]),)
+
+    def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
+        """Split and reshaped."""
+        biases = np.split(theirs, len(ours))
+        return tuple(bias.reshape(shape) for bias, shape in zip(biases, ours, strict=True))
+
+    def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
+        """Joined again."""
+        return np.concatenate([bias.reshape(-1) for bias in ours])
+
+
+def fused(theirs: str, *ours: str) -> tuple[Entry, ...]:
+    """One linear layer of theirs for several of ours, such as `qkv` for query, key and value."""
     return (
-        Entry(f"{theirs}.weight", tuple(f"{name}/kernel" for name in names), Fused()),
-        Entry(f"{theirs}.bias", tuple(f"{name}/bias" for name in names), Fused()),
+        Entry(f"{theirs}.weight", tuple(f"{name}/kernel" for name in ours), FusedKernels()),
+        Entry(f"{theirs}.bias", tuple(f"{name}/bias" for name in ours), FusedBiases()),
     )
 
 
@@ -104,16 +118,25 @@ def blocks(old: Sequence[str], new: str, ours: str) -> tuple[Entry, ...]:
     )
 
 
-def timm_blocks(theirs: str, ours: str) -> tuple[Entry, ...]:
-    """The layers of timm, which MAE's own code has too."""
+def timm_blocks(theirs: str, ours: str, gated: bool = False) -> tuple[Entry, ...]:
+    """The layers of timm, which MAE's own code has too; `gated`: with its `SwiGLUPacked`."""
     attention, feed = f"{ours}/self_attention", f"{ours}/feed_forward"
+    # fc1 packs silu's argument above its factor.
+    up = fused(f"{theirs}.mlp.fc1", f"{feed}/gate", f"{feed}/up")
     return (
-        *fused(f"{theirs}.attn.qkv", attention),
+        *fused(
+            f"{theirs}.attn.qkv", *(f"{attention}/{name}" for name in ("query", "key", "value"))
+        ),
+        *norm(f"{theirs}.attn.q_norm", f"{attention}/query_norm"),
+        *norm(f"{theirs}.attn.k_norm", f"{attention}/key_norm"),
         *linear(f"{theirs}.attn.proj", f"{attention}/out", 2),
-        *linear(f"{theirs}.mlp.fc1", f"{feed}/up"),
+        *(up if gated else linear(f"{theirs}.mlp.fc1", f"{feed}/up")),
         *linear(f"{theirs}.mlp.fc2", f"{feed}/down"),
         *norm(f"{theirs}.norm1", f"{attention}_norm"),
         *norm(f"{theirs}.norm2", f"{feed}_norm"),
+        # The second spelling is that of DeiT III's authors.
+        Entry((f"{theirs}.ls1.gamma", f"{theirs}.gamma_1"), f"{attention}_layer_scale"),
+        Entry((f"{theirs}.ls2.gamma", f"{theirs}.gamma_2"), f"{feed}_layer_scale"),
     )
 
 
@@ -134,19 +157,28 @@ DECODER: tuple[Entry, ...] = (
     *norm("decoder.decoder_norm", "decoder/norm"),
     *linear("decoder.decoder_pred", "decoder_prediction"),
 )
-TIMM: tuple[Entry, ...] = (
-    token("cls_token", "class_token"),
-    table("pos_embed", TABLE),
-    *patches("patch_embed.proj"),
-    *timm_blocks("blocks.{layer}", "encoder/blocks"),
-    *norm("norm", "encoder/norm"),
-    *norm("fc_norm", "head_norm"),
-    *linear("pre_logits.fc", "pre_logits"),
-    *linear("head", "head"),
-    token("mask_token", "mask_token"),
-    table("decoder_pos_embed", DECODER_TABLE),
-    *linear("decoder_embed", "decoder_embedding"),
-    *timm_blocks("decoder_blocks.{layer}", "decoder/blocks"),
-    *norm("decoder_norm", "decoder/norm"),
-    *linear("decoder_pred", "decoder_prediction"),
-)
+
+
+def timm(gated: bool = False) -> tuple[Entry, ...]:
+    """All tensors of timm's ViTs and of MAE's authors' files."""
+    return (
+        token("cls_token", "class_token"),
+        token("dist_token", "distillation_token"),
+        # The second spelling is that of DINOv2's authors.
+        Entry(("reg_token", "register_tokens"), "register_tokens", Lead(1)),
+        table("pos_embed", TABLE),
+        *patches("patch_embed.proj"),
+        *norm("norm_pre", "embedding_norm"),
+        *timm_blocks("blocks.{layer}", "encoder/blocks", gated),
+        *norm("norm", "encoder/norm"),
+        *norm("fc_norm", "head_norm"),
+        *linear("pre_logits.fc", "pre_logits"),
+        *linear("head", "head"),
+        *linear("head_dist", "distillation_head"),
+        token("mask_token", "mask_token"),
+        table("decoder_pos_embed", DECODER_TABLE),
+        *linear("decoder_embed", "decoder_embedding"),
+        *timm_blocks("decoder_blocks.{layer}", "decoder/blocks", gated),
+        *norm("decoder_norm", "decoder/norm"),
+        *linear("decoder_pred", "decoder_prediction"),
+    )

@@ -1,6 +1,8 @@
-"""ViT and MAE in single files by timm's names, which those of MAE's and DeiT's authors are too.
+"""ViT and MAE by timm's names, which those of MAE's, DeiT's and DINOv2's authors are too.
 
-Fixed tables of positions, which MAE's files hold, are known by their numbers.
+A folder's `config.json` names the architecture and its arguments. A single file says nothing but
+names and shapes: `read_file_config` tells from them what they tell, and assumes the rest as its
+authors have it (`docs/published_weights.md` lists what).
 """
 
 from __future__ import annotations
@@ -8,32 +10,168 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
+from etils import epath
 
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import MAE, MAEConfig, ViT, ViTConfig
+from jaxformers.models.patches import image_shape
+from jaxformers.pretrained.formats.safetensors_folder import Tensors
 from jaxformers.pretrained.mapping.name_map import NameMap, TensorSource
 from jaxformers.pretrained.mapping.transforms import Shape
 from jaxformers.pretrained.model_variables import (
     DEFAULT_EXECUTION,
     read_model,
 )
+from jaxformers.pretrained.timm.timm_args import TimmArgs
 from jaxformers.pretrained.vit.vit_mae import FIXED, is_fixed
-from jaxformers.pretrained.vit.vit_names import TIMM
+from jaxformers.pretrained.vit.vit_names import timm
 
+CLASSES = ("VisionTransformer", "VisionTransformerDistilled")
 KERNEL, TABLE, DECODER_TABLE = "patch_embed.proj.weight", "pos_embed", "decoder_pos_embed"
+FIRST_UP, FIRST_DOWN = "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight"
 # A width does not tell its heads: timm's and MAE's models have heads of 64 but for the largest.
 HEAD_WIDTH, HEADS = 64, {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 DECODER_HEAD_WIDTH = 32
+LAYER_SCALE = 1e-5  # where a file has factors, whose initial value it does not tell
 
 
-def name_map(fixed: bool) -> NameMap:
-    """The names; `fixed`: whether the tables are MAE's sines, which we do not keep."""
-    entries = tuple(entry.under("", "params/") for entry in TIMM)
+def name_map(fixed: bool, gated: bool = False) -> NameMap:
+    """The names.
+
+    Args:
+        fixed: whether the tables of positions are MAE's sines, which we do not keep.
+        gated: whether the feed-forward layers are timm's `SwiGLUPacked`.
+    """
+    entries = tuple(entry.under("", "params/") for entry in timm(gated))
     return NameMap(entries, ignored=(TABLE, DECODER_TABLE) if fixed else ())
+
+
+def load_folder(
+    folder: epath.Path, args: TimmArgs, execution: Execution = DEFAULT_EXECUTION
+) -> tuple[ViT, dict[str, Any]]:
+    """The model in a folder of timm's, as its architecture and arguments say.
+
+    Raises:
+        WeightsError: an argument that is not supported, or tensors that do not fit; one line.
+    """
+    source = Tensors(folder)
+    try:
+        config = config_from_args(args, source)
+    except ConfigError as error:
+        raise WeightsError(f"{args.place}: {error}") from None
+    return read_model(
+        ViT(config, execution), name_map(config.positions == FIXED, config.gated), source
+    )
+
+
+def config_from_args(args: TimmArgs, source: TensorSource) -> ViTConfig:
+    """The configuration of timm's model with these arguments.
+
+    The tensors say how many classes the head has, and whether the final norm is before or after
+    pooling: timm names the two differently.
+
+    Raises:
+        ConfigError, WeightsError: arguments that are not supported, or do not suit each other.
+    """
+    args.check_names(UNDERSTOOD)
+    for name, values in ONLY.items():
+        args.only(name, *values)
+    shapes, distilled = source.shapes, args.model_class == "VisionTransformerDistilled"
+    width, patch = args.size("embed_dim", 768), args.sides("patch_size", 16)
+    if patch[0] != patch[1]:
+        raise args.refuse("patch_size", "and only square patches are supported")
+    gated = args.get("mlp_layer", "Mlp") == "SwiGLUPacked"
+    hidden = int(width * args.number("mlp_ratio", 4.0))
+    classes = shapes["head.weight"][0] if "head.weight" in shapes else 0
+    registers = args.count("reg_tokens")
+    token = args.flag("class_token", True)
+    config = ViTConfig(
+        image_size=args.image_size(),
+        patch_size=patch[0],
+        channels=args.size("in_chans", args.input_channels()),
+        width=width,
+        heads=args.size("num_heads", 12),
+        feed_forward=hidden // 2 if gated else hidden,
+        layers=args.size("depth", 12),
+        class_token=token,
+        distillation_token=distilled,
+        register_tokens=registers,
+        pooling=args.pooling("token", ("token", "avg", "max", "avgmax")),
+        positions="learned" if args.get("pos_embed", "learn") == "learn" else "none",
+        prefix_positions="none" if args.flag("no_embed_class", False) else "all",
+        position_resize="bilinear" if "flexi" in args.architecture else "bicubic_antialiased",
+        dynamic_size=args.flag("dynamic_img_size", False),
+        embedding_norm=args.flag("pre_norm", False),
+        head_norm="fc_norm.weight" in shapes,
+        classes=classes,
+        class_names=args.class_names(classes),
+        activation="silu" if gated else args.activation("gelu"),
+        norm_epsilon=args.layer_norm_epsilon(),
+        qkv_bias=args.flag("qkv_bias", True),
+        query_key_norm=args.flag("qk_norm", False),
+        gated=gated,
+        layer_scale=args.number("init_values", None),
+    )
+    _check_table(args, config, shapes)
+    if not classes and is_fixed(source, TABLE, config, width):
+        config = replace(config, positions=FIXED)
+    return config
+
+
+# Arguments with one supported value, or several that mean the same; the first is timm's default.
+ONLY: dict[str, tuple[Any, ...]] = {
+    "attn_layer": ("attn", "", "Attention"),
+    "block_fn": ("Block",),
+    "embed_layer": ("PatchEmbed",),
+    "final_norm": (True,),
+    "mlp_layer": ("Mlp", "SwiGLUPacked"),
+    "pool_include_prefix": (False,),
+    "pos_embed": ("learn", "", "none"),
+    "proj_bias": (True,),
+    "scale_attn_norm": (False,),
+    "scale_mlp_norm": (False,),
+}
+UNDERSTOOD = {
+    *ONLY,
+    "act_layer",
+    "class_token",
+    "depth",
+    "dynamic_img_size",
+    "embed_dim",
+    "fc_norm",
+    "global_pool",
+    "img_size",
+    "in_chans",
+    "init_values",
+    "mlp_ratio",
+    "no_embed_class",
+    "norm_layer",
+    "num_classes",
+    "num_heads",
+    "patch_size",
+    "pre_norm",
+    "qk_norm",
+    "qkv_bias",
+    "reg_tokens",
+}
+
+
+def _check_table(args: TimmArgs, config: ViTConfig, shapes: Mapping[str, Shape]) -> None:
+    """Raises WeightsError where the positions in the file are of another image size."""
+    rows = shapes[TABLE][1] if len(shapes.get(TABLE, ())) == 3 else None
+    expected = config.prefix_rows + config.num_patches
+    if config.positions == "learned" and rows is not None and rows != expected:
+        height, width = image_shape(config.image_size)
+        raise WeightsError(
+            f"{args.place}: its images are {height} x {width} pixels, for which {TABLE} has "
+            f"{expected} rows and not {rows}: set input_size in pretrained_cfg, or img_size in "
+            "model_args, to the size of the weights"
+        )
 
 
 def recognises(shapes: Mapping[str, Shape]) -> bool:
@@ -52,8 +190,8 @@ def load_file(
     config = read_file_config(source)
     has_decoder = isinstance(config, MAEConfig)
     model = MAE(config, execution) if has_decoder else ViT(config, execution)
-    fixed = (config.encoder if has_decoder else config).positions == FIXED
-    return read_model(model, name_map(fixed), source)
+    encoder = config.encoder if has_decoder else config
+    return read_model(model, name_map(encoder.positions == FIXED, encoder.gated), source)
 
 
 def read_file_config(source: TensorSource) -> ViTConfig | MAEConfig:
@@ -62,9 +200,14 @@ def read_file_config(source: TensorSource) -> ViTConfig | MAEConfig:
     Raises:
         WeightsError: tensors that no ViT of ours has; one line.
     """
+    if "norm_pre.weight" in source.shapes:
+        raise WeightsError(
+            f"{source.place}: norm_pre is CLIP's, whose activation and epsilon a file does not "
+            "tell: give timm's folder, whose config.json does"
+        )
     try:
         encoder = _encoder(source)
-        return _whole(encoder, source.shapes) if "mask_token" in source.shapes else encoder
+        return _mae(encoder, source.shapes) if "decoder_embed.weight" in source.shapes else encoder
     except ConfigError as error:
         raise WeightsError(f"{source.place}: {error}") from None
     except (KeyError, IndexError, ValueError):
@@ -74,36 +217,68 @@ def read_file_config(source: TensorSource) -> ViTConfig | MAEConfig:
 def _encoder(source: TensorSource) -> ViTConfig:
     shapes = source.shapes
     width, channels, patch, _ = shapes[KERNEL]
-    if width % HEAD_WIDTH:
-        raise ConfigError(f"a width of {width} does not tell how many heads it has")
     token, head = "cls_token" in shapes, "head.weight" in shapes
-    grid = math.isqrt(shapes[TABLE][1] - token)
-    averages = "fc_norm.weight" in shapes
-    fields = dict(
+    registers = shapes.get("reg_token", shapes.get("register_tokens", (1, 0)))[1]
+    distilled = "dist_token" in shapes
+    grid, prefix_positions = _grid(shapes[TABLE][1], int(token), token + distilled + registers)
+    averages, hidden = "fc_norm.weight" in shapes, shapes[FIRST_UP][0]
+    gated = hidden == 2 * shapes[FIRST_DOWN][1]
+    fields: dict[str, Any] = dict(
         image_size=grid * patch,
         patch_size=patch,
         channels=channels,
         width=width,
-        heads=HEADS.get(width, width // HEAD_WIDTH),
-        feed_forward=shapes["blocks.0.mlp.fc1.weight"][0],
+        heads=_heads(width, shapes),
+        feed_forward=hidden // 2 if gated else hidden,
         layers=_count(shapes, "blocks"),
         class_token=token,
+        distillation_token=distilled,
+        register_tokens=registers,
         pooling="average" if averages or not token else "class",
+        prefix_positions=prefix_positions,
+        position_resize="bicubic" if averages else "bicubic_antialiased",
         head_norm=averages,
         pre_logits=shapes["pre_logits.fc.bias"][0] if "pre_logits.fc.bias" in shapes else None,
         classes=shapes["head.weight"][0] if head else 0,
-        activation="gelu",
+        activation="silu" if gated else "gelu",
+        qkv_bias="blocks.0.attn.qkv.bias" in shapes,
+        query_key_norm="blocks.0.attn.q_norm.weight" in shapes,
+        gated=gated,
+        layer_scale=LAYER_SCALE if _has_layer_scale(shapes) else None,
     )
-    fixed = not head and is_fixed(source, TABLE, ViTConfig(**fields), width)
-    return ViTConfig(**fields, positions=FIXED if fixed else "learned")
+    if head or not is_fixed(source, TABLE, ViTConfig(**fields), width):
+        return ViTConfig(**fields)
+    return ViTConfig(**fields | dict(positions=FIXED, position_resize="bicubic"))
 
 
-def _whole(encoder: ViTConfig, shapes: Mapping[str, Shape]) -> MAEConfig:
+def _heads(width: int, shapes: Mapping[str, Shape]) -> int:
+    """Heads of a width: by the width of the query norm, or else by timm's and MAE's habit."""
+    if "blocks.0.attn.q_norm.weight" in shapes:
+        return width // shapes["blocks.0.attn.q_norm.weight"][0]
+    if width % HEAD_WIDTH:
+        raise ConfigError(f"a width of {width} does not tell how many heads it has")
+    return HEADS.get(width, width // HEAD_WIDTH)
+
+
+def _grid(rows: int, token: int, tokens: int) -> tuple[int, str]:
+    """Side of the square grid in a table of so many rows, and `ViTConfig.prefix_positions`."""
+    for prefix_rows, name in ((tokens, "all"), (token, "class"), (0, "none")):
+        side = math.isqrt(rows - prefix_rows)
+        if side**2 == rows - prefix_rows:
+            return side, name
+    raise ConfigError(f"{TABLE} of {rows} rows holds no square grid of patches")
+
+
+def _has_layer_scale(shapes: Mapping[str, Shape]) -> bool:
+    return "blocks.0.ls1.gamma" in shapes or "blocks.0.gamma_1" in shapes
+
+
+def _mae(encoder: ViTConfig, shapes: Mapping[str, Shape]) -> MAEConfig:
     width = shapes["mask_token"][-1]
     if width % DECODER_HEAD_WIDTH:
         raise ConfigError(f"a decoder's width of {width} does not tell how many heads it has")
     return MAEConfig(
-        encoder,
+        replace(encoder, position_resize="bicubic"),
         decoder_width=width,
         decoder_heads=width // DECODER_HEAD_WIDTH,
         decoder_feed_forward=shapes["decoder_blocks.0.mlp.fc1.weight"][0],

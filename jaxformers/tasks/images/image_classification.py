@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Union
+from typing import Any, ClassVar, Union
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,7 @@ from jaxformers.data.images import (
 from jaxformers.data.images.sources.real_labels import RealLabels
 from jaxformers.errors import ConfigError, DataError, check_rates
 from jaxformers.layers import Execution
+from jaxformers.layers.position_resize import PositionResize
 from jaxformers.models.problem_type import ProblemType
 from jaxformers.pretrained import load_pretrained, registry
 from jaxformers.pretrained.image_backbone import image_backbone_variables
@@ -87,7 +88,7 @@ class ImageClassification(Task):
     weights: str | None = None
     """Weights to start from, all but the head: a published folder or file, a run, or a hub's name;
     None: none."""
-    resize_positions: Literal["zoom", "bicubic"] = "zoom"
+    resize_positions: PositionResize = "zoom"
     """How a table of positions of another image size is resized: Google's way or PyTorch's."""
     workers: int = 0
     """Processes that prepare batches; 0: threads."""

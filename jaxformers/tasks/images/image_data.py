@@ -21,6 +21,7 @@ from jaxformers.data.images import (
     check_classes,
 )
 from jaxformers.errors import ConfigError
+from jaxformers.models.patches import image_shape
 from jaxformers.tasks.task_data import PlannedData
 
 ImageData = BundledFashionMnist | ImageFolder | TfdsImages | Vtab
@@ -28,7 +29,7 @@ ImageData = BundledFashionMnist | ImageFolder | TfdsImages | Vtab
 
 def picture_shape(model: Any, rows: int) -> tuple[int, int, int, int]:
     """Of so many pictures, as the configuration `model` takes them."""
-    return rows, model.image_size, model.image_size, model.channels
+    return rows, *image_shape(model.image_size), model.channels
 
 
 def check_sizes(task: Any) -> None:

@@ -88,7 +88,7 @@ class MaskedImage(Task):
     def init(self, model: MAE, key: jax.Array) -> Variables:
         """Fresh variables."""
         images = jnp.ones(picture_shape(self.model, batch_multiple()))
-        return model.init(key, images, jnp.zeros((len(images), self.model.encoder.grid**2)))
+        return model.init(key, images, jnp.zeros((len(images), self.model.encoder.num_patches)))
 
     def pretrained(self, model: MAE) -> Variables:
         """All of `weights`."""
@@ -116,7 +116,7 @@ class MaskedImage(Task):
     def probe(self, model: MAE, variables: Variables, batch) -> dict[str, jax.Array]:
         """Predicted pixels under a fixed mask, and the loss."""
         images = self.prepare(batch)["images"]
-        shape = (images.shape[0], self.model.encoder.grid**2)
+        shape = (images.shape[0], self.model.encoder.num_patches)
         outputs = model.apply(variables, images, jnp.asarray(_noise(0, *shape)))
         return {"prediction": outputs.prediction, "loss": outputs.loss}
 
@@ -176,7 +176,7 @@ class MaskedImageEvaluator:
             return Evaluation({})
         store = ImageRows(open_cached(self.dev), self.preprocessing)
         run = _program(model, self.preprocessing)
-        rows, patches = round_up_rows(min(self.rows, len(store))), model.config.encoder.grid**2
+        rows, patches = round_up_rows(min(self.rows, len(store))), model.config.encoder.num_patches
         losses = []
         for index, (batch, count) in enumerate(every_row(store, rows)):
             batch_losses = run(variables, batch["images"], _noise(index, rows, patches))

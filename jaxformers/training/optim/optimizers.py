@@ -14,10 +14,10 @@ import optax
 from jaxformers.errors import ConfigError
 from jaxformers.sharding import path_text
 
-NOT_DECAYED = r".*(bias|norm\w*/scale)"
+NOT_DECAYED = r".*(bias|norm\w*/scale|_layer_scale)"
 KERNEL = r"(.*/)?kernel"
 # Parameters below the first block, which `layer_decay` counts as layer 0.
-EMBEDDINGS = r"(.*/)?(stem|\w*embedding|\w*embedding_norm|class_token|mask_token)(/.*)?"
+EMBEDDINGS = r"(.*/)?(stem|\w*embedding|\w*embedding_norm|\w+_tokens?)(/.*)?"
 Decays = Literal["weights", "kernels"]
 
 

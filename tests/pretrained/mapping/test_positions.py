@@ -1,6 +1,7 @@
 """Position tables for another image size, as SciPy and torch resize them."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
 
 import vit_cases as cases
+from folders import write
 
 import jaxformers as jf
 from jaxformers.errors import WeightsError
@@ -20,16 +22,30 @@ SMALL = jf.ViTConfig(
 )
 
 
-@pytest.mark.parametrize("method", ["zoom", "bicubic"])
-@pytest.mark.parametrize(("small", "large"), [(14, 24), (7, 12), (12, 7)])
-@pytest.mark.parametrize("first", [0, 1])
-def test_tables_are_resized_as_the_publishers_do(method, small, large, first):
-    table = np.random.RandomState(small).standard_normal((small, small, 3)).astype(np.float32)
-    rows = np.concatenate([np.full((first, 3), 7.0, np.float32), table.reshape(-1, 3)])
-    found = resize_positions(rows, small, large, method)
-    wanted = np.load(cases.POSITIONS)[f"{method}_{small}_{large}"]
-    np.testing.assert_allclose(found[first:].reshape(large, large, 3), wanted, atol=1e-5)
-    assert (found[:first] == 7.0).all() and found.dtype == np.float32
+@pytest.mark.parametrize("method", ["zoom", "bilinear", "bicubic", "bicubic_antialiased"])
+@pytest.mark.parametrize("name", cases.GRIDS)
+def test_tables_are_resized_as_the_publishers_do(method, name):
+    old, new = cases.GRIDS[name]
+    rows = np.concatenate([np.full((2, 3), 7.0), cases.position_table(old).reshape(-1, 3)])
+    resized = resize_positions(rows.astype(np.float32), old, new, method)
+    expected = np.load(cases.POSITIONS)[f"{method}_{name}"]
+    np.testing.assert_allclose(resized[2:].reshape(*new, 3), expected, atol=1e-5)
+    assert (resized[:2] == 7.0).all() and resized.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", cases.OTHER_SIZES)
+def test_an_mae_at_another_size_equals_hugging_faces(name, tmp_path):
+    """The table is resized, fixed or not, as its authors do; sines are not computed anew."""
+    config, shape = cases.CASES[name], cases.OTHER_SIZES[name]
+    seed = list(cases.CASES).index(name)
+    folder = write(tmp_path, config, cases.weights(config, seed, sines=name in cases.SINES))
+    model, variables = jf.from_pretrained(folder, image_size=shape)
+    features = model.apply(variables, cases.images_of(shape), method="features")
+    np.testing.assert_allclose(features, np.load(cases.SIZES)[name], rtol=1e-5, atol=5e-5)
+    if name != "mae_encoder":
+        patches = shape[0] * shape[1] // config["patch_size"] ** 2
+        output = model.apply(variables, cases.images_of(shape), np.ones((2, patches), np.float32))
+        assert output.prediction.shape == (2, patches, model.config.patch_dim)
 
 
 def test_the_same_grid_changes_nothing():
@@ -38,9 +54,10 @@ def test_the_same_grid_changes_nothing():
 
 
 @pytest.mark.default_cases(1)
-@pytest.mark.parametrize(("activation", "method"), [("gelu_tanh", "zoom"), ("gelu", "bicubic")])
-def test_a_model_is_loaded_for_larger_images(activation, method, tmp_path):
-    model = jf.ViT(jf.ViTConfig(**SMALL.__dict__ | {"activation": activation}))
+@pytest.mark.parametrize("method", ["bicubic_antialiased", "zoom", "bicubic"])
+def test_a_model_is_loaded_for_larger_images(method, tmp_path):
+    """Its positions are resized as its publisher does, which every format keeps."""
+    model = jf.ViT(replace(SMALL, position_resize=method))
     variables = model.init(jax.random.key(0), np.zeros((1, 12, 12, 3), np.float32))
     save_pretrained(model, variables, tmp_path)
     larger, resized = jf.from_pretrained(tmp_path, image_size=20)
@@ -52,7 +69,7 @@ def test_a_model_is_loaded_for_larger_images(activation, method, tmp_path):
     assert logits.shape == (1, 2)
     with pytest.raises(WeightsError, match="image size 21: images of 21 pixels do not divide"):
         at_image_size(model, variables, 21)
-    with pytest.raises(WeightsError, match="'24' is not a whole number"):
+    with pytest.raises(WeightsError, match="'24' is not a whole number, nor a pair"):
         at_image_size(model, variables, "24")
 
 

@@ -23,8 +23,16 @@ from jaxformers.pretrained.vit.vit_timm import name_map as timm_map
 VIT = dict(patch_size=4, image_size=12, width=64, heads=1, feed_forward=8, layers=1, classes=3)
 IMAGENET = dict(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 TIMM = {
-    "architecture": "vit_tiny",
+    "architecture": "vit_tiny_patch16_224",
     "num_classes": 3,
+    "model_args": {
+        "img_size": 12,
+        "patch_size": 4,
+        "embed_dim": 64,
+        "depth": 1,
+        "num_heads": 1,
+        "mlp_ratio": 0.125,
+    },
     "pretrained_cfg": {
         "input_size": [3, 12, 12],
         "interpolation": "bicubic",

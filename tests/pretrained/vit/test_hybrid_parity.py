@@ -57,7 +57,7 @@ def test_a_hybrid_without_stages_cuts_the_pooled_first_convolution_into_patches(
     }
     np.savez(tmp_path / "hybrid.npz", **name_map(config).write(drawn))
     model, variables = load_pretrained(tmp_path / "hybrid.npz")
-    assert model.config == config and config.grid == 5
+    assert model.config == config and config.grid == (5, 5)
     images = cases.images()[:, :40, :40]
     found = model.apply(variables, images, method=lambda vit, x: vit.stem(x))
     kernel = drawn["params/stem/root/conv/kernel"]

@@ -274,12 +274,16 @@ def timm(leaves, decoder=False):
     return {name: np.ascontiguousarray(value) for name, value in found.items()}
 
 
-TIMM = dict(SMALL.__dict__, heads=1, activation="gelu")
+TIMM = dict(SMALL.__dict__, heads=1, activation="gelu", position_resize="bicubic_antialiased")
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"head_norm": True, "pooling": "average"}, {"classes": 0}],
+    [
+        {},
+        {"head_norm": True, "pooling": "average", "position_resize": "bicubic"},
+        {"classes": 0},
+    ],
     ids=["timm", "fine-tuned MAE", "bare"],
 )
 def test_timms_names_give_the_model(changes, tmp_path):
@@ -292,7 +296,9 @@ def test_timms_names_give_the_model(changes, tmp_path):
 
 
 def test_maes_own_names_give_the_model_without_its_fixed_tables(tmp_path):
-    encoder = jf.ViTConfig(**TIMM | dict(classes=0, positions="sincos2d_mae"))
+    encoder = jf.ViTConfig(
+        **TIMM | dict(classes=0, positions="sincos2d_mae", position_resize="bicubic")
+    )
     config = jf.MAEConfig(
         encoder, decoder_width=32, decoder_heads=1, decoder_layers=3, decoder_feed_forward=20
     )

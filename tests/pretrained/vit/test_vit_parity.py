@@ -10,6 +10,7 @@ from folders import read, write
 
 import jaxformers as jf
 from jaxformers.errors import WeightsError
+from jaxformers.layers import Execution
 from jaxformers.pretrained import load_pretrained, save_pretrained
 
 NAMES = list(cases.CASES)
@@ -33,15 +34,24 @@ def outputs(name, model, variables):
     return [tokens, model.apply(variables, images)] if name == "encoder" else [tokens]
 
 
+def check_outputs(name, folder, execution):
+    golden = np.load(cases.LOGITS)
+    ours = outputs(name, *load_pretrained(case(name, folder)[0], execution))
+    assert len(ours) == len(cases.OUTPUTS[cases.CASES[name]["architectures"][0]])
+    for i, output in enumerate(ours):
+        np.testing.assert_allclose(output, golden[f"{name}_{i}"], rtol=1e-5, atol=5e-5)
+
+
 @pytest.mark.default_cases(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_equal_hugging_faces(name, tmp_path):
-    folder, _ = case(name, tmp_path)
-    golden = np.load(cases.LOGITS)
-    found = outputs(name, *load_pretrained(folder))
-    assert len(found) == len(cases.OUTPUTS[cases.CASES[name]["architectures"][0]])
-    for i, output in enumerate(found):
-        np.testing.assert_allclose(output, golden[f"{name}_{i}"], rtol=1e-5, atol=5e-5)
+    check_outputs(name, tmp_path, Execution())
+
+
+@pytest.mark.default_cases(2)
+@pytest.mark.parametrize("name", ["classifier", "mae", *sorted({*NAMES} - {"classifier", "mae"})])
+def test_outputs_equal_hugging_faces_on_the_path_of_tpus(name, tmp_path):
+    check_outputs(name, tmp_path, Execution(target="tpu"))
 
 
 @pytest.mark.default_cases(3)
@@ -115,8 +125,12 @@ def test_fixed_tables_are_known_from_learned_ones(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"qkv_bias": False}, "qkv_bias is False"),
-        ({"image_size": [20, 24]}, "image_size is .20, 24., and only squares"),
+        ({"qkv_bias": "no"}, "qkv_bias is 'no', neither true nor false"),
+        ({"qkv_bias": False}, "unexpected .*attention.query.bias"),
+        ({"image_size": [20, 24]}, "position_embeddings .1, 26, 24. instead of .1, 31, 24."),
+        ({"image_size": [20, 24, 3]}, "image_size is .20, 24, 3., not a side"),
+        ({"patch_size": [4, 5]}, "patch_size is .4, 5., and only squares"),
+        ({"position_resize": "cubic"}, "position_resize is 'cubic', which is none of zoom"),
         ({"image_size": 1 << 20}, "image_size is 1048576"),
         ({"patch_size": 3}, "20 pixels do not divide into patches of 3"),
         ({"hidden_act": "mish"}, "hidden_act is 'mish'"),

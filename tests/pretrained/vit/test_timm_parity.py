@@ -1,0 +1,139 @@
+"""timm's folders against timm: every architecture, arguments that change the function, refusals."""
+
+from collections import Counter
+
+import jax
+import numpy as np
+import pytest
+import timm_cases as cases
+from folders import write
+
+import jaxformers as jf
+from jaxformers.errors import WeightsError
+from jaxformers.pretrained import load_pretrained, save_pretrained
+
+LISTED, LOGITS = cases.golden()
+TOLERANCE = 1e-4  # logits are of order 1
+
+
+def folder_of(name, folder, **changes):
+    case = LISTED[name]
+    return write(folder, case["config"] | changes, cases.weights(case["shapes"]))
+
+
+def picture_shape(name, model):
+    size = model.config.image_size
+    square = (size, size) if isinstance(size, int) else size
+    return cases.PICTURES.get(name, square if type(model) is jf.ViT else (cases.SIDE, cases.SIDE))
+
+
+def largest_difference(name, model, variables):
+    images = cases.images(picture_shape(name, model), model.config.channels)
+    return np.abs(np.asarray(model.apply(variables, images)) - LOGITS[name]).max()
+
+
+@pytest.mark.default_cases(8)
+@pytest.mark.parametrize("name", cases.CASES)
+def test_logits_equal_timms(name, tmp_path):
+    model, variables = load_pretrained(folder_of(name, tmp_path))
+    assert largest_difference(name, model, variables) < TOLERANCE
+
+
+def test_a_file_in_timms_folder_is_read_by_its_config(tmp_path):
+    folder = folder_of("tanh gelu", tmp_path)
+    model, variables = load_pretrained(folder / "model.safetensors")
+    assert model.config.activation == "gelu_tanh"
+    assert largest_difference("tanh gelu", model, variables) < TOLERANCE
+
+
+@pytest.mark.default_cases(3)
+@pytest.mark.parametrize("name", ["distilled", "registers without positions", "layer scale"])
+def test_our_own_format_keeps_what_timm_says(name, tmp_path):
+    model, variables = load_pretrained(folder_of(name, tmp_path / "theirs"))
+    save_pretrained(model, variables, tmp_path / "ours")
+    again, kept = load_pretrained(tmp_path / "ours")
+    assert again == model
+    jax.tree.map(np.testing.assert_array_equal, kept, variables)
+
+
+def why_refused(folder):
+    with pytest.raises(WeightsError) as error:
+        load_pretrained(folder)
+    message = str(error.value)
+    assert "\n" not in message and len(message) < 400
+    return message
+
+
+@pytest.mark.parametrize("name", cases.REFUSED)
+def test_an_argument_that_is_not_supported_is_named(name, tmp_path):
+    message = why_refused(folder_of(f"refused {name}", tmp_path))
+    value = cases.REFUSED[name][1][name]
+    assert f"model_args.{name} is {value!r}" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architecture": "vit_tiny_patch61_224"}, "did you mean vit_tiny_patch16_224"),
+        ({"architecture": "vit_relpos_base_patch16_224"}, "VisionTransformerRelPos"),
+        ({"model_args": {"magic": 3}}, "model_args.magic is 3, which is not supported"),
+        ({"model_args": [1]}, "model_args is [1]"),
+        ({"model_args": {"num_heads": "two"}}, "model_args.num_heads is 'two', not a whole number"),
+        ({"model_args": {"act_layer": [1]}}, "model_args.act_layer is [1], which is none of relu"),
+        ({"model_args": {"patch_size": [16, 8]}}, "only square patches"),
+        ({"model_args": {"global_pool": "avg"}, "global_pool": "max"}, "must agree"),
+        (
+            {"global_pool": "map", "model_args": {}},
+            "global_pool is 'map', and only token, avg, max, avgmax",
+        ),
+        ({"model_args": {"embed_dim": 1 << 30}}, "model_args.embed_dim is 1073741824"),
+        (
+            {"model_args": dict(embed_dim=72, num_heads=9, depth=2, img_size=[224, 112])},
+            "its images are 224 x 112 pixels, for which pos_embed has 99 rows and not 10",
+        ),
+    ],
+    ids=str,
+)
+def test_a_folder_that_is_not_understood_is_refused_in_one_line(changes, words, tmp_path):
+    assert words in why_refused(folder_of("other heads", tmp_path, **changes))
+
+
+def test_the_pool_beside_the_arguments_is_obeyed(tmp_path):
+    """Older files of timm's say it there alone."""
+    config = LISTED["average pooling without fc_norm"]["config"]
+    args = {k: v for k, v in config["model_args"].items() if k not in ("global_pool", "fc_norm")}
+    assert config["global_pool"] == "avg"
+    folder = folder_of("average pooling without fc_norm", tmp_path, model_args=args)
+    model, variables = load_pretrained(folder)
+    assert largest_difference("average pooling without fc_norm", model, variables) < TOLERANCE
+
+
+def refusal(name, folder):
+    """The message's argument, or None where the model loads and equals timm's."""
+    if name in LISTED:
+        folder_of(name, folder)
+    else:  # timm builds no small one
+        write(folder, {"architecture": name, "pretrained_cfg": {}}, {"a": np.zeros(1, np.float32)})
+    try:
+        model, variables = load_pretrained(folder)
+    except WeightsError as error:
+        message, words = str(error), f"architecture {name!r} has "
+        assert "\n" not in message and words in message and len(message) < 300
+        return message.partition(words)[2].split()[0]
+    assert largest_difference(name, model, variables) < TOLERANCE, name
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_class", cases.table()["classes"])
+def test_every_architecture_equals_timms_or_is_refused_by_its_argument(model_class, tmp_path):
+    names = cases.table()["classes"][model_class]
+    counts = Counter(refusal(name, tmp_path / name) for name in names)
+    assert counts == COUNTS[model_class]
+
+
+COUNTS = {
+    "VisionTransformer": {},
+    "VisionTransformerDistilled": {None: 4},
+    "ResNet": {},
+}
