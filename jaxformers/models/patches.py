@@ -111,9 +111,7 @@ def prepend_tokens(
     return jnp.concatenate([rows, x], axis=1)
 
 
-def pool_tokens(
-    x: Float[Array, "B L D"], pooling: Pooling, prefix_tokens: int
-) -> Float[Array, "B _"]:
+def pool(x: Float[Array, "B L D"], pooling: Pooling, prefix_tokens: int) -> Float[Array, "B _"]:
     """What a head reads of an encoder's output: the class token, or the patches pooled, or both."""
     patches = x[:, prefix_tokens:]
     match pooling:

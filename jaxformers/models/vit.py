@@ -44,7 +44,7 @@ from jaxformers.models.patches import (
     fixed_positions,
     image_shape,
     pixels_text,
-    pool_tokens,
+    pool,
     prepend_tokens,
     resized_table,
 )
@@ -106,8 +106,7 @@ class ViTConfig:
     class_names: tuple[str, ...] = ()
     """Names of the classes, in order; empty: numbers."""
     problem_type: ProblemType | None = None
-    """What the logits mean, in `problem_type.class_scores`; None: a softmax over the classes, of a
-    single class a sigmoid."""
+    """What the logits mean, as `class_scores` has it; None: a softmax, of one class a sigmoid."""
     head_bias: float = 0.0
     """Initial value of the head's bias, such as -10 for the sigmoid loss over 21,843 classes."""
     activation: Activation = "gelu_tanh"
@@ -292,8 +291,8 @@ class ViT(nn.Module):
         if c.stem:
             self.stem = HybridStem(c.stem, c.channels, self.execution)
         channels = c.stem.outputs if c.stem else c.channels
-        embedding = dict(execution=self.execution, use_bias=not c.embedding_norm)
-        self.patch_embedding = PatchEmbedding(c.patch_size, channels, c.width, **embedding)
+        options = dict(execution=self.execution, use_bias=not c.embedding_norm)
+        self.patch_embedding = PatchEmbedding(c.patch_size, channels, c.width, **options)
         small = nn.initializers.normal(0.02)
         if c.class_token:
             self.class_token = self.param("class_token", nn.initializers.zeros, (c.width,))
@@ -353,8 +352,8 @@ class ViT(nn.Module):
         """
         c = self.config
         x = self.encoder(self.embed(images, train=train), train=train)
-        pooled_tokens = pool_tokens(x, c.pooling, c.prefix_tokens)
-        x = x[:, :2].mean(1) if c.distillation_token else pooled_tokens
+        # With a distillation token, pooling is "class" and both heads' inputs count alike.
+        x = x[:, :2].mean(1) if c.distillation_token else pool(x, c.pooling, c.prefix_tokens)
         x = self.head_norm(x) if c.head_norm else x  # [B, D]; y of equation 4
         x = jnp.tanh(self.pre_logits(x)) if c.pre_logits else x
         return constrain(x, "batch", "embed")
