@@ -98,10 +98,10 @@ def explain(
         model, variables, (images,), {}, classes, method, top, start_layer, c.problem_type
     )
     first = getattr(c, "prefix_tokens", 1)
-    # The rows of what the head reads: of the class token (and the distillation token), or the mean
+    # The rows of what the heads read: of the class token (and the distillation token), or the mean
     # over the pooled patches, or of both.
     if pooling == "class":
-        rows = matrix[:, :, : 1 + getattr(c, "distillation_token", False)].mean(2)
+        rows = matrix[:, :, : 1 + getattr(c, "distillation_head", False)].mean(2)
     else:
         rows = matrix[:, :, first:].mean(2)
         rows = rows if pooling == "average" else (matrix[:, :, 0] + rows) / 2

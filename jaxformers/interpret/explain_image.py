@@ -80,13 +80,14 @@ def explain_picture(
         raise DataError(f"{len(images)} pictures were given, and one is explained at a time")
     explanation = explain(model, variables, images, None, method, top=top, start_layer=start_layer)
     relevance = explanation.relevance[0]
+    grid = images.shape[1] // config.patch_pixels, images.shape[2] // config.patch_pixels
     names = config.class_names or [str(i) for i in range(config.classes)]
     return ExplainedPicture(
         seen(images[0], preprocessing),
         tuple(names[i] for i in explanation.classes[0]),
         explanation.probabilities[0],
         relevance,
-        heat_map(relevance, config.grid, images.shape[1:3]),
+        heat_map(relevance, grid, images.shape[1:3]),
     )
 
 

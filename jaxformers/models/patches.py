@@ -24,11 +24,6 @@ Positions = Literal["learned", "sincos2d", "sincos2d_mae", "none"]
 Pooling = Literal["class", "average", "max", "average_max", "class_average"]
 
 
-def image_shape(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """Height and width of images of `image_size`: a side, or the pair itself."""
-    return (image_size, image_size) if isinstance(image_size, int) else image_size
-
-
 def patchify(images: Float[Array, "B H W C"], size: int) -> Float[Array, "B P E"]:
     """Splits images into flattened patches of `size` x `size` pixels, in row-major order.
 
@@ -97,6 +92,16 @@ def resized_table(
     grid = table[first:].reshape(*old, -1)  # [y, x, D]
     grid = jnp.einsum("ay,bx,yxD->abD", rows, columns, grid, precision="highest")
     return jnp.concatenate([table[:first], grid.reshape(new[0] * new[1], -1)])
+
+
+def with_zero_rows(
+    table: Float[Array, "rows D"], first: int, count: int
+) -> Float[Array, "more_rows D"]:
+    """The table with `count` rows of zeros after the `first` ones: tokens without positions."""
+    if not count:
+        return table
+    zeros = jnp.zeros((count, table.shape[1]), table.dtype)
+    return jnp.concatenate([table[:first], zeros, table[first:]])
 
 
 def prepend_tokens(

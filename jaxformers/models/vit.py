@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from jaxformers.arrays import Array
+from jaxformers.arrays import Array, ImageSize, height_width, one_spelling
 from jaxformers.errors import ConfigError, check_choices
 from jaxformers.layers import (
     Activation,
@@ -42,11 +42,11 @@ from jaxformers.models.patches import (
     Positions,
     check_images,
     fixed_positions,
-    image_shape,
     pixels_text,
     pool,
     prepend_tokens,
     resized_table,
+    with_zero_rows,
 )
 from jaxformers.models.problem_type import ProblemType
 from jaxformers.sharding import constrain
@@ -68,7 +68,7 @@ class ViTConfig:
     Face, timm and MAE the exact one (`gelu`).
     """
 
-    image_size: int | tuple[int, int] = 224
+    image_size: ImageSize = 224
     """Side in pixels of square images, or (height, width): multiples of `patch_pixels`."""
     patch_size: int = 16
     """Side of a patch in pixels; with a stem, in pixels of the stem's feature map."""
@@ -79,7 +79,9 @@ class ViTConfig:
     layers: int = 12
     class_token: bool = True
     distillation_token: bool = False
-    """A second token with a head of its own; the logits are the mean of both heads' (DeiT)."""
+    """A second token beside the class token (DeiT)."""
+    distillation_head: bool = False
+    """A head of its own for that token; the logits are the mean of both heads'."""
     register_tokens: int = 0
     """Learned tokens between the class token and the patches that no head reads."""
     pooling: Pooling = "class"
@@ -131,8 +133,7 @@ class ViTConfig:
     """The ResNet whose feature map is split into patches ("hybrid", section 3.1); None: none."""
 
     def __post_init__(self):
-        if self.image_shape == (self.image_shape[0],) * 2:  # one spelling for squares
-            object.__setattr__(self, "image_size", self.image_shape[0])
+        object.__setattr__(self, "image_size", one_spelling(self.image_size))
         for name in ("image_size", "patch_size", "channels", "width", "heads", "layers"):
             value = min(self.image_shape) if name == "image_size" else getattr(self, name)
             if value < 1:
@@ -165,12 +166,13 @@ class ViTConfig:
             raise ConfigError(
                 f"pooling {self.pooling!r} needs the class token: choose pooling 'average'"
             )
-        if self.distillation_token and (
-            self.pooling != "class" or self.head_norm or self.pre_logits or self.head_batch_norm
+        plain = not (self.head_norm or self.pre_logits or self.head_batch_norm)
+        if self.distillation_head and not (
+            self.distillation_token and self.pooling == "class" and plain
         ):
             raise ConfigError(
-                "distillation_token needs pooling 'class', and neither head_norm, head_batch_norm "
-                "nor pre_logits"
+                "distillation_head needs distillation_token and pooling 'class', and neither "
+                "head_norm, head_batch_norm nor pre_logits"
             )
 
     @staticmethod
@@ -224,7 +226,7 @@ class ViTConfig:
     @property
     def image_shape(self) -> tuple[int, int]:
         """Height and width of the input images in pixels."""
-        return image_shape(self.image_size)
+        return height_width(self.image_size)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -320,7 +322,7 @@ class ViT(nn.Module):
             init = "probe" if c.head_batch_norm else "zeros"
             head = partial(Linear, *shape, gathered=True, kernel_init=init, bias_start=c.head_bias)
             self.head = head()
-            if c.distillation_token:
+            if c.distillation_head:
                 self.distillation_head = head()
 
     def __call__(
@@ -337,7 +339,7 @@ class ViT(nn.Module):
             DataError: images of another size or number of channels.
         """
         c = self.config
-        if c.distillation_token and c.classes:
+        if c.distillation_head and c.classes:
             x = self.features(images, train=train)
             return (self.head(x[:, 0]) + self.distillation_head(x[:, 1])) / 2
         pooled = self.pooled(images, train=train)
@@ -348,12 +350,12 @@ class ViT(nn.Module):
     def pooled(self, images: Float[Array, "B H W C"], *, train: bool = False) -> Array:
         """Pooled representation, the input of the head: `[B, D]`, `[B, 2 D]` or `[B, pre_logits]`.
 
-        With a distillation token, the mean of what the two heads read.
+        With a head for the distillation token, the mean of what the two heads read.
         """
         c = self.config
         x = self.encoder(self.embed(images, train=train), train=train)
-        # With a distillation token, pooling is "class" and both heads' inputs count alike.
-        x = x[:, :2].mean(1) if c.distillation_token else pool(x, c.pooling, c.prefix_tokens)
+        # With two heads, pooling is "class" and both heads' inputs count alike.
+        x = x[:, :2].mean(1) if c.distillation_head else pool(x, c.pooling, c.prefix_tokens)
         x = self.head_norm(x) if c.head_norm else x  # [B, D]; y of equation 4
         x = jnp.tanh(self.pre_logits(x)) if c.pre_logits else x
         return constrain(x, "batch", "embed")
@@ -393,8 +395,4 @@ class ViT(nn.Module):
         else:
             table = fixed_positions(c.grid, c.width, c.positions, c.prefix_rows)
         table = resized_table(table, c.grid, grid, c.position_resize)
-        if c.prefix_rows == c.prefix_tokens:
-            return table
-        # A zero row for each prefix token that has none in the table, before the grid's rows.
-        zeros = jnp.zeros((c.prefix_tokens - c.prefix_rows, c.width), table.dtype)
-        return jnp.concatenate([table[: c.prefix_rows], zeros, table[c.prefix_rows :]])
+        return with_zero_rows(table, c.prefix_rows, c.prefix_tokens - c.prefix_rows)

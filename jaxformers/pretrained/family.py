@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from jaxformers.arrays import height_width
 from jaxformers.data.images.preprocessing import Preprocessing
 from jaxformers.layers import Execution
-from jaxformers.models.patches import image_shape
 from jaxformers.pretrained.mapping.name_map import TensorSource
 from jaxformers.pretrained.mapping.transforms import Shape
 from jaxformers.pretrained.timm.timm_args import TimmArgs
@@ -137,5 +137,5 @@ def token_pair_inputs(_: Any) -> InputShapes:
 
 def image_inputs(config: Any) -> InputShapes:
     """One image `[1, H, W, C]` of the configuration's size."""
-    shape = (1, *image_shape(config.image_size), config.channels)
+    shape = (1, *height_width(config.image_size), config.channels)
     return (jax.ShapeDtypeStruct(shape, jnp.float32),)

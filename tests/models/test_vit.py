@@ -192,6 +192,7 @@ NEW_FIELDS = dict(
     qkv_bias=False,
     register_tokens=3,
     distillation_token=True,
+    distillation_head=True,
     embedding_norm=True,
     image_size=(12, 20),
 )

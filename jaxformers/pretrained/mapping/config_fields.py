@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
@@ -101,6 +102,13 @@ class Fields:
         if not isinstance(value, str) or value not in ACTIVATIONS:
             raise self.refuse(name, f"which is none of {', '.join(ACTIVATIONS)}")
         return ACTIVATIONS[value]
+
+    def positive(self, name: str, default: float) -> float:
+        """A finite number above 0."""
+        value = self.content.get(name, default)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise self.refuse(name, "not a number above 0")
+        return float(value)
 
     def epsilon(self, name: str, default: float) -> float:
         """A small number above 0."""

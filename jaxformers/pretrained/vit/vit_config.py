@@ -41,8 +41,8 @@ DECODER = {
 }
 
 
-def read_encoder(fields: Fields, **known: Any) -> ViTConfig:
-    """The encoder of a published folder; what its tensors tell, `known` says.
+def read_encoder(fields: Fields, **shape_fields: Any) -> ViTConfig:
+    """The encoder of a published folder; `shape_fields` are those that its tensors tell.
 
     Their dropout has no place inside the feed-forward layer, where ours has one too: a difference
     in training at a rate above 0 alone.
@@ -52,16 +52,23 @@ def read_encoder(fields: Fields, **known: Any) -> ViTConfig:
     """
     fields.require("pooler_act", "tanh")
     values: dict[str, Any] = {ours: fields.size(*theirs) for ours, theirs in SIZES.items()}
+    check_head_width(fields, values)
     values |= {ours: fields.rate(*theirs) for ours, theirs in RATES.items()}
     values |= {
         "image_size": image_size(fields, 224),
-        "patch_size": _side(fields, "patch_size", 16),
+        "patch_size": side(fields, "patch_size", 16),
         "qkv_bias": fields.flag("qkv_bias", True),
         "position_resize": fields.choice(POSITION_RESIZE, get_args(PositionResize), "bicubic"),
         "norm_epsilon": fields.epsilon("layer_norm_eps", 1e-12),
         "activation": fields.activation("hidden_act", "gelu"),
     }
-    return fields.make(ViTConfig, **values | known)
+    return fields.make(ViTConfig, **values | shape_fields)
+
+
+def check_head_width(fields: Fields, sizes: dict[str, Any]) -> None:
+    """Raises WeightsError where `head_dim` asks for heads that do not make up the width."""
+    if "head_dim" in fields.content:
+        fields.require("head_dim", sizes["width"] // sizes["heads"])
 
 
 def image_size(fields: Fields, default: int) -> int | tuple[int, int]:
@@ -79,7 +86,7 @@ def image_size(fields: Fields, default: int) -> int | tuple[int, int]:
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
-def _side(fields: Fields, name: str, default: int) -> int:
+def side(fields: Fields, name: str, default: int) -> int:
     """A side in pixels, which may stand there twice."""
     size = fields.content.get(name, default)
     if isinstance(size, list) and len(size) == 2:

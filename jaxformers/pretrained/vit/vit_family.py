@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from jaxformers.data.images.preprocessing import Preprocessing
 from jaxformers.models import MAE, MAEConfig, ViT, ViTConfig
@@ -16,7 +17,15 @@ from jaxformers.pretrained.family import (
     image_inputs,
 )
 from jaxformers.pretrained.image_config import IMAGE_HEAD_PATTERN, imagenet_preprocessing
-from jaxformers.pretrained.vit import vit_config, vit_google, vit_hf, vit_mae, vit_timm
+from jaxformers.pretrained.vit import (
+    deit_hf,
+    dinov2_hf,
+    vit_config,
+    vit_google,
+    vit_hf,
+    vit_mae,
+    vit_timm,
+)
 
 MAE_CROPPED_SIDE = 224  # up to this side MAE's images are cropped out of larger ones
 
@@ -57,8 +66,10 @@ VIT = Family(
             "attention_dropout",
             "class_names",
             "classes",
+            "distillation_head",
             "drop_path",
             "dropout",
+            "dynamic_size",
             "head_batch_norm",
             "head_bias",
             "head_norm",
@@ -73,6 +84,22 @@ VIT = Family(
     formats=(
         HuggingFaceFormat(
             vit_config.VIT, "ViT", vit_hf.load, vit_hf.unsupported_reason, vit_hf.write
+        ),
+        HuggingFaceFormat(
+            deit_hf.MODEL_TYPE, "DeiT", deit_hf.load, deit_hf.unsupported_reason, deit_hf.write
+        ),
+        *(
+            HuggingFaceFormat(
+                model_type,
+                title,
+                partial(dinov2_hf.load, model_type=model_type),
+                partial(dinov2_hf.unsupported_reason, model_type=model_type),
+                dinov2_hf.write,
+            )
+            for model_type, title in (
+                (dinov2_hf.PLAIN, "DINOv2"),
+                (dinov2_hf.REGISTERS, "DINOv2 with registers"),
+            )
         ),
         TimmFormat(vit_timm.CLASSES, vit_timm.load_folder),
         SingleFileFormat(

@@ -81,7 +81,7 @@ def table(theirs: str, ours: str) -> Entry:
     return Entry(theirs, ours, Lead(1))
 
 
-def _any(
+def any_spelling(
     entries: Callable[..., tuple[Entry, ...]], theirs: Sequence[str], *ours: Any
 ) -> tuple[Entry, ...]:
     """The entries of a layer or norm that has one of several names; the first is written."""
@@ -102,7 +102,7 @@ def blocks(old: Sequence[str], new: str, ours: str) -> tuple[Entry, ...]:
     sublayers = [
         entry
         for name, letter in (("query", "q"), ("key", "k"), ("value", "v"))
-        for entry in _any(
+        for entry in any_spelling(
             linear,
             both(f"attention.attention.{name}", f"attention.{letter}_proj"),
             f"{attention}/{name}",
@@ -110,11 +110,13 @@ def blocks(old: Sequence[str], new: str, ours: str) -> tuple[Entry, ...]:
     ]
     return (
         *sublayers,
-        *_any(linear, both("attention.output.dense", "attention.o_proj"), f"{attention}/out", 2),
-        *_any(linear, both("intermediate.dense", "mlp.fc1"), f"{feed}/up"),
-        *_any(linear, both("output.dense", "mlp.fc2"), f"{feed}/down"),
-        *_any(norm, both("layernorm_before", "layernorm_before"), f"{attention}_norm"),
-        *_any(norm, both("layernorm_after", "layernorm_after"), f"{feed}_norm"),
+        *any_spelling(
+            linear, both("attention.output.dense", "attention.o_proj"), f"{attention}/out", 2
+        ),
+        *any_spelling(linear, both("intermediate.dense", "mlp.fc1"), f"{feed}/up"),
+        *any_spelling(linear, both("output.dense", "mlp.fc2"), f"{feed}/down"),
+        *any_spelling(norm, both("layernorm_before", "layernorm_before"), f"{attention}_norm"),
+        *any_spelling(norm, both("layernorm_after", "layernorm_after"), f"{feed}_norm"),
     )
 
 

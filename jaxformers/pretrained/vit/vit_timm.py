@@ -16,10 +16,10 @@ from typing import Any
 import flax.linen as nn
 from etils import epath
 
+from jaxformers.arrays import height_width
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import MAE, MAEConfig, ViT, ViTConfig
-from jaxformers.models.patches import image_shape
 from jaxformers.pretrained.formats.safetensors_folder import Tensors
 from jaxformers.pretrained.mapping.name_map import NameMap, TensorSource
 from jaxformers.pretrained.mapping.transforms import Shape
@@ -100,6 +100,7 @@ def config_from_args(args: TimmArgs, source: TensorSource) -> ViTConfig:
         layers=args.size("depth", 12),
         class_token=token,
         distillation_token=distilled,
+        distillation_head=distilled,
         register_tokens=registers,
         pooling=args.pooling("token", ("token", "avg", "max", "avgmax")),
         positions="learned" if args.get("pos_embed", "learn") == "learn" else "none",
@@ -166,7 +167,7 @@ def _check_table(args: TimmArgs, config: ViTConfig, shapes: Mapping[str, Shape])
     rows = shapes[TABLE][1] if len(shapes.get(TABLE, ())) == 3 else None
     expected = config.prefix_rows + config.num_patches
     if config.positions == "learned" and rows is not None and rows != expected:
-        height, width = image_shape(config.image_size)
+        height, width = height_width(config.image_size)
         raise WeightsError(
             f"{args.place}: its images are {height} x {width} pixels, for which {TABLE} has "
             f"{expected} rows and not {rows}: set input_size in pretrained_cfg, or img_size in "
@@ -233,6 +234,7 @@ def _encoder(source: TensorSource) -> ViTConfig:
         layers=_count(shapes, "blocks"),
         class_token=token,
         distillation_token=distilled,
+        distillation_head=distilled,
         register_tokens=registers,
         pooling="average" if averages or not token else "class",
         prefix_positions=prefix_positions,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from jaxformers.arrays import height_width
 from jaxformers.data import Batch
 from jaxformers.data.images import (
     Augmentation,
@@ -21,7 +22,6 @@ from jaxformers.data.images import (
     check_classes,
 )
 from jaxformers.errors import ConfigError
-from jaxformers.models.patches import image_shape
 from jaxformers.tasks.task_data import PlannedData
 
 ImageData = BundledFashionMnist | ImageFolder | TfdsImages | Vtab
@@ -29,7 +29,7 @@ ImageData = BundledFashionMnist | ImageFolder | TfdsImages | Vtab
 
 def picture_shape(model: Any, rows: int) -> tuple[int, int, int, int]:
     """Of so many pictures, as the configuration `model` takes them."""
-    return rows, *image_shape(model.image_size), model.channels
+    return rows, *height_width(model.image_size), model.channels
 
 
 def check_sizes(task: Any) -> None:
