@@ -278,6 +278,8 @@ def explain(args: argparse.Namespace, fields: list[str]) -> None:
     explanation = explained(args.run, args.image, args.method, top=args.top)
     for name, share in zip(explanation.classes, explanation.probabilities, strict=True):
         print(f"{name}\t{share:.4f}")
+    if explanation.uniform:
+        print("no evidence: all pixels of the picture are alike")
     print(f"wrote {save(explanation.figure(), args.output)}")
 
 

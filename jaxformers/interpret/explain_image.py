@@ -18,6 +18,9 @@ from jaxformers.interpret.explain import Method, explain, heat_map
 from jaxformers.interpret.figures import heat_figure
 from jaxformers.pretrained import registry
 
+CLASSLESS = ("rollout", "attention")  # methods that do not tell classes apart
+GREY_LEVEL = 1.5 / 255  # what JPEG and resizing may leave of differences in a uniform picture
+
 
 @dataclass(frozen=True)
 class ExplainedPicture:
@@ -26,9 +29,11 @@ class ExplainedPicture:
     Attributes:
         picture: what the model saw, `[H, W, C]` between 0 and 1.
         classes: the classes' names, the likeliest first.
-        probabilities: theirs.
+        probabilities: theirs; of a regression its numbers.
         relevance: of the patches, row after row, `[M, P]`.
         heat: the same enlarged to the picture, `[M, H, W]`.
+        method: what computed the relevance.
+        regression: whether `probabilities` are the numbers of a regression.
     """
 
     picture: np.ndarray
@@ -36,11 +41,42 @@ class ExplainedPicture:
     probabilities: np.ndarray
     relevance: np.ndarray
     heat: np.ndarray
+    method: Method = "attribution"
+    regression: bool = False
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all pixels are alike, so that nothing in the picture speaks for a class."""
+        return float(np.ptp(self.picture, axis=(0, 1)).max()) < GREY_LEVEL
+
+    def evidence(self) -> np.ndarray:
+        """Heat maps that are comparable between classes, `[M, H, W]`.
+
+        Each class's probability, shared out over the patches by their relevance; so an unlikely
+        class is faint. Numbers of a regression have no probability: their relevance as it is. All 0
+        for a picture whose pixels are all alike, where the relevance is that of positions alone.
+        """
+        if self.uniform:
+            return np.zeros_like(self.heat)
+        if self.regression:
+            return self.heat
+        total = self.relevance.sum(-1)[:, None, None]  # [M, 1, 1]
+        shares = np.divide(self.heat, total, out=np.zeros_like(self.heat), where=total > 0)
+        return np.asarray(self.probabilities)[:, None, None] * shares
 
     def figure(self) -> Figure:
-        """The picture, and beside it the heat map of each class over it."""
-        titles = [f"{n} {p:.1%}" for n, p in zip(self.classes, self.probabilities, strict=True)]
-        return heat_figure(self.picture, self.heat, titles)
+        """The picture, and beside it the heat map of each class over it, all on one scale.
+
+        Of a method that does not tell classes apart, a single heat map.
+        """
+        pairs = zip(self.classes, self.probabilities, strict=True)
+        titles = [f"{n} {p:.3g}" if self.regression else f"{n} {p:.1%}" for n, p in pairs]
+        if self.method in CLASSLESS:
+            titles = [f"{self.method}, the same for all classes:\n{', '.join(titles)}"]
+            heat = np.zeros_like(self.heat[:1]) if self.uniform else self.heat[:1]
+            return heat_figure(self.picture, heat, titles, "share of attention, per patch")
+        label = "relevance" if self.regression else "share of the class's probability, per patch"
+        return heat_figure(self.picture, self.evidence(), titles, label)
 
 
 def explain_picture(
@@ -88,6 +124,8 @@ def explain_picture(
         explanation.probabilities[0],
         relevance,
         heat_map(relevance, grid, images.shape[1:3]),
+        method,
+        config.problem_type == "regression",
     )
 
 

@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from jaxformers.arrays import Array
 from jaxformers.errors import DataError
 
+LEAST_EVIDENCE = 0.01  # of the scale's end: what is below it cannot be told from 0 by its colour
+
 
 def save(figure: Figure, path: str | Path, dpi: int = 100) -> Path:
     """Write a figure as the kind of picture that its name's ending says, at `dpi` pixels an inch.
@@ -102,21 +104,38 @@ def reconstruction_figure(
     images: Float[Array, "B H W C"],
     masked: Float[Array, "B H W C"],
     completed: Float[Array, "B H W C"],
+    honest: Float[Array, "B H W C"] | None = None,
+    *,
+    normalized_targets: bool = True,
 ) -> Figure:
     """An MAE's work, a row for each image: the image, its visible patches, the reconstruction.
 
-    All three in one range; `vision.reconstructions` gives the last two.
+    All in the range of the images; `vision.reconstructions` gives the arrays.
+
+    Args:
+        images: the MAE's inputs.
+        masked: their visible patches.
+        completed: reconstructions. Of an MAE with normalised targets (`norm_pix_loss`) they are
+            scaled with the true mean and deviation of each hidden patch, which the MAE does not
+            know; the figure says so.
+        honest: reconstructions with `statistics="visible"`, which use nothing hidden; None: no
+            such column.
+        normalized_targets: `norm_pix_loss` of the MAE.
     """
-    rows = [np.asarray(column) for column in (images, masked, completed)]
-    low, high = rows[0].min(), rows[0].max()
-    figure = Figure(figsize=(6, 2 * len(rows[0]) + 0.3), layout="constrained")
-    axes = figure.subplots(len(rows[0]), 3, squeeze=False)
-    names = ("original", "masked", "reconstruction")
+    of_true = "\nwith each hidden patch's\ntrue mean and deviation" if normalized_targets else ""
+    columns = {"original": images, "visible": masked, f"reconstruction{of_true}": completed}
+    if honest is not None:
+        columns["reconstruction\nwith the visible patches'\nmean and deviation"] = honest
+    arrays = [np.asarray(column) for column in columns.values()]
+    low, high = arrays[0].min(), arrays[0].max()
+    size = (2 * len(columns), 2 * len(arrays[0]) + 0.7)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(arrays[0]), len(columns), squeeze=False)
     for i, row in enumerate(axes):
-        for axis, name, kind in zip(row, names, rows, strict=True):
-            _picture(axis, np.clip((kind[i] - low) / max(high - low, 1e-9), 0, 1))
+        for axis, name, array in zip(row, columns, arrays, strict=True):
+            _picture(axis, np.clip((array[i] - low) / max(high - low, 1e-9), 0, 1))
             if i == 0:
-                axis.set_title(name)
+                axis.set_title(name, fontsize=9)
     return figure
 
 
@@ -125,15 +144,20 @@ def attention_figure(
     targets: Sequence[str] = (),
     sources: Sequence[str] = (),
 ) -> Figure:
-    """One layer's attention of one example, a panel for each head, with its tokens if given."""
+    """One layer's attention of one example, a panel for each head, with its tokens if given.
+
+    All heads on one scale from 0, with a colour bar.
+    """
     probabilities = np.asarray(probabilities)
     side = 2.4 + 0.12 * max(len(targets), len(sources))
-    figure, axes = _tiles(len(probabilities), 4, side, "")
+    figure, axes = _tiles(len(probabilities), 4, side, "", right=0.8)
+    peak = float(probabilities.max())
     for head, (axis, weights) in enumerate(zip(axes, probabilities, strict=True)):
-        axis.imshow(weights, vmin=0, vmax=weights.max(), cmap="viridis", aspect="auto")
+        mappable = axis.imshow(weights, vmin=0, vmax=peak, cmap="viridis", aspect="auto")
         axis.set_title(f"head {head}", fontsize=9)
         axis.set_xticks(range(len(sources)), sources, rotation=90, fontsize=7)
         axis.set_yticks(range(len(targets)), targets, fontsize=7)
+    figure.colorbar(mappable, ax=axes, fraction=0.05, pad=0.02)
     return figure
 
 
@@ -141,18 +165,27 @@ def heat_figure(
     image: Float[Array, "H W C"],
     heats: Float[Array, "M H W"],
     titles: Sequence[str],
+    label: str = "relevance",
 ) -> Figure:
-    """The picture, and beside it where each class's relevance lies on it.
+    """The image, and beside it each class's heat map over it, all on one scale with a colour bar.
+
+    The scale begins at 0 and ends at the greatest value of all classes; a class whose values do not
+    reach a hundredth of it is marked "no evidence" and shown without colours.
 
     Args:
         image: pixels between 0 and 1.
-        heats: `explain.heat_map` of each class, of the picture's height and width.
+        heats: `explain.heat_map` of each class, of the image's height and width, comparable between
+            classes; 0: none.
         titles: what to write above each.
+        label: what the colours mean.
     """
-    image, heats = np.asarray(image), np.asarray(heats)
+    image, heats = np.asarray(image), np.nan_to_num(np.asarray(heats))
+    peak = float(heats.max(initial=0.0))
+    shown = [bool(peak > 0 and heat.max() >= LEAST_EVIDENCE * peak) for heat in heats]
+    titles = [t if seen else f"{t}\n(no evidence)" for t, seen in zip(titles, shown, strict=True)]
     width = 3 * image.shape[1] / image.shape[0]
-    # Classes of ImageNet have names of a whole line: they wrap within their own picture's width.
-    titles = [textwrap.fill(title, max(12, int(11 * width))) for title in titles]
+    # Classes of ImageNet have names of a whole line: they wrap within their own image's width.
+    titles = [_wrapped(title, max(12, int(11 * width))) for title in titles]
     more = max((title.count("\n") for title in titles), default=0)
     size = (width * (len(heats) + 1), 3.4 + 0.17 * more)
     figure = Figure(figsize=size, layout="constrained")
@@ -160,28 +193,47 @@ def heat_figure(
     for axis, title in zip(axes, ("", *titles), strict=True):
         _picture(axis, image)
         axis.set_title(title, fontsize=10)
-    for axis, heat in zip(axes[1:], heats, strict=True):
-        strength = _stretched(heat)
-        axis.imshow(strength, cmap="jet", alpha=0.25 + 0.4 * strength, vmin=0, vmax=1)
+    grey = image.mean(-1)  # [H, W]: colours are the relevance's alone
+    for axis, heat, seen in zip(axes[1:], heats, shown, strict=True):
+        if not seen:
+            continue
+        _picture(axis, np.repeat(grey[..., None], 3, -1))
+        mappable = axis.imshow(heat, cmap="inferno", alpha=0.7, vmin=0, vmax=peak)
+    if any(shown):
+        bar = axes[-1].inset_axes((1.03, 0.0, 0.06, 1.0))
+        figure.colorbar(mappable, cax=bar).set_label(label, fontsize=8)
+        bar.tick_params(labelsize=7)
     return figure
+
+
+def _wrapped(title: str, characters: int) -> str:
+    return "\n".join(textwrap.fill(line, characters) for line in title.split("\n"))
 
 
 def text_figure(
     rows: Sequence[tuple[str, Sequence[str], Sequence[float]]], characters: int = 90
 ) -> Figure:
-    """Texts with each token on red as deep as its relevance.
+    """Texts with each token on red as deep as its relevance, on one scale for all rows.
+
+    A row whose relevance does not reach a hundredth of the greatest is marked "no evidence".
 
     Args:
         rows: (title, tokens, their relevance) of each explained score.
         characters: how many fit into a line.
     """
-    texts = [(title, _lines(tokens, characters), relevance) for title, tokens, relevance in rows]
+    values = [np.maximum(np.nan_to_num(np.asarray(row[2], float)), 0) for row in rows]
+    peak = max((float(row.max(initial=0.0)) for row in values), default=0.0)
+    texts = []
+    for (title, tokens, _), row in zip(rows, values, strict=True):
+        if row.max(initial=0.0) < LEAST_EVIDENCE * peak or peak == 0:
+            title, row = f"{title} (no evidence)", np.zeros_like(row)
+        texts.append((title, _lines(tokens, characters), row / max(peak, 1e-12)))
     height = sum(len(lines) + 1.7 for _, lines, _ in texts)
     figure = Figure(figsize=(0.0765 * (characters + 2), 0.26 * height + 0.1))
     at = height
-    for title, lines, relevance in texts:
+    for title, lines, strength in texts:
         figure.text(0.01, (at - 1) / height, title, fontsize=11, weight="bold")
-        strengths = iter(_stretched(np.asarray(relevance, float)))
+        strengths = iter(strength)
         for down, line in enumerate(lines):
             for start, token in line:
                 red = (1, 0.15, 0.15, float(next(strengths)))
@@ -233,6 +285,7 @@ def _labelled(axis, title: str, x: str, y: str) -> None:
     axis.set_title(title, fontsize=11)
     axis.set_xlabel(x)
     axis.set_ylabel(y)
-    axis.set_ylim(bottom=0)
+    # A fixed top: autoscaling leaves a twentieth of the data's range, which above 0 may be nothing.
+    axis.set_ylim(0, 1.06 * max(axis.dataLim.y1, 1e-9))
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.spines[["top", "right"]].set_visible(False)

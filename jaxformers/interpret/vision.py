@@ -14,7 +14,7 @@ from jaxtyping import Float
 from jaxformers.arrays import Array
 from jaxformers.errors import DataError
 from jaxformers.models import MAEConfig, MAEOutput
-from jaxformers.models.mae import reconstruct, unpatchify
+from jaxformers.models.mae import Statistics, reconstruct, unpatchify
 from jaxformers.models.patches import patchify
 
 
@@ -120,7 +120,10 @@ def resnet_receptive_field(depths: Sequence[int], bottleneck: bool) -> list[int]
 
 
 def reconstructions(
-    config: MAEConfig, images: Float[Array, "B H W C"], output: MAEOutput
+    config: MAEConfig,
+    images: Float[Array, "B H W C"],
+    output: MAEOutput,
+    statistics: Statistics = "true",
 ) -> tuple[np.ndarray, np.ndarray]:
     """The visible patches of an MAE's images, and its reconstructions (He et al. 2022, figure 2).
 
@@ -128,13 +131,18 @@ def reconstructions(
         config: the MAE's.
         images: its inputs.
         output: its output for them.
+        statistics: what scales normalised predictions back: "true", each hidden patch's own mean
+            and deviation, as in the paper's figure; "visible", the averages over the visible
+            patches, which is all that the MAE knows.
 
     Returns images `[B, H, W, C]` each: hidden patches zero, and hidden patches as predicted.
     """
     size, visible = config.encoder.patch_size, 1.0 - np.asarray(output.mask, np.float32)[..., None]
     patches = np.asarray(patchify(np.asarray(images, np.float32), size))
     masked = unpatchify(patches * visible, size, images.shape[1:3])
-    return np.asarray(masked), np.asarray(reconstruct(config, images, output))
+    return np.asarray(masked), np.asarray(
+        reconstruct(config, images, output, statistics=statistics)
+    )
 
 
 def _patches(x: np.ndarray, grid: tuple[int, int], axis: int) -> np.ndarray:

@@ -12,7 +12,7 @@ patch, C channels.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -33,6 +33,7 @@ from jaxformers.models.patches import (
 from jaxformers.models.vit import ViTConfig
 from jaxformers.sharding import constrain
 
+Statistics = Literal["true", "visible"]
 HEADLESS: dict[str, Any] = dict(
     positions="sincos2d_mae", position_resize="bicubic", activation="gelu", classes=0
 )
@@ -336,17 +337,33 @@ def unpatchify(
 
 
 def reconstruct(
-    config: MAEConfig, images: Float[Array, "B H W C"], output: MAEOutput, *, keep: bool = True
+    config: MAEConfig,
+    images: Float[Array, "B H W C"],
+    output: MAEOutput,
+    *,
+    keep: bool = True,
+    statistics: Statistics = "true",
 ) -> Float[Array, "B H W C"]:
     """Images assembled from an MAE's predictions, on the scale of `images` (figure 2).
 
-    A normalised prediction is scaled back with the true patch's mean and deviation. `keep`: take
-    visible patches from `images` rather than from the prediction.
+    Args:
+        config: the MAE's.
+        images: its inputs.
+        output: its output for them.
+        keep: whether visible patches are taken from `images` rather than from the prediction.
+        statistics: what scales normalised predictions (`norm_pix_loss`) back. "true": each patch's
+            own mean and deviation, of hidden ones too, which the MAE does not know. "visible": the
+            averages over the image's visible patches, so that nothing hidden is used.
     """
     patches = patchify(jnp.asarray(images, jnp.float32), config.encoder.patch_size)
     pixels = jnp.asarray(output.prediction)
     if config.norm_pix_loss:
-        mean, deviation = patch_statistics(patches)
+        mean, deviation = patch_statistics(patches)  # [B, P, 1] each
+        if statistics == "visible":
+            visible = 1.0 - jnp.asarray(output.mask)[..., None]  # [B, P, 1]
+            count = visible.sum(1, keepdims=True)
+            mean = (visible * mean).sum(1, keepdims=True) / count
+            deviation = (visible * deviation).sum(1, keepdims=True) / count
         pixels = pixels * deviation + mean
     if keep:
         pixels = jnp.where(jnp.asarray(output.mask)[..., None] > 0, pixels, patches)

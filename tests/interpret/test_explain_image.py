@@ -62,6 +62,55 @@ def test_the_verb_writes_a_picture_and_prints_the_classes(published, tmp_path, c
         assert image.size == (900, 340)
 
 
+def drawn(figure):
+    """(title, heat map or None) of each panel beside the picture, and the end of the colour bar."""
+    panels = []
+    for axis in figure.axes[1:]:
+        heat = next((image for image in axis.images if image.get_cmap().name == "inferno"), None)
+        panels.append((axis.get_title(), heat))
+    return panels
+
+
+def test_all_classes_are_on_one_scale_by_their_probability(published):
+    got = jf.explain(published, published / "x.png", "generic", top=3)
+    figure = got.figure()
+    panels = drawn(figure)
+    evidence = got.evidence()
+    for _, heat in panels:
+        assert heat is None or heat.get_clim() == (0.0, pytest.approx(evidence.max()))
+    (bar,) = figure.axes[-1].child_axes
+    assert "probability" in bar.get_ylabel()
+    for (title, _), name, probability in zip(panels, got.classes, got.probabilities, strict=True):
+        assert title.startswith(f"{name} {probability:.1%}")
+    # Each class's map sums, over its patches, to its probability.
+    shares = got.relevance / got.relevance.sum(-1, keepdims=True) * got.probabilities[:, None]
+    sharp = replace(got, heat=got.relevance[:, None]).evidence()[:, 0]
+    assert_allclose(sharp, shares, rtol=1e-5)
+
+
+def test_an_unlikely_class_does_not_glow(published):
+    got = jf.explain(published, published / "x.png", "generic", top=2)
+    got = replace(got, probabilities=np.array([0.997, 0.001]))
+    (_, likely), (title, unlikely) = drawn(got.figure())
+    assert likely is not None and unlikely is None and "no evidence" in title
+
+
+@pytest.mark.parametrize("method", ["attribution", "generic", "rollout"])
+@pytest.mark.parametrize("level", [0, 255])
+@pytest.mark.default_cases(2)
+def test_a_uniform_picture_is_no_evidence(level, method, published):
+    got = jf.explain(published, np.full((20, 30, 3), level, np.uint8), method, top=2)
+    panels = drawn(got.figure())
+    assert got.uniform and all(heat is None for _, heat in panels)
+    assert all("no evidence" in title.replace("\n", " ") for title, _ in panels)
+
+
+def test_a_method_that_tells_no_classes_apart_is_drawn_once(published):
+    got = jf.explain(published, published / "x.png", "rollout", top=3)
+    ((title, heat),) = drawn(got.figure())
+    assert heat is not None and "the same for all" in title.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -88,6 +88,58 @@ def test_reconstructions_keep_what_was_seen_and_undo_the_norm():
     )
 
 
+def test_an_honest_reconstruction_uses_nothing_that_is_hidden():
+    images = DRAWS.rand(1, 4, 6, 3).astype(np.float32)
+    mask = np.array([[1, 0, 0, 1, 1, 0]], np.float32)
+    prediction = DRAWS.randn(1, 6, 12).astype(np.float32)
+    config = MAEConfig.base(2, image_size=8)
+    output = MAEOutput(prediction, mask, 0.0)
+    _, honest = vision.reconstructions(config, images, output, "visible")
+    patches = images.reshape(1, 2, 2, 3, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(1, 6, 12)
+    seen = patches[0, mask[0] == 0]
+    mean, deviation = seen.mean(-1).mean(), np.sqrt(seen.var(-1, ddof=1) + 1e-6).mean()
+    first = (prediction[0, 0] * deviation + mean).reshape(2, 2, 3)
+    assert_allclose(honest[0, :2, :2], first, rtol=1e-5)
+    assert_allclose(honest[0, :2, 2:4], images[0, :2, 2:4], atol=1e-6)
+    other = images.copy()
+    other[0, :2, :2] = 0.9  # a hidden patch
+    _, again = vision.reconstructions(config, other, output, "visible")
+    assert_allclose(again, honest, atol=1e-6)
+    _, flattered = vision.reconstructions(config, other, output)
+    assert abs(flattered - vision.reconstructions(config, images, output)[1]).max() > 0.1
+
+
+def test_the_figure_says_what_scaled_the_reconstruction():
+    images = DRAWS.rand(2, 8, 8, 3)
+    titles = [a.get_title() for a in figures.reconstruction_figure(*[images] * 4).axes]
+    assert "true mean and deviation" in titles[2] and "visible patches" in titles[3]
+    plain = figures.reconstruction_figure(*[images] * 3, normalized_targets=False)
+    assert [a.get_title() for a in plain.axes][:3] == ["original", "visible", "reconstruction"]
+
+
+def test_heads_are_on_one_scale_with_a_colour_bar():
+    probabilities = np.stack([np.full((3, 4), 0.25), np.eye(3, 4)])
+    figure = figures.attention_figure(probabilities)
+    assert {axis.images[0].get_clim() for axis in figure.axes[:2]} == {(0.0, 1.0)}
+    assert len(figure.axes) == 3
+
+
+def test_texts_are_on_one_scale():
+    rows = [("good 99.7 %", ["a", "b"], [0.1, 0.9]), ("bad 0.3 %", ["a", "b"], [0.45, 0.0])]
+    figure = figures.text_figure([*rows, ("odd", ["a", "b"], [0.001, 0.0])])
+    texts = {t.get_text(): t for t in figure.texts}
+    assert "odd (no evidence)" in texts
+    reds = [t.get_bbox_patch().get_facecolor()[3] for t in figure.texts if t.get_bbox_patch()]
+    assert_allclose(reds, [1 / 9, 1, 0.5, 0, 0, 0], atol=1e-6)
+
+
+def test_the_topmost_points_lie_within_the_axis():
+    figure = figures.attention_distance_figure(60 + 0.1 * DRAWS.rand(4, 3), [7, 91, 91.5])
+    for axis in figure.axes:
+        assert axis.get_ylim()[1] > 1.05 * axis.dataLim.y1
+    assert figures.attention_distance_figure(np.zeros((2, 2))).axes[0].get_ylim()[1] > 0
+
+
 def test_a_heat_map_grows_to_the_picture_and_keeps_its_peak():
     relevance = np.zeros(6)
     relevance[4] = 1
