@@ -19,6 +19,7 @@ from jaxformers.text.word_piece_files import MODEL_FILE, SETTINGS_FILE
 
 ROLES_FILE, TOKENS_FILE = "special_tokens_map.json", "added_tokens.json"
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+LARGEST_ID = 2**24  # a larger one would make a vocabulary that fills the memory
 EXTRA = ("additional_special_tokens", "extra_special_tokens")
 
 
@@ -56,7 +57,10 @@ def read(folder: epath.Path, content: dict[str, Any]) -> dict[str, AddedToken]:
         UserError: an entry is malformed.
     """
     settings = read_optional_json(folder / SETTINGS_FILE)
-    tokens = [_token(entry, folder / MODEL_FILE) for entry in content.get("added_tokens") or []]
+    entries = content.get("added_tokens") or []
+    if not isinstance(entries, list):
+        raise UserError(f"{folder / MODEL_FILE}: added_tokens must be a list of tokens")
+    tokens = [_token(entry, folder / MODEL_FILE) for entry in entries]
     decoder = settings.get("added_tokens_decoder")
     if isinstance(decoder, dict):
         tokens += [
@@ -100,7 +104,9 @@ def extra_special_tokens(folder: epath.Path) -> list[AddedToken]:
         stated = read_optional_json(folder / name)
         for key in EXTRA:
             values = stated.get(key) or []
-            values = values.values() if isinstance(values, dict) else values
+            values = list(values.values()) if isinstance(values, dict) else values
+            if not isinstance(values, list):
+                raise UserError(f"{folder / name}: {key} must be a list of tokens")
             tokens += [_special(value, folder / name) for value in values]
     return tokens
 
@@ -141,7 +147,7 @@ def _token(entry: Any, file: epath.Path) -> AddedToken:
         raise UserError(f"{file}: an added token has no content")
     if not all(isinstance(flag, bool) for flag in flags):
         raise UserError(f"{file}: the flags of the token {content!r:.80} are not true or false")
-    if index is not None and (type(index) is not int or not 0 <= index < 2**31):
+    if index is not None and (type(index) is not int or not 0 <= index <= LARGEST_ID):
         raise UserError(f"{file}: {index!r:.80} cannot be the id of the token {content!r:.80}")
     return AddedToken(**entry)
 

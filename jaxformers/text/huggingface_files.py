@@ -17,7 +17,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from jaxformers.errors import UserError
 from jaxformers.text import added_tokens, word_piece_files
-from jaxformers.text.added_tokens import AddedToken
+from jaxformers.text.added_tokens import LARGEST_ID, AddedToken
 from jaxformers.text.json_files import read_json, read_lines, read_optional_json
 from jaxformers.text.word_piece_files import (
     MODEL_FILE,
@@ -147,6 +147,8 @@ def _roberta_content(folder: epath.Path, roles: dict[str, str]) -> dict[str, Any
 
 
 def _check_special_tokens(ids: dict[str, Any], roles: dict[str, str], file: epath.Path) -> None:
+    if not _is_vocabulary(ids):
+        raise UserError(f"{file} must be a table of tokens and their ids")
     missing = {roles[role] for role in ("unk", "sep", "pad", "cls")} - set(ids)
     if missing:
         raise UserError(f"{file} lacks the special tokens {', '.join(sorted(missing))}")
@@ -167,7 +169,8 @@ def _checked_model(content: dict[str, Any], file: epath.Path) -> dict[str, Any]:
 def _is_vocabulary(vocabulary: Any) -> bool:
     """Whether it is a table of ids, or Unigram's list of pairs (token, score)."""
     if isinstance(vocabulary, dict):
-        return all(type(index) is int and index >= 0 for index in vocabulary.values())
+        ids = vocabulary.values()
+        return all(type(index) is int and 0 <= index <= LARGEST_ID for index in ids)
     return isinstance(vocabulary, list) and all(
         isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
         for entry in vocabulary

@@ -1,11 +1,22 @@
+import copy
 import json
 import pickle
+import random
+import string
 from pathlib import Path
 
 import pytest
+from etils import epath
+from varied_lines import varied_lines
 
 from jaxformers.errors import DataError, UserError
-from jaxformers.text import HuggingFaceTokenizer, Tokenizer, WordPiece, load_tokenizer
+from jaxformers.text import (
+    HuggingFaceTokenizer,
+    Tokenizer,
+    WordPiece,
+    huggingface_files,
+    load_tokenizer,
+)
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fixtures" / "tokenizer_files.json").read_text())
 TEXTS, PAIRS, CASES = GOLDEN["texts"], GOLDEN["pairs"], GOLDEN["cases"]
@@ -82,6 +93,24 @@ def test_decoded_texts_and_saved_folders_are_the_same(name, tmp_path):
     assert tokenizer.decode(case["ids"]) == case["decoded"]
 
 
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_both_kinds_agree_on_characters_that_both_class_alike(lowercase, tmp_path):
+    """The library's tables are of an older Unicode; it writes no final sigma."""
+    lines = varied_lines(3000)
+    WordPiece.train(lines, 3000, lowercase, longest_word=100).save(tmp_path)
+    words = load_tokenizer(tmp_path)
+    files = huggingface_files.read(epath.Path(tmp_path))
+    library = HuggingFaceTokenizer(json.dumps(files.content), files.roles)
+    characters = sorted(set("".join(lines)) - {"\u03a3"})
+    probes = [f"x{character}y" for character in characters]
+    pairs = zip(characters, words.encode(probes), library.encode(probes), strict=True)
+    alike = {character for character, ours, theirs in pairs if ours == theirs}
+    assert set(characters) & set(string.printable) <= alike
+    assert len(alike) > 0.8 * len(characters)
+    shared = [line for line in lines if alike.issuperset(line)]
+    assert len(shared) > 2000 and words.encode(shared) == library.encode(shared)
+
+
 def test_names_of_special_tokens_are_text_and_masks_are_read_on_demand(tokenizer):
     text = "the [SEP] [CLS][MASK], <extra>"
     plain = tokenizer.encode([text])[0]
@@ -142,6 +171,7 @@ REFUSED = [
     (changed(model=MODEL | {"vocab": [1]}), r"tokenizer\.json holds no model"),
     (changed(model=MODEL | {"vocab": {"[PAD]": "x"}}), r"tokenizer\.json holds no model"),
     (changed(added_tokens=[{"content": "x", "id": "y"}]), "'y' cannot be the id of the token 'x'"),
+    (changed(model=MODEL | {"vocab": {"[PAD]": 2**31}}), r"tokenizer\.json holds no model"),
     (changed(added_tokens=[{"content": "x", "id": 900}]), "'x' has the id 900, but"),
     (changed(added_tokens=[{"id": 3}]), "an added token has no content"),
     (
@@ -157,6 +187,7 @@ REFUSED = [
     ),
     (BYTE_PAIRS | {"tokenizer_config.json": '{"tokenizer_class": "GPT2Tokenizer"}'}, "a GPT2Token"),
     (BYTE_PAIRS | {"vocab.json": '{"a": 0}'}, r"vocab\.json lacks the special tokens </s>, <pad>"),
+    (BYTE_PAIRS | {"vocab.json": '{"a": 4000000000}'}, r"vocab\.json must be a table of tokens"),
     (BYTE_PAIRS | {"merges.txt": "x\n"}, r"merges\.txt does not fit"),
     (
         changed() | {"tokenizer_config.json": '{"do_lower_case": "yes"}'},
@@ -204,3 +235,41 @@ def test_a_word_piece_refuses_the_files_that_it_cannot_obey(tmp_path):
     folder = write(tmp_path / "folder", CASES["added_tokens_json"]["files"])
     with pytest.raises(UserError, match="added tokens, which a WordPiece cannot obey"):
         WordPiece.load(folder)
+
+
+VALUES = [None, True, -1, 3, 2**31, 1.5, float("nan"), "", "x", "[SEP]", [], {}, [[]], {"a": 1}]
+
+
+def corrupted(content, rng):
+    """`content` with a value of its JSON, or some of its bytes, replaced or left out."""
+    if rng.random() < 0.3:
+        start = rng.randrange(len(content))
+        return content[:start] + rng.choice(["", "{", content[start + rng.randrange(40) :]])
+    value = json.loads(content)
+    parent = value
+    while True:
+        key = rng.choice(list(parent) if isinstance(parent, dict) else range(len(parent)))
+        if not parent[key] or not isinstance(parent[key], dict | list) or rng.random() < 0.4:
+            break
+        parent = parent[key]
+    if rng.random() < 0.3:
+        del parent[key]
+    else:
+        parent[key] = copy.deepcopy(rng.choice(VALUES))
+    return json.dumps(value)
+
+
+@pytest.mark.slow
+def test_corrupted_files_are_read_or_refused_in_one_line(tmp_path):
+    rng, refused = random.Random(0), 0
+    for number in range(600):
+        files = dict(CASES[rng.choice(list(CASES))]["files"])
+        name = rng.choice([name for name in files if name.endswith(".json")])
+        files[name] = corrupted(files[name], rng)
+        try:
+            tokenizer = load_tokenizer(write(tmp_path / str(number), files))
+            tokenizer.decode(tokenizer.encode(TEXTS))
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert 100 < refused < 500

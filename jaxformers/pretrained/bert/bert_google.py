@@ -30,8 +30,8 @@ from jaxformers.pretrained.model_variables import (
     DEFAULT_EXECUTION,
     read_model,
 )
-from jaxformers.text import WordPiece
-from jaxformers.text.word_piece_files import VOCABULARY_FILE
+from jaxformers.text import Tokenizer, holds_tokenizer
+from jaxformers.text import load_tokenizer as load_text_tokenizer
 
 RELEASED = "bert_model.ckpt"
 CLASSES, SPANS, WORDS = "output_weights", "cls/squad/output_weights", "cls/predictions/output_bias"
@@ -121,10 +121,10 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module
     return read_model(model, name_map(module), tensors)
 
 
-def load_tokenizer(path: epath.Path) -> WordPiece | None:
+def load_tokenizer(path: epath.Path) -> Tokenizer | None:
     """The folder's tokenizer, if it has one: to be saved with rules that Hugging Face's files would
     otherwise be taken to change."""
-    return WordPiece.load(path) if (path / VOCABULARY_FILE).exists() else None
+    return load_text_tokenizer(path) if holds_tokenizer(path) else None
 
 
 def _index(path: epath.Path) -> epath.Path:
