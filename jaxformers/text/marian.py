@@ -12,7 +12,9 @@ import sentencepiece
 from etils import epath
 
 from jaxformers.errors import UserError
+from jaxformers.text import added_tokens
 from jaxformers.text.base import listed_rows, listed_texts, until_eos, without_half_pairs
+from jaxformers.text.json_files import read_bytes
 
 SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE = "source.spm", "target.spm", "vocab.json"
 SEPARATE_FILE = "target_vocab.json"
@@ -44,7 +46,8 @@ class Marian:
         """The tokenizer in `folder`.
 
         Raises:
-            UserError: a file is missing or damaged, or the vocabulary lacks a special piece.
+            UserError: a file is missing or damaged, the vocabulary lacks a special piece, or the
+                files state added tokens.
         """
         folder = epath.Path(folder)
         if missing := [name for name in FILES if not (folder / name).exists()]:
@@ -54,7 +57,8 @@ class Marian:
                 f"{folder} holds separate source and target vocabularies ({SEPARATE_FILE}), "
                 "which are not supported: use a model with a shared vocabulary"
             )
-        files = [(folder / name).read_bytes() for name in FILES]
+        _check_added_tokens(folder)
+        files = [read_bytes(folder / name) for name in FILES]
         _check_vocabulary(files[2], folder / VOCABULARY_FILE)
         try:
             return cls(*files)
@@ -138,10 +142,22 @@ def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
+def _check_added_tokens(folder: epath.Path) -> None:
+    """Refuses special tokens of other names, and tokens to be matched in the text itself."""
+    names = {token.content for token in added_tokens.read_roles(folder).values()}
+    names |= {token.content for token in added_tokens.extra_special_tokens(folder)}
+    names |= set(added_tokens.read(folder, {}))
+    if unknown := sorted(names - {EOS, UNK, PAD}):
+        raise UserError(
+            f"{folder} states the added tokens {', '.join(unknown[:5])}, which a MarianMT "
+            f"tokenizer here cannot obey: only {EOS}, {UNK} and {PAD} are supported"
+        )
+
+
 def _check_vocabulary(content: bytes, file: epath.Path) -> None:
     try:
         ids = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{file} is not valid JSON, or it is damaged") from None
     if not isinstance(ids, dict) or not all(type(i) is int and i >= 0 for i in ids.values()):
         raise UserError(f"{file} must be a table of pieces and their ids")

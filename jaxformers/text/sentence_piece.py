@@ -14,6 +14,7 @@ from etils import epath
 
 from jaxformers.errors import DataError, UserError
 from jaxformers.text.base import iterate_texts, listed_rows, listed_texts, plain_text, until_eos
+from jaxformers.text.json_files import read_bytes
 
 MODEL_FILE = "tokenizer.model"
 PAD, EOS, UNK = 0, 1, 2
@@ -112,7 +113,7 @@ class SentencePiece:
         if not file.exists():
             raise UserError(f"no SentencePiece model at {file}")
         try:
-            return cls(file.read_bytes())
+            return cls(read_bytes(file))
         except RuntimeError:
             raise UserError(f"{file} is not a SentencePiece model, or it is damaged") from None
 

@@ -69,6 +69,23 @@ def test_a_copy_sent_to_another_process_is_the_same(tokenizer):
     assert pickle.loads(pickle.dumps(tokenizer)).fingerprint == tokenizer.fingerprint
 
 
+def test_the_settings_of_published_folders_are_read(tmp_path):
+    folder = shutil.copytree(FOLDER, tmp_path / "marian")
+    special = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    token = dict(lstrip=False, normalized=False, rstrip=False, single_word=False, special=True)
+    decoder = {"0": token | {"content": "</s>"}, "1": token | {"content": "<unk>"}}
+    settings = special | {
+        "added_tokens_decoder": decoder,
+        "source_lang": "en",
+        "sp_model_kwargs": {},
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    assert load_tokenizer(folder).encode(GOLDEN["texts"]) == Marian.load(FOLDER).encode(
+        GOLDEN["texts"]
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -78,6 +95,9 @@ def test_a_copy_sent_to_another_process_is_the_same(tokenizer):
         ("vocab.json", b"{", "not valid JSON"),
         ("vocab.json", b"[1]", "must be a table"),
         ("vocab.json", b'{"</s>": 0, "<unk>": 1}', "lacks the special pieces <pad>"),
+        ("vocab.json", b'{"a":' * 10_000, "not valid JSON"),
+        ("added_tokens.json", b'{"<user>": 900}', "states the added tokens <user>, which"),
+        ("special_tokens_map.json", b'{"pad_token": "[PAD]"}', "the added tokens \\[PAD\\]"),
         ("target_vocab.json", b"{}", "separate source and target vocabularies"),
     ],
 )
