@@ -9,9 +9,10 @@ import jax
 import numpy as np
 
 from jaxformers.errors import WeightsError
+from jaxformers.fields import PositiveInt
 
 Array = jax.Array | np.ndarray
-ImageSize = int | tuple[int, int]
+ImageSize = PositiveInt | tuple[PositiveInt, PositiveInt]
 """Pixels: the side of a square, or (height, width)."""
 
 

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Int
 
 from jaxformers.arrays import Array
-from jaxformers.errors import ConfigError, check_choices
+from jaxformers.fields import CheckedFields, NonNegativeInt
 
 LengthNorm = Literal["gnmt", "power"]
 
 
 @dataclass(frozen=True)
-class Scoring:
+class Scoring(CheckedFields):
     """Choices of a search that change which hypotheses it returns."""
 
     length_norm: LengthNorm = "gnmt"
@@ -32,15 +32,10 @@ class Scoring:
     """A search ends when no running beam can beat the complete hypotheses at any length ("exact",
     Hugging Face's `early_stopping="never"`), or at its present length ("present_length", False
     there), or when as many hypotheses are complete as there are beams ("all_complete", True)."""
-    no_repeat_ngram: int = 0
+    no_repeat_ngram: NonNegativeInt = 0
     """No n-gram of so many tokens comes twice in a hypothesis; 0: any may."""
     renormalize: bool = False
     """Whether log-probabilities are of the tokens that may come, rather than of all."""
-
-    def __post_init__(self):
-        check_choices(self)
-        if self.no_repeat_ngram < 0:
-            raise ConfigError(f"no_repeat_ngram is {self.no_repeat_ngram}; it is at least 0")
 
 
 def length_penalty(length: Array, alpha: Array, norm: LengthNorm) -> Array:

@@ -8,7 +8,6 @@ Axis letters: B batch, T target, S source, L length, D model width.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +16,8 @@ import jax
 from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
-from jaxformers.errors import ConfigError, check_choices, check_rates
+from jaxformers.errors import ConfigError
+from jaxformers.fields import CheckedFields, PositiveFloat, PositiveInt, Rate
 from jaxformers.layers import cpu
 from jaxformers.layers.activations import Activation, activate
 from jaxformers.layers.attention.masks import Mask
@@ -32,20 +32,20 @@ KeysValues = tuple[Float[Array, "B H _ K"], Float[Array, "B H _ K"]]  # what a c
 
 
 @dataclass(frozen=True)
-class BlockConfig:
+class BlockConfig(CheckedFields):
     """One block's shape and the choices in which published models differ."""
 
-    width: int
-    heads: int
-    feed_forward: int
-    head_width: int | None = None
+    width: PositiveInt
+    heads: PositiveInt
+    feed_forward: PositiveInt
+    head_width: PositiveInt | None = None
     """Width of a head; None: width / heads."""
     activation: Activation = "relu"
     gated: bool = False
     """Feed-forward of act(x W_gate) * (x W_up) (Shazeer 2020)."""
     norm: Literal["layer", "rms"] = "layer"
     norm_position: Literal["pre", "post"] = "post"
-    norm_epsilon: float = 1e-6
+    norm_epsilon: PositiveFloat = 1e-6
     attention_bias: bool = True
     """Biases of query, key, value and output projection."""
     qkv_bias: bool = True
@@ -53,29 +53,21 @@ class BlockConfig:
     feed_forward_bias: bool = True
     query_key_norm: bool = False
     """Norms each head's queries and keys before their product (Dehghani et al. 2023)."""
-    layer_scale: float | None = None
+    layer_scale: PositiveFloat | None = None
     """Initial value of a learned factor for each channel of a sub-layer's output (Touvron et al.
     2021, "Going deeper with Image Transformers"); None: no such factors."""
-    dropout: float = 0.0
+    dropout: Rate = 0.0
     """On each sub-layer's output, before the residual sum."""
-    attention_dropout: float = 0.0
+    attention_dropout: Rate = 0.0
     """On attention probabilities."""
-    activation_dropout: float = 0.0
+    activation_dropout: Rate = 0.0
     """Inside the feed-forward layer."""
-    drop_path: float = 0.0
+    drop_path: Rate = 0.0
     """How often an example skips a sub-layer in the stack's last block; linearly less before it."""
     init: Init = "xavier"
 
     def __post_init__(self):
-        check_choices(self)
-        check_rates(self, "dropout", "attention_dropout", "activation_dropout", "drop_path")
-        if self.feed_forward < 1 or not 0 < self.norm_epsilon < math.inf:
-            raise ConfigError(
-                f"feed_forward {self.feed_forward} and norm_epsilon {self.norm_epsilon} must be "
-                "above 0"
-            )
-        if self.layer_scale is not None and not 0 < self.layer_scale < math.inf:
-            raise ConfigError(f"layer_scale {self.layer_scale} must be above 0, or None for none")
+        super().__post_init__()
         if self.head_width is None and self.width % self.heads:
             raise ConfigError(f"{self.heads} heads do not divide a width of {self.width}")
 

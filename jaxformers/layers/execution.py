@@ -8,12 +8,14 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from jaxformers.fields import CheckedFields, PositiveInt
+
 Remat = Literal["none", "full", "dots"]
 Attention = Literal["auto", "plain", "splash", "cudnn"]
 
 
 @dataclass(frozen=True)
-class Execution:
+class Execution(CheckedFields):
     """Compute type, platform and memory choices of a model; its weights do not depend on them."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -26,7 +28,7 @@ class Execution:
     """Back-end of attention; `auto`: splash attention on TPU where it saves memory. Cases that a
     kernel does not support (attention dropout, returned probabilities) fall back to `plain`.
     `cudnn` is for GPUs."""
-    vocab_multiple: int = 1
+    vocab_multiple: PositiveInt = 1
     """The vocabulary is stored padded to a multiple of this; the added logits are masked."""
 
     @property

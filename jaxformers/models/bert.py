@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError, DataError
+from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveFloat, PositiveInt, Rate
 from jaxformers.layers import (
     Activation,
     BlockConfig,
@@ -42,37 +43,37 @@ UNCASED, CASED = 30_522, 28_996
 
 
 @dataclass(frozen=True)
-class BertConfig:
+class BertConfig(CheckedFields):
     """Shape and choices of a BERT; the defaults are the uncased base model.
 
     `activation`: the models published in 2018 were trained with the exact GELU; Google's code has
     used its tanh approximation (`gelu_tanh`) since February 2019.
     """
 
-    vocab_size: int = UNCASED
-    width: int = 768
-    heads: int = 12
-    feed_forward: int = 3072
-    layers: int = 12
-    max_length: int = 512
+    vocab_size: PositiveInt = UNCASED
+    width: PositiveInt = 768
+    heads: PositiveInt = 12
+    feed_forward: PositiveInt = 3072
+    layers: PositiveInt = 12
+    max_length: PositiveInt = 512
     """Longest sequence, in tokens."""
-    type_vocab_size: int = 2
+    type_vocab_size: PositiveInt = 2
     """Segments: sentence A and sentence B."""
-    dropout: float = 0.1
+    dropout: Rate = 0.1
     """On embeddings, each sub-layer's output, and the classifier's input."""
-    attention_dropout: float = 0.1
-    classifier_dropout: float | None = None
+    attention_dropout: Rate = 0.1
+    classifier_dropout: Rate | None = None
     """On the classifier's input; None: `dropout`."""
     activation: Activation = "gelu"
-    norm_epsilon: float = 1e-12
-    pad_id: int = 0
+    norm_epsilon: PositiveFloat = 1e-12
+    pad_id: NonNegativeInt = 0
     pooler: bool = True
     """Has the dense layer over [CLS]; some published models were saved without it."""
     next_sentence: bool = True
     """`BertForPreTraining` has the next-sentence head, which needs the pooler."""
     masked_words: bool = True
     """`BertForPreTraining` has the masked-word head."""
-    labels: int = 2
+    labels: PositiveInt = 2
     """Number of classes of `BertForSequenceClassification`."""
     label_names: tuple[str, ...] = ()
     """Names of the classes, in order; empty: numbers."""
@@ -81,10 +82,7 @@ class BertConfig:
     single label a regression, as transformers trains it."""
 
     def __post_init__(self):
-        names = ("vocab_size", "width", "heads", "feed_forward", "layers", "max_length", "labels")
-        for name in (*names, "type_vocab_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"a BERT's {name} of {getattr(self, name)} is not above 0")
+        super().__post_init__()
         if self.label_names and len(self.label_names) != self.labels:
             raise ConfigError(
                 f"label_names has {len(self.label_names)} names for {self.labels} labels"

@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
+from jaxformers.fields import PositiveFloat, PositiveInt
 from jaxformers.layers import Execution, Linear, cpu
 from jaxformers.layers.convolution import Conv, max_pool, sown
 from jaxformers.layers.norm import GroupNorm
@@ -32,14 +33,12 @@ DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 class BiTConfig(ResidualConfig):
     """Shape and choices of a BiT; the defaults are those of R50x1."""
 
-    groups: int = 32
-    standardisation_epsilon: float = 1e-10
+    groups: PositiveInt = 32
+    standardisation_epsilon: PositiveFloat = 1e-10
     """Added to the variance of weights; Hugging Face's port has 1e-8."""
 
     def __post_init__(self):
         super().__post_init__()
-        if self.groups < 1:
-            raise ConfigError(f"a BiT's groups of {self.groups} is not above 0")
         for width in (4 * self.width, *self.stage_widths):
             if width < 1 or width % (4 * self.groups):
                 raise ConfigError(

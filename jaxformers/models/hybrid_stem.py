@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
+from jaxformers.fields import CheckedFields, PositiveInt
 from jaxformers.layers import Execution
 from jaxformers.layers.convolution import Conv, max_pool
 from jaxformers.layers.norm import GroupNorm
@@ -25,18 +26,17 @@ GROUPS = 32
 
 
 @dataclass(frozen=True)
-class HybridStemConfig:
+class HybridStemConfig(CheckedFields):
     """Shape of the ResNet; the defaults are those of R50+ViT-B/16, which ends after stage 3."""
 
-    depths: tuple[int, ...] = (3, 4, 9)
+    depths: tuple[PositiveInt, ...] = (3, 4, 9)
     """Number of blocks of each stage; R50+ViT-L/32 has (3, 4, 6, 3), R+ViT-Ti/16 no stage: ()."""
-    width: int = 64
+    width: PositiveInt = 64
     """Channels of the first convolution; stages have four times as many, doubled each time."""
 
     def __post_init__(self):
-        if min(self.depths, default=1) < 1:
-            raise ConfigError(f"a hybrid stem's depths {self.depths} need a block in every stage")
-        if self.width < 1 or self.width % GROUPS:
+        super().__post_init__()
+        if self.width % GROUPS:
             raise ConfigError(f"a hybrid stem's width of {self.width} does not divide by {GROUPS}")
 
     @property

@@ -21,6 +21,7 @@ from jaxtyping import Float
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError, DataError
+from jaxformers.fields import CheckedFields, OpenFraction, PositiveInt
 from jaxformers.layers import BlockConfig, EncoderStack, Execution, Linear, PositionEmbedding
 from jaxformers.models.patches import (
     PatchEmbedding,
@@ -40,25 +41,23 @@ HEADLESS: dict[str, Any] = dict(
 
 
 @dataclass(frozen=True)
-class MAEConfig:
+class MAEConfig(CheckedFields):
     """The encoder, a ViT without head, and the decoder; the defaults are those of MAE-B."""
 
     encoder: ViTConfig = field(default_factory=lambda: ViTConfig(**HEADLESS))
     """The ViT; the decoder has a position table of the same kind, fixed or learned."""
-    decoder_width: int = 512
-    decoder_layers: int = 8
-    decoder_heads: int = 16
-    decoder_feed_forward: int = 2048
-    mask_ratio: float = 0.75
+    decoder_width: PositiveInt = 512
+    decoder_layers: PositiveInt = 8
+    decoder_heads: PositiveInt = 16
+    decoder_feed_forward: PositiveInt = 2048
+    mask_ratio: OpenFraction = 0.75
     """Fraction of an image's patches that is masked; the number of visible ones is rounded down."""
     norm_pix_loss: bool = True
     """Whether each patch's target pixels are normalised (table 1d)."""
 
     def __post_init__(self):
-        for name in ("width", "layers", "heads", "feed_forward"):
-            if (size := getattr(self, f"decoder_{name}")) < 1:
-                raise ConfigError(f"an MAE's decoder_{name} of {size} is not above 0")
-        if not 0 < self.mask_ratio < 1 or not self.num_visible(self.encoder.num_patches):
+        super().__post_init__()
+        if not self.num_visible(self.encoder.num_patches):
             raise ConfigError(
                 f"a mask_ratio of {self.mask_ratio} masks none or all of "
                 f"{self.encoder.num_patches} patches"

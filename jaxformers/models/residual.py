@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
-from jaxformers.errors import ConfigError, DataError, check_choices
+from jaxformers.errors import ConfigError, DataError
+from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveFloat, PositiveInt
 from jaxformers.layers import Execution
 from jaxformers.layers.activations import Activation, activate
 from jaxformers.layers.convolution import sown
@@ -27,43 +28,37 @@ from jaxformers.sharding import constrain
 
 
 @dataclass(frozen=True)
-class ResidualConfig:
+class ResidualConfig(CheckedFields):
     """Common fields of ResNet and BiT; the defaults have 50 layers."""
 
-    image_size: int = 224
+    image_size: PositiveInt = 224
     """Side of the square images that the model is meant for; it takes other sizes too."""
-    channels: int = 3
-    classes: int = 1000
+    channels: PositiveInt = 3
+    classes: NonNegativeInt = 1000
     """Outputs of the head; 0: no head."""
     class_names: tuple[str, ...] = ()
     """Names of the classes, in order; empty: numbers."""
     problem_type: ProblemType | None = None
     """What the logits mean, in `problem_type.class_scores`; None: a softmax over the classes, of a
     single class a sigmoid."""
-    depths: tuple[int, ...] = (3, 4, 6, 3)
+    depths: tuple[PositiveInt, ...] = (3, 4, 6, 3)
     """Number of blocks of each stage."""
-    width: int = 64
+    width: PositiveInt = 64
     """Output channels of the stem."""
-    widths: tuple[int, ...] = ()
+    widths: tuple[PositiveInt, ...] = ()
     """Output channels of each stage; empty: `width` x `expansion`, doubled from stage to stage."""
-    norm_epsilon: float = 1e-5
+    norm_epsilon: PositiveFloat = 1e-5
 
     def __post_init__(self):
-        kind = type(self).__name__.removesuffix("Config")
-        for name in ("image_size", "channels", "width"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"a {kind}'s {name} of {getattr(self, name)} is not above 0")
-        if self.classes < 0:
-            raise ConfigError(f"{self.classes} classes: choose 0 (no head) or more")
+        super().__post_init__()
         if self.class_names and len(self.class_names) != self.classes:
             raise ConfigError(
                 f"class_names has {len(self.class_names)} names for {self.classes} classes"
             )
-        if not self.depths or min(self.depths) < 1:
-            raise ConfigError(f"a {kind}'s depths {self.depths} need a block in every stage")
+        if not self.depths:
+            raise ConfigError("depths is empty: give the number of blocks of each stage")
         if self.widths and len(self.widths) != len(self.depths):
             raise ConfigError(f"widths {self.widths} do not fit {len(self.depths)} stages")
-        check_choices(self)
 
     @property
     def expansion(self) -> int:

@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
+from jaxformers.fields import Rate
 from jaxformers.layers import Execution, Linear
 from jaxformers.layers.activations import Activation, activate
 from jaxformers.layers.convolution import Conv, max_pool
@@ -35,7 +36,7 @@ class ResNetConfig(ResidualConfig):
     stem: Literal["imagenet", "imagenet_halved", "small"] = "imagenet"
     """`imagenet`: 7x7 convolution with stride 2, then max pooling; `imagenet_halved`: the same,
     with stride 2 in the first stage too; `small`: 3x3 convolution, for images of 28 to 64."""
-    norm_momentum: float = 0.9
+    norm_momentum: Rate = 0.9
     """Weight of the old running statistics at each step (1 minus PyTorch's `momentum`)."""
     zero_init: bool = False
     """Whether each block's last norm starts at scale 0: blocks start as their shortcuts."""

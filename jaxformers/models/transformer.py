@@ -18,7 +18,15 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.errors import DataError
+from jaxformers.fields import (
+    CheckedFields,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Rate,
+)
 from jaxformers.layers import (
     Activation,
     BlockConfig,
@@ -34,76 +42,71 @@ from jaxformers.layers.embeddings import Sinusoid
 
 
 @dataclass(frozen=True)
-class Generation:
+class Generation(CheckedFields):
     """How the publisher of weights searches for translations (Hugging Face's `generate`)."""
 
-    beams: int | None = None
+    beams: PositiveInt | None = None
     """Width of the beam search (`num_beams`); None: nothing is stated."""
-    length_penalty: float = 1.0
+    length_penalty: FiniteFloat = 1.0
     """Scores are log-probabilities over the number of tokens to this power."""
     early_stopping: bool | Literal["never"] = False
     """When a search ends; see `jaxformers.decoding.Scoring.stopping`."""
-    no_repeat_ngram: int = 0
+    no_repeat_ngram: NonNegativeInt = 0
     """No n-gram of so many tokens comes twice in a translation; 0: any may."""
     renormalize: bool = False
     """Whether probabilities are of the tokens that may come, rather than of all."""
-    max_length: int | None = None
+    max_length: PositiveInt | None = None
     """Most tokens of a translation, the start token counted; None: nothing is stated."""
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(CheckedFields):
     """Shape and choices of a translation Transformer; the defaults are the paper's base model.
 
     What the paper leaves open follows the released code (Tensor2Tensor, June 2017): no biases in
     attention, a zero vector as first decoder input, no dropout on attention probabilities.
     """
 
-    vocab_size: int = 37_000
-    width: int = 512
-    heads: int = 8
-    feed_forward: int = 2048
-    encoder_layers: int = 6
-    decoder_layers: int = 6
-    decoder_heads: int | None = None
+    vocab_size: PositiveInt = 37_000
+    width: PositiveInt = 512
+    heads: PositiveInt = 8
+    feed_forward: PositiveInt = 2048
+    encoder_layers: PositiveInt = 6
+    decoder_layers: PositiveInt = 6
+    decoder_heads: PositiveInt | None = None
     """None: the encoder's `heads`."""
-    decoder_feed_forward: int | None = None
+    decoder_feed_forward: PositiveInt | None = None
     """None: the encoder's `feed_forward`."""
-    dropout: float = 0.1
+    dropout: Rate = 0.1
     """On embeddings and each sub-layer's output (section 5.4)."""
-    attention_dropout: float = 0.0
-    activation_dropout: float = 0.0
+    attention_dropout: Rate = 0.0
+    activation_dropout: Rate = 0.0
     activation: Activation = "relu"
     norm_position: Literal["pre", "post"] = "post"
-    norm_epsilon: float = 1e-6
+    norm_epsilon: PositiveFloat = 1e-6
     attention_bias: bool = False
     positions: Sinusoid | Literal["none"] = "interleaved"
-    max_length: int = 1024
+    max_length: PositiveInt = 1024
     """Longest source or target, in tokens."""
     scale_embedding: bool = True
     """Multiplies input embeddings by sqrt(width) (section 3.4)."""
     logits_bias: bool = False
     """Adds a bias to the logits that is not trained (Marian's buffer `final_logits_bias`)."""
-    pad_id: int = 0
-    eos_id: int = 1
-    start_id: int = 0
+    pad_id: NonNegativeInt = 0
+    eos_id: NonNegativeInt = 1
+    start_id: NonNegativeInt = 0
     """Token of the first decoder input."""
     zero_pad: bool = True
     """The padding token, and with it the start token, is embedded as the zero vector."""
-    forced_eos_id: int | None = None
+    forced_eos_id: NonNegativeInt | None = None
     """Token forced as the last of a translation that reaches the maximum length."""
-    banned_ids: tuple[int, ...] = ()
+    banned_ids: tuple[NonNegativeInt, ...] = ()
     """Tokens that are never generated (Marian's `bad_words_ids`)."""
     generation: Generation | None = None
     """The search that the weights' publisher states; None: none."""
 
     def __post_init__(self):
-        for name in ("vocab_size", "width", "heads", "feed_forward", "max_length"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"a Transformer's {name} of {getattr(self, name)} is not above 0")
-        for name in ("encoder_layers", "decoder_layers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"a Transformer needs at least one layer in {name}")
+        super().__post_init__()
         self.encoder_block, self.decoder_block  # noqa: B018  (validates them here)
 
     @staticmethod

@@ -22,7 +22,15 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxformers.arrays import Array, ImageSize, height_width, one_spelling
-from jaxformers.errors import ConfigError, check_choices
+from jaxformers.errors import ConfigError
+from jaxformers.fields import (
+    CheckedFields,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Rate,
+)
 from jaxformers.layers import (
     Activation,
     BlockConfig,
@@ -61,7 +69,7 @@ SIZES = {  # width, layers, heads (table 1; tiny and small are of Touvron et al.
 
 
 @dataclass(frozen=True)
-class ViTConfig:
+class ViTConfig(CheckedFields):
     """Shape and choices of a ViT; the defaults are ViT-B/16 at 224 pixels, Google's.
 
     `activation`: Google's models use the tanh approximation of GELU (`gelu_tanh`), those of Hugging
@@ -70,19 +78,19 @@ class ViTConfig:
 
     image_size: ImageSize = 224
     """Side in pixels of square images, or (height, width): multiples of `patch_pixels`."""
-    patch_size: int = 16
+    patch_size: PositiveInt = 16
     """Side of a patch in pixels; with a stem, in pixels of the stem's feature map."""
-    channels: int = 3
-    width: int = 768
-    heads: int = 12
-    feed_forward: int = 3072
-    layers: int = 12
+    channels: PositiveInt = 3
+    width: PositiveInt = 768
+    heads: PositiveInt = 12
+    feed_forward: PositiveInt = 3072
+    layers: PositiveInt = 12
     class_token: bool = True
     distillation_token: bool = False
     """A second token beside the class token (DeiT)."""
     distillation_head: bool = False
     """A head of its own for that token; the logits are the mean of both heads'."""
-    register_tokens: int = 0
+    register_tokens: NonNegativeInt = 0
     """Learned tokens between the class token and the patches that no head reads."""
     pooling: Pooling = "class"
     """Input of the head: the class token; of the patch tokens the mean, the maximum, or the mean of
@@ -97,22 +105,22 @@ class ViTConfig:
     """Takes images of other sizes than `image_size` too, their positions resized at each call."""
     embedding_norm: bool = False
     """Norms the embedded tokens; the projection of patches then has no bias (CLIP)."""
-    pre_logits: int | None = None
+    pre_logits: PositiveInt | None = None
     """Width of the tanh layer before the head (section 3.1, for pre-training); None: no layer."""
     head_norm: bool = False
     """Moves the final norm from the encoder's end to after pooling (MAE's fine-tuning)."""
     head_batch_norm: bool = False
     """Adds a batch norm without scale or bias before the head (MAE's linear probe)."""
-    classes: int = 1000
+    classes: NonNegativeInt = 1000
     """Outputs of the head; 0: no head."""
     class_names: tuple[str, ...] = ()
     """Names of the classes, in order; empty: numbers."""
     problem_type: ProblemType | None = None
     """What the logits mean, as `class_scores` has it; None: a softmax, of one class a sigmoid."""
-    head_bias: float = 0.0
+    head_bias: FiniteFloat = 0.0
     """Initial value of the head's bias, such as -10 for the sigmoid loss over 21,843 classes."""
     activation: Activation = "gelu_tanh"
-    norm_epsilon: float = 1e-6
+    norm_epsilon: PositiveFloat = 1e-6
     attention_bias: bool = True
     """Biases of query, key, value and output projection."""
     qkv_bias: bool = True
@@ -121,29 +129,20 @@ class ViTConfig:
     """Norms each head's queries and keys before their product."""
     gated: bool = False
     """Feed-forward of act(x W_gate) * (x W_up), SwiGLU with activation "silu"."""
-    layer_scale: float | None = None
+    layer_scale: PositiveFloat | None = None
     """Initial value of a learned factor for each channel of a sub-layer's output; None: none."""
-    dropout: float = 0.0
+    dropout: Rate = 0.0
     """After each dense layer except query, key and value, and after adding positions."""
-    attention_dropout: float = 0.0
-    drop_path: float = 0.0
+    attention_dropout: Rate = 0.0
+    drop_path: Rate = 0.0
     """Stochastic depth: rate at which an example skips a sub-layer of the last block; rates grow
     linearly from 0 at the first block."""
     stem: HybridStemConfig | None = None
     """The ResNet whose feature map is split into patches ("hybrid", section 3.1); None: none."""
 
     def __post_init__(self):
+        super().__post_init__()
         object.__setattr__(self, "image_size", one_spelling(self.image_size))
-        for name in ("image_size", "patch_size", "channels", "width", "heads", "layers"):
-            value = min(self.image_shape) if name == "image_size" else getattr(self, name)
-            if value < 1:
-                raise ConfigError(f"a ViT's {name} of {value} is not above 0")
-        check_choices(self)
-        if self.classes < 0 or (self.pre_logits is not None and self.pre_logits < 1):
-            raise ConfigError(
-                f"classes {self.classes} must be 0 (no head) or more, pre_logits {self.pre_logits} "
-                "None (no such layer) or more than 0"
-            )
         if any(side % self.patch_pixels for side in self.image_shape):
             raise ConfigError(
                 f"images of {pixels_text(self.image_shape)} pixels do not divide into patches of "

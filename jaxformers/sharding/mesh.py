@@ -10,39 +10,43 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 from jax.sharding import AxisType, Mesh
 
 from jaxformers.errors import ShardingError
+from jaxformers.fields import CheckedFields, PositiveInt, Range
 
 AXES = ("data", "fsdp", "tensor")
 
 
+AxisSize = Annotated[int, Range(ge=1, also=(-1,))]
+
+
 @dataclass(frozen=True)
-class MeshConfig:
+class MeshConfig(CheckedFields):
     """Devices along each mesh axis; -1, on one axis at most, takes all remaining devices."""
 
-    data: int = -1
+    data: AxisSize = -1
     """Data parallelism: replicas of the model, each on its own shard of the batch."""
-    fsdp: int = 1
+    fsdp: AxisSize = 1
     """Fully sharded data parallelism: shards of the batch that also shard the parameters."""
-    tensor: int = 1
+    tensor: AxisSize = 1
     """Tensor parallelism: shards of heads, feed-forward width and vocabulary."""
-    slices: int = 1
+    slices: PositiveInt = 1
     """Pod slices joined over the data-centre network; `data` must be a multiple of them."""
 
     def shape(self, devices: int) -> tuple[int, int, int]:
         """`(data, fsdp, tensor)` for a number of devices, with -1 resolved.
 
         Raises:
-            ShardingError: sizes below 1, two of -1, or a product that is not `devices`.
+            ShardingError: two sizes of -1, or a product that is not `devices`.
         """
         sizes = [self.data, self.fsdp, self.tensor]
-        if any(n < 1 and n != -1 for n in sizes) or sizes.count(-1) > 1:
+        if sizes.count(-1) > 1:
             raise ShardingError(
-                f"mesh {self._text()}: sizes are at least 1, and -1 (the remaining devices) on "
-                "one axis only"
+                f"mesh {self._text()}: -1 (the remaining devices) is allowed on one axis only"
             )
         fixed = math.prod(n for n in sizes if n != -1)
         if devices % fixed or (-1 not in sizes and fixed != devices):
@@ -52,7 +56,7 @@ class MeshConfig:
                 f"their product is {devices}"
             )
         data, fsdp, tensor = (devices // fixed if n == -1 else n for n in sizes)
-        if self.slices < 1 or data % self.slices:
+        if data % self.slices:
             raise ShardingError(
                 f"mesh {self._text()}: {self.slices} slices do not divide data={data}"
             )

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from jaxformers.fields import CheckedFields
 from jaxformers.layers import Execution
 from jaxformers.tasks.evaluator import Comparison, Evaluator
 from jaxformers.tasks.processor import Processor, load_processor
@@ -72,7 +73,7 @@ class TaskData(Protocol):
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(CheckedFields):
     """Base class of tasks; see the module's docstring for the methods that a task must have."""
 
     unit: ClassVar[str] = "examples"

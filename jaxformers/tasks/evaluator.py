@@ -15,6 +15,7 @@ import flax.linen as nn
 import numpy as np
 
 from jaxformers.errors import ConfigError
+from jaxformers.fields import CheckedFields
 from jaxformers.tasks.processor import Processor
 
 
@@ -60,7 +61,7 @@ class Evaluator(Protocol):
         ...
 
 
-class OutputEvaluator(ABC):
+class OutputEvaluator(CheckedFields, ABC):
     """An evaluator that scores arrays of outputs, so that those of several models can be averaged.
 
     An ensemble's evaluation is `score` of the mean of the members' `outputs`.

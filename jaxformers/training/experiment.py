@@ -13,6 +13,14 @@ from typing import Literal
 from jax.sharding import Mesh
 
 from jaxformers.errors import ConfigError
+from jaxformers.fields import (
+    CheckedFields,
+    NonNegativeInt,
+    OpenFraction,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+)
 from jaxformers.layers import Execution
 from jaxformers.layers.execution import Attention, Remat
 from jaxformers.pretrained import registry
@@ -27,34 +35,34 @@ from jaxformers.training.reports.training_log import Logging
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(CheckedFields):
     """One run: the task, the optimization, the mesh, what is written."""
 
     name: str
     """Name of the run, and of its folder under `runs/`."""
     task: Task
     """The task with its data and its model."""
-    steps: int
+    steps: PositiveInt
     """Number of optimizer updates."""
     optimizer: Optimizer = Adam()
     schedule: Schedule = InverseSquareRoot()
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the initial parameters, the order of the data, and dropout."""
-    clip_norm: float | None = None
+    clip_norm: PositiveFloat | None = None
     """Maximal global norm of the gradients, which are scaled down to it; None: no clipping."""
     frozen: tuple[str, ...] = ()
     """Regular expressions; parameters whose whole paths match one are not trained."""
-    epochs: float | None = field(default=None, metadata={"yields_to": "steps"})
+    epochs: PositiveFloat | None = field(default=None, metadata={"yields_to": "steps"})
     """Passes over the training data; `steps` is then computed from the size of the data."""
-    accumulate: int = 1
+    accumulate: PositiveInt = 1
     """Number of microbatches that a batch is split into to save memory (gradient accumulation)."""
-    ema: float | None = None
+    ema: OpenFraction | None = None
     """Decay of an exponential moving average of the parameters, which is what is evaluated and
     exported; None: no average."""
-    average_last: int = 0
+    average_last: NonNegativeInt = 0
     """Number of last checkpoints that the final parameters are the mean of ("Attention Is All You
     Need", section 6.1); 0: no averaging."""
-    evaluate_every: int = 0
+    evaluate_every: NonNegativeInt = 0
     """Steps between evaluations on the development set; 0: only at the end."""
     evaluators: tuple[Evaluator, ...] = field(default=())
     """Evaluations of the model, each with metrics of its own; empty: those of the task."""
@@ -67,7 +75,7 @@ class Experiment:
     """Back-end of attention; `auto`: splash attention on TPU where it saves memory. What it does
     not support (attention dropout, returning probabilities) falls back to plain attention, which
     is logged."""
-    vocab_multiple: int = 128
+    vocab_multiple: PositiveInt = 128
     """The stored vocabulary is padded to a multiple of this, so that any mesh divides it."""
     checkpoint: Checkpointing = Checkpointing()
     logging: Logging = Logging()
@@ -78,13 +86,7 @@ class Experiment:
     is "previous", it is that of this run."""
 
     def __post_init__(self):
-        for name in ("steps", "accumulate", "vocab_multiple"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it is at least 1")
-        if self.epochs is not None and self.epochs <= 0:
-            raise ConfigError(f"epochs is {self.epochs}; it is above 0, or None")
-        if self.ema is not None and not 0.0 < self.ema < 1.0:
-            raise ConfigError(f"ema is {self.ema}; it lies between 0 and 1")
+        super().__post_init__()
         if self.ema is not None and self.average_last:
             raise ConfigError("ema and average_last both name the final weights; choose one")
         names = [evaluator.name for evaluator in self.evaluators]

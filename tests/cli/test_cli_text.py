@@ -154,4 +154,4 @@ def test_translate_prints_n_best_with_scores_and_cuts_or_skips_long_lines(said, 
     status, lines, _ = said("Open\n", "translate", folder, *options)
     assert lines == jf.translate(folder, ["Open"], no_repeat_ngram=1, alpha=0.2)
     status, lines, err = said("Open\n", "translate", folder, "--alpha", "nan")
-    assert status == 2 and "alpha=nan" in err
+    assert status == 2 and "alpha is nan" in err

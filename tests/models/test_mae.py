@@ -151,7 +151,7 @@ def test_noise_of_another_shape_is_refused(small):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"mask_ratio": 0.0}, "mask_ratio of 0.0"),
+        ({"mask_ratio": 0.0}, "mask_ratio is 0.0; it is above 0 and below 1"),
         ({"mask_ratio": 0.99}, "masks none"),
         ({"decoder_heads": 3}, "3 heads do not divide"),
         ({"encoder": replace(SMALL.encoder, classes=3)}, "no head"),

@@ -302,11 +302,11 @@ def test_dropout_is_a_function_of_its_key():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"width": 0}, "width of 0"),
+        ({"width": 0}, "width is 0; it is a whole number, at least 1"),
         ({"heads": 3}, "3 heads do not divide a width of 16"),
         ({"decoder_heads": 5}, "5 heads do not divide"),
-        ({"encoder_layers": 0}, "at least one layer in encoder_layers"),
-        ({"vocab_size": -1}, "vocab_size of -1"),
+        ({"encoder_layers": 0}, "encoder_layers is 0"),
+        ({"vocab_size": -1}, "vocab_size is -1"),
     ],
 )
 def test_sizes_that_make_no_model_are_refused(change, message):

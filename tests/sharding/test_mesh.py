@@ -29,10 +29,7 @@ def test_minus_one_takes_what_is_left(config, devices, shape):
         (MeshConfig(-1, 3, 1), r"a multiple of 3 devices, but there are 8"),
         (MeshConfig(2, 2, 1), r"takes 4 devices, but there are 8"),
         (MeshConfig(-1, -1, 1), "on one axis only"),
-        (MeshConfig(0, 1, 1), "at least 1"),
-        (MeshConfig(-2, 1, 1), "at least 1"),
         (MeshConfig(-1, 1, 1, slices=3), "3 slices do not divide data=8"),
-        (MeshConfig(-1, 1, 1, slices=0), "0 slices"),
     ],
 )
 def test_a_mesh_that_does_not_come_out_is_refused_in_a_line(config, message):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from jaxformers.data.images.augment.crops import (
 )
 from jaxformers.data.images.decoding import coloured, decoding, opened, pixels, turned
 from jaxformers.data.images.sources.labelled_images import as_picture
-from jaxformers.errors import ConfigError, DataError, check_choices
+from jaxformers.errors import ConfigError, DataError
+from jaxformers.fields import CheckedFields, FiniteFloat, PositiveFloat
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LARGEST = 2**14  # side; what a file asks for beyond it is a mistake or an attack
@@ -32,7 +32,7 @@ Picture = Image.Image | np.ndarray | bytes | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(CheckedFields):
     """Resize, cut out the middle, scale, subtract the mean, divide by the standard deviation.
 
     The defaults are Google's ViTs': the whole picture resized to a square, and (x - 127.5) / 127.5.
@@ -46,17 +46,17 @@ class Preprocessing:
     rule: Literal["direct", "small", "none"] = "direct"
     """What is resized to that: both sides, or the shorter one with the aspect kept; or nothing."""
     interpolation: Interpolation = "bilinear"
-    scale: float = 1 / 255
+    scale: PositiveFloat = 1 / 255
     """What pixels, 0 to 255, are multiplied with first."""
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    mean: tuple[FiniteFloat, ...] = (0.5, 0.5, 0.5)
     """Of the scaled pixels, one for each channel."""
-    std: tuple[float, ...] = (0.5, 0.5, 0.5)
-    channels: int = 3
+    std: tuple[PositiveFloat, ...] = (0.5, 0.5, 0.5)
+    channels: Literal[1, 3] = 3
     """3, or 1 for grey; pictures are converted."""
     draws: ClassVar[int] = 0
 
     def __post_init__(self):
-        check_choices(self)
+        super().__post_init__()
         object.__setattr__(self, "size", one_spelling(self.size))
         if self.resize is not None:
             object.__setattr__(self, "resize", one_spelling(self.resize))
@@ -66,22 +66,15 @@ class Preprocessing:
                 f"at least the longer side of size {self.size}"
             )
         sides = zip(height_width(self.size), height_width(self._resized), strict=True)
-        if not all(1 <= side <= resized <= LARGEST for side, resized in sides):
+        if not all(side <= resized <= LARGEST for side, resized in sides):
             raise ConfigError(
-                f"size {self.size} must be at least 1 and fit into what is resized to {self.resize}"
+                f"size {self.size} must fit into what is resized to {self.resize}, which is "
+                f"at most {LARGEST}"
             )
-        if self.channels not in (1, 3):
-            raise ConfigError(f"channels is {self.channels}; it is 3, or 1 for grey")
         if {len(self.mean), len(self.std)} - {1, self.channels}:
             raise ConfigError(
                 f"mean {self.mean} and std {self.std} need {self.channels} numbers each"
             )
-        if not np.isfinite(self.mean).all():
-            raise ConfigError(f"mean {self.mean} is not finite")
-        # Not `<= 0`, which no nan is.
-        for name, values in (("scale", [self.scale]), ("std", self.std)):
-            if not all(0 < value < math.inf for value in values):
-                raise ConfigError(f"{name} {getattr(self, name)} is not finite and above 0")
 
     @staticmethod
     def central(size: int = 224, fraction: float = 0.875, **changes: Any) -> Preprocessing:

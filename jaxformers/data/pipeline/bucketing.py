@@ -19,13 +19,14 @@ from jaxformers.data.pipeline.collate import (
 )
 from jaxformers.data.pipeline.shuffling import mixed_seed, shuffled
 from jaxformers.errors import ConfigError
+from jaxformers.fields import CheckedFields, PositiveInt
 
 
 @dataclass(frozen=True)
-class Bucketing:
+class Bucketing(CheckedFields):
     """One example a row, in batches of a few shapes; examples too long for all are dropped."""
 
-    shapes: tuple[tuple[int, int, int], ...] = ((64, 64, 64),)
+    shapes: tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...] = ((64, 64, 64),)
     """(rows, source length, target length) of each bucket; lengths include eos."""
 
     def plan(self, store: PairStore) -> BucketingPlan:
@@ -134,7 +135,5 @@ def _check(config: Bucketing) -> None:
     if not config.shapes:
         raise ConfigError("bucketing needs at least one (rows, source length, target length)")
     for shape in config.shapes:
-        if len(shape) != 3 or min(shape) < 1:
-            raise ConfigError(
-                f"bucket {shape} must be (rows, source length, target length), each at least 1"
-            )
+        if len(shape) != 3:
+            raise ConfigError(f"bucket {shape} must be (rows, source length, target length)")

@@ -16,24 +16,24 @@ from jaxformers.data.pipeline.collate import (
     nothing_fits,
 )
 from jaxformers.data.pipeline.shuffling import mixed_seed, shuffled
-from jaxformers.errors import ConfigError
+from jaxformers.fields import CheckedFields, PositiveInt
 
 # More rows in a set pack denser and cost more time: 64 waste about one row in fifty.
 ROWS_OF_A_SET = 64
 
 
 @dataclass(frozen=True)
-class Packing:
+class Packing(CheckedFields):
     """Rows of several examples each, distinguished by segment ids; one shape for all batches.
 
     Examples longer than a row are dropped.
     """
 
-    source_length: int = 256
+    source_length: PositiveInt = 256
     """Source tokens in a row, eos included."""
-    target_length: int = 256
+    target_length: PositiveInt = 256
     """Target tokens in a row, eos included."""
-    rows: int = 96
+    rows: PositiveInt = 96
     """Rows of a batch, over all hosts."""
 
     def plan(self, store: PairStore) -> PackingPlan:
@@ -54,8 +54,6 @@ class PackingPlan:
         source_lengths: Int[np.ndarray, "N"],
         target_lengths: Int[np.ndarray, "N"],
     ):
-        if min(config.source_length, config.target_length, config.rows) < 1:
-            raise ConfigError(f"lengths and rows of {config} must be at least 1")
         limits = config.source_length, config.target_length
         fits = (source_lengths <= limits[0]) & (target_lengths <= limits[1])
         examples = np.flatnonzero(fits)

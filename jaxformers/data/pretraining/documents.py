@@ -18,6 +18,7 @@ from jaxformers.data.files.tfds_rows import TfdsRows
 from jaxformers.data.pretraining.sentence_splitting import count_words, split_sentences
 from jaxformers.data.translation.sources import BUNDLED, held_out
 from jaxformers.errors import DataError
+from jaxformers.fields import CheckedFields, NonNegativeInt
 
 Document = list[str]
 SPLITS = ("train", "held_out", "all")
@@ -216,7 +217,7 @@ def _spans_between_blank_lines(lines: Lines) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class TfdsDocuments:
+class TfdsDocuments(CheckedFields):
     """The texts of a TFDS set, such as Wikipedia, that lies prepared in `data_dir`."""
 
     name: str = "wikipedia/20230601.en"
@@ -225,7 +226,7 @@ class TfdsDocuments:
     """Split, slices such as `train[:1%]` included."""
     feature: str = "text"
     """Feature that holds the text; each of its lines is cut into sentences."""
-    min_words: int = 4
+    min_words: NonNegativeInt = 4
     """Lines with fewer words are left out: headings and list items, as in BERT's section A.2. In
     scripts without white space every character counts as a word."""
     data_dir: str | None = None

@@ -6,6 +6,7 @@ import bisect
 import itertools
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from jaxformers.data.pretraining.next_sentence import (
 )
 from jaxformers.data.pretraining.sentence_chunks import PackedChunks, lay_chunks, packed_chunks
 from jaxformers.errors import ConfigError
+from jaxformers.fields import CheckedFields, Fraction, PositiveFraction, PositiveInt, Range
 
 SAMPLED = 1_000_000  # sentences by which the length of an epoch is judged
 SHORTEST = 5  # [CLS] A [SEP] B [SEP]
@@ -30,21 +32,21 @@ PLAN, ORDER, MASKS = 1, 2, 3
 
 
 @dataclass(frozen=True)
-class Phase:
+class Phase(CheckedFields):
     """Steps of one shape: BERT's first nine tenths are short rows, the rest long ones."""
 
-    length: int = 128
+    length: Annotated[int, Range(ge=SHORTEST)] = 128
     """Places of a row, special tokens included."""
-    rows: int = 256
+    rows: PositiveInt = 256
     """Rows of a batch, over all hosts."""
-    max_predictions: int = 20
+    max_predictions: PositiveInt = 20
     """Most places of a row that are predicted; about 0.15 of the length."""
-    steps: int | None = None
+    steps: PositiveInt | None = None
     """Steps of this phase; None, in the last phase only, means all that are left."""
 
 
 @dataclass(frozen=True)
-class Pretraining:
+class Pretraining(CheckedFields):
     """How documents become examples: the choices of Google's create_pretraining_data.py.
 
     Its copies of the data on disk ("dupe factor") are epochs here.
@@ -52,9 +54,9 @@ class Pretraining:
 
     phases: tuple[Phase, ...] = (Phase(steps=900_000), Phase(512, 256, 77))
     """One after the other; the last one goes on for as long as steps are asked for."""
-    short_sequences: float = 0.1
+    short_sequences: Fraction = 0.1
     """Share of the documents that are cut into shorter rows, anew in each epoch."""
-    masked_share: float = 0.15
+    masked_share: PositiveFraction = 0.15
     """Share of a row's tokens that are predicted."""
     whole_words: bool = False
     """Choose whole words to predict, not single pieces."""
@@ -189,18 +191,10 @@ def _check(config: Pretraining) -> None:
         raise ConfigError("pre-training needs at least one phase")
     for number, phase in enumerate(config.phases):
         _check_phase(phase, is_last=number == len(config.phases) - 1)
-    if not 0 <= config.short_sequences <= 1:
-        raise ConfigError(f"short_sequences {config.short_sequences} must be from 0 to 1")
-    if not 0 < config.masked_share <= 1:
-        raise ConfigError(f"masked_share {config.masked_share} must be above 0 and at most 1")
 
 
 def _check_phase(phase: Phase, is_last: bool) -> None:
-    if phase.length < SHORTEST or phase.rows < 1:
-        raise ConfigError(f"{phase}: length must be at least {SHORTEST} and rows at least 1")
-    if not 1 <= phase.max_predictions <= phase.length:
-        raise ConfigError(f"{phase}: max_predictions must be from 1 to the length of a row")
+    if phase.max_predictions > phase.length:
+        raise ConfigError(f"{phase}: max_predictions must be at most the length of a row")
     if phase.steps is None and not is_last:
         raise ConfigError(f"{phase}: only the last phase may leave its steps open")
-    if phase.steps is not None and phase.steps < 1:
-        raise ConfigError(f"{phase}: steps must be at least 1")

@@ -92,6 +92,7 @@ class Glue(LabelledSource):
     """Where TFDS keeps its sets; None means $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
 
     def __post_init__(self):
+        super().__post_init__()
         if self.task not in FORMATS:
             hint = did_you_mean(self.task, list(FORMATS)) or f"; it has {', '.join(FORMATS)}"
             raise ConfigError(f"GLUE has no task {self.task!r}{hint}")

@@ -13,13 +13,14 @@ import numpy as np
 
 from jaxformers.data.files.line_index import Lines
 from jaxformers.errors import ConfigError, DataError
+from jaxformers.fields import CheckedFields, PositiveInt
 
 
 @dataclass(frozen=True)
-class Labels:
+class Labels(CheckedFields):
     """What an example may be labelled with: one of `count` classes, or a number if that is 1."""
 
-    count: int = 2
+    count: PositiveInt = 2
     """Classes; 1: a regression."""
     names: tuple[str, ...] = ()
     """What the classes are called, in order; empty: they are numbers from 0."""
@@ -175,7 +176,7 @@ def filled_lines(path: str) -> Iterator[tuple[int, str]]:
             yield index + 1, line
 
 
-class LabelledSource:
+class LabelledSource(CheckedFields):
     """What the sources share: configuration that `open` reads."""
 
     task = ""

@@ -18,6 +18,7 @@ from jaxformers.data.text.labelled_texts import (
     gathered,
     in_order_of,
 )
+from jaxformers.fields import PositiveInt
 
 FILE = Path(__file__).parents[1] / "bundled" / "movie_sentences.tsv.gz"
 
@@ -34,7 +35,7 @@ class BundledMovies(LabelledSource):
     split: Literal["train", "dev", "test"] = "train"
     kind: Literal["sign", "rating"] = "sign"
     """Label: whether the mean rating is positive, or the rating itself, -4 to 4."""
-    limit: int | None = None
+    limit: PositiveInt | None = None
     """At most so many sentences, evenly spaced."""
 
     @property

@@ -16,6 +16,7 @@ from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.data.text.questions import Mismatched, Question, Questions
 from jaxformers.data.translation.sources import BundledPairs
 from jaxformers.errors import DataError
+from jaxformers.fields import CheckedFields, PositiveInt
 
 LARGEST = 4 << 30  # bytes, unpacked: well above TriviaQA, far below what a gzip bomb makes
 CHUNK = 1024
@@ -64,7 +65,7 @@ class TfdsSquad:
 
 
 @dataclass(frozen=True)
-class BundledQuestions:
+class BundledQuestions(CheckedFields):
     """Small questions made from sentences inside the package: "Which word follows X?".
 
     For rehearsals and tests, which must work offline: the answer can be read off the context, but
@@ -73,7 +74,7 @@ class BundledQuestions:
 
     split: Literal["train", "held_out"] = "train"
     """Sentences of other documents each."""
-    count: int = 48
+    count: PositiveInt = 48
     """How many questions, two for each context."""
     impossible: bool = False
     """Make every third question one that its context does not answer, as in SQuAD 2.0."""

@@ -15,6 +15,7 @@ from jaxformers.data.text.labelled_texts import (
     gathered,
 )
 from jaxformers.errors import DataError
+from jaxformers.fields import NonNegativeInt
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class TsvTexts(LabelledSource):
 
     path: str = ""
     """The file, local or gs://."""
-    text_column: int | str = 0
-    pair_column: int | str | None = None
+    text_column: NonNegativeInt | str = 0
+    pair_column: NonNegativeInt | str | None = None
     """Of the second text; None: single texts."""
-    label_column: int | str | None = 1
+    label_column: NonNegativeInt | str | None = 1
     """None: no labels, which only a test set may lack."""
     header: bool = False
     """Whether the first line names the columns."""

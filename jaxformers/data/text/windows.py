@@ -20,25 +20,25 @@ from jaxformers.data.pipeline.fixed_length import Batch
 from jaxformers.data.text.labelled_rows import tokenized
 from jaxformers.data.text.questions import Question, Questions
 from jaxformers.errors import ConfigError, DataError
+from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt
 
 CHUNK = 1024  # texts that are tokenized at once
 SPECIAL = 3  # [CLS] and two [SEP]
 
 
 @dataclass(frozen=True)
-class WindowSize:
+class WindowSize(CheckedFields):
     """Length and stride of the windows that contexts are cut into."""
 
-    length: int = 384
+    length: PositiveInt = 384
     """Tokens of a window, the question and three special ones included."""
-    stride: int = 128
+    stride: PositiveInt = 128
     """Pieces from the start of one window to that of the next."""
-    query_length: int = 64
+    query_length: NonNegativeInt = 64
     """Pieces that a question is cut to."""
 
     def __post_init__(self):
-        if self.stride < 1 or self.query_length < 0:
-            raise ConfigError("a window's stride is at least 1, its query_length at least 0")
+        super().__post_init__()
         if self.length <= self.query_length + SPECIAL:
             raise ConfigError(
                 f"windows of {self.length} tokens leave no room for the context beside a question "

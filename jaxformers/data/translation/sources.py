@@ -14,6 +14,7 @@ from jaxformers.data.files.line_index import Lines
 from jaxformers.data.translation.parallel_text import ListedPairs, Pair, Pairs
 from jaxformers.data.translation.tfds_pairs import TfdsPairs
 from jaxformers.errors import DataError
+from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt
 
 __all__ = ["AlignedFiles", "BundledPairs", "TfdsPairs", "TsvPairs", "held_out"]
 
@@ -26,7 +27,7 @@ def held_out(document: str) -> bool:
 
 
 @dataclass(frozen=True)
-class BundledPairs:
+class BundledPairs(CheckedFields):
     """The pairs inside the package: LibreOffice's help and interface (bundled/NOTICE.md).
 
     Split by document, never by line: the text is formulaic, and a split by line inflates BLEU.
@@ -36,17 +37,15 @@ class BundledPairs:
     """Languages, source first."""
     split: Literal["train", "held_out", "all"] = "train"
     """`held_out`: the documents whose name's MD5 is 0 modulo 20; `train`: the others."""
-    min_source_words: int = 0
+    min_source_words: NonNegativeInt = 0
     """Leave out pairs with fewer source words."""
-    max_source_words: int | None = None
+    max_source_words: PositiveInt | None = None
     """Leave out pairs with more source words."""
-    max_target_words: int | None = None
+    max_target_words: PositiveInt | None = None
     """Leave out pairs with more target words."""
 
     def open(self) -> Pairs:
         """The chosen pairs, held in memory (8 MB)."""
-        if self.split not in ("train", "held_out", "all"):
-            raise DataError(f"split {self.split!r} is not known: use train, held_out or all")
         rows = [row for row in _bundled(self.pair) if self._holds(*row)]
         if not rows:
             raise DataError(f"no bundled pair is left by the word limits of {self}")
@@ -71,20 +70,18 @@ def _bundled(pair: str) -> list[tuple[str, str, str]]:
 
 
 @dataclass(frozen=True)
-class TsvPairs:
+class TsvPairs(CheckedFields):
     """One's own pairs: a text file, plain or .gz, of tab-separated columns, one pair a line."""
 
     path: str
     """The file, local or gs://."""
-    source_column: int = 0
+    source_column: NonNegativeInt = 0
     """Column of the source, counted from 0."""
-    target_column: int = 1
+    target_column: NonNegativeInt = 1
     """Column of the target, counted from 0."""
 
     def open(self) -> Pairs:
         """The pairs, read from the file when asked for."""
-        if min(self.source_column, self.target_column) < 0:
-            raise DataError("source_column and target_column count from 0")
         columns = max(self.source_column, self.target_column) + 1
         return _TsvPairs(self, Lines(self.path, columns))
 

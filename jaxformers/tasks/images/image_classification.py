@@ -21,7 +21,8 @@ from jaxformers.data.images import (
     Preprocessing,
 )
 from jaxformers.data.images.sources.real_labels import RealLabels
-from jaxformers.errors import ConfigError, DataError, check_rates
+from jaxformers.errors import ConfigError, DataError
+from jaxformers.fields import NonNegativeFloat, NonNegativeInt, PositiveInt, Rate
 from jaxformers.layers import Execution
 from jaxformers.layers.position_resize import PositionResize
 from jaxformers.models.problem_type import ProblemType
@@ -72,35 +73,33 @@ class ImageClassification(Task):
     """Judged at the end; None: the data's own."""
     real: RealLabels | None = None
     """Every right class of the test pictures, ImageNet's; None: their single labels alone."""
-    rows: int = 128
+    rows: PositiveInt = 128
     """Pictures in a batch."""
     objective: Objective = "softmax"
     """Cross-entropy, or the sum of the classes' binary cross-entropies; the trained model then has
     a sigmoid probability for each class (`problem_type`)."""
     multi_label: bool = False
     """Whether an image has any number of labels; needs the sigmoid objective."""
-    smoothing: float = 0.0
+    smoothing: Rate = 0.0
     """Mass of each target spread over all classes."""
-    mixup: float = 0.0
+    mixup: NonNegativeFloat = 0.0
     """Parameter of mixup's proportions; 0: none."""
-    cutmix: float = 0.0
+    cutmix: NonNegativeFloat = 0.0
     """Parameter of cutmix's; a batch takes either where both are asked for."""
     weights: str | None = None
     """Weights to start from, all but the head: a published folder or file, a run, or a hub's name;
     None: none."""
     resize_positions: PositionResize = "zoom"
     """How a table of positions of another image size is resized: Google's way or PyTorch's."""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """Processes that prepare batches; 0: threads."""
 
     def __post_init__(self):
+        super().__post_init__()
         check_sizes(self)
         if self.model.classes < 1:
             raise ConfigError("a model without classes cannot be taught any: set its classes")
-        check_rates(self, "smoothing")
         self._check_objective()
-        if min(self.mixup, self.cutmix) < 0.0:
-            raise ConfigError("mixup and cutmix are not below 0")
 
     def _check_objective(self) -> None:
         """Raises ConfigError where the objective does not suit the labels or the model."""

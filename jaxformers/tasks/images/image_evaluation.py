@@ -14,6 +14,7 @@ from jaxformers.data.images import ImageRows, LabelledImages, Preprocessing
 from jaxformers.data.images.sources.real_labels import RealLabels
 from jaxformers.evaluation import mean_binary_cross_entropy, mean_cross_entropy
 from jaxformers.evaluation.image_metrics import classification_metrics, multi_label_metrics
+from jaxformers.fields import PositiveInt
 from jaxformers.sharding import constrain
 from jaxformers.tasks.evaluation_loop import check_outputs, every_output
 from jaxformers.tasks.evaluator import Evaluation, OutputEvaluator
@@ -45,11 +46,11 @@ class ImageEvaluator(OutputEvaluator):
     test: ImageData | None
     real: RealLabels | None = None
     """All right classes of the test images; None: their single labels alone."""
-    classes: int
+    classes: PositiveInt
     class_names: tuple[str, ...] = ()
     """Empty: those of the sets."""
     preprocessing: Preprocessing
-    rows: int = 128
+    rows: PositiveInt = 128
     """Images of a batch."""
     objective: Objective = "softmax"
     """The loss that is reported."""

@@ -20,6 +20,7 @@ from jaxformers.data.images import (
 )
 from jaxformers.data.pipeline.fixed_length import every_row
 from jaxformers.data.pipeline.stateless_random import Draws, uniform
+from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt
 from jaxformers.layers import Execution
 from jaxformers.models import MAE, MAEConfig
 from jaxformers.pretrained import load_pretrained, registry
@@ -57,14 +58,15 @@ class MaskedImage(Task):
     """How others are; its mean and deviation normalise training pictures too."""
     dev: ImageData | None = None
     """Development pictures; None: the data's own, where it has such a set."""
-    rows: int = 128
+    rows: PositiveInt = 128
     """Pictures in a batch."""
     weights: str | None = None
     """MAE to go on from: a published folder, a run, or a hub's name; None: none."""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """Processes that prepare batches; 0: threads."""
 
     def __post_init__(self):
+        super().__post_init__()
         check_sizes(self)
 
     @property
@@ -161,13 +163,13 @@ def _noise(number: int, rows: int, patches: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedImageEvaluator:
+class MaskedImageEvaluator(CheckedFields):
     """`dev_loss` over all development images, each under the same mask at every evaluation."""
 
     name: str = "masked images"
     dev: ImageData | None
     preprocessing: Preprocessing
-    rows: int = 128
+    rows: PositiveInt = 128
     """Images of a batch."""
 
     def evaluate(self, model: MAE, variables, processor: Processor, *, final: bool) -> Evaluation:

@@ -15,6 +15,7 @@ from jaxformers.data.text.labelled_texts import LabelledSource, LabelledTexts, L
 from jaxformers.errors import ConfigError, DataError, did_you_mean
 from jaxformers.evaluation import mean_cross_entropy
 from jaxformers.evaluation.glue import METRICS, metrics_for, scores
+from jaxformers.fields import PositiveInt
 from jaxformers.sharding import constrain
 from jaxformers.tasks.evaluation_loop import check_outputs, every_output
 from jaxformers.tasks.evaluator import Evaluation, OutputEvaluator
@@ -47,9 +48,9 @@ class ClassificationEvaluator(OutputEvaluator):
     """Whether a test set that cannot be read is an error; else a note says why it is left out."""
     labels: Labels
     """Classes in the classifier's order."""
-    length: int = 128
+    length: PositiveInt = 128
     """Tokens of a row."""
-    rows: int = 32
+    rows: PositiveInt = 32
     """Rows of a batch."""
     metrics: tuple[str, ...] = ()
     """Names of `evaluation.glue.METRICS`; empty: the GLUE task's, else by the labels."""
@@ -57,6 +58,7 @@ class ClassificationEvaluator(OutputEvaluator):
     """Whether test sets without labels are predicted."""
 
     def __post_init__(self):
+        super().__post_init__()
         for metric in self.metrics:
             if metric not in METRICS:
                 hint = did_you_mean(metric, list(METRICS)) or f"; there are {', '.join(METRICS)}"

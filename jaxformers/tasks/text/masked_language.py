@@ -23,6 +23,7 @@ from jaxformers.data import (
     document_sentences,
 )
 from jaxformers.errors import ConfigError
+from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForPreTraining
 from jaxformers.pretrained import load_text_backbone
@@ -40,14 +41,14 @@ SLACK = 1e-5  # the released code adds it to the number of masked words
 
 
 @dataclass(frozen=True)
-class WordPieces:
+class WordPieces(CheckedFields):
     """The WordPiece vocabulary; its size is the model's."""
 
     path: str | None = None
     """A folder with one; None: that of `weights`, else it is trained on the documents."""
     lowercase: bool = True
     """Whether a trained one is uncased."""
-    sentences: int = 2_000_000
+    sentences: PositiveInt = 2_000_000
     """It is trained on about so many sentences, from evenly spaced documents."""
 
 
@@ -71,12 +72,13 @@ class MaskedLanguage(Task):
     weights: str | None = None
     """Weights to go on from, with the heads that they have: a folder, a run, or a hub's name; None:
     from scratch."""
-    dev_batches: int = 16
+    dev_batches: PositiveInt = 16
     """Batches of an evaluation, always the same."""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """Processes that prepare batches; 0: a thread."""
 
     def __post_init__(self):
+        super().__post_init__()
         for phase in self.pretraining.phases:
             if phase.length > self.model.max_length:
                 raise ConfigError(
@@ -281,14 +283,14 @@ def _loss_program(model):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedLanguageEvaluator:
+class MaskedLanguageEvaluator(CheckedFields):
     """Losses and accuracies of both objectives on the same examples at every evaluation."""
 
     name: str = "masked language"
     dev: DocumentsConfig | None
     pretraining: Pretraining
     """How examples are made; its only phase has no number of steps."""
-    batches: int = 16
+    batches: PositiveInt = 16
 
     def evaluate(self, model, variables, processor: Processor, *, final: bool) -> Evaluation:
         """`dev_loss`, `dev_mlm_loss`, `dev_mlm_perplexity` and so on; none without documents."""

@@ -23,6 +23,7 @@ from jaxformers.data.text.labelled_texts import LabelledTexts, Labels
 from jaxformers.data.text.movies import BundledMovies
 from jaxformers.data.text.text_files import JsonlTexts, TsvTexts
 from jaxformers.errors import ConfigError, DataError
+from jaxformers.fields import NonNegativeInt, PositiveInt
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForSequenceClassification
 from jaxformers.pretrained import load_text_backbone
@@ -57,9 +58,9 @@ class SequenceClassification(Task):
     """Development examples; None: the data's own, where it has such a set."""
     test: TextsConfig | None = None
     """Judged at the end, or predicted where the labels are not public; None: the data's own."""
-    length: int = 128
+    length: PositiveInt = 128
     """Tokens of a row, special ones included; the longer text of a longer pair is cut."""
-    rows: int = 32
+    rows: PositiveInt = 32
     """Examples in a batch."""
     metrics: tuple[str, ...] = ()
     """Of accuracy, f1, matthews, pearson, spearman; empty: the GLUE task's, else accuracy, or
@@ -70,17 +71,16 @@ class SequenceClassification(Task):
     """Pre-trained BERT to start from: a published folder, a run, or a hub's name; None: none."""
     vocabulary: str | None = None
     """Folder of the WordPiece vocabulary; None: that of `weights`, or one trained on the data."""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """Processes that prepare batches; 0: a thread."""
 
     def __post_init__(self):
+        super().__post_init__()
         if not SHORTEST <= self.length <= self.model.max_length:
             raise ConfigError(
                 f"length is {self.length}; it lies between {SHORTEST} and the model's "
                 f"{self.model.max_length} positions: set --task.length"
             )
-        if self.rows < 1:
-            raise ConfigError(f"rows is {self.rows}; it is at least 1")
         if not self.model.pooler:
             raise ConfigError("the classifier reads the pooled [CLS]: set --task.model.pooler")
         if self.model.problem_type == "multi_label_classification":

@@ -12,6 +12,7 @@ import numpy as np
 from jaxformers.data.text.squad import BundledQuestions, SquadJson, TfdsSquad
 from jaxformers.data.text.windows import Windows, WindowSize
 from jaxformers.evaluation.squad import squad2_scores, squad_scores
+from jaxformers.fields import FiniteFloat, PositiveInt
 from jaxformers.tasks.evaluation_loop import check_outputs
 from jaxformers.tasks.evaluator import Evaluation, OutputEvaluator
 from jaxformers.tasks.processor import Processor
@@ -33,13 +34,13 @@ class SpanEvaluator(OutputEvaluator):
     dev: QuestionsConfig | None
     test: QuestionsConfig | None = None
     size: WindowSize = WindowSize()
-    rows: int = 32
+    rows: PositiveInt = 32
     """Windows of a batch."""
-    n_best: int = 20
+    n_best: PositiveInt = 20
     """Spans of each window that are ranked."""
-    longest_answer: int = 30
+    longest_answer: PositiveInt = 30
     """Most word pieces of an answer."""
-    null_threshold: float = 0.0
+    null_threshold: FiniteFloat = 0.0
     """"No answer" where its score exceeds the best span's by more than this."""
 
     def open_sets(self, tokenizer: WordPiece, *, final: bool) -> list[tuple[str, Windows]]:

@@ -17,6 +17,7 @@ from jaxformers.data.text.questions import Questions
 from jaxformers.data.text.squad import BundledQuestions
 from jaxformers.data.text.windows import Windows, WindowSize
 from jaxformers.errors import ConfigError
+from jaxformers.fields import FiniteFloat, NonNegativeInt, PositiveInt
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForSpanExtraction
 from jaxformers.pretrained import load_text_backbone
@@ -47,37 +48,36 @@ class SpanExtraction(Task):
     """Development questions: `exact` and `f1`, and with unanswerable ones the best threshold."""
     test: QuestionsConfig | None = None
     """Further questions, judged at the end: `test_exact` and so on."""
-    length: int = 384
+    length: PositiveInt = 384
     """Tokens of a window over the context, question and special ones included."""
-    stride: int = 128
+    stride: PositiveInt = 128
     """Pieces from the start of one window to that of the next."""
-    query_length: int = 64
+    query_length: NonNegativeInt = 64
     """Pieces that a question is cut to."""
-    rows: int = 32
+    rows: PositiveInt = 32
     """Windows in a batch."""
-    n_best: int = 20
+    n_best: PositiveInt = 20
     """Spans of each window that are looked at."""
-    longest_answer: int = 30
+    longest_answer: PositiveInt = 30
     """Most pieces of an answer that is predicted."""
-    null_threshold: float = 0.0
+    null_threshold: FiniteFloat = 0.0
     """"No answer" wins where its score exceeds the best span's by more than this (SQuAD 2.0)."""
     weights: str | None = None
     """BERT to start from: a published folder, a run, or a hub's name; None: none. One that was
     trained to answer, on TriviaQA say, keeps its head."""
     vocabulary: str | None = None
     """Folder of the WordPiece vocabulary; None: that of `weights`, or one trained on the data."""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """Processes that prepare batches; 0: a thread."""
 
     def __post_init__(self):
+        super().__post_init__()
         assert self.size  # it says what is wrong with it
         if self.length > self.model.max_length:
             raise ConfigError(
                 f"windows of {self.length} tokens are longer than the model's "
                 f"{self.model.max_length} positions; lower --task.length"
             )
-        if min(self.rows, self.n_best, self.longest_answer) < 1:
-            raise ConfigError("rows, n_best and longest_answer are at least 1")
         if self.model.type_vocab_size < 2:
             raise ConfigError("question and context are two segments: set type_vocab_size to 2")
 

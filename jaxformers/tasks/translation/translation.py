@@ -20,7 +20,8 @@ from jaxformers.data import (
     sentences,
 )
 from jaxformers.data.pipeline.collate import batch_shapes
-from jaxformers.errors import ConfigError, check_rates
+from jaxformers.errors import ConfigError
+from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt, Rate
 from jaxformers.layers import Execution
 from jaxformers.models import Transformer, TransformerConfig
 from jaxformers.sharding import batch_multiple
@@ -42,13 +43,13 @@ from jaxformers.text import SentencePiece, Tokenizer, load_tokenizer
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class Vocabulary(CheckedFields):
     """The SentencePiece vocabulary that source and target share; its size is the model's."""
 
     kind: Literal["bpe", "unigram"] = "bpe"
     path: str | None = None
     """A folder with a trained one; None: train it on the training pairs."""
-    pairs: int = 2_000_000
+    pairs: PositiveInt = 2_000_000
     """It is trained on at most so many pairs, spread evenly over the data."""
 
 
@@ -70,11 +71,11 @@ class Translation(Task):
     """Test pairs: BLEU at the end."""
     batching: Packing | Bucketing = Packing()
     vocabulary: Vocabulary = Vocabulary()
-    label_smoothing: float = 0.1
+    label_smoothing: Rate = 0.1
     search: Search = Search()
     languages: tuple[str, str] = ("en", "de")
     """Source and target, as ISO codes."""
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """Processes that prepare batches; 0: a thread."""
 
     @property
@@ -87,7 +88,7 @@ class Translation(Task):
         return compare_with_published_translations(self.languages, self.test, metrics)
 
     def __post_init__(self):
-        check_rates(self, "label_smoothing")
+        super().__post_init__()
         for _, source, target in self._sizes():
             if max(source, target) > self.model.max_length:
                 raise ConfigError(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,11 @@ import numpy as np
 
 from jaxformers.data import AlignedFiles, BundledPairs, TfdsPairs, TokenizedPairs, TsvPairs
 from jaxformers.data.pipeline.collate import Batch, Chosen, assemble
-from jaxformers.decoding import Scoring, check_search, decode_n_best
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.decoding import Scoring, decode_n_best
+from jaxformers.decoding.search import LARGEST_ALPHA, MOST_BEAMS
+from jaxformers.errors import DataError
 from jaxformers.evaluation import chrf2, compound_split_bleu, corpus_bleu, perplexity
+from jaxformers.fields import CheckedFields, PositiveInt, Range
 from jaxformers.models.transformer import Generation
 from jaxformers.tasks.evaluation_loop import round_up_rows
 from jaxformers.tasks.evaluator import Evaluation
@@ -31,24 +33,19 @@ LENGTH_STEP = 16  # evaluation batches have lengths of multiples of it, for few 
 
 
 @dataclass(frozen=True)
-class Search:
+class Search(CheckedFields):
     """How translations are searched for (section 6.1)."""
 
-    beams: int = 4
-    """From 1 (greedy) to 256."""
-    alpha: float = 0.6
-    """Of the length penalty ((5 + length) / 6)^alpha (Wu et al. 2016, equation 14), -10 to 10."""
-    rows: int = 32
-    """Sentences translated at once; at least 1."""
+    beams: Annotated[int, Range(ge=1, le=MOST_BEAMS)] = 4
+    """1: greedy."""
+    alpha: Annotated[float, Range(ge=-LARGEST_ALPHA, le=LARGEST_ALPHA)] = 0.6
+    """Of the length penalty ((5 + length) / 6)^alpha (Wu et al. 2016, equation 14)."""
+    rows: PositiveInt = 32
+    """Sentences translated at once."""
     scoring: Scoring = Scoring()
     """Another form of the length penalty, and further choices."""
-    longest: int | None = None
+    longest: PositiveInt | None = None
     """Most tokens of a translation, the start token counted; None: the source's and 50."""
-
-    def __post_init__(self):
-        check_search(self.beams, self.alpha)
-        if self.rows < 1:
-            raise ConfigError(f"rows is {self.rows}; it is at least 1")
 
 
 def stated_search(
@@ -84,9 +81,6 @@ def stated_search(
         scoring=scoring,
         longest=stated.max_length,
     )
-
-    def __post_init__(self):
-        check_search(self.beams, self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Literal
 from etils import epath
 
 from jaxformers.errors import CheckpointError
+from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt
 from jaxformers.training.checkpoints import manifest
 from jaxformers.training.run_lock import reason
 
@@ -19,14 +20,14 @@ _METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
-class Checkpointing:
+class Checkpointing(CheckedFields):
     """How often a run saves its state, and which checkpoints it keeps."""
 
-    every: int = 1000
+    every: PositiveInt = 1000
     """Steps between two checkpoints."""
-    keep_last: int = 3
-    """How many of the newest checkpoints to keep (at least 1)."""
-    keep_best: int = 1
+    keep_last: PositiveInt = 3
+    """How many of the newest checkpoints to keep ."""
+    keep_best: NonNegativeInt = 1
     """How many of the best checkpoints to keep besides, by the metric `best`."""
     best: str = ""
     """Metric that ranks checkpoints, such as "bleu"; empty: none is kept for its quality."""
@@ -35,8 +36,8 @@ class Checkpointing:
 
     def retained(self, steps: list[int], metrics: Mapping[int, Mapping[str, float]]) -> set[int]:
         """The complete `steps` to keep, by `keep_last` and `keep_best`."""
-        last = sorted(steps)[-max(1, self.keep_last) :]
-        return {*last, *self.rank(steps, metrics)[: max(0, self.keep_best)]}
+        last = sorted(steps)[-self.keep_last :]
+        return {*last, *self.rank(steps, metrics)[: self.keep_best]}
 
     def rank(self, steps: list[int], metrics: Mapping[int, Mapping[str, float]]) -> list[int]:
         """The `steps` that have the metric `best`, best first; of equal ones the newer first."""

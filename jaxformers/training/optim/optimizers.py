@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from jaxformers.errors import ConfigError
+from jaxformers.fields import CheckedFields, NonNegativeFloat, PositiveFloat, PositiveFraction, Rate
 from jaxformers.sharding import path_text
 
 NOT_DECAYED = r".*(bias|norm\w*/scale|_layer_scale)"
@@ -22,7 +23,7 @@ Decays = Literal["weights", "kernels"]
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(CheckedFields):
     """Base class of the optimizers."""
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
@@ -37,20 +38,18 @@ class Adam(Optimizer):
     The defaults are those of "Attention Is All You Need", section 5.3.
     """
 
-    b1: float = 0.9
-    b2: float = 0.98
-    eps: float = 1e-9
-    weight_decay: float = 0.0
+    b1: Rate = 0.9
+    b2: Rate = 0.98
+    eps: PositiveFloat = 1e-9
+    weight_decay: NonNegativeFloat = 0.0
     """Times the learning rate (Loshchilov and Hutter 2017)."""
     decays: Decays = "weights"
     """Which parameters decay: all but biases and norms, or kernels only (no tokens or tables)."""
-    layer_decay: float = 1.0
+    layer_decay: PositiveFraction = 1.0
     """Learning rate of each layer relative to the layer above it ("MAE", appendix A.1)."""
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
         """`optax.adam`, or `optax.adamw` with weight decay; then the layer-wise decay."""
-        if not 0.0 < self.layer_decay <= 1.0:
-            raise ConfigError(f"layer_decay is {self.layer_decay}; it is above 0 and at most 1")
         if self.weight_decay:
             adam = optax.adamw(
                 rate,
@@ -71,9 +70,9 @@ class Adam(Optimizer):
 class Sgd(Optimizer):
     """Stochastic gradient descent with momentum, as BiT and ViT are fine-tuned."""
 
-    momentum: float = 0.9
+    momentum: Rate = 0.9
     nesterov: bool = False
-    weight_decay: float = 0.0
+    weight_decay: NonNegativeFloat = 0.0
     """Added to the gradient, times the weight, as in PyTorch; biases and norms are left out."""
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
@@ -93,9 +92,9 @@ class Lars(Optimizer):
     MAE's linear probe (appendix A.1).
     """
 
-    momentum: float = 0.9
-    trust: float = 0.001
-    weight_decay: float = 0.0
+    momentum: Rate = 0.9
+    trust: PositiveFloat = 0.001
+    weight_decay: NonNegativeFloat = 0.0
     """Added to the gradient, times the weight."""
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
@@ -123,10 +122,10 @@ class BertAdam(Optimizer):
     in the released code (`optimization.py`); biases and norms do not decay.
     """
 
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-6
-    weight_decay: float = 0.01
+    b1: Rate = 0.9
+    b2: Rate = 0.999
+    eps: PositiveFloat = 1e-6
+    weight_decay: NonNegativeFloat = 0.01
     """Times the learning rate."""
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
@@ -161,10 +160,10 @@ class Lamb(Optimizer):
     paper. Biases and norms neither decay nor are scaled.
     """
 
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-6
-    weight_decay: float = 0.01
+    b1: Rate = 0.9
+    b2: Rate = 0.999
+    eps: PositiveFloat = 1e-6
+    weight_decay: NonNegativeFloat = 0.01
     """Within the scaled step."""
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:

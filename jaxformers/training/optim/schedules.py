@@ -11,11 +11,21 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from jaxformers.fields import (
+    CheckedFields,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveFraction,
+    PositiveInt,
+)
+
 Count = jax.Array | int | float
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(CheckedFields):
     """Base class of the schedules."""
 
     def rate(self, count: Count, steps: int) -> jax.Array:
@@ -30,9 +40,9 @@ class InverseSquareRoot(Schedule):
     "Attention Is All You Need", section 5.3, equation 3; the first update is n = 1.
     """
 
-    width: int = 512
-    warmup: int = 4000
-    scale: float = 1.0
+    width: PositiveInt = 512
+    warmup: PositiveInt = 4000
+    scale: PositiveFloat = 1.0
 
     def rate(self, count: Count, steps: int) -> jax.Array:
         """The learning rate, whatever `steps`."""
@@ -45,9 +55,9 @@ class InverseSquareRoot(Schedule):
 class Linear(Schedule):
     """Linear from 0 to `peak` over `warmup` updates, then linear to `end` at the last step."""
 
-    peak: float = 1e-3
-    warmup: int = 1000
-    end: float = 0.0
+    peak: NonNegativeFloat = 1e-3
+    warmup: NonNegativeInt = 1000
+    end: NonNegativeFloat = 0.0
 
     def rate(self, count: Count, steps: int) -> jax.Array:
         """The learning rate of update `count`."""
@@ -59,9 +69,9 @@ class Linear(Schedule):
 class Cosine(Schedule):
     """Linear from 0 to `peak` over `warmup` updates, then half a cosine to `end`."""
 
-    peak: float = 1e-3
-    warmup: int = 1000
-    end: float = 0.0
+    peak: NonNegativeFloat = 1e-3
+    warmup: NonNegativeInt = 1000
+    end: NonNegativeFloat = 0.0
 
     def rate(self, count: Count, steps: int) -> jax.Array:
         """The learning rate (Loshchilov and Hutter 2016, equation 5, without restarts)."""
@@ -78,10 +88,10 @@ class BertLinear(Schedule):
     to `peak (1 - warmup / steps)`; the first update has rate 0 (`optimization.py`).
     """
 
-    peak: float = 1e-4
-    warmup: int = 10_000
+    peak: NonNegativeFloat = 1e-4
+    warmup: NonNegativeInt = 10_000
     """Updates of the warm-up."""
-    warmup_share: float = 0.0
+    warmup_share: Fraction = 0.0
     """The warm-up as a share of all steps, in place of `warmup` when above 0."""
 
     def rate(self, count: Count, steps: int) -> jax.Array:
@@ -99,9 +109,9 @@ class RootDecay(Schedule):
     Large-batch BERT takes the root (power 0.5), with progress counted from the start of the phase.
     """
 
-    peak: float = 6e-3
-    warmup_share: float = 0.2843
-    power: float = 0.5
+    peak: NonNegativeFloat = 6e-3
+    warmup_share: Fraction = 0.2843
+    power: NonNegativeFloat = 0.5
 
     def rate(self, count: Count, steps: int) -> jax.Array:
         """The learning rate; the first update is one step into the warm-up."""
@@ -117,7 +127,7 @@ class TwoPhases(Schedule):
 
     first: RootDecay = RootDecay()
     second: RootDecay = RootDecay(4e-3, 0.128)
-    share: float = 0.9
+    share: Fraction = 0.9
     """Share of all steps that the first schedule covers."""
 
     def rate(self, count: Count, steps: int) -> jax.Array:
@@ -137,11 +147,11 @@ class Steps(Schedule):
     gives the boundaries for a data set.
     """
 
-    peak: float = 0.003
-    warmup: int = 500
-    boundaries: tuple[float, ...] = (0.3, 0.6, 0.9)
+    peak: NonNegativeFloat = 0.003
+    warmup: NonNegativeInt = 500
+    boundaries: tuple[Fraction, ...] = (0.3, 0.6, 0.9)
     """Shares of all steps after which the rate falls."""
-    factor: float = 0.1
+    factor: PositiveFraction = 0.1
 
     def rate(self, count: Count, steps: int) -> jax.Array:
         """The learning rate; the first update has rate 0, as in the released code."""

@@ -12,6 +12,7 @@ import jax
 from etils import epath
 from rich.console import Console
 
+from jaxformers.fields import CheckedFields, PositiveInt
 from jaxformers.training.reports.progress import Bar, Lines, duration
 from jaxformers.training.reports.run_files import RunFiles
 
@@ -20,16 +21,16 @@ COMPILE_SECONDS = 0.1  # shorter compilations do not make a step unusual
 
 
 @dataclass(frozen=True)
-class Logging:
+class Logging(CheckedFields):
     """What a run writes about itself, and how often."""
 
-    every: int = 50
+    every: PositiveInt = 50
     """Steps between two lines of metrics."""
     tensorboard: bool = True
     """Write TensorBoard event files beside metrics.jsonl."""
-    profile_at: int | None = None
+    profile_at: PositiveInt | None = None
     """Record a profile (folder `profile`, for TensorBoard or XProf) once this step is done."""
-    profile_steps: int = 3
+    profile_steps: PositiveInt = 3
     """How many steps the profile covers."""
 
 

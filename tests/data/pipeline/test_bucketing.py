@@ -116,5 +116,5 @@ def test_what_cannot_be_bucketed_is_refused():
         CONFIG.plan(random_store(0))
     with pytest.raises(ConfigError, match="at least one"):
         Bucketing(()).plan(store)
-    with pytest.raises(ConfigError, match="each at least 1"):
+    with pytest.raises(ConfigError, match="at least 1"):
         Bucketing(((8, 0, 4),)).plan(store)

@@ -215,13 +215,8 @@ def test_no_epoch_cuts_chunks_like_another():
 def test_unusable_configurations_are_refused():
     for config, reason in [
         (Pretraining(()), "at least one phase"),
-        (Pretraining((Phase(4),)), "at least 5"),
-        (Pretraining((Phase(rows=0),)), "rows at least 1"),
         (Pretraining((Phase(16, 8, 17),)), "max_predictions"),
         (Pretraining((Phase(), Phase())), "only the last phase"),
-        (Pretraining((Phase(steps=0),)), "steps must be at least 1"),
-        (Pretraining(short_sequences=1.5), "short_sequences"),
-        (Pretraining(masked_share=0.0), "masked_share"),
     ]:
         with pytest.raises(ConfigError, match=reason):
             config.plan(STORE)

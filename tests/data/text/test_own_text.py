@@ -64,7 +64,6 @@ def test_a_line_with_too_few_columns_is_named(write, monkeypatch):
     path = write("pairs.tsv", "a\tb\nc\td\nno tab here\ne\tf\n")
     assert "line 3" in message(TsvPairs(path))
     assert "column 3 is needed" in message(TsvPairs(path, 0, 2))
-    assert "count from 0" in message(TsvPairs(path, -1, 0))
 
 
 def test_invalid_utf8_is_named_with_file_and_line(write, monkeypatch):

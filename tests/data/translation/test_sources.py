@@ -4,7 +4,7 @@ import pytest
 
 from jaxformers.data import BundledPairs, ListedPairs, sentences
 from jaxformers.data.translation.sources import held_out
-from jaxformers.errors import DataError
+from jaxformers.errors import ConfigError, DataError
 
 SHORT = {"min_source_words": 2, "max_source_words": 10, "max_target_words": 12}
 
@@ -60,7 +60,7 @@ def test_fingerprints_tell_splits_and_languages_apart():
 
 @pytest.mark.parametrize("wrong", [{"pair": "en-xx"}, {"split": "test"}, {"min_source_words": 99}])
 def test_what_is_not_bundled_is_refused(wrong):
-    with pytest.raises((DataError, TypeError)):  # TypeError where types are checked
+    with pytest.raises((ConfigError, DataError)):
         BundledPairs(**wrong).open()
 
 

@@ -219,7 +219,7 @@ def test_a_model_answers_any_question(opened, model):
     [
         ({"length": 97}, "longer than the model's 96 positions; lower --task.length"),
         ({"length": 19}, "leave no room for the context"),
-        ({"stride": 0}, "stride is at least 1"),
+        ({"stride": 0}, "stride is 0; it is a whole number, at least 1"),
         ({"rows": 0}, "at least 1"),
         ({"n_best": 0}, "at least 1"),
         ({"model": replace(SMALL.model, type_vocab_size=1)}, "type_vocab_size"),

@@ -86,7 +86,7 @@ def test_kinds_that_a_follow_up_run_does_not_know_are_left_out():
         (["--task.model.clases", "3"], "did you mean --task.model.classes"),
         (["--after.fine.steps", "3"], "no follow-up run 'fine'; there are linear_probe"),
         (["--after.fine_tuned.stpes", "3"], "follow-up run fine_tuned: unknown option --stpes"),
-        (["--task.model.classes", "-1"], "follow-up run linear_probe: .*classes -1"),
+        (["--task.model.classes", "-1"], "follow-up run linear_probe: .*classes is -1"),
         (["9"], "unexpected argument '9'"),
     ],
 )

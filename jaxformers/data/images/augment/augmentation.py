@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -22,13 +23,14 @@ from jaxformers.data.images.augment.crops import (
 from jaxformers.data.images.augment.erasing import RandomErasing
 from jaxformers.data.images.augment.randaugment import RandAugment
 from jaxformers.data.images.decoding import pixels
-from jaxformers.errors import ConfigError, check_choices
+from jaxformers.errors import ConfigError
+from jaxformers.fields import CheckedFields, Fraction
 
 Crop = InceptionCrop | RandomCrop | PaddedCrop | CentralCrop | WholeImage | AsIs
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(CheckedFields):
     """Crop, then flip, then RandAugment, then erasing, as timm orders them; uint8 all the way.
 
     Mixup and cutmix, which need a whole batch, are the task's.
@@ -36,11 +38,11 @@ class Augmentation:
 
     size: ImageSize = 224
     """Of the images that come out: the side of a square, or (height, width)."""
-    channels: int = 3
+    channels: Literal[1, 3] = 3
     """3, or 1 for grey; pictures are converted."""
     crop: Crop = InceptionCrop()
     """Which part of the picture is shown."""
-    flip: float = 0.5
+    flip: Fraction = 0.5
     """Chance to be mirrored left to right."""
     distortions: RandAugment | None = None
     """Random operations on colours and geometry."""
@@ -53,13 +55,7 @@ class Augmentation:
     level's difference, several times the speed."""
 
     def __post_init__(self):
-        if min(height_width(self.size)) < 1 or self.channels not in (1, 3):
-            raise ConfigError(
-                f"size {self.size} must be at least 1, channels {self.channels} 1 or 3"
-            )
-        if not 0 <= self.flip <= 1:
-            raise ConfigError(f"flip {self.flip} must be a chance from 0 to 1")
-        check_choices(self)
+        super().__post_init__()
         object.__setattr__(self, "size", one_spelling(self.size))
         longest = max(height_width(self.size))
         if getattr(self.crop, "resize", longest) < longest:

@@ -14,6 +14,13 @@ from PIL import Image
 from jaxformers.arrays import ImageSize, height_width
 from jaxformers.data.images.decoding import MOST_PIXELS, coloured
 from jaxformers.errors import ConfigError, DataError
+from jaxformers.fields import (
+    CheckedFields,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveFraction,
+    PositiveInt,
+)
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Box = tuple[float, float, float, float]
@@ -111,7 +118,7 @@ def _reduced(picture: Image.Image, box: Box, frame: Frame) -> tuple[Image.Image,
 
 
 @dataclass(frozen=True)
-class InceptionCrop:
+class InceptionCrop(CheckedFields):
     """A part of random area and aspect (Szegedy et al. 2014), as torchvision's RandomResizedCrop.
 
     The aspect is uniform in its logarithm; after ten parts that do not fit, the largest central one
@@ -119,15 +126,16 @@ class InceptionCrop:
     itself uniformly, and tries 100 times.)
     """
 
-    area: tuple[float, float] = (0.05, 1.0)
+    area: tuple[PositiveFraction, PositiveFraction] = (0.05, 1.0)
     """Share of the picture; MAE pre-trains with 0.2 to 1, torchvision's default is 0.08 to 1."""
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    aspect: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)
     """Width over height."""
     draws: ClassVar[int] = 4 * ATTEMPTS
 
     def __post_init__(self):
-        if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise ConfigError(f"area {self.area} must be shares of a picture, above 0 to 1")
+        super().__post_init__()
+        if self.area[0] > self.area[1]:
+            raise ConfigError(f"area {self.area} must hold the smaller share first")
         check_aspect(self.aspect)
 
     def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
@@ -155,10 +163,10 @@ class InceptionCrop:
 
 
 @dataclass(frozen=True)
-class RandomCrop:
+class RandomCrop(CheckedFields):
     """The shorter side resized, then a random part cut out: BiT's rule for larger pictures."""
 
-    resize: int = 256
+    resize: PositiveInt = 256
     """What the shorter side becomes."""
     draws: ClassVar[int] = 2
 
@@ -168,10 +176,10 @@ class RandomCrop:
 
 
 @dataclass(frozen=True)
-class CentralCrop:
+class CentralCrop(CheckedFields):
     """The shorter side resized, then the middle cut out."""
 
-    resize: int = 256
+    resize: PositiveInt = 256
     """What the shorter side becomes."""
     draws: ClassVar[int] = 0
 
@@ -191,10 +199,10 @@ def _cut(picture: Image.Image, side: int, frame: Frame, down: float, across: flo
 
 
 @dataclass(frozen=True)
-class PaddedCrop:
+class PaddedCrop(CheckedFields):
     """A black margin, then a random part of the picture's own scale: CIFAR's usual crop."""
 
-    padding: int = 4
+    padding: NonNegativeInt = 4
     """Pixels on each side."""
     draws: ClassVar[int] = 2
 

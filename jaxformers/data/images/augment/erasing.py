@@ -14,32 +14,39 @@ from jaxformers.data.images.augment.crops import ATTEMPTS, between, check_aspect
 from jaxformers.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from jaxformers.data.pipeline.stateless_random import uniform
 from jaxformers.errors import ConfigError
+from jaxformers.fields import (
+    CheckedFields,
+    FiniteFloat,
+    Fraction,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveFraction,
+)
 
 
 @dataclass(frozen=True)
-class RandomErasing:
+class RandomErasing(CheckedFields):
     """A random rectangle becomes noise of the data's mean and standard deviation.
 
     timm erases after normalisation with standard normal noise; here that noise is laid onto 0 to
     255 and cut off there, for pictures stay uint8 until they reach the device.
     """
 
-    probability: float = 0.25
-    area: tuple[float, float] = (0.02, 1 / 3)
+    probability: Fraction = 0.25
+    area: tuple[PositiveFraction, PositiveFraction] = (0.02, 1 / 3)
     """Share of the picture."""
-    aspect: tuple[float, float] = (0.3, 1 / 0.3)
+    aspect: tuple[PositiveFloat, PositiveFloat] = (0.3, 1 / 0.3)
     """Height over width, uniform in its logarithm."""
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    mean: tuple[FiniteFloat, ...] = IMAGENET_MEAN
+    std: tuple[NonNegativeFloat, ...] = IMAGENET_STD
     """Of the data, from 0 to 1, one for each channel or one for all."""
     draws: ClassVar[int] = 2 + 4 * ATTEMPTS
 
     def __post_init__(self):
-        if not 0 <= self.probability <= 1 or not 0 < self.area[0] <= self.area[1] <= 1:
-            raise ConfigError(f"{self}: probability and area must lie between 0 and 1")
+        super().__post_init__()
+        if self.area[0] > self.area[1]:
+            raise ConfigError(f"area {self.area} must hold the smaller share first")
         check_aspect(self.aspect)
-        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) < 0:
-            raise ConfigError(f"mean {self.mean} and std {self.std} must be finite, std 0 or more")
 
     def __call__(
         self, image: UInt8[np.ndarray, "H W C"], u: Float64[np.ndarray, "D"]

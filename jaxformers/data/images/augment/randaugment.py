@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float64
@@ -13,6 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from jaxformers.data.images.augment.crops import Interpolation, resampling
 from jaxformers.errors import ConfigError
+from jaxformers.fields import CheckedFields, Fraction, NonNegativeFloat, PositiveInt, Range
 
 GREATEST = 10.0
 WORDS = 5  # operation, whether, magnitude, sign, corner
@@ -42,34 +44,33 @@ ENHANCERS = {
 
 
 @dataclass(frozen=True)
-class RandAugment:
+class RandAugment(CheckedFields):
     """`layers` operations one after the other, each drawn from the same list.
 
     As it stands it is timm's rand-m9-mstd0.5-inc1, with which MAE is fine-tuned; `RandAugment.
     big_vision` has Google's conventions.
     """
 
-    layers: int = 2
-    magnitude: float = 9.0
+    layers: PositiveInt = 2
+    magnitude: Annotated[float, Range(ge=0, le=GREATEST)] = 9.0
     """From 0 to 10 (timm cuts what is drawn there)."""
-    deviation: float = 0.5
+    deviation: NonNegativeFloat = 0.5
     """Standard deviation of the magnitude, drawn for each operation."""
-    probability: float = 0.5
+    probability: Fraction = 0.5
     """Chance that a drawn operation is done: timm's 0.5."""
     increasing: bool = True
     """Whether posterize, solarize and the four enhancers grow stronger with the magnitude."""
-    translation: float = 0.45
+    translation: Fraction = 0.45
     """Furthest translation, as a share of the side."""
-    fill: tuple[int, ...] = (124, 116, 104)
+    fill: tuple[Annotated[int, Range(ge=0, le=255)], ...] = (124, 116, 104)
     """Colour of what comes in from outside; ImageNet's mean."""
     interpolation: Interpolation = "bicubic"
     """Of rotation, shear and translation."""
-    cutout: float = 0.0
+    cutout: Fraction = 0.0
     """Half the side of cutout's square as a share of the picture's at magnitude 10; 0: none."""
 
     def __post_init__(self):
-        if self.layers < 1 or not 0 <= self.magnitude <= GREATEST or self.deviation < 0:
-            raise ConfigError(f"{self}: layers from 1, magnitude from 0 to 10, deviation from 0")
+        super().__post_init__()
         if self.interpolation not in ("nearest", "bilinear", "bicubic"):
             raise ConfigError(f"{self.interpolation} interpolation does not rotate: use bicubic")
 

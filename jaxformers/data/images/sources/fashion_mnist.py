@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from jaxformers.data.images.sources.labelled_images import ArrayImages, ImageSource
 from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.errors import ConfigError
+from jaxformers.fields import PositiveInt, Range
 
 FILE = Path(__file__).parents[2] / "bundled" / "fashion_mnist_10k.npz"
 CLASSES = (
@@ -37,12 +38,13 @@ class BundledFashionMnist(ImageSource):
     """
 
     split: Literal["train", "dev", "test", "train+dev"] = "train"
-    limit: int | None = None
+    limit: PositiveInt | None = None
     """At most so many pictures, evenly spaced."""
-    classes: tuple[int, ...] = ()
+    classes: tuple[Annotated[int, Range(ge=0, le=9)], ...] = ()
     """Only these of the ten classes, numbered from 0 in this order; empty: all."""
 
     def __post_init__(self):
+        super().__post_init__()
         if len(set(self.classes)) < len(self.classes) or not set(self.classes) <= set(range(10)):
             raise ConfigError(f"classes {self.classes} must be different numbers from 0 to 9")
 

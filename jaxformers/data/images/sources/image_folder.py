@@ -19,6 +19,7 @@ from jaxformers.data.images.sources.labelled_images import ImageSource, Labelled
 from jaxformers.data.images.sources.subset import limited, without_damaged
 from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.errors import ConfigError, DataError
+from jaxformers.fields import PositiveInt
 
 ENDINGS = [
     ".jpg",
@@ -59,7 +60,7 @@ class ImageFolder(ImageSource):
     and the answer kept. Otherwise the first that is met stops the run."""
     upright: bool = False
     """Turn pictures as their EXIF notes say; published numbers are made without."""
-    limit: int | None = None
+    limit: PositiveInt | None = None
     """At most so many pictures, evenly spaced."""
 
     def other(self, split: Literal["dev", "test"]) -> ImageFolder | None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxformers.data.images.decoding import decoding, pixels
 from jaxformers.errors import ConfigError, DataError
+from jaxformers.fields import CheckedFields
 
 
 class LabelledImages:
@@ -130,7 +131,7 @@ def as_picture(image: UInt8[np.ndarray, "H W C"]) -> Image.Image:
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
-class ImageSource:
+class ImageSource(CheckedFields):
     """What the sources share: configuration that `open` reads."""
 
     def open(self) -> LabelledImages:

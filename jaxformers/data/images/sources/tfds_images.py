@@ -14,6 +14,7 @@ from jaxformers.data.files.tfds_rows import TfdsRows
 from jaxformers.data.images.decoding import opened
 from jaxformers.data.images.sources.labelled_images import ImageSource, LabelledImages
 from jaxformers.data.images.sources.subset import limited, without_damaged
+from jaxformers.fields import PositiveInt
 
 NAMES = ("file_name", "filename", "image/file_name", "name", "id")  # features that name a picture
 Read = Callable[[dict[str, Any]], int]
@@ -42,7 +43,7 @@ class TfdsImages(ImageSource):
     """Feature that holds the class."""
     skip_damaged: bool = False
     """Leave out pictures that do not decode, and count them; every one is decoded once to know."""
-    limit: int | None = None
+    limit: PositiveInt | None = None
     """At most so many pictures, evenly spaced."""
 
     def other(self, split: Literal["dev", "test"]) -> TfdsImages | None:

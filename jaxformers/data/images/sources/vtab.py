@@ -117,6 +117,7 @@ class Vtab(ImageSource):
     """Where TFDS keeps its sets; None means $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
 
     def __post_init__(self):
+        super().__post_init__()
         if self.task not in TASKS:
             hint = did_you_mean(self.task, list(TASKS)) or f"; it has {', '.join(TASKS)}"
             raise ConfigError(f"VTAB has no task {self.task!r}{hint}")
