@@ -130,13 +130,15 @@ def test_a_search_that_has_not_ended_goes_on_to_the_stated_length():
     bias = variables["params"]["logits_bias"].at[EOS].add(-9.0)  # few searches end by themselves
     variables = {"params": variables["params"] | {"logits_bias": bias}}
     sources = [[5, 6, EOS], [7, EOS], [2, 3, 4, 5, EOS], [8, 8, EOS]]
-    options = dict(beams=2, alpha=0.0, scoring=Scoring("power", "present_length"))
-    full = decode_n_best(model, variables, sources, max_length=90, **options)
-    short = decode_n_best(model, variables, sources, **options)
-    assert short != full
-    assert decode_n_best(model, variables, sources, longest=90, **options) == full
-    least = decode_n_best(model, variables, sources, max_length=6, **options)
-    assert decode_n_best(model, variables, sources, longest=6, **options) == least
+
+    def ids(**limits):
+        scoring = Scoring("power", "present_length")
+        options = dict(beams=2, alpha=0.0, scoring=scoring) | limits
+        return [best.ids for best, *_ in decode_n_best(model, variables, sources, **options)]
+
+    assert ids() != ids(max_length=90)
+    assert ids(longest=90) == ids(max_length=90)
+    assert ids(longest=6) == ids(max_length=6)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
