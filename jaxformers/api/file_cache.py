@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
+import jax
 from etils import epath
 
 from jaxformers.pretrained import resolve
@@ -24,7 +25,8 @@ class FileCache(Generic[Value]):
 
     A value is loaded anew when a file of its source is another one, or has another size or time:
     weights saved again into the same folder, a relative path after a change of directory, a link
-    that was moved, a run with a newer checkpoint.
+    that was moved, a run with a newer checkpoint. So it is within another mesh, to whose devices
+    arrays belong.
 
     Args:
         load: takes the local path of a folder or file.
@@ -33,12 +35,12 @@ class FileCache(Generic[Value]):
 
     def __init__(self, load: Callable[[epath.Path], Value], size: int = 2):
         self._load, self._size = load, size
-        self._entries: dict[str, tuple[FileState, Value]] = {}
+        self._entries: dict[str, tuple[tuple[FileState, Any], Value]] = {}
 
     def get(self, path_or_name: Any) -> Value:
         """The value loaded from a path, or from the hub's model of that name."""
         path = local_path(path_or_name)
-        key, state = _resolved(path), file_state(path)
+        key, state = _resolved(path), (file_state(path), jax.sharding.get_mesh())
         entry = self._entries.pop(key, None)
         # The state is taken before loading: a file written meanwhile leads to loading once more.
         if entry is None or entry[0] != state:

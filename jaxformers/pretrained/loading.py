@@ -24,6 +24,7 @@ from jaxformers.pretrained.timm.timm_args import (
     is_timm_config,
     read_timm_args,
 )
+from jaxformers.text import Tokenizer
 
 AUTO = "auto"
 
@@ -130,6 +131,8 @@ def save_pretrained(
         WeightsError: no such format, a model that it cannot express, variables that do not fit the
             model, or a folder that cannot be written.
     """
+    if isinstance(tokenizer, Tokenizer):
+        registry.check_tokenizer(model, tokenizer, "the model to be saved")
     formats = registry.huggingface_formats()
     if format not in (choices := (AUTO, *formats, native_format.FORMAT)):
         raise WeightsError(registry.no_such("format", format, choices))

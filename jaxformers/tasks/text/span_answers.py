@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxformers.arrays import check_finite
 from jaxformers.data.text.questions import Question, Questions
 from jaxformers.data.text.windows import Windows, WindowSize
 from jaxformers.decoding.batching import length_step
@@ -88,6 +89,7 @@ def answer(
     size = size or default_size(model.config.max_length)
     windows = Windows(Questions(questions_asked, "the given text"), tokenizer, size, training=False)
     logits = window_logits(model, variables, windows, rows)
+    check_finite(logits)
     answers = [best[0] for best in best_answers(windows, logits, n_best=1, longest=longest)]
     if null_threshold is None:
         return answers
