@@ -88,7 +88,7 @@ def resized_table(
         return table
     # Constants of the program: a size compiles its own.
     rows, columns = (jnp.asarray(m, jnp.float32) for m in resize_matrices(old, new, method))
-    first = table.shape[0] - old[0] * old[1]
+    first = table.shape[0] - old[0] * old[1]  # rows of prefix tokens
     grid = table[first:].reshape(*old, -1)  # [y, x, D]
     grid = jnp.einsum("ay,bx,yxD->abD", rows, columns, grid, precision="highest")
     return jnp.concatenate([table[:first], grid.reshape(new[0] * new[1], -1)])
@@ -100,6 +100,7 @@ def with_zero_rows(
     """The table with `count` rows of zeros after the `first` ones: tokens without positions."""
     if not count:
         return table
+    # The order of the table: prefix tokens with a position, those without, the grid's patches.
     zeros = jnp.zeros((count, table.shape[1]), table.dtype)
     return jnp.concatenate([table[:first], zeros, table[first:]])
 
@@ -127,7 +128,7 @@ def pool(x: Float[Array, "B L D"], pooling: Pooling, prefix_tokens: int) -> Floa
         case "average_max":
             return (patches.mean(1) + patches.max(1)) / 2
         case "class_average":
-            return jnp.concatenate([x[:, 0], patches.mean(1)], axis=-1)
+            return jnp.concatenate([x[:, 0], patches.mean(1)], axis=-1)  # [B, 2 D]
     return x[:, 0]
 
 
