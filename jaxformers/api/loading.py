@@ -23,7 +23,7 @@ def from_pretrained(
     path: epath.PathLike,
     execution: Execution | None = None,
     *,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     weights: str | None = None,
 ) -> tuple[Any, dict]:
     """The model and its variables from a published folder, a hub name, or a run of ours.
@@ -35,7 +35,7 @@ def from_pretrained(
             torchvision's or timm's names in `.safetensors`), a run's folder (its final weights, or
             its newest good checkpoint), or "org/name".
         execution: compute type and the like; the weights stay float32.
-        image_size: side of the square images that an image model is to take, its positions
+        image_size: side, or height and width, of the images that a model is to take, its positions
             resized as their publisher does; None: that of the weights.
         weights: which of several sets of weights in a file of a training run, such as "model_ema";
             None: the file holds one.

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxformers.arrays import Array
+from jaxformers.arrays import Array, check_finite
 from jaxformers.errors import ConfigError, DataError, did_you_mean
 from jaxformers.interpret.attention import (
     Attention,
@@ -83,6 +83,7 @@ def explain(
     Raises:
         ConfigError: an unknown method, no such layer, or a model without a head.
         DataError: a model without attention.
+        WeightsError: outputs that are not finite.
     """
     _check_method(method)
     c = model.config
@@ -227,6 +228,7 @@ def _classified(
     model = in_float32(model)
     with jax.default_matmul_precision("highest"):
         logits = np.asarray(_outputs(model, variables, inputs, named))  # [B, N]
+        check_finite(logits)
         if classes is None:
             classes = np.argsort(-logits, axis=-1, kind="stable")[:, :top]
         classes = jnp.asarray(classes)

@@ -33,7 +33,7 @@ def load_pretrained(
     path_or_name: Any,
     execution: Execution = DEFAULT_EXECUTION,
     *,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     weights: str | None = None,
 ) -> LoadedModel:
     """The model in published weights and its variables `{"params": ...}`, float32 `jax.Array`s.
@@ -45,7 +45,7 @@ def load_pretrained(
             file of image weights by the names of Google, torchvision or timm; timm's folder;
             or a model's name on Hugging Face's hub: "org/name" or "org/name@revision".
         execution: how the model computes; its padded vocabulary is put in.
-        image_size: side of the square images that an image model is to take, its positions
+        image_size: side, or height and width, of the images that a model is to take, its positions
             resized as their publisher does; None: that of the weights.
         weights: which of several sets of weights in a file of a training run, such as "model_ema";
             None: the file holds one.

@@ -14,9 +14,12 @@ import jaxformers as jf
 from jaxformers.cli.command import main
 from jaxformers.data.images import Preprocessing
 from jaxformers.errors import ConfigError, DataError, WeightsError
+from jaxformers.interpret.attention import attention_maps
+from jaxformers.interpret.explain import explain
 from jaxformers.interpret.explain_image import explain_picture, seen
 from jaxformers.models.vit import ViT
 from jaxformers.pretrained.preprocessing.preprocessor_config import write_preprocessing
+from jaxformers.tasks.images.image_inference import classify_images
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +144,63 @@ def test_a_model_without_classes_or_patches_is_refused(vit):
     for pictures in ([], [picture, picture]):
         with pytest.raises(DataError, match=f"{len(pictures)} pictures were given"):
             explain_picture(ViT(config), variables, Preprocessing(6), pictures)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_said_to_be_so(value, published):
+    model, variables = jf.from_pretrained(published)
+    broken = jax.tree.map(lambda leaf: np.full(leaf.shape, value, np.float32), variables)
+    picture = published / "x.png"
+    with pytest.raises(WeightsError, match="outputs are not finite"):
+        explain_picture(model, broken, Preprocessing(6), picture, "attention")
+    with pytest.raises(WeightsError, match="outputs are not finite"):
+        classify_images(model, broken, Preprocessing(6), [str(picture)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows"),
+    [
+        (dict(distillation_token=True, register_tokens=2), (0, 1)),
+        (dict(register_tokens=2), (0,)),
+        (dict(pooling="class_average"), None),
+    ],
+    ids=str,
+)
+def test_relevance_is_of_the_patches_alone_whatever_stands_before_them(changes, rows, vit):
+    """Raw attention: the rows of what the head reads, over the patches."""
+    config = replace(vit[0], **changes)
+    model, images = ViT(config), np.random.RandomState(0).rand(1, 6, 6, 3).astype(np.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    random = np.random.RandomState(1)
+    variables = jax.tree.map(lambda s: 0.3 * random.randn(*s.shape).astype(np.float32), shapes)
+    relevance = explain(model, variables, images, method="attention").relevance
+    attention = attention_maps(model, variables, images).encoder[-1, 0].mean(0)  # [T, T]
+    first = config.prefix_tokens
+    averaged = attention[first:].mean(0)
+    if rows is None:
+        expected = (attention[0] + averaged) / 2
+    else:
+        expected = attention[np.asarray(rows)].mean(0)
+    assert relevance.shape == (1, 1, config.num_patches)
+    assert_allclose(relevance[0, 0], expected[first:], atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["max", "average_max"])
+def test_a_maximum_has_no_share_of_each_patch(pooling, vit):
+    model = ViT(replace(vit[0], pooling=pooling))
+    with pytest.raises(ConfigError, match=f"pools by '{pooling}'"):
+        explain(model, {}, np.zeros((1, 6, 6, 3), np.float32))
+
+
+@pytest.mark.default_cases(1)
+@pytest.mark.parametrize("method", ["attribution", "generic", "rollout"])
+def test_every_method_explains_a_model_of_the_later_papers(method, vit):
+    later = dict(layer_scale=0.1, query_key_norm=True, embedding_norm=True, register_tokens=2)
+    config = replace(vit[0], distillation_token=True, **later)
+    model, images = ViT(config), np.random.RandomState(0).rand(1, 6, 6, 3).astype(np.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    random = np.random.RandomState(1)
+    variables = jax.tree.map(lambda s: 0.3 * random.randn(*s.shape).astype(np.float32), shapes)
+    relevance = explain(model, variables, images, method=method).relevance
+    assert relevance.shape == (1, 1, config.num_patches)
+    assert np.isfinite(relevance).all() and np.abs(relevance).max() > 0

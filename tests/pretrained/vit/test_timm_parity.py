@@ -1,5 +1,6 @@
 """timm's folders against timm: every architecture, arguments that change the function, refusals."""
 
+import re
 from collections import Counter
 
 import jax
@@ -44,6 +45,27 @@ def test_a_file_in_timms_folder_is_read_by_its_config(tmp_path):
     model, variables = load_pretrained(folder / "model.safetensors")
     assert model.config.activation == "gelu_tanh"
     assert largest_difference("tanh gelu", model, variables) < TOLERANCE
+
+
+NAMED = [f"class {i}" for i in range(cases.CLASSES)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"label_names": NAMED}, NAMED),
+        ({"labels": NAMED}, NAMED),
+        ({"pretrained_cfg": {"label_names": NAMED, "input_size": [3, 48, 48]}}, NAMED),
+        ({"label_names": {"2": "cat", "0": "dog"}}, ["dog", "1", "cat", "3", "4", "5", "6"]),
+        ({"label_names": NAMED[1:]}, []),
+        ({"label_names": {"7": "beyond"}}, []),
+        ({}, []),
+    ],
+    ids=str,
+)
+def test_classes_have_timms_label_names(changes, names, tmp_path):
+    model, _ = load_pretrained(folder_of("tanh gelu", tmp_path, **changes))
+    assert model.config.class_names == tuple(names)
 
 
 @pytest.mark.default_cases(3)
@@ -117,9 +139,10 @@ def refusal(name, folder):
     try:
         model, variables = load_pretrained(folder)
     except WeightsError as error:
-        message, words = str(error), f"architecture {name!r} has "
-        assert "\n" not in message and words in message and len(message) < 300
-        return message.partition(words)[2].split()[0]
+        message = str(error)
+        argument = re.search(rf"architecture '{name}' has (\w+) |model_args\.(\w+) is ", message)
+        assert argument and "\n" not in message and len(message) < 300, message
+        return argument[1] or argument[2]
     assert largest_difference(name, model, variables) < TOLERANCE, name
     return None
 
