@@ -88,6 +88,10 @@ def cubes(most: int) -> str:
     return " ".join(["2x2x1 2x2x2 2x2x4 2x4x4", *whole])
 
 
+# Host 0 of a run holds two connections to every other host, and 4,096 open files are the least that
+# machines allow a process (`jaxformers/pod/open_files.py`).
+MOST_HOSTS = (4096 - 256) // 2
+
 FLAT = "1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16"
 UBUNTU = "tpu-ubuntu2204-base"
 CHIPS = {
@@ -164,6 +168,11 @@ def geometry(full: dict[str, str]) -> dict[str, str]:
     # four chips a host.
     per_host = chips if chip.counted == 1 and chips <= 8 else 4
     hosts = chips // per_host
+    if (total := hosts * int(full["slices"])) > MOST_HOSTS:
+        raise ConfigError(
+            f"topology and slices: {total:,} hosts, and one run joins at most {MOST_HOSTS:,}; "
+            "nothing was asked for"
+        )
     if full["cluster"]:
         if not chip.machine:
             raise ConfigError(f"{kind} is for TPU VMs here; on GKE take v4, v5e, v5p or v6e")

@@ -90,10 +90,16 @@ gke_drop_jobset() {
         die "the JobSet ${conf[name]} could not be deleted and holds its nodes; $again"
 }
 
+gke_drop_secret() {
+    run kubectl delete secret "${conf[name]}-rendezvous" --ignore-not-found ||
+        die "the secret ${conf[name]}-rendezvous could not be deleted; $again"
+}
+
 # Deletes what is ours, and says so only when a look after that found nothing.
 gke_delete() {
     local all name status left="" looks=0
     gke_drop_jobset
+    gke_drop_secret
     while ((looks < 2)) || [[ $left ]]; do
         ((looks < 2)) || pause
         left="" looks=$((looks + 1))
@@ -182,6 +188,11 @@ gke_launch() {
         die "the JobSet could not be written"
     [[ ! $dry_run ]] || cat "$scratch/jobset.json" >&3
     [[ $stands == none ]] || gke_drop_jobset
+    make_secret "$scratch/secret"
+    gke_drop_secret
+    run kubectl create secret generic "${conf[name]}-rendezvous" \
+        "--from-file=secret=$scratch/secret" ||
+        die "the secret was not taken; the nodes cost money; $again"
     run kubectl apply "--filename=$scratch/jobset.json" ||
         die "the JobSet was not taken; the nodes cost money; $again"
     assumed_jobset="$(gke_run_id) Completed/AllJobsCompleted "

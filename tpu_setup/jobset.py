@@ -12,6 +12,7 @@ from typing import Any
 
 RESUME = [75, 134, 137]  # stopped with a checkpoint, or a peer was lost
 RESTARTS = 100
+SECRET = "/etc/jaxformers"
 
 
 def jobset(values: dict[str, str], arguments: list[str]) -> dict[str, Any]:
@@ -74,8 +75,13 @@ def pod(values: dict[str, str], arguments: list[str]) -> dict[str, Any]:
         "command": ["jaxformers", "train", values["experiment"], "--folder", values["folder"]],
         "args": arguments,
         "resources": {"limits": {"google.com/tpu": int(values["chips_per_host"])}},
-        "volumeMounts": [{"name": "memory", "mountPath": "/dev/shm"}],
+        "env": [{"name": "JAXFORMERS_SECRET_FILE", "value": f"{SECRET}/secret"}],
+        "volumeMounts": [
+            {"name": "memory", "mountPath": "/dev/shm"},
+            {"name": "secret", "mountPath": SECRET, "readOnly": True},
+        ],
     }
+    secret = {"secretName": f"{values['name']}-rendezvous", "defaultMode": 0o400}
     spec = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 120,
@@ -89,7 +95,10 @@ def pod(values: dict[str, str], arguments: list[str]) -> dict[str, Any]:
             "jaxformers-pod": values["name"],
         },
         "containers": [container],
-        "volumes": [{"name": "memory", "emptyDir": {"medium": "Memory"}}],
+        "volumes": [
+            {"name": "memory", "emptyDir": {"medium": "Memory"}},
+            {"name": "secret", "secret": secret},
+        ],
     }
     if values["service_account"]:
         spec["serviceAccountName"] = values["service_account"]

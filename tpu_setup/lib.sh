@@ -71,6 +71,13 @@ listing() {
     fail "this is no list of names and states: ${line@Q}"
 }
 
+# make_secret FILE: a new secret, by which the hosts of a run know one another. It travels as a file:
+# never in a command, an environment or a log.
+make_secret() {
+    [[ ! $dry_run ]] || return 0
+    (umask 077 && head -c 32 /dev/urandom | base64 >"$1") || die "no secret could be made"
+}
+
 # Between two looks at something that takes minutes.
 pause() { [[ $dry_run ]] || sleep "$interval"; }
 

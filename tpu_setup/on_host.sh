@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What runs on each host of a TPU VM slice; `pod` calls it over ssh.
-#   install VERSION                            the code beside this file, with Python and jax[tpu]
+#   install VERSION                            the code beside this file, with Python and jax[tpu],
+#                                              and the secret that was sent with it
 #   start RUN FOLDER EXPERIMENT [ARGUMENT...]  the run, detached: it outlives the connection
 #   state                                      one line: HOST VERSION RUN STATE STATUS
 #   follow                                     the log, each line after the host's name
@@ -37,6 +38,8 @@ install() {
     rm -f installed
     rm -rf code
     mv new code
+    mv "$HOME/jaxformers-pod.secret" secret
+    chmod 600 secret
     # The stamp is written last: what was interrupted is made anew.
     [[ -f venv/made ]] || { make_venv && touch venv/made; }
     venv/bin/python -m pip install --quiet --disable-pip-version-check \
@@ -56,6 +59,7 @@ start() {
 supervise() {
     local status child signalled=""
     echo $$ >pid
+    export JAXFORMERS_SECRET_FILE=$PWD/secret
     trap 'signalled=yes; kill -TERM "${child:-}" || true' TERM INT
     (cd code && exec ../venv/bin/jaxformers train "$2" --folder "$1" "${@:3}") &
     child=$!

@@ -245,8 +245,9 @@ vm_bootstrap() {
     fi
     run git -C "$root" archive --format=tar.gz "--output=$scratch/jaxformers-pod.tar.gz" \
         "$commit" || die "git archive failed"
-    run "${tpus[@]}" queued-resources scp "$scratch/jaxformers-pod.tar.gz" "${conf[name]}:" \
-        "${place[@]}" --node=all --worker=all --quiet ||
+    make_secret "$scratch/jaxformers-pod.secret"
+    run "${tpus[@]}" queued-resources scp "$scratch/jaxformers-pod.tar.gz" \
+        "$scratch/jaxformers-pod.secret" "${conf[name]}:" "${place[@]}" --node=all --worker=all --quiet ||
         fail "the hosts could not be sent the code; $again" || return
     on_hosts "rm -rf jaxformers-pod/new && mkdir -p jaxformers-pod/new && \
 tar -xzf jaxformers-pod.tar.gz -C jaxformers-pod/new && \

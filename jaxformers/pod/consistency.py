@@ -67,11 +67,12 @@ def disagreements(facts: Mapping[int, Facts], called: Callable[[int], str]) -> l
         usual = counts.most_common(1)[0][0]  # of equally common ones the first, which host 0 has
         for value in dict.fromkeys(v for v in values.values() if v != usual):
             who = [called(process) for process in sorted(values) if values[process] == value]
-            sentences.append(f"{name} is {value} on {_listed(who)}, {usual} on the others")
+            sentences.append(f"{name} is {value} on {listed(who)}, {usual} on the others")
     return sentences
 
 
-def _listed(words: list[str], most: int = 8) -> str:
+def listed(words: list[str], most: int = 8) -> str:
+    """The first words, and how many more there are."""
     more = f" and {len(words) - most} more" if len(words) > most else ""
     return ", ".join(words[:most]) + more
 

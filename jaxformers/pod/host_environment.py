@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jaxformers.errors import ConfigError
@@ -17,6 +18,10 @@ PROCESS = "JAXFORMERS_PROCESS"
 PROCESSES = "JAXFORMERS_PROCESSES"
 COORDINATOR = "JAXFORMERS_COORDINATOR"
 DEADLINE = "JAXFORMERS_DEADLINE"
+SECRET_FILE = "JAXFORMERS_SECRET_FILE"
+"""Names the file of the secret by which the hosts of a pod know one another."""
+SECRET_LENGTHS = 16, 4096
+"""Bytes that a secret has, at least and at most."""
 PORT = 8490
 """Where process 0 listens, unless the coordinator's address says otherwise."""
 LONGEST = 1e9
@@ -43,6 +48,8 @@ class Pod:
     """Seconds to wait until every process has come."""
     began: float = field(default_factory=time.time)
     """Unix time at which this start of the run began."""
+    secret: bytes = field(default=b"", repr=False)
+    """What only the hosts of this pod have; never sent, printed or logged."""
 
     def called(self, process: int, name: str = "") -> str:
         """`host 3 (its name)`, by the name it gave or the one that the surroundings told."""
@@ -57,7 +64,7 @@ class Pod:
 
 
 def find_pod(environment: Mapping[str, str], metadata: Metadata) -> Pod | None:
-    """This process's place, or None where it is alone.
+    """This process's place, or None where it is alone; with the secret of its pod.
 
     Our own variables come first, then those of GKE, then a TPU VM's metadata. Where
     JAX_PLATFORMS is `cpu` only ours count.
@@ -67,8 +74,44 @@ def find_pod(environment: Mapping[str, str], metadata: Metadata) -> Pod | None:
         metadata: a value of the machine's metadata server; None where it has none.
 
     Raises:
-        ConfigError: what is told does not fit together.
+        ConfigError: variables that do not fit together, or no secret.
     """
+    pod = _place(environment, metadata)
+    return pod and replace(pod, secret=read_secret(environment))
+
+
+def read_secret(environment: Mapping[str, str]) -> bytes:
+    """The secret in the file that the environment names.
+
+    Raises:
+        ConfigError: no such file, one that everybody may read, or too short or long a secret.
+    """
+    path = environment.get(SECRET_FILE)
+    if not path:
+        raise ConfigError(
+            f"{SECRET_FILE} is not set: it names a file with a secret, the same on every host of "
+            "the pod (openssl rand -hex 32 > secret; chmod 600 secret; copy it to every host)"
+        )
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{SECRET_FILE}: {path} is no file")
+        if status.st_mode & stat.S_IRWXO:
+            raise ConfigError(f"{SECRET_FILE}: everybody may read {path}: chmod 600 {path}")
+        with open(path, "rb") as file:
+            secret = file.read(SECRET_LENGTHS[1] + 1).strip()
+    except OSError as error:
+        raise ConfigError(f"{SECRET_FILE}: cannot read {path}: {error.strerror}") from None
+    if not SECRET_LENGTHS[0] <= len(secret) <= SECRET_LENGTHS[1]:
+        raise ConfigError(
+            f"{SECRET_FILE}: {path} holds {len(secret):,} bytes; a secret has "
+            f"{SECRET_LENGTHS[0]} to {SECRET_LENGTHS[1]:,}"
+        )
+    return secret
+
+
+def _place(environment: Mapping[str, str], metadata: Metadata) -> Pod | None:
+    """The process's place without the secret; None where it is alone."""
     deadline = _number(environment, DEADLINE, "300", float)
     if not 0 < deadline <= LONGEST:  # NaN neither
         raise ConfigError(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import selectors
 import socket
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 LONGEST = 1 << 20
@@ -65,6 +67,17 @@ class Wire:
         self.open = False
         with contextlib.suppress(OSError):
             self.socket.close()
+
+
+def wait_readable(sources: Iterable[Wire | socket.socket], seconds: float) -> list[Any]:
+    """Those of `sources` that have data, or their end, to receive, after `seconds` at most.
+
+    Any number of them: `select.select` would fail from the 1,024th file descriptor on.
+    """
+    with selectors.DefaultSelector() as selector:
+        for source in sources:
+            selector.register(source, selectors.EVENT_READ)
+        return [key.fileobj for key, _ in selector.select(seconds)]
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from jaxformers.pod.host_environment import (
     COORDINATOR,
     PROCESS,
     PROCESSES,
+    SECRET_FILE,
     find_pod,
     on_tpu_machine,
     read_metadata,
@@ -58,10 +60,13 @@ def launch(count: int, argv: Sequence[str], devices: int = 1, program: Sequence[
     with contextlib.ExitStack() as stack:
         errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(count)]
         command = [*(program or (sys.executable, "-m", "jaxformers")), *argv]
+        secret = stack.enter_context(tempfile.NamedTemporaryFile(prefix="jaxformers-"))  # mode 600
+        secret.write(secrets.token_hex(32).encode())
+        secret.flush()
         port, children = _free_port(), []
         stack.callback(end_all, children)
         for process in range(count):
-            environment = _environment(process, count, port, devices)
+            environment = _environment(process, count, port, devices) | {SECRET_FILE: secret.name}
             children.append(_start(command, environment, errors[process] if process else None))
         stack.enter_context(forwarding(children))
         first = _wait(children)
@@ -81,7 +86,8 @@ def join(facts: Facts | None = None, say: Callable[[str], None] = print) -> Link
         say: takes the lines that a person should see while the hosts gather.
 
     Raises:
-        ConfigError: a place that cannot be, or hosts that differ.
+        ConfigError: a place that cannot be, no secret, too low a limit of open files, or hosts
+            that differ.
         Ended: hosts that did not come.
     """
     pod = find_pod(os.environ, read_metadata)
@@ -107,6 +113,8 @@ def _connect(link: Link) -> None:
         link.coordinator,
         link.pod.processes,
         link.pod.process,
+        # By default JAX's service would listen at every address of host 0.
+        coordinator_bind_address=link.coordinator if link.pod.process == 0 else None,
         cluster_detection_method="deactivate",  # our own has found it, and the roll-call agreed
         initialization_timeout=math.ceil(link.pod.deadline),
         heartbeat_timeout_seconds=HEARTBEAT,

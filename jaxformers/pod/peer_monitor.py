@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import select
 import sys
 import threading
 import time
@@ -29,7 +28,7 @@ from typing import Any
 from jaxformers.errors import ConfigError, UserError
 from jaxformers.pod.consistency import Facts, disagreements
 from jaxformers.pod.host_environment import Pod, own_name
-from jaxformers.pod.json_lines import Wire
+from jaxformers.pod.json_lines import Wire, wait_readable
 
 FINISHED, MISTAKE, STOPPED, LOST = 0, 2, 75, 134
 """Exit statuses: done; a person's mistake; stopped or hosts missing; a host was lost."""
@@ -166,8 +165,8 @@ class Link:
         """Takes messages, tells this host's step, and ends the process when it has to."""
         last_beat = 0.0
         while not self._closing:
-            open_ones = [wire for wire in self._wires.values() if wire.open]
-            for wire in select.select(open_ones, [], [], 0.2)[0]:
+            open_wires = [wire for wire in self._wires.values() if wire.open]
+            for wire in wait_readable(open_wires, 0.2):
                 wire.receive()
             for process, wire in self._wires.items():
                 self._empty(process, wire)

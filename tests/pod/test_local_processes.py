@@ -51,6 +51,19 @@ def test_a_users_mistake_is_told_once(capfd):
     assert said == "jaxformers: unknown verb trian; did you mean train?\n"
 
 
+def test_the_processes_share_a_secret_that_no_command_line_or_variable_holds(tmp_path, capfd):
+    text = PLACE + (
+        "path = os.environ['JAXFORMERS_SECRET_FILE']; secret = open(path).read()\n"
+        "own = ''.join(open(f'/proc/self/{name}').read() for name in ('cmdline', 'environ'))\n"
+        "open(f'{sys.argv[1]}/{i}', 'w').write(secret)\n"
+        "print(path, oct(os.stat(path).st_mode & 0o777), len(secret), secret in own)"
+    )
+    assert launch(2, [str(tmp_path)], program=script(tmp_path, text)) == 0
+    path, *facts = capfd.readouterr().out.split()
+    assert facts == ["0o600", "64", "False"] and not os.path.exists(path)
+    assert (tmp_path / "0").read_text() == (tmp_path / "1").read_text()
+
+
 def test_when_one_dies_the_rest_are_ended_and_its_words_shown(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(local_processes, "GRACE", 0.5)
     fail = PLACE + "i == 1 and sys.exit('no luck'); time.sleep(600)"

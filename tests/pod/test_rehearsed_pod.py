@@ -146,7 +146,11 @@ def test_a_preempted_host_stops_both_after_the_same_step_and_the_run_goes_on(pod
 
 
 def test_the_command_names_a_missing_host_and_ends_with_75(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef")
+    secret.chmod(0o600)
     place = {
+        "JAXFORMERS_SECRET_FILE": str(secret),
         "JAXFORMERS_PROCESS": "1",
         "JAXFORMERS_PROCESSES": "2",
         "JAXFORMERS_COORDINATOR": "127.0.0.1:1",  # where nobody listens
@@ -159,7 +163,7 @@ def test_the_command_names_a_missing_host_and_ends_with_75(tmp_path):
         text=True,
         timeout=200,
     )
-    said = "jaxformers: host 0 did not answer at 127.0.0.1:1 within 0.5 s\n"
+    said = "jaxformers: host 0 at 127.0.0.1:1 did not answer within 0.5 s (Connection refused)\n"
     assert (ended.returncode, ended.stderr) == (75, said)
 
 

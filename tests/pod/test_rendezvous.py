@@ -20,10 +20,11 @@ from jaxformers.errors import ConfigError
 from jaxformers.pod.host_environment import Pod
 from jaxformers.pod.json_lines import LONGEST
 from jaxformers.pod.peer_monitor import STOPPED, Ended
-from jaxformers.pod.rendezvous import roll_call
+from jaxformers.pod.rendezvous import PROTOCOL, host_proof, roll_call
 from jaxformers.pod.supervisor import RESUMED
 
 ROOT = Path(__file__).resolve().parents[2]
+SECRET = b"known to the hosts alone"
 FACTS = {"code: jaxformers": "abc", "config: steps": "3"}
 
 
@@ -36,7 +37,7 @@ def free_port() -> int:
 def pods(count: int, deadline: float = 20.0) -> list[Pod]:
     coordinator = f"127.0.0.1:{free_port()}"
     names = tuple(f"name-{i}" for i in range(count))
-    return [Pod(i, count, coordinator, names, deadline) for i in range(count)]
+    return [Pod(i, count, coordinator, names, deadline, secret=SECRET) for i in range(count)]
 
 
 def call(hosts, facts=lambda process: FACTS):
@@ -86,7 +87,7 @@ def test_a_missing_host_0_is_named_by_the_others():
     (error,) = call(hosts[1:])
     assert (error.status, str(error)) == (
         75,
-        f"host 0 (name-0) did not answer at {hosts[0].coordinator} within 1 s",
+        f"host 0 (name-0) at {hosts[0].coordinator} did not answer within 1 s (Connection refused)",
     )
 
 
@@ -120,6 +121,27 @@ def test_other_data_are_refused_before_the_first_step():
     on_all(links, lambda link: link.leave())
 
 
+HELLO = {
+    "jaxformers": PROTOCOL,
+    "process": 1,
+    "name": "x",
+    "facts": {},
+    "challenge": "0" * 32,
+    "proof": "0" * 64,
+}
+
+
+def greet(connection, process, secret=SECRET, **changes):
+    """Answers host 0's challenge as that host; what it says next is in the file returned."""
+    connection.settimeout(10)
+    lines = connection.makefile("rb")
+    challenges = json.loads(lines.readline())["challenge"], HELLO["challenge"]
+    hello = HELLO | {"process": process} | changes
+    hello["proof"] = host_proof(secret, challenges, hello)
+    connection.sendall(json.dumps(hello).encode() + b"\n")
+    return lines
+
+
 def test_strangers_at_the_port_are_ignored():
     hosts = pods(2)
     noise = [
@@ -127,9 +149,12 @@ def test_strangers_at_the_port_are_ignored():
         b"\x80" * 100,
         b"[" * 100_000 + b"\n",
         b"x" * (2 * LONGEST),
-        json.dumps({"jaxformers": 1, "process": 5, "name": "x", "facts": {}}).encode() + b"\n",
-        json.dumps({"jaxformers": 1, "process": "1", "facts": {}}).encode() + b"\n",
-        json.dumps({"jaxformers": 0, "process": 1, "facts": {}}).encode() + b"\n",
+        json.dumps({"jaxformers": PROTOCOL, "process": 1, "name": "x", "facts": {}}).encode(),
+        json.dumps(HELLO | {"process": "1"}).encode() + b"\n",
+        json.dumps(HELLO | {"proof": None}).encode() + b"\n",
+        json.dumps(HELLO | {"proof": "\udc80"}).encode() + b"\n",
+        json.dumps(HELLO | {"jaxformers": 0}).encode() + b"\n",
+        json.dumps(HELLO).encode() + b"\n",
         b"",
     ]
     with ThreadPoolExecutor(1) as pool:
@@ -138,6 +163,9 @@ def test_strangers_at_the_port_are_ignored():
             stranger = connected(hosts[0])
             with stranger, contextlib.suppress(OSError):  # cut off already
                 stranger.sendall(words)
+        for process, secret in ((5, SECRET), (1, b"another secret")):
+            with connected(hosts[0]) as stranger:
+                greet(stranger, process, secret)
         second = roll_call(hosts[1], FACTS)
         on_all([first.result(), second], lambda link: link.leave())
 
@@ -155,12 +183,10 @@ def test_a_host_that_starts_again_during_the_roll_call_takes_its_place():
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(roll_call, hosts[0], FACTS)
         with connected(hosts[0]) as early:
-            hello = {"jaxformers": 1, "process": 1, "name": "early", "facts": {}}
-            early.sendall(json.dumps(hello).encode() + b"\n")
-            time.sleep(0.3)
+            lines = greet(early, 1)
+            assert b"proof" in lines.readline()
             second = pool.submit(roll_call, hosts[1], FACTS)
-            early.settimeout(10)
-            assert early.recv(1) == b""  # cut off: its place is taken
+            assert all(b"waiting" in line for line in lines)  # cut off: its place is taken
             links = [roll_call(hosts[2], FACTS), first.result(), second.result()]
     on_all(links, lambda link: link.leave())
 
@@ -170,7 +196,7 @@ import os, sys, threading, time
 from jaxformers.pod.host_environment import Pod
 from jaxformers.pod.rendezvous import roll_call
 process, how = int(sys.argv[1]), sys.argv[3]
-pod = Pod(process, 3, sys.argv[2], deadline=30)
+pod = Pod(process, 3, sys.argv[2], deadline=30, secret=b"known to the hosts alone")
 with roll_call(pod, {}) as link:
     print("ready", flush=True)
     link.note(5)

@@ -57,7 +57,14 @@ POD = fields(
     dnsPolicy=one_of("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
     nodeSelector=table(LABEL),
     serviceAccountName=NAME,
-    volumes=many(fields("name", name=NAME, emptyDir=fields(medium=TEXT, sizeLimit=TEXT))),
+    volumes=many(
+        fields(
+            "name",
+            name=NAME,
+            emptyDir=fields(medium=TEXT, sizeLimit=TEXT),
+            secret=fields("secretName", secretName=NAME, defaultMode=COUNT),
+        )
+    ),
 )
 POD_FAILURE_RULE = fields(
     "action",

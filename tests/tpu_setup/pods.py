@@ -56,6 +56,7 @@ exit "$(cat "$HOME/pip-status")"
 """
 TRAIN = """#!/bin/bash
 printf '%s\\n' "$@" >"$HOME/told"
+printf '%s\\n' "$JAXFORMERS_SECRET_FILE" >"$HOME/secret-file"
 trap 'kill $!; exit 75' TERM
 if [[ -f $HOME/stays ]]; then sleep 60 & wait; fi
 echo "line of the log"

@@ -156,6 +156,12 @@ def ssh(world: World, argv: list[str], fate: str | None) -> str:
     return ""
 
 
+def scp(world: World, argv: list[str], fate: str | None) -> str:
+    assert argv[4].endswith("/jaxformers-pod.tar.gz")
+    assert os.stat(argv[5]).st_mode & 0o777 == 0o600
+    return ""
+
+
 def states(world: World) -> str:
     """One line a host; each look moves the run on."""
     hosts = world.live["hosts"]
@@ -203,6 +209,12 @@ def build(world: World, argv: list[str], fate: str | None) -> str:
     assert os.path.exists(f"{argv[2]}/Dockerfile")
     if not fate:
         world.live["images"].append(flag(argv, "tag"))
+    return ""
+
+
+def store_secret(world: World, argv: list[str], fate: str | None) -> str:
+    with open(flag(argv, "from-file").removeprefix("secret=")) as file:
+        assert len(file.read()) > 40
     return ""
 
 
@@ -269,7 +281,7 @@ CALLS = [
     ("compute tpus queued-resources describe", "describe", describe),
     ("compute tpus queued-resources delete", "delete", delete),
     ("compute tpus queued-resources ssh", "ssh", ssh),
-    ("compute tpus queued-resources scp", "scp", nothing),
+    ("compute tpus queued-resources scp", "scp", scp),
     ("compute tpus tpu-vm list", "nodes", lambda world, *_: rows(world.live["nodes"])),
     ("compute tpus tpu-vm delete", "node", delete_node),
     ("container clusters get-credentials", "cluster", nothing),
@@ -283,6 +295,8 @@ CALLS = [
     ("get jobset ", "jobset", get_jobset),
     ("get jobsets", "jobsets", get_jobsets),
     ("delete jobset", "undo", delete_jobset),
+    ("delete secret", "forget", nothing),
+    ("create secret generic", "secret", store_secret),
     ("apply", "apply", apply),
     ("logs", "logs", nothing),
 ]

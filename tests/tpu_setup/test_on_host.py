@@ -24,6 +24,7 @@ class Host:
         new = self.home / "jaxformers-pod/new"
         shutil.rmtree(new, ignore_errors=True)
         shutil.copytree(SCRIPTS, new / "tpu_setup")
+        (self.home / "jaxformers-pod.secret").write_text("a secret\n")
 
     def say(self, *words: str, folder: str = "code") -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -71,6 +72,10 @@ def test_a_host_is_installed_run_and_says_its_status(host):
     assert host.until("ended") == ["abc", "77", "ended", "3"]
     told = (host.home / "told").read_text().splitlines()
     assert told == ["train", words[1], "--folder", words[0], *words[2:]]
+    secret = host.home / "jaxformers-pod/secret"
+    assert (host.home / "secret-file").read_text().strip() == str(secret)
+    assert secret.read_text() == "a secret\n" and secret.stat().st_mode & 0o777 == 0o600
+    assert not (host.home / "jaxformers-pod.secret").exists()
     assert "line of the log" in host.say("follow").stdout
     assert "gs://b/run/hosts/" in (host.home / "cloud").read_text()
 

@@ -9,6 +9,8 @@ import sys
 import pytest
 from pods import GKE, SCRIPTS, VM
 
+from jaxformers.pod.open_files import PER_HOST, RESERVED
+
 
 def read(tmp_path, text: str) -> subprocess.CompletedProcess:
     file = tmp_path / "pod.conf"
@@ -46,6 +48,17 @@ def test_a_topology_says_its_accelerator_type_and_hosts(
     found = values(tmp_path, VM.replace("v5e:4x4", topology))
     assert found["accelerator"] == accelerator
     assert (found["hosts"], found["chips_per_host"]) == (str(hosts), str(chips))
+
+
+def test_more_hosts_than_can_be_joined_are_refused_before_anything_is_rented(tmp_path):
+    pod = VM.replace("v5e:4x4", "v5p:16x16x24")
+    assert values(tmp_path, pod)["hosts"] == "1536"
+    refused = read(tmp_path, pod + "slices = 2\n")
+    most = (4096 - RESERVED) // PER_HOST
+    said = f"topology and slices: 3,072 hosts, and one run joins at most {most:,}; nothing was"
+    assert refused.returncode == 2 and said in refused.stderr
+    assert values(tmp_path, VM + "slices = 480\n")["slices"] == "480"  # 1,920 hosts
+    assert read(tmp_path, VM + "slices = 481\n").returncode == 2
 
 
 def test_gke_gets_machine_type_and_selector(tmp_path):
