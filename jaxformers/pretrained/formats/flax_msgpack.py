@@ -71,7 +71,8 @@ class FlaxTensors:
             their index.
     """
 
-    def __init__(self, folder: epath.Path):
+    def __init__(self, folder: epath.PathLike):
+        folder = epath.Path(folder)
         is_single_file = (folder / WEIGHTS).exists()
         self.place = str(folder / (WEIGHTS if is_single_file else INDEX))
         files = [WEIGHTS] if is_single_file else self._read_index(folder)

@@ -274,6 +274,7 @@ def test_a_name_from_a_file_is_cut_and_escaped(name, tmp_path):
     assert len(refusal(lambda: NpzFile(tmp_path / "weights.npz"))) < 1000
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_name_in_a_folder_is_cut_and_escaped(name, tmp_path):
     model = jf.ViT(jf.ViTConfig(image_size=4, patch_size=4, width=8, heads=2, layers=1))
