@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from jaxformers.errors import DataError
+from jaxformers.text import listed_texts
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 Predictions = Mapping[str, str]
-Answers = Mapping[str, Sequence[str]]
+Answers = Mapping[str, str | Sequence[str]]
 
 
 def normalize_answer(text: str) -> str:
@@ -25,17 +26,17 @@ def normalize_answer(text: str) -> str:
     return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
 
 
-def exact_match(prediction: str, answers: Sequence[str]) -> float:
+def exact_match(prediction: str, answers: str | Sequence[str]) -> float:
     """1 where `prediction` is one of `answers` after `normalize_answer`, else 0."""
-    return float(normalize_answer(prediction) in map(normalize_answer, answers))
+    return float(normalize_answer(prediction) in map(normalize_answer, listed_texts(answers)))
 
 
-def f1(prediction: str, answers: Sequence[str]) -> float:
+def f1(prediction: str, answers: str | Sequence[str]) -> float:
     """The best F1, in [0, 1], between the words of `prediction` and those of each answer.
 
     As in version 1.1, it is 0 where no word is left on either side.
     """
-    return max((_word_f1(prediction, answer) for answer in answers), default=0.0)
+    return max((_word_f1(prediction, answer) for answer in listed_texts(answers)), default=0.0)
 
 
 def squad_scores(predictions: Predictions, answers: Answers) -> dict[str, float]:
@@ -102,9 +103,9 @@ def squad2_scores(
     return scores
 
 
-def _golds(texts: Sequence[str]) -> list[str]:
+def _golds(texts: str | Sequence[str]) -> list[str]:
     """The answers of which something is left, or the empty one."""
-    return [text for text in texts if normalize_answer(text)] or [""]
+    return [text for text in listed_texts(texts) if normalize_answer(text)] or [""]
 
 
 def _word_f1(prediction: str, answer: str) -> float:

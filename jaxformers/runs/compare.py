@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,16 +35,17 @@ class Curve:
     """The metric `[n]`."""
 
 
-def compare(folders: Sequence[epath.PathLike], metric: str) -> list[Curve]:
+def compare(folders: epath.PathLike | Sequence[epath.PathLike], metric: str) -> list[Curve]:
     """The runs' curves of one metric of their evaluations.
 
     Args:
-        folders: of finished runs.
+        folders: one finished run's folder, or several.
         metric: such as `dev_top1`.
 
     Raises:
         ConfigError: no run, or a run without that metric: with those that it has.
     """
+    folders = [folders] if isinstance(folders, str | os.PathLike) else folders
     return [_curve(epath.Path(folder), metric) for folder in folders]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,7 +30,9 @@ from jaxformers.training.experiment import Experiment
 ENSEMBLE = "ensemble"
 
 
-def evaluate(folders: Sequence[epath.PathLike], fields: Sequence[str] = ()) -> dict[str, Any]:
+def evaluate(
+    folders: epath.PathLike | Sequence[epath.PathLike], fields: Sequence[str] = ()
+) -> dict[str, Any]:
     """The metrics of each run's final weights; prefixed by its folder when there are several.
 
     Where all evaluators of several runs score outputs of the same data, also the metrics of the
@@ -37,12 +40,13 @@ def evaluate(folders: Sequence[epath.PathLike], fields: Sequence[str] = ()) -> d
     another. Where the runs' data or classes differ, a line gives the difference instead.
 
     Args:
-        folders: folders of runs.
+        folders: one run's folder, or several.
         fields: overrides of the experiments, as on the command line, such as other test data.
 
     Raises:
         UserError: a folder is not a run's, or has no weights yet.
     """
+    folders = [folders] if isinstance(folders, str | os.PathLike) else folders
     runs = [_Run.open(epath.Path(folder), fields) for folder in dict.fromkeys(folders)]
     several, results = len(runs) > 1, {}
     averageable = several and all(

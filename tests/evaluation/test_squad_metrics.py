@@ -81,6 +81,11 @@ def test_one_answer(prediction, answers, exact, overlap):
     assert f1(prediction, answers) == pytest.approx(overlap)
 
 
+def test_a_single_answer_is_a_list_of_one():
+    assert exact_match("The cat", "cat") == f1("cat sat", "sat cat") == 1
+    assert squad_scores({"q": "the cat"}, {"q": "cat"})["exact"] == 100
+
+
 def test_nothing_agrees_with_nothing_in_2_0_only():
     assert squad2_scores({"q": "the"}, {"q": ["an"]}, {"q": 0.0})["f1"] == 100
     assert squad_scores({"q": "the"}, {"q": ["an"]})["f1"] == 0

@@ -36,7 +36,7 @@ def run(tmp_path):
 
 
 def test_a_curve_has_time_flops_and_parameters_of_each_evaluation(run):
-    (curve,) = compare.compare([run], "dev_top1")
+    (curve,) = compare.compare(run, "dev_top1")
     np.testing.assert_allclose(curve.minutes, [10 / 60, 20 / 60])
     np.testing.assert_allclose(curve.flops, [50.0, 150.0])
     assert curve.values.tolist() == [50.0, 70.0] and curve.parameters == 12

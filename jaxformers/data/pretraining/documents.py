@@ -15,10 +15,11 @@ from etils import epath
 
 from jaxformers.data.files.line_index import Lines, NoText
 from jaxformers.data.files.tfds_rows import TfdsRows
-from jaxformers.data.pretraining.sentence_splitting import count_words, split_sentences
+from jaxformers.data.pretraining.sentence_splitting import RULES, count_words, split_sentences
 from jaxformers.data.translation.sources import BUNDLED, held_out
 from jaxformers.errors import DataError
 from jaxformers.fields import CheckedFields, NonNegativeInt
+from jaxformers.text import listed_texts
 
 Document = list[str]
 SPLITS = ("train", "held_out", "all")
@@ -62,10 +63,18 @@ class DocumentSource(Protocol):
 
 
 class ListedDocuments(Documents):
-    """Documents held in memory, for small sets; `name` stands in their fingerprint."""
+    """Documents held in memory, for small sets; `name` stands in their fingerprint.
+
+    Raises:
+        DataError: `documents` is no sequence of sequences of sentences.
+    """
 
     def __init__(self, documents: Sequence[Sequence[str]], name: str):
-        self._documents = [list(document) for document in documents]
+        if not isinstance(documents, Sequence) or any(isinstance(d, str) for d in documents):
+            raise DataError(
+                "documents are lists of sentences, not texts: cut a text by split_sentences"
+            )
+        self._documents = list(map(listed_texts, documents))
         content = json.dumps(self._documents, ensure_ascii=False).encode()
         self.fingerprint = _fingerprint(name, len(self._documents), content)
 
@@ -190,7 +199,8 @@ class _TextDocuments(Documents):
             raise DataError(f"{config.path} holds no text: its files are empty or blank")
         self._spans = np.concatenate(spans)
         name = f"{config.path}, {config.pattern}"
-        content = json.dumps([digests, config.documents, config.sentences]).encode()
+        rules = f"split {RULES}" if config.sentences == "split" else config.sentences
+        content = json.dumps([digests, config.documents, rules]).encode()
         self.fingerprint = _fingerprint(name, len(self._spans), content)
 
     @property
@@ -248,9 +258,9 @@ class _TfdsDocuments(Documents):
     def __init__(self, config: TfdsDocuments):
         self._config = config
         self._rows = TfdsRows(config.name, config.split, (config.feature,), config.data_dir)
-        content = json.dumps([self._rows.content, config.feature, config.min_words]).encode()
+        content = json.dumps([self._rows.content, config.feature, config.min_words, RULES])
         name = f"{config.name} {self._rows.version}, {config.split}, {config.feature}"
-        self.fingerprint = _fingerprint(name, len(self._rows), content)
+        self.fingerprint = _fingerprint(name, len(self._rows), content.encode())
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+RULES = 2  # version of the rules below, for the fingerprints of what was split by them
 LONGEST = 24  # characters before a full stop that are looked at
 
 # Ranges of the scripts that are written without white space between words: Thai, Lao, Tibetan,

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, overload, runtime_checkable
 
 from jaxformers.data.pipeline.even_subset import evenly_spaced
+from jaxformers.errors import DataError
+from jaxformers.text import listed_texts
 
 Pair = tuple[str, str]
 
@@ -49,10 +51,17 @@ class PairSource(Protocol):
 
 
 class ListedPairs(Pairs):
-    """Pairs held in memory, for small sets; `name` stands in their fingerprint."""
+    """Pairs held in memory, for small sets; `name` stands in their fingerprint.
+
+    Raises:
+        DataError: an entry is no pair of texts.
+    """
 
     def __init__(self, pairs: Sequence[Pair], name: str):
         self._pairs = list(pairs)
+        for number, pair in enumerate(self._pairs, 1):
+            if isinstance(pair, str) or len(listed_texts(pair)) != 2:
+                raise DataError(f"pair {number} is {pair!r:.80}, not (source, target)")
         content = json.dumps(self._pairs, ensure_ascii=False).encode()
         self.fingerprint = {
             "source": name,

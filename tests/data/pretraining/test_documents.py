@@ -200,3 +200,11 @@ def test_a_vocabulary_can_be_trained_on_evenly_spaced_documents():
     some = list(document_sentences(documents, 200))
     assert some == [part for k in range(0, 1000, 10) for part in (f"{k}", "and")]
     assert list(document_sentences(ListedDocuments([], "nothing"))) == []
+
+
+@pytest.mark.parametrize("documents", ["One text.", ["One text.", "Another."], {"a": ["b"]}])
+def test_texts_given_for_documents_are_refused(documents):
+    with pytest.raises(DataError, match="documents are lists of sentences"):
+        ListedDocuments(documents, "texts")
+    with pytest.raises(DataError, match="text 2 is None"):
+        ListedDocuments([["a", None]], "texts")

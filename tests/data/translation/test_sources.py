@@ -65,6 +65,9 @@ def test_what_is_not_bundled_is_refused(wrong):
 
 
 def test_sentences_are_spread_evenly_where_there_are_too_many():
+    for wrong in (["ab", "cd"], [("a", "b", "c")], [("a", None)]):
+        with pytest.raises(DataError, match=r"pair 1 is|text 2 is None"):
+            ListedPairs(wrong, "wrong")
     pairs = ListedPairs([(f"s{k}", f"t{k}") for k in range(5000)], "numbered")
     assert len(list(sentences(pairs))) == 10_000
     assert list(sentences(pairs, limit=4)) == ["s0", "t0", "s2500", "t2500"]
