@@ -68,10 +68,17 @@ def test_masked_words_are_those_of_hugging_faces_pipeline(folders):
 def test_added_tokens_and_spare_rows_of_the_embedding_are_those_of_hugging_face(added):
     golden = GOLDEN["added"]
     assert jf.load_text(added["encoder"]).encode(use.ADDED_TEXTS) == golden["ids"]
+    assert jf.load_text(added["encoder"]).encode(use.ADDED_TEXTS[0]) == golden["ids"][:1]
     vectors = jf.embed(added["encoder"], use.ADDED_TEXTS)
     np.testing.assert_allclose(vectors, golden["vectors"], atol=2e-5)
     size = len(use.VOCABULARY) + 10
     same_words(jf.fill_mask(added["words"], use.ADDED_MASKED, top=size), [golden["words"]])
+
+
+def test_a_folder_of_a_tokenizer_alone_is_loaded(added, tmp_path):
+    tokenizer = jf.load_text(added["encoder"])
+    tokenizer.save(tmp_path)
+    assert jf.load_text(tmp_path).encode("a <user>") == tokenizer.encode("a <user>")
 
 
 @pytest.mark.parametrize("name", ["classes", "number"])
@@ -356,12 +363,12 @@ def test_half_a_surrogate_pair_is_translated_as_the_replacement_character(transl
     [
         ({"a": 1}, {}, "expected a text or a list of texts, not a dict"),
         (b"a", {}, "expected a text or a list of texts, not a bytes"),
-        ("a", {"alpha": float("nan")}, "alpha=nan; it takes a number from -10 to 10"),
-        ("a", {"alpha": 1e6}, "alpha=1000000.0; it takes"),
-        ("a", {"beams": 1000}, "beams=1000; it takes a whole number from 1 to 256"),
-        ("a", {"beams": 0}, "beams=0; it takes"),
-        ("a", {"beams": 2.5}, "beams=2.5; it takes"),
-        ("a", {"alpha": "high"}, "alpha=high; it takes"),
+        ("a", {"alpha": float("nan")}, "alpha is nan; it is from -10 to 10"),
+        ("a", {"alpha": 1e6}, "alpha is 1000000.0; it is"),
+        ("a", {"beams": 1000}, "beams is 1000; it is a whole number, from 1 to 256"),
+        ("a", {"beams": 0}, "beams is 0; it is"),
+        ("a", {"beams": 2.5}, "beams is 2.5; it is"),
+        ("a", {"alpha": "high"}, "alpha is 'high'; it is"),
     ],
 )
 def test_what_cannot_be_translated_is_one_line(translator, sentences, options, said):

@@ -15,7 +15,7 @@ from jaxformers.pretrained.formats.single_file import is_single_file
 from jaxformers.pretrained.preprocessing.preprocessor_config import read_preprocessing
 from jaxformers.pretrained.preprocessing.processor_file import states_preprocessing
 from jaxformers.pretrained.preprocessing.single_file import file_preprocessing, timm_fields
-from jaxformers.text import Tokenizer, load_tokenizer
+from jaxformers.text import Tokenizer, holds_tokenizer, load_tokenizer
 from jaxformers.training.run_directory import is_run, load_run, tokenizer_folder
 
 
@@ -55,8 +55,22 @@ def from_pretrained(
 
 
 def load_text(path: epath.PathLike) -> Tokenizer:
-    """The tokenizer that belongs to a published folder, a hub's name, or a run."""
-    return load_tokenizer(tokenizer_folder(path) if is_run(path) else resolve(path))
+    """The tokenizer of a folder, a hub's name, or a run.
+
+    Args:
+        path: a folder with the files of a tokenizer (`docs/published_weights.md` lists them), with
+            or without weights; a run's folder, or "org/name".
+
+    Returns:
+        `encode` and `decode` take one text or row, or several, and return lists.
+
+    Raises:
+        UserError: no tokenizer, or one whose files are damaged or state what is not supported.
+    """
+    if is_run(path):
+        return load_tokenizer(tokenizer_folder(path))
+    folder = epath.Path(path).expanduser()
+    return load_tokenizer(folder if holds_tokenizer(folder) else resolve(path))
 
 
 def load_images(path: epath.PathLike, *, weights: str | None = None) -> Preprocessing:

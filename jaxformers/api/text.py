@@ -191,10 +191,8 @@ def embed(
         source: any BERT, as for `from_pretrained`, which is kept loaded
             for the next call; or `(model, variables, tokenizer)`.
         texts: a longer one than the folder's `max_seq_length`, or than the model's positions, is
-            cut at its end, as sentence-transformers does. Words are cut by Google's rules: a
-            special token's name in a text, such as "[SEP]", is text, which Hugging Face's
-            tokenizers take for the token; a Greek capital sigma that ends a word becomes a final
-            one, where theirs write another.
+            cut at its end, as sentence-transformers does. A special token's name in a text, such
+            as "[SEP]", is text, which Hugging Face's tokenizers take for the token.
         pooling: "mean", "cls", "max" or "mean_sqrt_len"; None: as the folder's files say (those of
             sentence-transformers), else the mean over all tokens.
         normalize: whether vectors get length 1; None: as the folder's files say, else not.
