@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jaxformers.api import translate as translate
     from jaxformers.decoding import beam_search as beam_search
     from jaxformers.decoding import greedy as greedy
+    from jaxformers.models import CLIP as CLIP
     from jaxformers.models import MAE as MAE
     from jaxformers.models import Bert as Bert
     from jaxformers.models import BertConfig as BertConfig
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from jaxformers.models import BertForSpanExtraction as BertForSpanExtraction
     from jaxformers.models import BiT as BiT
     from jaxformers.models import BiTConfig as BiTConfig
+    from jaxformers.models import CLIPConfig as CLIPConfig
     from jaxformers.models import MAEConfig as MAEConfig
     from jaxformers.models import ResNet as ResNet
     from jaxformers.models import ResNetConfig as ResNetConfig
@@ -55,6 +57,8 @@ _NAMES = {
     "BertForSpanExtraction": "models",
     "BiT": "models",
     "BiTConfig": "models",
+    "CLIP": "models",
+    "CLIPConfig": "models",
     "Experiment": "training",
     "ResNet": "models",
     "ResNetConfig": "models",

@@ -4,7 +4,7 @@ from jaxformers.layers.activations import Activation, activate
 from jaxformers.layers.attention.backends import choose_backend, log_attention_backends
 from jaxformers.layers.attention.masks import Mask
 from jaxformers.layers.attention.multi_head import MultiHeadAttention
-from jaxformers.layers.blocks import BlockConfig, DecoderBlock, EncoderBlock, FeedForward
+from jaxformers.layers.blocks import BlockConfig, BlockInit, DecoderBlock, EncoderBlock, FeedForward
 from jaxformers.layers.cpu import cpu_forms
 from jaxformers.layers.dropout import Dropout, drop_path, dropout
 from jaxformers.layers.embeddings import (
@@ -22,6 +22,7 @@ from jaxformers.layers.stacks import DecoderStack, EncoderStack
 __all__ = [
     "Activation",
     "BlockConfig",
+    "BlockInit",
     "DecoderBlock",
     "DecoderStack",
     "Dropout",

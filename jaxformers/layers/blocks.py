@@ -24,11 +24,23 @@ from jaxformers.layers.attention.masks import Mask
 from jaxformers.layers.attention.multi_head import MultiHeadAttention
 from jaxformers.layers.dropout import Dropout, drop_path
 from jaxformers.layers.execution import Execution
-from jaxformers.layers.linear import Init, Linear
+from jaxformers.layers.linear import BiasInit, Init, Linear
 from jaxformers.layers.norm import Norm
 from jaxformers.sharding import constrain
 
 KeysValues = tuple[Float[Array, "B H _ K"], Float[Array, "B H _ K"]]  # what a cache keeps
+
+
+@dataclass(frozen=True)
+class BlockInit:
+    """Initialisers of a block's kernels, where they are not all the same."""
+
+    query_key_value: Init = "xavier"
+    out: Init = "xavier"
+    up: Init = "xavier"
+    """Of `up` and `gate`."""
+    down: Init = "xavier"
+    feed_forward_bias: BiasInit = "zeros"
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,8 @@ class BlockConfig(CheckedFields):
     """Inside the feed-forward layer."""
     drop_path: Rate = 0.0
     """How often an example skips a sub-layer in the stack's last block; linearly less before it."""
-    init: Init = "xavier"
+    init: Init | BlockInit = "xavier"
+    """Initialiser of all kernels, or of each."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -76,6 +89,13 @@ class BlockConfig(CheckedFields):
         """K."""
         return self.head_width or self.width // self.heads
 
+    @property
+    def initialisers(self) -> BlockInit:
+        """The initialiser of each kernel."""
+        if isinstance(self.init, BlockInit):
+            return self.init
+        return BlockInit(self.init, self.init, self.init, self.init)
+
 
 class FeedForward(nn.Module):
     """Position-wise feed-forward network (section 3.3, equation 2)."""
@@ -84,14 +104,13 @@ class FeedForward(nn.Module):
     execution: Execution = Execution()
 
     def setup(self):
-        c = self.config
-        dtype = self.execution.compute_dtype
-        common = dict(use_bias=c.feed_forward_bias, kernel_init=c.init, dtype=dtype)
-        common |= dict(platform=self.execution.platform)
-        self.up = Linear((c.width,), (c.feed_forward,), **common)
+        c, init = self.config, self.config.initialisers
+        common = dict(use_bias=c.feed_forward_bias, bias_init=init.feed_forward_bias)
+        common |= dict(dtype=self.execution.compute_dtype, platform=self.execution.platform)
+        self.up = Linear((c.width,), (c.feed_forward,), kernel_init=init.up, **common)
         if c.gated:
-            self.gate = Linear((c.width,), (c.feed_forward,), **common)
-        self.down = Linear((c.feed_forward,), (c.width,), **common)
+            self.gate = Linear((c.width,), (c.feed_forward,), kernel_init=init.up, **common)
+        self.down = Linear((c.feed_forward,), (c.width,), kernel_init=init.down, **common)
         self.drop = Dropout(c.activation_dropout)
 
     def __call__(self, x: Float[Array, "B L D"], *, train: bool = False) -> Float[Array, "B L D"]:
@@ -122,8 +141,9 @@ class _Block(nn.Module):
             c.width_of_head,
             c.attention_bias,
             c.attention_dropout,
-            c.init,
+            c.initialisers.query_key_value,
             self.execution,
+            out_init=c.initialisers.out,
             qkv_bias=c.qkv_bias,
             query_key_norm=c.norm_epsilon if c.query_key_norm else None,
         )

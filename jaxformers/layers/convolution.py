@@ -20,13 +20,16 @@ from jaxtyping import Float
 from jaxformers.arrays import Array
 from jaxformers.layers import cpu
 from jaxformers.layers.execution import Execution
-from jaxformers.layers.linear import multiply
+from jaxformers.layers.linear import initializer, multiply
 from jaxformers.sharding import constrain
 
 Padding = int | Literal["SAME"]
 Standardisation = Literal["none", "variance", "deviation"]
 Images = Float[Array, "B H W C"]
 FLOAT32 = Execution()
+
+
+KernelInit = Literal["he_normal", "fan_in_uniform"]
 
 
 def he_normal(key, shape, dtype=jnp.float32):
@@ -88,6 +91,8 @@ class Conv(nn.Module):
     """Whether, and how, the weights are standardised before they are used."""
     epsilon: float = 1e-5
     """Of the standardisation."""
+    kernel_init: KernelInit = "he_normal"
+    """`fan_in_uniform`: PyTorch's default, uniform within (h w C)^-0.5."""
     execution: Execution = Execution()
 
     @nn.compact
@@ -95,7 +100,8 @@ class Conv(nn.Module):
         """Maps `[B, H, W, inputs]` to `[B, h, w, outputs]`."""
         dtype = self.execution.compute_dtype
         shape = (self.size, self.size, self.inputs, self.outputs)
-        kernel = self.param("kernel", he_normal, shape)
+        init = he_normal if self.kernel_init == "he_normal" else initializer("fan_in_uniform", 3)
+        kernel = self.param("kernel", init, shape)
         kernel = standardised(kernel, self.standardisation, self.epsilon).astype(dtype)
         # Whole in the product, which XLA would else cut along idle mesh axes.
         kernel = constrain(kernel, None, None, None, None)

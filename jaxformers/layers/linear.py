@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -10,10 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxformers.arrays import Array
+from jaxformers.errors import ConfigError
 from jaxformers.layers import cpu
 from jaxformers.sharding import constrain
 
-Init = Literal["xavier", "lecun", "truncated_normal", "probe", "zeros"]
+Init = (
+    Literal["xavier", "xavier_qkv", "lecun", "fan_in_uniform", "truncated_normal", "probe", "zeros"]
+    | float
+)
+BiasInit = Literal["zeros", "fan_in_uniform"]
 
 
 def initializer(init: Init, inputs: int):
@@ -23,7 +29,15 @@ def initializer(init: Init, inputs: int):
     default. `truncated_normal`: N(0, 0.02) cut at two standard deviations and, as TensorFlow does,
     not rescaled for the cut (BERT). `probe`: N(0, 0.01), the head of MAE's linear probe, whose LARS
     scales a rate by the size of the weights. `zeros`: heads of ViT and BiT in fine-tuning.
+    `fan_in_uniform`: uniform within inputs^-0.5, PyTorch's default of linear layers and
+    convolutions. `xavier_qkv`: Xavier over query, key and value as one matrix, PyTorch's default in
+    attention. A number: N(0, that number).
+
+    Raises:
+        ConfigError: an unknown name.
     """
+    if isinstance(init, float):
+        return nn.initializers.normal(init)
     if init == "probe":
         return nn.initializers.normal(0.01)
     if init == "truncated_normal":
@@ -36,13 +50,20 @@ def initializer(init: Init, inputs: int):
             key, shape, dtype, math.prod(shape[:inputs]) ** -0.5 / 0.87962566
         )
 
-    def xavier(key, shape, dtype=jnp.float32):
+    if init not in ("xavier", "xavier_qkv", "fan_in_uniform"):
+        raise ConfigError(f"no initialiser named {init!r}")
+
+    def uniform(key, shape, dtype=jnp.float32):
         # Attention's kernels are [D, H, K]: fans count the products over all their dimensions.
         fan_in, fan_out = math.prod(shape[:inputs]), math.prod(shape[inputs:])
-        limit = math.sqrt(6.0 / (fan_in + fan_out))
-        return jax.random.uniform(key, shape, dtype, -limit, limit)
+        limits = {
+            "xavier": math.sqrt(6.0 / (fan_in + fan_out)),
+            "xavier_qkv": math.sqrt(6.0 / (fan_in + 3 * fan_out)),
+            "fan_in_uniform": fan_in**-0.5,
+        }
+        return jax.random.uniform(key, shape, dtype, -limits[init], limits[init])
 
-    return xavier
+    return uniform
 
 
 def _truncated_normal(key, shape, dtype=jnp.float32, std=0.02):
@@ -85,6 +106,8 @@ class Linear(nn.Module):
     """Gather the kernel before the product, which XLA may otherwise shard along idle mesh axes."""
     bias_start: float = 0.0
     """Initial value of the bias."""
+    bias_init: BiasInit = "zeros"
+    """`fan_in_uniform`: PyTorch's default, in place of `bias_start`."""
     platform: str | None = None
     """Platform compiled for, which decides between the forms of `multiply`; None: any."""
 
@@ -100,6 +123,9 @@ class Linear(nn.Module):
         y = multiply(x, kernel, len(self.inputs), self.platform)
         if self.use_bias:
             start = nn.initializers.constant(self.bias_start)
+            if self.bias_init == "fan_in_uniform":
+                limit = math.prod(self.inputs) ** -0.5
+                start = partial(jax.random.uniform, minval=-limit, maxval=limit)
             bias = self.param("bias", start, self.outputs).astype(self.dtype)
             y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
         return y

@@ -11,12 +11,20 @@ from jaxformers.models.bert import (
     BertForSpanExtraction,
 )
 from jaxformers.models.bit import BiT, BiTConfig
+from jaxformers.models.clip import (
+    CLIP,
+    CLIPConfig,
+    CLIPImageConfig,
+    CLIPTextConfig,
+    ModifiedResNetConfig,
+)
 from jaxformers.models.mae import MAE, MAEConfig, MAEOutput
 from jaxformers.models.resnet import ResNet, ResNetConfig
 from jaxformers.models.transformer import Transformer, TransformerConfig
 from jaxformers.models.vit import ViT, ViTConfig
 
 __all__ = [
+    "CLIP",
     "MAE",
     "Bert",
     "BertConfig",
@@ -25,8 +33,12 @@ __all__ = [
     "BertForSpanExtraction",
     "BiT",
     "BiTConfig",
+    "CLIPConfig",
+    "CLIPImageConfig",
+    "CLIPTextConfig",
     "MAEConfig",
     "MAEOutput",
+    "ModifiedResNetConfig",
     "ResNet",
     "ResNetConfig",
     "Transformer",

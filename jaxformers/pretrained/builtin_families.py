@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jaxformers.pretrained.bert.bert_family import BERT
 from jaxformers.pretrained.bit import BIT
+from jaxformers.pretrained.clip.clip_family import CLIP_FAMILY, CLIP_IMAGE_FAMILY, CLIP_TEXT_FAMILY
 from jaxformers.pretrained.marian.transformer_family import TRANSFORMER
 from jaxformers.pretrained.resnet import RESNET
 from jaxformers.pretrained.vit.vit_family import MASKED_AUTOENCODER, VIT
@@ -15,4 +16,7 @@ BUILTIN_FAMILIES = (
     RESNET,
     VIT,
     MASKED_AUTOENCODER,
+    CLIP_FAMILY,
+    CLIP_IMAGE_FAMILY,
+    CLIP_TEXT_FAMILY,
 )

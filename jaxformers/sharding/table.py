@@ -76,6 +76,11 @@ TABLE: tuple[Row, ...] = (
     Row(r"(.*/)?(distillation_)?head/kernel", ("embed", None), replicate=("embed",)),
     Row(r"(.*/)?(distillation_)?head/bias", (None,)),
     Row(r"(.*/)?(class|distillation|mask)_token", (None,)),
+    # Projections of towers into their common space, and the query of attention pooling.
+    Row(r"(.*/)?projection/kernel", ("embed", None), replicate=("embed",)),
+    Row(r"(.*/)?projection/bias", (None,)),
+    Row(r"(.*/)?probe", (None, None)),
+    Row(r"(.*/)?logit_(scale|bias)", ()),
     Row(r"(.*/)?register_tokens", (None, None)),
     Row(r"(.*/)?\w+_layer_scale", (None,)),
     Row(r"(.*/)?decoder_(embedding|prediction)/kernel", ("embed", None)),

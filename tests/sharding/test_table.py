@@ -68,7 +68,7 @@ def test_public_blocks_have_rows_under_any_prefix(path, axes):
     assert row_for(path).axes == axes
 
 
-@pytest.mark.parametrize("path", ["lna/bias", "words/table", "logit_scale", "image/dense/bias"])
+@pytest.mark.parametrize("path", ["lna/bias", "words/table", "temperature", "image/dense/bias"])
 def test_what_its_name_does_not_tell_is_refused(path):
     with pytest.raises(ShardingError, match="no sharding row"):
         row_for(path)

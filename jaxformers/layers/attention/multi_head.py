@@ -1,6 +1,7 @@
 """Scaled dot-product attention ("Attention Is All You Need", section 3.2).
 
-Axis letters: B batch, T queries, S keys, D model width, H heads, K width of a head.
+Axis letters: B batch, T queries, S keys, D model width, H heads, K width of a head, E width of the
+output (D unless `out_width` says otherwise).
 """
 
 from __future__ import annotations
@@ -54,9 +55,14 @@ class MultiHeadAttention(nn.Module):
     use_bias: bool = True
     dropout: float = 0.0
     kernel_init: Init = "xavier"
+    """Of query, key and value, and of out if `out_init` is None."""
     execution: Execution = Execution()
     scale: float | None = None
     """Factor of the scores; None: K^-0.5."""
+    out_width: int | None = None
+    """Width of the output; None: `width`."""
+    out_init: Init | None = None
+    """Initialiser of the output projection; None: `kernel_init`."""
     qkv_bias: bool = True
     """False leaves out the biases of query, key and value, whatever `use_bias` is."""
     query_key_norm: float | None = None
@@ -65,12 +71,15 @@ class MultiHeadAttention(nn.Module):
 
     def setup(self):
         dtype, split = self.execution.compute_dtype, (self.heads, self.head_width)
-        common = dict(kernel_init=self.kernel_init, dtype=dtype, platform=self.execution.platform)
+        common = dict(dtype=dtype, platform=self.execution.platform)
         inputs = common | dict(use_bias=self.use_bias and self.qkv_bias)
+        inputs |= dict(kernel_init=self.kernel_init)
         self.query = Linear((self.width,), split, **inputs)
         self.key = Linear((self.width,), split, **inputs)
         self.value = Linear((self.width,), split, **inputs)
-        self.out = Linear(split, (self.width,), use_bias=self.use_bias, **common)
+        out_init = self.kernel_init if self.out_init is None else self.out_init
+        outputs = (self.out_width or self.width,)
+        self.out = Linear(split, outputs, self.use_bias, out_init, **common)
         if self.query_key_norm is not None:
             # One scale and bias [K] for all heads.
             self.query_norm = Norm(epsilon=self.query_key_norm)
@@ -91,7 +100,7 @@ class MultiHeadAttention(nn.Module):
         k = k if self.query_key_norm is None else self.key_norm(k)
         return _heads_first(k), _heads_first(self.value(memory))
 
-    def merge(self, mixed: Float[Array, "B H T K"]) -> Float[Array, "B T D"]:
+    def merge(self, mixed: Float[Array, "B H T K"]) -> Float[Array, "B T E"]:
         """The heads' outputs side by side, through the output projection."""
         return self.out(mixed.swapaxes(1, 2))
 
@@ -103,7 +112,7 @@ class MultiHeadAttention(nn.Module):
         *,
         bias: Float[Array, "#B #H #T #S"] | None = None,
         train: bool = False,
-    ) -> Float[Array, "B T D"]:
+    ) -> Float[Array, "B T E"]:
         """Attends from x to `memory`, or to x itself when there is none.
 
         `bias` is added to the scaled scores before the mask and the softmax.
@@ -125,7 +134,7 @@ class MultiHeadAttention(nn.Module):
         *,
         bias: Float[Array, "#B #H #T #S"] | None = None,
         train: bool = False,
-    ) -> Float[Array, "B T D"]:
+    ) -> Float[Array, "B T E"]:
         """`__call__` for keys and values at hand, such as a decoder's cache."""
         q = self.queries(x)
         needs_probs = self.is_mutable_collection("probs") or self.has_variable("perturb", "probs")

@@ -95,6 +95,10 @@ def _value(hint: Any, value: Any, path: str) -> Any:
     # `Config | None` is no dataclass itself, but one of its members is.
     members = typing.get_args(hint) or (hint,)
     configs = [member for member in members if dataclasses.is_dataclass(member)]
+    if len(configs) > 1 and isinstance(value, dict):
+        # Every field is saved, so the names tell which of several configurations it is.
+        names = {cls: {field.name for field in dataclasses.fields(cls)} for cls in configs}
+        configs = [cls for cls in configs if names[cls] == value.keys()] or configs[:1]
     if len(configs) == 1 and (value is not None or hint is configs[0]):
         return from_fields(configs[0], value, path)
     value = tuple(value) if isinstance(value, list) else value

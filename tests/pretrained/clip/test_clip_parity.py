@@ -1,0 +1,141 @@
+"""CLIP and SigLIP against Hugging Face and open_clip: outputs and round trips, towers alone too."""
+
+import clip_cases as cases
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from folders import read, write
+
+from jaxformers.errors import WeightsError
+from jaxformers.layers import Execution
+from jaxformers.models import CLIP
+from jaxformers.pretrained import load_pretrained, save_pretrained
+
+NAMES = [*cases.CASES, *cases.OPENAI]
+# Three numbers that mark OpenAI's archives, and so the quick GELU.
+ARCHIVE = {
+    "input_resolution": np.array(0),
+    "context_length": np.array(0),
+    "vocab_size": np.array(0),
+}
+
+
+def published(name, folder):
+    """A case's weights as they are published: a folder, or for OpenAI's names a file."""
+    tensors = cases.weights(cases.shapes(name), NAMES.index(name))
+    if name in cases.OPENAI:
+        path = folder / "clip.safetensors"
+        safetensors.numpy.save_file(tensors | ARCHIVE, path)
+        return path, tensors
+    return write(folder / "theirs", cases.CASES[name], tensors), tensors
+
+
+def outputs(name, model, variables):
+    inputs = cases.inputs(name).values()
+    result = jax.jit(model.apply)(variables, *inputs)
+    if isinstance(model, CLIP):
+        return result.logits_per_image, result.image_embeds, result.text_embeds
+    return jax.tree.leaves(result)
+
+
+def check_outputs(name, folder, execution):
+    golden = np.load(cases.LOGITS)
+    model, variables = load_pretrained(published(name, folder)[0], execution)
+    for i, output in enumerate(outputs(name, model, variables)):
+        np.testing.assert_allclose(output, golden[f"{name}_{i}"], rtol=1e-5, atol=5e-5)
+
+
+@pytest.mark.default_cases(6)
+@pytest.mark.parametrize(
+    "name",
+    ["clip", "siglip", "openai_resnet", "clip_legacy", "clip_gelu"]
+    + [
+        name
+        for name in NAMES
+        if name not in ("clip", "siglip", "openai_resnet", "clip_legacy", "clip_gelu")
+    ],
+)
+def test_outputs_equal_the_publishers(name, tmp_path):
+    check_outputs(name, tmp_path, Execution())
+
+
+@pytest.mark.default_cases(1)
+@pytest.mark.parametrize("name", ["openai_resnet", "clip", "siglip"])
+def test_outputs_equal_the_publishers_on_the_path_of_tpus(name, tmp_path):
+    check_outputs(name, tmp_path, Execution(target="tpu"))
+
+
+@pytest.mark.parametrize("name", cases.CASES)
+def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
+    folder, tensors = published(name, tmp_path)
+    model, variables = load_pretrained(folder)
+    save_pretrained(model, variables, tmp_path / "ours")
+    config, saved = read(tmp_path / "ours")
+    assert saved.keys() == tensors.keys()
+    for key, tensor in tensors.items():
+        np.testing.assert_array_equal(saved[key], tensor)
+    expected = dict(cases.CASES[name])
+    if name in ("clip_text", "clip_vision"):
+        del expected["projection_dim"]  # of a projection that they do not have
+    assert_includes(config, expected)
+    assert load_pretrained(tmp_path / "ours")[0] == model
+
+
+def assert_includes(config, expected):
+    """Every field of a published configuration that changes the function is written again."""
+    for key, value in expected.items():
+        if isinstance(value, dict):
+            assert_includes(config[key], value)
+        elif key not in ("bos_token_id", "pad_token_id"):
+            assert config[key] == value, key
+
+
+@pytest.mark.parametrize("name", ["openai_resnet", "siglip", "clip_text"])
+def test_our_own_format_keeps_every_field(name, tmp_path):
+    model, variables = load_pretrained(published(name, tmp_path)[0])
+    save_pretrained(model, variables, tmp_path / "ours", format="jaxformers")
+    saved_model, saved = load_pretrained(tmp_path / "ours")
+    assert saved_model == model
+    jax.tree.map(np.testing.assert_array_equal, saved, variables)
+
+
+def test_old_files_hold_positions_that_are_no_weights(tmp_path):
+    folder, tensors = published("clip", tmp_path)
+    buffers = {
+        f"{tower}.embeddings.position_ids": np.arange(3)[None]
+        for tower in ("text_model", "vision_model")
+    }
+    write(folder, cases.CASES["clip"], tensors | buffers)
+    assert isinstance(load_pretrained(folder)[0], CLIP)
+
+
+def test_fields_that_a_configuration_leaves_out_have_the_publishers_defaults(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    safetensors.numpy.save_file({"x": np.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"missing text_model\.embeddings\.token_embedding"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text_config": [1]}, "text_config is"),
+        ({"vision_config": cases.VISION | {"attention_dropout": 0.1}}, "attention_dropout is 0.1"),
+        ({"text_config": cases.TEXT | {"eos_token_id": 99}}, "eos_token_id is 99"),
+        ({"text_config": cases.TEXT | {"hidden_act": "mish"}}, "hidden_act is 'mish'"),
+        ({"projection_dim": 0}, "projection_dim is 0"),
+    ],
+)
+def test_what_a_configuration_says_and_is_not_supported_is_named(changes, message, tmp_path):
+    tensors = cases.weights(cases.shapes("clip"), 0)
+    write(tmp_path, cases.CASES["clip"] | changes, tensors)
+    with pytest.raises(WeightsError, match=message):
+        load_pretrained(tmp_path)
+
+
+def test_a_plain_file_that_does_not_tell_its_gelu_is_refused(tmp_path):
+    path = tmp_path / "clip.safetensors"
+    safetensors.numpy.save_file(cases.weights(cases.shapes("openai_vit"), 0), path)
+    with pytest.raises(WeightsError, match=r"open_clip_config\.json"):
+        load_pretrained(path)
