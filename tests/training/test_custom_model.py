@@ -122,7 +122,6 @@ class TwoTowers(nn.Module):
 PROJECTIONS = (
     Row(r"(image|text)_projection/kernel", ("embed", None)),
     Row(r"(image|text)_projection/bias", (None,)),
-    Row(r"logit_scale", ()),
 )
 
 
