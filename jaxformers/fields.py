@@ -144,8 +144,11 @@ def _numeric_field(name: str, hint: Any) -> NumericField | None:
     if not annotated:
         return None
     number, bounds = typing.get_args(annotated[0])
-    plain = frozenset(leaf for leaf in leaves if isinstance(leaf, type))
-    return NumericField(name, bounds, number is int, plain)
+    plain = {leaf for leaf in leaves if isinstance(leaf, type)}
+    for leaf in leaves:
+        if typing.get_origin(leaf) is Literal:
+            plain |= {type(choice) for choice in typing.get_args(leaf)}
+    return NumericField(name, bounds, number is int, frozenset(plain))
 
 
 def _leaf_hints(hint: Any) -> Iterator[Any]:

@@ -32,7 +32,7 @@ KeysValues = tuple[Float[Array, "B H _ K"], Float[Array, "B H _ K"]]  # what a c
 
 
 @dataclass(frozen=True)
-class BlockInit:
+class BlockInit(CheckedFields):
     """Initialisers of a block's kernels, where they are not all the same."""
 
     query_key_value: Init = "xavier"

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
+from jaxformers.fields import NonNegativeFloat
 from jaxformers.layers import cpu
 from jaxformers.sharding import constrain
 
 Init = (
     Literal["xavier", "xavier_qkv", "lecun", "fan_in_uniform", "truncated_normal", "probe", "zeros"]
-    | float
+    | NonNegativeFloat
 )
 BiasInit = Literal["zeros", "fan_in_uniform"]
 

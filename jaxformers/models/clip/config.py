@@ -6,7 +6,15 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from jaxformers.errors import ConfigError, check_choices, check_rates
+from jaxformers.errors import ConfigError
+from jaxformers.fields import (
+    CheckedFields,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Rate,
+)
 from jaxformers.layers import Activation, BlockConfig
 from jaxformers.layers.blocks import BlockInit
 
@@ -16,36 +24,34 @@ Init = Literal["openai", "xavier"]
 
 
 @dataclass(frozen=True)
-class CLIPImageConfig:
+class CLIPImageConfig(CheckedFields):
     """A ViT as image tower; the defaults are those of CLIP ViT-B/32."""
 
-    image_size: int = 224
+    image_size: PositiveInt = 224
     """Side in pixels of the square images, a multiple of `patch_size`."""
-    patch_size: int = 32
-    channels: int = 3
-    width: int = 768
-    heads: int = 12
-    feed_forward: int = 3072
-    layers: int = 12
+    patch_size: PositiveInt = 32
+    channels: PositiveInt = 3
+    width: PositiveInt = 768
+    heads: PositiveInt = 12
+    feed_forward: PositiveInt = 3072
+    layers: PositiveInt = 12
     class_token: bool = True
     pre_norm: bool = True
     """Whether a norm follows the sum of patches and positions, before the first block."""
     patch_bias: bool = False
     pooling: Literal["class", "attention"] = "class"
     """The class token, or attention of a learned query to all patches (SigLIP)."""
-    projection: int | None = 512
+    projection: PositiveInt | None = 512
     """Width of the embedding; None: the pooled vector itself."""
     activation: Activation = "quick_gelu"
-    norm_epsilon: float = 1e-5
-    patch_dropout: float = 0.0
+    norm_epsilon: PositiveFloat = 1e-5
+    patch_dropout: Rate = 0.0
     """Share of the patches left out in training (Li et al. 2022, FLIP)."""
     init: Init = "openai"
     """`openai`: PyTorch's defaults, as OpenAI's image tower; `xavier`: big_vision's."""
 
     def __post_init__(self):
-        _check_positive(self, "image_size", "patch_size", "channels", "width", "heads", "layers")
-        check_choices(self)
-        check_rates(self, "patch_dropout")
+        super().__post_init__()
         if self.image_size % self.patch_size:
             raise ConfigError(
                 f"images of {self.image_size} pixels do not divide into patches of "
@@ -53,7 +59,6 @@ class CLIPImageConfig:
             )
         if self.pooling == "class" and not self.class_token:
             raise ConfigError("pooling 'class' needs the class token: choose pooling 'attention'")
-        _check_projection(self)
         self.block  # noqa: B018  (validates it here)
 
     @property
@@ -82,29 +87,28 @@ class CLIPImageConfig:
 
 
 @dataclass(frozen=True)
-class ModifiedResNetConfig:
+class ModifiedResNetConfig(CheckedFields):
     """CLIP's ResNet as image tower (section 2.4); the defaults are those of RN50."""
 
-    image_size: int = 224
+    image_size: PositiveInt = 224
     """Side in pixels of the square images, a multiple of 32."""
-    channels: int = 3
-    depths: tuple[int, ...] = (3, 4, 6, 3)
+    channels: PositiveInt = 3
+    depths: tuple[PositiveInt, ...] = (3, 4, 6, 3)
     """Number of blocks of each stage."""
-    width: int = 64
+    width: PositiveInt = 64
     """Output channels of the stem; stages have 4 times as many, doubled from stage to stage."""
-    heads: int = 32
+    heads: PositiveInt = 32
     """Heads of the attention that pools the last feature map."""
-    projection: int = 1024
+    projection: PositiveInt = 1024
     """Width of the embedding."""
-    norm_epsilon: float = 1e-5
-    norm_momentum: float = 0.9
+    norm_epsilon: PositiveFloat = 1e-5
+    norm_momentum: Rate = 0.9
     """Weight of the old running statistics at each step (1 minus PyTorch's `momentum`)."""
 
     def __post_init__(self):
-        names = ("image_size", "channels", "width", "heads", "projection")
-        _check_positive(self, *names)
-        if len(self.depths) != 4 or min(self.depths) < 1:
-            raise ConfigError(f"depths {self.depths}: a CLIP ResNet has four stages of 1 or more")
+        super().__post_init__()
+        if len(self.depths) != 4:
+            raise ConfigError(f"depths {self.depths}: a CLIP ResNet has four stages")
         if self.width % 2:
             raise ConfigError(f"a width of {self.width} is odd: the stem has half as many channels")
         if self.image_size % 32:
@@ -135,36 +139,34 @@ class ModifiedResNetConfig:
 
 
 @dataclass(frozen=True)
-class CLIPTextConfig:
+class CLIPTextConfig(CheckedFields):
     """The text tower; the defaults are those of CLIP ViT-B/32."""
 
-    vocab_size: int = 49408
-    context_length: int = 77
+    vocab_size: PositiveInt = 49408
+    context_length: PositiveInt = 77
     """Number of positions: the longest text in tokens, start and end included."""
-    width: int = 512
-    heads: int = 8
-    feed_forward: int = 2048
-    layers: int = 12
+    width: PositiveInt = 512
+    heads: PositiveInt = 8
+    feed_forward: PositiveInt = 2048
+    layers: PositiveInt = 12
     causal: bool = True
     pooling: Literal["eos", "highest_id", "last"] = "highest_id"
     """Token whose encoding is the text's: the first `eos_id`, the highest id (OpenAI; its end of
     text is the last of the vocabulary), or the last position (SigLIP)."""
-    eos_id: int = 49407
-    projection: int | None = 512
+    eos_id: NonNegativeInt = 49407
+    projection: PositiveInt | None = 512
     """Width of the embedding; None: the pooled vector itself."""
     projection_bias: bool = False
     activation: Activation = "quick_gelu"
-    norm_epsilon: float = 1e-5
+    norm_epsilon: PositiveFloat = 1e-5
     init: Init = "openai"
     """`openai`: the deviations of OpenAI's text tower; `xavier`: big_vision's."""
 
     def __post_init__(self):
-        _check_positive(self, "vocab_size", "context_length", "width", "heads", "layers")
-        check_choices(self)
+        super().__post_init__()
         # argmax finds no other id: it would give position 0, the start of the text.
-        if self.pooling == "eos" and not 0 <= self.eos_id < self.vocab_size:
+        if self.pooling == "eos" and self.eos_id >= self.vocab_size:
             raise ConfigError(f"eos_id {self.eos_id} is not in a vocabulary of {self.vocab_size}")
-        _check_projection(self)
         self.block  # noqa: B018  (validates it here)
 
     @property
@@ -187,17 +189,18 @@ ImageTowerConfig = CLIPImageConfig | ModifiedResNetConfig
 
 
 @dataclass(frozen=True)
-class CLIPConfig:
+class CLIPConfig(CheckedFields):
     """Both towers and the scale of the logits; the defaults are those of CLIP ViT-B/32."""
 
     image: ImageTowerConfig = field(default_factory=CLIPImageConfig)
     text: CLIPTextConfig = field(default_factory=CLIPTextConfig)
-    logit_scale: float = LOGIT_SCALE
+    logit_scale: FiniteFloat = LOGIT_SCALE
     """Initial log of the factor of the cosines."""
-    logit_bias: float | None = None
+    logit_bias: FiniteFloat | None = None
     """Initial bias of the logits (SigLIP: -10); None: no bias."""
 
     def __post_init__(self):
+        super().__post_init__()
         # Cosines need both towers in one space.
         if self.image.embedding != self.text.embedding:
             raise ConfigError(
@@ -317,19 +320,3 @@ def _block(config: CLIPImageConfig | CLIPTextConfig, init) -> BlockConfig:
         norm_epsilon=config.norm_epsilon,
         init=init,
     )
-
-
-def _check_positive(config, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ConfigError(
-                f"{type(config).__name__}: {name} of {getattr(config, name)} is not above 0"
-            )
-
-
-def _check_projection(config: CLIPImageConfig | CLIPTextConfig) -> None:
-    if config.projection is not None and config.projection < 1:
-        raise ConfigError(
-            f"{type(config).__name__}: a projection of {config.projection} is not above 0; None "
-            "leaves it out"
-        )
