@@ -5,12 +5,13 @@ Every method is one small matrix for each side of the grid. `jax.image.resize` g
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-PositionResize = Literal["zoom", "bilinear", "bicubic", "bicubic_antialiased"]
+PositionResize = Literal["zoom", "bilinear", "bicubic", "bicubic_offset", "bicubic_antialiased"]
 Grid = tuple[int, int]  # rows and columns
 
 
@@ -25,7 +26,8 @@ def resize_matrices(
         method: `zoom` is Google's, linear with both grids' corners on each other
             (`scipy.ndimage.zoom(order=1)`). The rest are PyTorch's
             (`torch.nn.functional.interpolate`, corners not aligned): `bicubic` that of Hugging
-            Face and MAE, `bicubic_antialiased` timm's, `bilinear` that of timm's FlexiViT.
+            Face and MAE, `bicubic_offset` that of DINOv2's authors, `bicubic_antialiased` timm's,
+            `bilinear` that of timm's FlexiViT.
     """
     matrix = MATRICES[method]
     return matrix(old[0], new[0]), matrix(old[1], new[1])
@@ -44,9 +46,12 @@ def _bilinear(inputs: int, outputs: int) -> np.ndarray:
     return np.maximum(0.0, 1.0 - np.abs(positions[:, None] - np.arange(inputs)))
 
 
-def _bicubic(inputs: int, outputs: int) -> np.ndarray:
-    """`[outputs, inputs]`: Keys' cubic convolution with a = -0.75, edges repeated."""
-    positions = _centres(inputs, outputs) - 0.5
+def _bicubic(inputs: int, outputs: int, offset: float = 0.0) -> np.ndarray:
+    """`[outputs, inputs]`: Keys' cubic convolution with a = -0.75, edges repeated.
+
+    `offset`: the input covers `outputs + offset` pixels of the output.
+    """
+    positions = _centres(inputs, outputs, offset) - 0.5
     weights = np.zeros((outputs, inputs))
     for tap in range(-1, 3):
         # Two taps on each side; those beyond the edge count for the edge's pixel.
@@ -73,13 +78,14 @@ MATRICES = {
     "zoom": _zoom,
     "bilinear": _bilinear,
     "bicubic": _bicubic,
+    "bicubic_offset": partial(_bicubic, offset=0.1),
     "bicubic_antialiased": _bicubic_antialiased,
 }
 
 
-def _centres(inputs: int, outputs: int) -> np.ndarray:
+def _centres(inputs: int, outputs: int, offset: float = 0.0) -> np.ndarray:
     """Centres of the output's pixels, in units of the input's from its edge."""
-    return (np.arange(outputs) + 0.5) * (inputs / outputs)
+    return (np.arange(outputs) + 0.5) * (inputs / (outputs + offset))
 
 
 def _keys(x: np.ndarray, a: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from jaxformers.pretrained.family import Variables
 from jaxformers.pretrained.formats import safetensors_folder
 from jaxformers.pretrained.formats.hf_folder import open_folder
 from jaxformers.pretrained.image_config import head_classes
-from jaxformers.pretrained.mapping.config_fields import class_names
+from jaxformers.pretrained.mapping.config_fields import class_names, problem_type
 from jaxformers.pretrained.mapping.name_map import NameMap
 from jaxformers.pretrained.mapping.torch_names import linear
 from jaxformers.pretrained.model_variables import (
@@ -67,6 +67,7 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[ViT, dict
         fields,
         classes=classes,
         class_names=class_names(fields.content, classes),
+        problem_type=problem_type(fields) if classes else None,
         pre_logits=pooler[0] if pooler else None,
         distillation_token=True,
         distillation_head=two_heads,

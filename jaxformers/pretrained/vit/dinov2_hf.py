@@ -11,18 +11,19 @@ from typing import Any, Literal
 import flax.linen as nn
 import numpy as np
 
+from jaxformers.arrays import height_width
 from jaxformers.layers import Execution
 from jaxformers.models import ViT, ViTConfig
 from jaxformers.pretrained.family import Variables
 from jaxformers.pretrained.formats import safetensors_folder
 from jaxformers.pretrained.formats.hf_folder import open_folder
-from jaxformers.pretrained.image_config import head_classes
+from jaxformers.pretrained.image_config import head_classes, head_fields
 from jaxformers.pretrained.mapping.config_fields import (
     ACTIVATIONS,
     Fields,
     activation_name,
-    class_fields,
     class_names,
+    problem_type,
 )
 from jaxformers.pretrained.mapping.name_map import Entry, NameMap
 from jaxformers.pretrained.mapping.torch_names import linear, norm
@@ -151,8 +152,8 @@ def read_config(fields: Fields, classes: int) -> ViTConfig:
     inner = values["width"] * fields.size("mlp_ratio", 4)
     if model_type == REGISTERS:
         values["register_tokens"] = fields.size("num_register_tokens", 4)
-    image_size = vit_config.image_size(fields, 224)
-    if not isinstance(image_size, int) and image_size[0] != image_size[1]:
+    height, width = height_width(vit_config.image_size(fields, 224))
+    if height != width:
         raise fields.refuse("image_size", "and transformers resizes only squares' positions")
     return fields.make(
         ViTConfig,
@@ -160,17 +161,16 @@ def read_config(fields: Fields, classes: int) -> ViTConfig:
         feed_forward=swiglu_width(inner) if gated else inner,
         gated=gated,
         activation="silu" if gated else fields.activation("hidden_act", "gelu"),
-        image_size=image_size,
         patch_size=vit_config.side(fields, "patch_size", PATCH_SIZES[model_type]),
         norm_epsilon=fields.epsilon("layer_norm_eps", 1e-6),
         qkv_bias=fields.flag("qkv_bias", True),
         layer_scale=fields.positive("layerscale_value", 1.0),
         pooling="class_average" if classes else "class",
-        prefix_positions="class",
-        position_resize=RESIZES[model_type],
-        dynamic_size=True,
+        prefix_positions="class" if model_type == REGISTERS else "all",
+        **vit_config.read_size_fields(fields, RESIZES[model_type], dynamic=True),
         classes=classes,
         class_names=class_names(fields.content, classes),
+        problem_type=problem_type(fields) if classes else None,
     )
 
 
@@ -192,8 +192,6 @@ def unsupported_reason(
         distillation_token=False,
         pooling=pooling,
         positions="learned",
-        position_resize=RESIZES[model_type],
-        dynamic_size=True,
         embedding_norm=False,
         pre_logits=None,
         head_norm=False,
@@ -250,7 +248,6 @@ def write_config(config: ViTConfig, model_type: str) -> dict[str, Any]:
     """`config.json` of a configuration that the format can express."""
     numbers = {theirs: getattr(config, ours) for ours, (theirs, _) in (SIZES | RATES).items()}
     kind = CLASSES[model_type] + ("ForImageClassification" if config.classes else "Model")
-    head = class_fields(config.class_names, config.classes) if config.classes else {}
     # Nothing reads the mask token, which the class with registers has in any case.
     variant = (
         {"num_register_tokens": config.register_tokens}
@@ -261,7 +258,6 @@ def write_config(config: ViTConfig, model_type: str) -> dict[str, Any]:
         {"model_type": model_type, "architectures": [kind], "dtype": "float32"}
         | numbers
         | {
-            "image_size": config.image_size,
             "patch_size": config.patch_size,
             "mlp_ratio": mlp_ratio(config),
             "use_swiglu_ffn": config.gated,
@@ -270,6 +266,7 @@ def write_config(config: ViTConfig, model_type: str) -> dict[str, Any]:
             "qkv_bias": config.qkv_bias,
             "layerscale_value": config.layer_scale,
         }
+        | vit_config.write_size_fields(config)
         | variant
-        | head
+        | head_fields(config)
     )

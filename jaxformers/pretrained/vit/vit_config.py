@@ -18,7 +18,7 @@ from jaxformers.pretrained.mapping.config_fields import (
 
 VIT, MAE = "vit", "vit_mae"
 MAE_TABLE = "sincos2d_mae"
-POSITION_RESIZE = "position_resize"
+POSITION_RESIZE, DYNAMIC_SIZE = "position_resize", "dynamic_size"
 LARGEST_SIDE = 1 << 13  # in pixels; beyond it a damaged file would only fill the memory
 
 # Our field -> their field and its default.
@@ -55,10 +55,9 @@ def read_encoder(fields: Fields, **shape_fields: Any) -> ViTConfig:
     check_head_width(fields, values)
     values |= {ours: fields.rate(*theirs) for ours, theirs in RATES.items()}
     values |= {
-        "image_size": image_size(fields, 224),
+        **read_size_fields(fields, "bicubic"),
         "patch_size": side(fields, "patch_size", 16),
         "qkv_bias": fields.flag("qkv_bias", True),
-        "position_resize": fields.choice(POSITION_RESIZE, get_args(PositionResize), "bicubic"),
         "norm_epsilon": fields.epsilon("layer_norm_eps", 1e-12),
         "activation": fields.activation("hidden_act", "gelu"),
     }
@@ -69,6 +68,31 @@ def check_head_width(fields: Fields, sizes: dict[str, Any]) -> None:
     """Raises WeightsError where `head_dim` asks for heads that do not make up the width."""
     if "head_dim" in fields.content:
         fields.require("head_dim", sizes["width"] // sizes["heads"])
+
+
+def read_size_fields(
+    fields: Fields, position_resize: PositionResize, *, dynamic: bool = False
+) -> dict[str, Any]:
+    """The image size, and how positions for another one are made; the arguments are defaults.
+
+    Raises:
+        WeightsError: a field that is malformed.
+    """
+    return {
+        "image_size": image_size(fields, 224),
+        POSITION_RESIZE: fields.choice(POSITION_RESIZE, get_args(PositionResize), position_resize),
+        DYNAMIC_SIZE: fields.flag(DYNAMIC_SIZE, dynamic),
+    }
+
+
+def write_size_fields(config: ViTConfig) -> dict[str, Any]:
+    """The fields of `read_size_fields`; transformers has only the first, and keeps the others."""
+    size = config.image_size
+    return {
+        "image_size": size if isinstance(size, int) else list(size),
+        POSITION_RESIZE: config.position_resize,
+        DYNAMIC_SIZE: config.dynamic_size,
+    }
 
 
 def image_size(fields: Fields, default: int) -> int | tuple[int, int]:
@@ -142,15 +166,13 @@ def inexpressible(config: ViTConfig) -> str | None:
 def write_encoder(config: ViTConfig, model_type: str, architecture: str) -> dict[str, Any]:
     """`config.json` of an encoder that is not `inexpressible`."""
     numbers = {theirs: getattr(config, ours) for ours, (theirs, _) in (SIZES | RATES).items()}
-    size = config.image_size
     pooler = {"pooler_output_size": config.pre_logits} if config.pre_logits else {}
     return (
         {"model_type": model_type, "architectures": [architecture], "dtype": "float32"}
         | numbers
+        | write_size_fields(config)
         | {
-            "image_size": size if isinstance(size, int) else list(size),
             "patch_size": config.patch_size,
-            POSITION_RESIZE: config.position_resize,  # theirs has no such field, and keeps it
             "hidden_act": activation_name(config.activation),
             "layer_norm_eps": config.norm_epsilon,
             "qkv_bias": config.qkv_bias,

@@ -35,8 +35,10 @@ def _google_preprocessing(config: ViTConfig) -> Preprocessing:
     return Preprocessing(config.image_size)
 
 
-def _mae_preprocessing(config: ViTConfig | MAEConfig) -> Preprocessing | None:
-    """MAE's, where the form tells that the model is MAE's; timm's and DeiT's differ."""
+def _authors_preprocessing(config: ViTConfig | MAEConfig) -> Preprocessing | None:
+    """MAE's or DINOv2's, where the form tells that a model is theirs; timm's and DeiT's differ."""
+    if isinstance(config, ViTConfig) and config.dynamic_size and config.layer_scale is not None:
+        return imagenet_preprocessing(224, 0.875, interpolation="bicubic")
     if isinstance(config, ViTConfig) and not config.head_norm and config.positions == "learned":
         return None
     side = config.image_size
@@ -112,7 +114,7 @@ VIT = Family(
             vit_timm.recognises,
             vit_timm.read_file_config,
             vit_timm.load_file,
-            _mae_preprocessing,
+            _authors_preprocessing,
         ),
     ),
 )

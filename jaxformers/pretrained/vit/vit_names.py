@@ -123,8 +123,9 @@ def blocks(old: Sequence[str], new: str, ours: str) -> tuple[Entry, ...]:
 def timm_blocks(theirs: str, ours: str, gated: bool = False) -> tuple[Entry, ...]:
     """The layers of timm, which MAE's own code has too; `gated`: with its `SwiGLUPacked`."""
     attention, feed = f"{ours}/self_attention", f"{ours}/feed_forward"
-    # fc1 packs silu's argument above its factor.
-    up = fused(f"{theirs}.mlp.fc1", f"{feed}/gate", f"{feed}/up")
+    # One tensor packs silu's argument above its factor; w12 and w3 are DINOv2's authors' names.
+    packed = f"{theirs}.mlp.fc1", f"{theirs}.mlp.w12"
+    up = any_spelling(fused, packed, f"{feed}/gate", f"{feed}/up")
     return (
         *fused(
             f"{theirs}.attn.qkv", *(f"{attention}/{name}" for name in ("query", "key", "value"))
@@ -133,7 +134,7 @@ def timm_blocks(theirs: str, ours: str, gated: bool = False) -> tuple[Entry, ...
         *norm(f"{theirs}.attn.k_norm", f"{attention}/key_norm"),
         *linear(f"{theirs}.attn.proj", f"{attention}/out", 2),
         *(up if gated else linear(f"{theirs}.mlp.fc1", f"{feed}/up")),
-        *linear(f"{theirs}.mlp.fc2", f"{feed}/down"),
+        *any_spelling(linear, (f"{theirs}.mlp.fc2", f"{theirs}.mlp.w3"), f"{feed}/down"),
         *norm(f"{theirs}.norm1", f"{attention}_norm"),
         *norm(f"{theirs}.norm2", f"{feed}_norm"),
         # The second spelling is that of DeiT III's authors.

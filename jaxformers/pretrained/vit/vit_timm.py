@@ -32,23 +32,27 @@ from jaxformers.pretrained.vit.vit_mae import FIXED, is_fixed
 from jaxformers.pretrained.vit.vit_names import timm
 
 CLASSES = ("VisionTransformer", "VisionTransformerDistilled")
+MASK_TOKEN = "mask_token"
 KERNEL, TABLE, DECODER_TABLE = "patch_embed.proj.weight", "pos_embed", "decoder_pos_embed"
-FIRST_UP, FIRST_DOWN = "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight"
+FIRST_UP = "blocks.0.mlp.fc1.weight", "blocks.0.mlp.w12.weight"
+FIRST_DOWN = "blocks.0.mlp.fc2.weight", "blocks.0.mlp.w3.weight"
 # A width does not tell its heads: timm's and MAE's models have heads of 64 but for the largest.
 HEAD_WIDTH, HEADS = 64, {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 DECODER_HEAD_WIDTH = 32
 LAYER_SCALE = 1e-5  # where a file has factors, whose initial value it does not tell
 
 
-def name_map(fixed: bool, gated: bool = False) -> NameMap:
+def name_map(fixed: bool, gated: bool = False, ignored: tuple[str, ...] = ()) -> NameMap:
     """The names.
 
     Args:
         fixed: whether the tables of positions are MAE's sines, which we do not keep.
         gated: whether the feed-forward layers are timm's `SwiGLUPacked`.
+        ignored: further tensors that we do not keep.
     """
     entries = tuple(entry.under("", "params/") for entry in timm(gated))
-    return NameMap(entries, ignored=(TABLE, DECODER_TABLE) if fixed else ())
+    tables = (TABLE, DECODER_TABLE) if fixed else ()
+    return NameMap(entries, ignored=(*tables, *ignored))
 
 
 def load_folder(
@@ -192,7 +196,8 @@ def load_file(
     has_decoder = isinstance(config, MAEConfig)
     model = MAE(config, execution) if has_decoder else ViT(config, execution)
     encoder = config.encoder if has_decoder else config
-    return read_model(model, name_map(encoder.positions == FIXED, encoder.gated), source)
+    ignored = (MASK_TOKEN,) if _is_dinov2(source.shapes) else ()
+    return read_model(model, name_map(encoder.positions == FIXED, encoder.gated, ignored), source)
 
 
 def read_file_config(source: TensorSource) -> ViTConfig | MAEConfig:
@@ -222,15 +227,17 @@ def _encoder(source: TensorSource) -> ViTConfig:
     registers = shapes.get("reg_token", shapes.get("register_tokens", (1, 0)))[1]
     distilled = "dist_token" in shapes
     grid, prefix_positions = _grid(shapes[TABLE][1], int(token), token + distilled + registers)
-    averages, hidden = "fc_norm.weight" in shapes, shapes[FIRST_UP][0]
-    gated = hidden == 2 * shapes[FIRST_DOWN][1]
+    averages, dinov2 = "fc_norm.weight" in shapes, _is_dinov2(shapes)
+    hidden, inner = _first(shapes, FIRST_UP)[0], _first(shapes, FIRST_DOWN)[1]
+    gated = hidden == 2 * inner
+    resize = "bicubic" if averages else "bicubic_antialiased"
     fields: dict[str, Any] = dict(
         image_size=grid * patch,
         patch_size=patch,
         channels=channels,
         width=width,
         heads=_heads(width, shapes),
-        feed_forward=hidden // 2 if gated else hidden,
+        feed_forward=inner,
         layers=_count(shapes, "blocks"),
         class_token=token,
         distillation_token=distilled,
@@ -238,7 +245,8 @@ def _encoder(source: TensorSource) -> ViTConfig:
         register_tokens=registers,
         pooling="average" if averages or not token else "class",
         prefix_positions=prefix_positions,
-        position_resize="bicubic" if averages else "bicubic_antialiased",
+        position_resize="bicubic_offset" if dinov2 and not registers else resize,
+        dynamic_size=dinov2,
         head_norm=averages,
         pre_logits=shapes["pre_logits.fc.bias"][0] if "pre_logits.fc.bias" in shapes else None,
         classes=shapes["head.weight"][0] if head else 0,
@@ -251,6 +259,16 @@ def _encoder(source: TensorSource) -> ViTConfig:
     if head or not is_fixed(source, TABLE, ViTConfig(**fields), width):
         return ViTConfig(**fields)
     return ViTConfig(**fields | dict(positions=FIXED, position_resize="bicubic"))
+
+
+def _is_dinov2(shapes: Mapping[str, Shape]) -> bool:
+    """Whether a file is of DINOv2's authors, whose mask token is `[1, D]`."""
+    return len(shapes.get(MASK_TOKEN, ())) == 2
+
+
+def _first(shapes: Mapping[str, Shape], names: tuple[str, ...]) -> Shape:
+    """The shape of the first of the names that is there; raises KeyError."""
+    return shapes[next((name for name in names if name in shapes), names[0])]
 
 
 def _heads(width: int, shapes: Mapping[str, Shape]) -> int:
@@ -276,7 +294,7 @@ def _has_layer_scale(shapes: Mapping[str, Shape]) -> bool:
 
 
 def _mae(encoder: ViTConfig, shapes: Mapping[str, Shape]) -> MAEConfig:
-    width = shapes["mask_token"][-1]
+    width = shapes[MASK_TOKEN][-1]
     if width % DECODER_HEAD_WIDTH:
         raise ConfigError(f"a decoder's width of {width} does not tell how many heads it has")
     return MAEConfig(

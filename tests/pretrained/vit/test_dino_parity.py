@@ -1,15 +1,18 @@
 """DeiT, DINOv2 and non-square ViTs against Hugging Face: outputs, round trips, uses."""
 
 import re
+from dataclasses import replace
 
 import dino_cases as cases
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from folders import read, write
 
+import jaxformers as jf
 from jaxformers.errors import WeightsError
-from jaxformers.pretrained import load_pretrained, save_pretrained
+from jaxformers.pretrained import load_pretrained, resize_positions, save_pretrained
 
 NAMES = list(cases.CASES)
 
@@ -82,6 +85,37 @@ def test_the_names_of_transformers_5_are_read(name, tmp_path):
     old, new = load_pretrained(folder), load_pretrained(tmp_path / "new")
     assert old[0] == new[0]
     jax.tree.map(np.testing.assert_array_equal, old[1], new[1])
+
+
+@pytest.mark.parametrize("old, new", cases.GRIDS, ids=str)
+def test_positions_are_resized_as_dinov2s_authors_do(old, new):
+    golden = np.load(cases.LOGITS)[f"offset_{new[0]}_{new[1]}"]
+    table = cases.table(old).reshape(-1, 2)
+    resized = resize_positions(table, old, new, "bicubic_offset")
+    np.testing.assert_allclose(resized.reshape(golden.shape), golden, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["dinov2", "dinov2_giant", "registers"])
+def test_files_of_dinov2s_authors_give_the_same_model(name, tmp_path):
+    """Positions of another size aside, which transformers resizes otherwise without registers."""
+    config = cases.CASES[name] | dict(hidden_size=64, num_attention_heads=1, num_hidden_layers=1)
+    config.pop("id2label", None)
+    tensors = cases.weights(config, 0)
+    folder = write(tmp_path / "hf", config, tensors)
+    file = tmp_path / "pretrain.safetensors"
+    safetensors.numpy.save_file(cases.authors_names(tensors), file)
+    (theirs, variables), (model, read_variables) = (
+        jf.from_pretrained(folder),
+        jf.from_pretrained(file),
+    )
+    jax.tree.map(np.testing.assert_array_equal, read_variables, variables)
+    resize = "bicubic_antialiased" if name == "registers" else "bicubic_offset"
+    scale = dict(position_resize=resize, layer_scale=model.config.layer_scale)
+    assert model.config == replace(theirs.config, **scale)
+    assert jf.load_images(file).resize == 256
+    save_pretrained(model, read_variables, tmp_path / "saved")
+    assert read(tmp_path / "saved")[0]["model_type"] == config["model_type"]
+    assert jf.from_pretrained(tmp_path / "saved")[0] == model
 
 
 @pytest.mark.parametrize(
