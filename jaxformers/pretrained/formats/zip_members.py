@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 import weakref
 import zipfile
@@ -15,6 +16,8 @@ from etils import epath
 from jaxformers.errors import WeightsError, printable
 from jaxformers.pretrained.formats.safetensors_folder import require_regular
 
+END_BYTES = 22 + 65_535 + 20 + 56
+"""Bytes of the records that end an archive, with the longest comment and those of ZIP64."""
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1 | 0x40
 """Bits of a member's flags: encrypted, strongly encrypted."""
@@ -23,6 +26,18 @@ UNPACKED_BYTES, UNPACKED_RATIO = 256 << 20, 20
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError)
 DAMAGED += (RuntimeError, LookupError, TypeError, AttributeError, OverflowError, MemoryError)
 """What Python's and NumPy's readers raise on archives, arrays and pickles that are damaged."""
+
+
+def _count_members(file: IO[bytes]) -> int:
+    """The number of members that the end of an archive states, which `zipfile` does not check."""
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - END_BYTES))
+    tail = file.read()
+    end = tail.rfind(b"PK\x05\x06")
+    (count,) = struct.unpack_from("<H", tail, end + 10)
+    if count == 0xFFFF:  # the number is in the record of ZIP64
+        (count,) = struct.unpack_from("<Q", tail, tail.rindex(b"PK\x06\x06", 0, end) + 32)
+    return count
 
 
 class ZipMembers:
@@ -46,6 +61,8 @@ class ZipMembers:
             weakref.finalize(self, file.close)
             self._archive = zipfile.ZipFile(file)
             members = self._archive.infolist()
+            if len(members) != _count_members(file):
+                raise ValueError("its directory is incomplete")
         except DAMAGED as error:
             raise self.damaged(error) from None
         for member in members:

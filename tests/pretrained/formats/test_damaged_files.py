@@ -119,6 +119,22 @@ def test_members_that_overlap_count_each(tmp_path):
     refusal(lambda: NpzFile(tmp_path / "many.npz"))
 
 
+def test_a_directory_that_lacks_members_is_refused(tmp_path):
+    path = npz(tmp_path / "weights.npz", a=ARRAY, b=ARRAY)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        first = 46 + len("a.npy")
+        assert len(archive.infolist()) == 2
+    end = content.rindex(b"PK\x05\x06")
+    start = struct.unpack_from("<I", content, end + 16)[0]
+    struct.pack_into("<II", content, end + 12, end - start - first, start + first)
+    path.write_bytes(content)  # as if it began with the second
+    refusal(lambda: NpzFile(path), "its directory is incomplete")
+    content[end + 10 : end + 12] = b"\xff\xff"
+    path.write_bytes(content)
+    refusal(lambda: NpzFile(path), "damaged")
+
+
 def test_names_that_occur_twice_are_refused(tmp_path):
     path = tmp_path / "weights.npz"
     for names in (("a.npy", "a.npy"), ("a", "a.npy")):
