@@ -56,10 +56,10 @@ def holds_tokenizer(folder: Any) -> bool:
 
 def _kind(folder: epath.Path) -> type | None:
     """The class that reads the tokenizer's files in `folder`; None: there are none."""
-    if (folder / sentence_piece.MODEL_FILE).exists():
-        return SentencePiece
     if any((folder / name).exists() for name in (marian.SOURCE_FILE, marian.TARGET_FILE)):
         return Marian
     if huggingface_files.needs_tokenizers_library(folder):
         return HuggingFaceTokenizer
+    if (folder / sentence_piece.MODEL_FILE).exists():
+        return SentencePiece
     return WordPiece if (folder / word_piece_files.VOCABULARY_FILE).exists() else None

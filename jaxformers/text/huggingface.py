@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +34,19 @@ from jaxformers.text.word_piece_files import MODEL_FILE, SETTINGS_FILE
 WORD_STARTS = {"ByteLevel": "Ġ", "Metaspace": "▁"}
 NO_ID = -1
 PROBE = "a B\u00e9 \u4e2d 1."  # encoded once, so that a tokenizer that cannot work is refused
+
+
+@contextmanager
+def _library_errors(failure: str) -> Iterator[None]:
+    """Raises UserError in one line for what the tokenizers library raises, panics included."""
+    try:
+        yield
+    except BaseException as error:
+        # A panic of Rust code is no Exception, and its class cannot be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split())
+        raise UserError(f"the tokenizers library {failure}: {reason:.200}") from None
 
 
 class HuggingFaceTokenizer:
@@ -131,7 +145,8 @@ class HuggingFaceTokenizer:
     def spans(self, texts: str | Sequence[str]) -> list[Spans]:
         """Ids as of `encode`, with the offsets of each piece in its text."""
         texts = list(map(without_half_pairs, listed_texts(texts)))
-        rows = self._backend.encode_batch(texts, add_special_tokens=False)
+        with _library_errors("cannot cut these texts"):
+            rows = self._backend.encode_batch(texts, add_special_tokens=False)
         offsets = [np.array(row.offsets, int).reshape(-1, 2) for row in rows]
         return [Spans(row.ids, *bounds.T) for row, bounds in zip(rows, offsets, strict=True)]
 
@@ -158,15 +173,10 @@ class HuggingFaceTokenizer:
             for token in self._content["added_tokens"]
         ]
         changed = {"added_tokens": tokens, "truncation": None, "padding": None}
-        try:
+        with _library_errors("cannot use it"):
             backend = tokenizers.Tokenizer.from_str(json.dumps(self._content | changed))
             backend.encode_special_tokens = True  # special tokens in a text are not recognised
             backend.encode(PROBE, PROBE)
-        except BaseException as error:  # a panic of the library is no Exception
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-            reason = " ".join(str(error).split())
-            raise UserError(f"the tokenizers library cannot use it: {reason:.200}") from None
         for token in tokens:
             if (index := backend.token_to_id(token["content"])) != token["id"]:
                 raise UserError(
@@ -177,7 +187,8 @@ class HuggingFaceTokenizer:
 
     def _ids(self, backend: tokenizers.Tokenizer, texts: str | Sequence[str]) -> list[list[int]]:
         texts = list(map(without_half_pairs, listed_texts(texts)))
-        return [row.ids for row in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        with _library_errors("cannot cut these texts"):
+            return [row.ids for row in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _role_id(self, role: str) -> int:
         name = self._roles.get(role)

@@ -142,6 +142,30 @@ def test_half_a_surrogate_pair_is_read_as_the_replacement_character(tokenizer):
     assert tokenizer.spans("a \ud83d b")[0].starts.tolist() == [0, 4]
 
 
+def test_a_panic_of_the_library_is_one_line(tmp_path):
+    """As transformers does, it panics where tokens of white space claim the same blanks."""
+    folder = write(tmp_path / "folder", CASES["vocab_txt"]["files"])
+    flags = {"normalized": False, "single_word": False, "special": False}
+    tokens = {
+        "74": flags | {"content": "x ", "lstrip": False, "rstrip": True},
+        "75": flags | {"content": "  ", "lstrip": True, "rstrip": False},
+    }
+    write(folder, {"tokenizer_config.json": json.dumps({"added_tokens_decoder": tokens})})
+    tokenizer = load_tokenizer(folder)
+    for call in (tokenizer.encode, tokenizer.spans):
+        with pytest.raises(
+            UserError, match="the tokenizers library cannot cut these texts"
+        ) as error:
+            call(["x \t    the"])
+        assert "\n" not in str(error.value)
+
+
+def test_tokenizer_json_comes_before_a_sentencepiece_model(tmp_path):
+    folder = write(tmp_path / "folder", CASES["unigram"]["files"])
+    (folder / "tokenizer.model").write_bytes(b"")
+    assert isinstance(load_tokenizer(folder), HuggingFaceTokenizer)
+
+
 def changed(**changes):
     files = dict(CASES["bert_added"]["files"])
     content = json.loads(files["tokenizer.json"])
