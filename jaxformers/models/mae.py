@@ -75,8 +75,8 @@ class MAEConfig(CheckedFields):
                 "an MAE's encoder has its class token, with a position, as only prefix token: set "
                 "distillation_token, register_tokens and prefix_positions to their defaults"
             )
-        if self.encoder.embedding_norm:
-            raise ConfigError("an MAE's encoder has no embedding_norm: set it to False")
+        if self.encoder.embedding_norm or not self.encoder.final_norm:
+            raise ConfigError("an MAE's encoder has no embedding_norm, and it has its final_norm")
         self.decoder_block  # noqa: B018  (validates it here)
 
     @staticmethod

@@ -21,7 +21,7 @@ from jaxformers.layers.position_resize import Grid, PositionResize, resize_matri
 from jaxformers.sharding import constrain
 
 Positions = Literal["learned", "sincos2d", "sincos2d_mae", "none"]
-Pooling = Literal["class", "average", "max", "average_max", "class_average"]
+Pooling = Literal["class", "average", "max", "average_max", "class_average", "attention"]
 
 
 def patchify(images: Float[Array, "B H W C"], size: int) -> Float[Array, "B P E"]:
@@ -118,7 +118,10 @@ def prepend_tokens(
 
 
 def pool(x: Float[Array, "B L D"], pooling: Pooling, prefix_tokens: int) -> Float[Array, "B _"]:
-    """What a head reads of an encoder's output: the class token, or the patches pooled, or both."""
+    """What a head reads of an encoder's output: the class token, or the patches pooled, or both.
+
+    Pooling by attention, which has parameters, is `layers.pooling.AttentionPooling`.
+    """
     patches = x[:, prefix_tokens:]
     match pooling:
         case "average":

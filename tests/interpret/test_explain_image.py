@@ -160,7 +160,8 @@ def test_weights_that_are_not_finite_are_said_to_be_so(value, published):
 @pytest.mark.parametrize(
     ("changes", "rows"),
     [
-        (dict(distillation_token=True, register_tokens=2), (0, 1)),
+        (dict(distillation_token=True, distillation_head=True, register_tokens=2), (0, 1)),
+        (dict(distillation_token=True), (0,)),
         (dict(register_tokens=2), (0,)),
         (dict(pooling="class_average"), None),
     ],

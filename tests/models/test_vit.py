@@ -277,7 +277,7 @@ def test_a_misspelt_choice_is_refused_where_no_types_are_checked():
     assert done.stdout.splitlines() == [
         "positions is 'learnt', not one of learned, sincos2d, sincos2d_mae, none; "
         "did you mean learned?",
-        "pooling is 'mean', not one of class, average, max, average_max, class_average",
+        "pooling is 'mean', not one of class, average, max, average_max, class_average, attention",
         "activation is 'gellu', not one of relu, gelu, gelu_tanh, quick_gelu, silu, tanh; "
         "did you mean gelu?",
         "block is 'basik', not one of basic, bottleneck; did you mean basic?",

@@ -50,7 +50,13 @@ ACTIVATIONS: dict[str, Activation] = {
     "swish": "silu",
     "tanh": "tanh",
 }
-POOLS = {"token": "class", "avg": "average", "max": "max", "avgmax": "average_max"}
+POOLS = {
+    "token": "class",
+    "avg": "average",
+    "max": "max",
+    "avgmax": "average_max",
+    "map": "attention",
+}
 
 
 def is_timm_config(config: Mapping[str, Any]) -> bool:

@@ -146,6 +146,7 @@ def inexpressible(config: ViTConfig) -> str | None:
         "it pools by averaging": config.pooling == "average",
         f"it pools by {config.pooling!r}": config.pooling not in ("class", "average"),
         "it has a distillation token": config.distillation_token,
+        "it has no norm after its blocks": not config.final_norm,
         "it has register tokens": config.register_tokens > 0,
         f"its prefix_positions are {config.prefix_positions!r}": config.prefix_rows != 1,
         "it norms the embedded tokens": config.embedding_norm,

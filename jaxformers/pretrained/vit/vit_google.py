@@ -60,6 +60,22 @@ def _layers() -> tuple[Entry, ...]:
     )
 
 
+def _attention_pooling(theirs: str, ours: str) -> tuple[Entry, ...]:
+    """big_vision's `MAPHead`."""
+    attention = f"{theirs}/MultiHeadDotProductAttention_0"
+    projections = (
+        _dense(f"{attention}/{name}", f"{ours}/attention/{name}")
+        for name in ("query", "key", "value", "out")
+    )
+    return (
+        Entry(f"{theirs}/probe", f"{ours}/probe", Lead(1)),
+        *(entry for projection in projections for entry in projection),
+        *_norm(f"{theirs}/LayerNorm_0", f"{ours}/norm"),
+        *_dense(f"{theirs}/MlpBlock_0/Dense_0", f"{ours}/feed_forward/up"),
+        *_dense(f"{theirs}/MlpBlock_0/Dense_1", f"{ours}/feed_forward/down"),
+    )
+
+
 def _stem(config: HybridStemConfig | None) -> list[Entry]:
     """The ResNet's units: a convolution and its group norm."""
     if config is None:
@@ -95,6 +111,7 @@ def name_map(config: ViTConfig) -> NameMap:
         *_norm("Transformer/encoder_norm", "encoder/norm"),
         *_dense("pre_logits", "pre_logits"),
         *_dense("head", "head"),
+        *_attention_pooling("MAPHead_0", "attention_pooling"),
         *_stem(config.stem),
     )
     return NameMap(tuple(entry.under("", "params/") for entry in entries))
@@ -223,8 +240,6 @@ def read_file_config(source: TensorSource) -> ViTConfig:
         WeightsError: arrays that no ViT of ours has; one line.
     """
     shapes = Dialect(source).shapes
-    if maps := [name for name in shapes if name.startswith("MAPHead")]:
-        raise WeightsError(f"{source.place}: attention pooling ({maps[0]}) is not supported")
     try:
         return _from_shapes(shapes)
     except ConfigError as error:
@@ -254,12 +269,18 @@ def _from_shapes(shapes: Mapping[str, Shape]) -> ViTConfig:
         feed_forward=shapes[f"{first}/MlpBlock_0/Dense_0/kernel"][1],
         layers=len(layers),
         class_token=token,
-        pooling="class" if token else "average",
+        pooling=_pooling(token, shapes),
         positions="learned" if table else "sincos2d",
         pre_logits=shapes["pre_logits/bias"][0] if "pre_logits/bias" in shapes else None,
         classes=shapes["head/bias"][0] if "head/bias" in shapes else 0,
         stem=stem,
     )
+
+
+def _pooling(token: bool, shapes: Mapping[str, Shape]) -> str:
+    if "MAPHead_0/probe" in shapes:
+        return "attention"
+    return "class" if token else "average"
 
 
 def _stem_from_shapes(shapes: Mapping[str, Shape]) -> HybridStemConfig | None:

@@ -143,6 +143,20 @@ def timm_blocks(theirs: str, ours: str, gated: bool = False) -> tuple[Entry, ...
     )
 
 
+def attention_pooling(theirs: str, ours: str) -> tuple[Entry, ...]:
+    """timm's `AttentionPoolLatent`."""
+    attention, feed = f"{ours}/attention", f"{ours}/feed_forward"
+    return (
+        Entry(f"{theirs}.latent", f"{ours}/probe", Lead(1)),
+        *linear(f"{theirs}.q", f"{attention}/query"),
+        *fused(f"{theirs}.kv", f"{attention}/key", f"{attention}/value"),
+        *linear(f"{theirs}.proj", f"{attention}/out", 2),
+        *norm(f"{theirs}.norm", f"{ours}/norm"),
+        *linear(f"{theirs}.mlp.fc1", f"{feed}/up"),
+        *linear(f"{theirs}.mlp.fc2", f"{feed}/down"),
+    )
+
+
 ENCODER: tuple[Entry, ...] = (
     token("embeddings.cls_token", "class_token"),
     table("embeddings.position_embeddings", TABLE),
@@ -175,6 +189,7 @@ def timm(gated: bool = False) -> tuple[Entry, ...]:
         *timm_blocks("blocks.{layer}", "encoder/blocks", gated),
         *norm("norm", "encoder/norm"),
         *norm("fc_norm", "head_norm"),
+        *attention_pooling("attn_pool", "attention_pooling"),
         *linear("pre_logits.fc", "pre_logits"),
         *linear("head", "head"),
         *linear("head_dist", "distillation_head"),

@@ -39,7 +39,44 @@ FIRST_DOWN = "blocks.0.mlp.fc2.weight", "blocks.0.mlp.w3.weight"
 # A width does not tell its heads: timm's and MAE's models have heads of 64 but for the largest.
 HEAD_WIDTH, HEADS = 64, {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 DECODER_HEAD_WIDTH = 32
+SWIGLU_PACKED = "GluMlp(act_layer=SiLU, gate_last=False)"  # timm's name of that is `SwiGLUPacked`
 LAYER_SCALE = 1e-5  # where a file has factors, whose initial value it does not tell
+# Arguments with one supported value, or several that mean the same; the first is timm's default.
+ONLY: dict[str, tuple[Any, ...]] = {
+    "attn_layer": ("attn", "", "Attention"),
+    "block_fn": ("Block",),
+    "embed_layer": ("PatchEmbed",),
+    "mlp_layer": ("Mlp", SWIGLU_PACKED),
+    "pool_include_prefix": (False,),
+    "pos_embed": ("learn", "", "none"),
+    "proj_bias": (True,),
+    "scale_attn_norm": (False,),
+    "scale_mlp_norm": (False,),
+}
+UNDERSTOOD = {
+    *ONLY,
+    "act_layer",
+    "class_token",
+    "depth",
+    "dynamic_img_size",
+    "embed_dim",
+    "final_norm",
+    "fc_norm",
+    "global_pool",
+    "img_size",
+    "in_chans",
+    "init_values",
+    "mlp_ratio",
+    "no_embed_class",
+    "norm_layer",
+    "num_classes",
+    "num_heads",
+    "patch_size",
+    "pre_norm",
+    "qk_norm",
+    "qkv_bias",
+    "reg_tokens",
+}
 
 
 def name_map(fixed: bool, gated: bool = False, ignored: tuple[str, ...] = ()) -> NameMap:
@@ -89,7 +126,7 @@ def config_from_args(args: TimmArgs, source: TensorSource) -> ViTConfig:
     width, patch = args.size("embed_dim", 768), args.sides("patch_size", 16)
     if patch[0] != patch[1]:
         raise args.refuse("patch_size", "and only square patches are supported")
-    gated = args.get("mlp_layer", "Mlp") == "SwiGLUPacked"
+    gated = args.get("mlp_layer", "Mlp") == SWIGLU_PACKED
     hidden = int(width * args.number("mlp_ratio", 4.0))
     classes = shapes["head.weight"][0] if "head.weight" in shapes else 0
     registers = args.count("reg_tokens")
@@ -106,16 +143,17 @@ def config_from_args(args: TimmArgs, source: TensorSource) -> ViTConfig:
         distillation_token=distilled,
         distillation_head=distilled,
         register_tokens=registers,
-        pooling=args.pooling("token", ("token", "avg", "max", "avgmax")),
+        pooling=args.pooling("token", ("token", "avg", "max", "avgmax", "map")),
         positions="learned" if args.get("pos_embed", "learn") == "learn" else "none",
         prefix_positions="none" if args.flag("no_embed_class", False) else "all",
         position_resize="bilinear" if "flexi" in args.architecture else "bicubic_antialiased",
         dynamic_size=args.flag("dynamic_img_size", False),
         embedding_norm=args.flag("pre_norm", False),
+        final_norm=args.flag("final_norm", True),
         head_norm="fc_norm.weight" in shapes,
         classes=classes,
         class_names=args.class_names(classes),
-        activation="silu" if gated else args.activation("gelu"),
+        activation=args.activation("gelu"),
         norm_epsilon=args.layer_norm_epsilon(),
         qkv_bias=args.flag("qkv_bias", True),
         query_key_norm=args.flag("qk_norm", False),
@@ -126,44 +164,6 @@ def config_from_args(args: TimmArgs, source: TensorSource) -> ViTConfig:
     if not classes and is_fixed(source, TABLE, config, width):
         config = replace(config, positions=FIXED)
     return config
-
-
-# Arguments with one supported value, or several that mean the same; the first is timm's default.
-ONLY: dict[str, tuple[Any, ...]] = {
-    "attn_layer": ("attn", "", "Attention"),
-    "block_fn": ("Block",),
-    "embed_layer": ("PatchEmbed",),
-    "final_norm": (True,),
-    "mlp_layer": ("Mlp", "SwiGLUPacked"),
-    "pool_include_prefix": (False,),
-    "pos_embed": ("learn", "", "none"),
-    "proj_bias": (True,),
-    "scale_attn_norm": (False,),
-    "scale_mlp_norm": (False,),
-}
-UNDERSTOOD = {
-    *ONLY,
-    "act_layer",
-    "class_token",
-    "depth",
-    "dynamic_img_size",
-    "embed_dim",
-    "fc_norm",
-    "global_pool",
-    "img_size",
-    "in_chans",
-    "init_values",
-    "mlp_ratio",
-    "no_embed_class",
-    "norm_layer",
-    "num_classes",
-    "num_heads",
-    "patch_size",
-    "pre_norm",
-    "qk_norm",
-    "qkv_bias",
-    "reg_tokens",
-}
 
 
 def _check_table(args: TimmArgs, config: ViTConfig, shapes: Mapping[str, Shape]) -> None:

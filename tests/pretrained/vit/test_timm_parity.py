@@ -105,8 +105,8 @@ def test_an_argument_that_is_not_supported_is_named(name, tmp_path):
         ({"model_args": {"patch_size": [16, 8]}}, "only square patches"),
         ({"model_args": {"global_pool": "avg"}, "global_pool": "max"}, "must agree"),
         (
-            {"global_pool": "map", "model_args": {}},
-            "global_pool is 'map', and only token, avg, max, avgmax",
+            {"global_pool": "prr", "model_args": {}},
+            "global_pool is 'prr', and only token, avg, max, avgmax, map",
         ),
         ({"model_args": {"embed_dim": 1 << 30}}, "model_args.embed_dim is 1073741824"),
         (

@@ -10,6 +10,7 @@ from jaxformers.errors import WeightsError
 from jaxformers.layers import grid_sinusoids
 from jaxformers.pretrained import load_pretrained
 from jaxformers.pretrained.model_variables import flatten, variable_shapes
+from jaxformers.pretrained.vit.vit_google import name_map
 
 SMALL = jf.ViTConfig(
     image_size=12, patch_size=4, width=64, heads=4, feed_forward=24, layers=2, classes=5
@@ -156,6 +157,19 @@ def test_without_class_token_and_table_it_averages_over_sines(tmp_path):
     same(variables, leaves)
 
 
+def test_big_visions_attention_pooling_is_read(tmp_path):
+    config = jf.ViTConfig(
+        **SMALL.__dict__ | dict(class_token=False, pooling="attention", qkv_bias=True)
+    )
+    leaves = random_leaves(jf.ViT(config))
+    arrays = {n.removeprefix("params/"): a for n, a in name_map(config).write(leaves).items()}
+    for name in ("query/kernel", "out/bias"):
+        assert f"MAPHead_0/MultiHeadDotProductAttention_0/{name}" in arrays
+    model, variables = load_pretrained(saved(tmp_path, arrays))
+    assert model.config == config
+    same(variables, leaves)
+
+
 def test_bfloat16_arrays_of_two_untyped_bytes_are_read(tmp_path):
     leaves = {
         path: leaf.astype(ml_dtypes.bfloat16).astype(np.float32)
@@ -177,7 +191,10 @@ def test_bfloat16_arrays_of_two_untyped_bytes_are_read(tmp_path):
         ),
         (lambda a: a.update({"extra/kernel": np.ones(3)}), "unexpected extra/kernel"),
         (lambda a: a.update(cls=np.ones((1, 1, 63))), "misshapen cls .1, 1, 63. instead"),
-        (lambda a: a.update({"MAPHead_0/probe": np.ones(3)}), "attention pooling"),
+        (
+            lambda a: a.update({"MAPHead_0/probe": np.ones(3)}),
+            r"missing MAPHead_0/.*; misshapen MAPHead_0/probe .3. instead of .1, 1, 64.",
+        ),
         (lambda a: a.update({"embedding/kernel": np.ones((4, 4))}), "make no ViT"),
         (lambda a: a.update({"embedding/kernel": np.array([{}])}), "damaged or no .npz"),
     ],
