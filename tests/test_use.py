@@ -124,7 +124,9 @@ def test_no_answer_wins_where_its_score_exceeds_the_best_by_more_than_the_thresh
     assert [each.text == "" for each in found] == [odd > threshold for odd in odds]
 
 
-@pytest.mark.parametrize("mode", ["mean", "cls", "max", "mean_sqrt_len"])
+@pytest.mark.parametrize(
+    "mode", ["mean", "cls", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
+)
 def test_vectors_are_hugging_faces_states_pooled(folders, mode):
     found = jf.embed(folders["encoder"], use.TEXTS, pooling=mode)
     assert found.dtype == np.float32
@@ -142,8 +144,9 @@ def test_a_folder_says_how_its_vectors_are_made(folders, tmp_path):
 
 def test_vectors_of_several_modes_are_joined_in_sentence_transformers_order(folders, tmp_path):
     folder = shutil.copytree(folders["encoder"], tmp_path / "sentences")
-    use.pooling(folder, "mean_tokens", "cls_token", "max_tokens")
-    wanted = np.concatenate([GOLDEN["vectors"][mode] for mode in ("cls", "max", "mean")], axis=1)
+    use.pooling(folder, "lasttoken", "mean_tokens", "cls_token", "max_tokens")
+    modes = ("cls", "max", "mean", "lasttoken")
+    wanted = np.concatenate([GOLDEN["vectors"][mode] for mode in modes], axis=1)
     np.testing.assert_allclose(jf.embed(folder, use.TEXTS), wanted, atol=5e-5)
 
 
@@ -231,7 +234,7 @@ def test_few_shapes_are_compiled_for_many_texts(folders):
     texts = ["a " * (n % 14) for n in range(150)]
     jf.embed(folders["encoder"], texts)
     model, _ = jf.from_pretrained(folders["encoder"])
-    program = embedding._program(model, jf.pretrained.bert.sentence_pooling.Pooling())
+    program = embedding._program(model, ("mean",), (), False)
     before = program._cache_size()
     jf.embed(folders["encoder"], [f"the {text}" for text in texts[:140]])
     assert program._cache_size() == before

@@ -193,13 +193,14 @@ def embed(
         texts: a longer one than the folder's `max_seq_length`, or than the model's positions, is
             cut at its end, as sentence-transformers does. A special token's name in a text, such
             as "[SEP]", is text, which Hugging Face's tokenizers take for the token.
-        pooling: "mean", "cls", "max" or "mean_sqrt_len"; None: as the folder's files say (those of
-            sentence-transformers), else the mean over all tokens.
+        pooling: "mean", "cls", "max", "mean_sqrt_len", "weightedmean" or "lasttoken"; None: as the
+            folder's files say (those of sentence-transformers), else the mean over all tokens.
         normalize: whether vectors get length 1; None: as the folder's files say, else not.
 
     Raises:
         ConfigError: an unknown pooling.
-        WeightsError: a model that is no BERT, or a part of the folder that is not supported.
+        WeightsError: a model that is no BERT, another model's tokenizer, a module of the folder
+            that is not supported, or outputs that are not finite.
     """
     model, how = sources.text_model("embed", source), sources.pooling_of(source)
     if pooling is not None:

@@ -126,8 +126,8 @@ examples:
                 "--pooling",
                 dict(
                     metavar="MODE",
-                    choices=("mean", "cls", "max", "mean_sqrt_len"),
-                    help="mean, cls, max or mean_sqrt_len (default: as RUN's files say)",
+                    choices=("mean", "cls", "max", "mean_sqrt_len", "weightedmean", "lasttoken"),
+                    help="how tokens become one vector (default: as RUN's files state)",
                 ),
             ),
             (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +20,7 @@ from jaxformers.pretrained.formats.hub import resolve
 from jaxformers.pretrained.mapping.position_resize import at_image_size
 from jaxformers.pretrained.model_variables import DEFAULT_EXECUTION
 from jaxformers.pretrained.preprocessing.preprocessor_config import write_preprocessing
+from jaxformers.pretrained.text_folder import use_files
 from jaxformers.pretrained.timm.timm_args import (
     folder_of_timm_weights,
     is_timm_config,
@@ -124,7 +126,8 @@ def save_pretrained(
         format: a `model_type` of Hugging Face's ("marian", "bert", "bit", "resnet", "vit",
             "vit_mae" and those of registered plug-ins) for what its classes load; "jaxformers" for
             our own, which keeps everything; "auto" for Hugging Face's where that is exact.
-        tokenizer: a `text.Tokenizer`, or a folder whose tokenizer files are copied in.
+        tokenizer: a `text.Tokenizer`, or a folder whose tokenizer files are copied in, with those
+            that state its sentence embeddings. Files of an earlier tokenizer are removed.
         preprocessing: of an image model, as `load_images` gives it; None: none is written.
 
     Raises:
@@ -133,6 +136,8 @@ def save_pretrained(
     """
     if isinstance(tokenizer, Tokenizer):
         registry.check_tokenizer(model, tokenizer, "the model to be saved")
+    elif isinstance(tokenizer, str | os.PathLike):
+        tokenizer = use_files(tokenizer)
     formats = registry.huggingface_formats()
     if format not in (choices := (AUTO, *formats, native_format.FORMAT)):
         raise WeightsError(registry.no_such("format", format, choices))

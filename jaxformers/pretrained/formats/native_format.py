@@ -55,7 +55,7 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module
 
 
 def save(model: nn.Module, variables: Variables, path: Any, tokenizer: Any = None) -> None:
-    """Writes the folder; `tokenizer` is a `text.Tokenizer`, or a folder that holds one's files.
+    """Writes the folder; `tokenizer` is as for `safetensors_folder.write_folder`.
 
     Raises:
         WeightsError: a foreign model, variables that do not fit it, or no room.

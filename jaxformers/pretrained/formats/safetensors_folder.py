@@ -14,7 +14,7 @@ import stat
 import tempfile
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,12 @@ TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
 )
+LARGEST_TOKENIZER_FILE = 256 << 20  # bytes
+# Files by which sentence-transformers knows a folder.
+SENTENCE_FILES = ("modules.json", "config_sentence_transformers.json")
 JSON_BYTES = 1 << 20
 INDEX_BYTES = 64 << 20
 FLOATS = ("F16", "BF16", "F32", "F64")
@@ -219,7 +224,8 @@ def write_folder(
         folder: made if it is not there; files in it of other names stay.
         tensors: by name, for one safetensors file.
         files: contents of JSON files by name.
-        tokenizer: a folder whose tokenizer files are copied, a `text.Tokenizer`, or None.
+        tokenizer: a `text.Tokenizer`, contents of files by relative path, or None. Those of an
+            earlier tokenizer are removed.
 
     Raises:
         WeightsError: it cannot be written (no room, no permission, a file stands there).
@@ -233,14 +239,31 @@ def write_folder(
         for name, content in contents.items():
             (stage / name).write_bytes(content)
         _write_tokenizer(stage, tokenizer)
-        _publish(stage, folder)
+        # Files of an earlier export would change how those written now are read.
+        stale = () if tokenizer is None else TOKENIZER_FILES
+        stale += SENTENCE_FILES if isinstance(tokenizer, Mapping) else ()
+        _publish(stage, folder, stale)
 
 
-def _publish(stage: epath.Path, folder: epath.Path) -> None:
+def _publish(stage: epath.Path, folder: epath.Path, stale: Iterable[str]) -> None:
+    """Moves the staged files into `folder`, and removes the stale ones that were not staged."""
     if not folder.exists():
         stage.rename(folder)
         return
+    staged = [file.name for file in stage.iterdir()]
+    for name in stale:
+        if name not in staged and (folder / name).exists():
+            (folder / name).unlink()
     for file in sorted(stage.iterdir(), key=lambda file: file.name == CONFIG):  # it comes last
+        if file.is_dir():
+            _publish_folder(file, folder / file.name)
+        else:
+            file.replace(folder / file.name)
+
+
+def _publish_folder(stage: epath.Path, folder: epath.Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for file in stage.iterdir():
         file.replace(folder / file.name)
 
 
@@ -250,9 +273,9 @@ def _write_tokenizer(stage: epath.Path, tokenizer: Any) -> None:
     if hasattr(tokenizer, "save"):
         tokenizer.save(stage)
         return
-    for name in TOKENIZER_FILES:
-        if (file := epath.Path(tokenizer) / name).exists():
-            (stage / name).write_bytes(file.read_bytes())
+    for name, content in tokenizer.items():
+        (stage / name).parent.mkdir(exist_ok=True)
+        (stage / name).write_bytes(content)
 
 
 @contextlib.contextmanager

@@ -88,16 +88,17 @@ def test_a_default_prompt_is_put_before_texts(tmp_path):
         (
             "modules.json",
             '[{"type": "a.Transformer", "path": ""}, {"type": "a.Pooling", "path": "1_Pooling"},'
-            ' {"type": "a.Dense", "path": "2_Dense"}]',
-            "Transformer, Pooling, Dense are not supported",
+            ' {"type": "a.LSTM", "path": "2_LSTM"}]',
+            "Transformer, Pooling, LSTM are not supported",
         ),
         ("1_Pooling/config.json", "{}", "the pooling [] is not supported"),
         (
             "1_Pooling/config.json",
-            '{"pooling_mode_lasttoken": true}',
-            "['pooling_mode_lasttoken'] is not supported, only cls, max, mean, mean_sqrt_len",
+            '{"pooling_mode_median": true}',
+            "['pooling_mode_median'] is not supported, only cls, max, mean, mean_sqrt_len",
         ),
         ("1_Pooling/config.json", '{"pooling_mode": 3}', "the pooling 3 is not supported"),
+        ("1_Pooling/config.json", '{"pooling_mode": [[]]}', "the pooling [[]] is not supported"),
         ("sentence_bert_config.json", '{"max_seq_length": "9"}', "'9' cannot be the most tokens"),
         ("sentence_bert_config.json", '{"max_seq_length": NaN}', "nan cannot be the most tokens"),
         ("sentence_bert_config.json", '{"max_seq_length": Infinity}', "inf cannot be the most"),
