@@ -69,8 +69,7 @@ def read(folder: epath.Path, content: dict[str, Any]) -> dict[str, AddedToken]:
             if isinstance(entry, dict)
         ]
     else:
-        special = {token.content for token in read_roles(folder).values()}
-        special |= {token.content for token in extra_special_tokens(folder)}
+        special = _names_of_special_tokens(folder)
         ids = read_optional_json(folder / TOKENS_FILE)
         tokens = [
             _token(dict(content=name, id=index, special=name in special), folder / TOKENS_FILE)
@@ -85,30 +84,51 @@ def read(folder: epath.Path, content: dict[str, Any]) -> dict[str, AddedToken]:
 def read_roles(folder: epath.Path) -> dict[str, AddedToken]:
     """The special tokens that the files state for a role ("cls_token" for "cls")."""
     roles: dict[str, AddedToken] = {}
-    for name in (SETTINGS_FILE, ROLES_FILE):  # the second is the older file and overrides
-        stated = read_optional_json(folder / name)
-        if name == ROLES_FILE and "added_tokens_decoder" in read_optional_json(
-            folder / SETTINGS_FILE
-        ):
-            continue
+    for file, stated in _special_files(folder):
         for role in ROLES:
             if (value := stated.get(f"{role}_token")) is not None:
-                roles[role] = _special(value, folder / name)
+                roles[role] = _special(value, file)
     return roles
 
 
 def extra_special_tokens(folder: epath.Path) -> list[AddedToken]:
     """Further special tokens, without a role, that the files name."""
-    tokens = []
-    for name in (SETTINGS_FILE, ROLES_FILE):
-        stated = read_optional_json(folder / name)
-        for key in EXTRA:
-            values = stated.get(key) or []
-            values = list(values.values()) if isinstance(values, dict) else values
-            if not isinstance(values, list):
-                raise UserError(f"{folder / name}: {key} must be a list of tokens")
-            tokens += [_special(value, folder / name) for value in values]
-    return tokens
+    files = _special_files(folder)
+    return [
+        token for file, stated in files for key in EXTRA for token in _listed(stated, key, file)
+    ]
+
+
+def _special_files(folder: epath.Path) -> list[tuple[epath.Path, dict[str, Any]]]:
+    """The files that name special tokens, later ones before earlier ones.
+
+    The older `special_tokens_map.json` counts where no `added_tokens_decoder` is stated.
+    """
+    settings = read_optional_json(folder / SETTINGS_FILE)
+    files = [(folder / SETTINGS_FILE, settings)]
+    if "added_tokens_decoder" not in settings:
+        files.append((folder / ROLES_FILE, read_optional_json(folder / ROLES_FILE)))
+    return files
+
+
+def _names_of_special_tokens(folder: epath.Path) -> set[str]:
+    """The tokens of `added_tokens.json` that are special.
+
+    transformers 5 does not look for them in `additional_special_tokens` of the older file.
+    """
+    tokens = list(read_roles(folder).values())
+    for file, stated in _special_files(folder):
+        keys = EXTRA if file.name == SETTINGS_FILE else EXTRA[1:]
+        tokens += [token for key in keys for token in _listed(stated, key, file)]
+    return {token.content for token in tokens}
+
+
+def _listed(stated: dict[str, Any], key: str, file: epath.Path) -> list[AddedToken]:
+    values = stated.get(key) or []
+    values = list(values.values()) if isinstance(values, dict) else values
+    if not isinstance(values, list):
+        raise UserError(f"{file}: {key} must be a list of tokens")
+    return [_special(value, file) for value in values]
 
 
 def with_ids(
