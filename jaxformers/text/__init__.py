@@ -7,14 +7,16 @@ from typing import Any
 from etils import epath
 
 from jaxformers.errors import UserError
-from jaxformers.text import huggingface_files, marian, sentence_piece, word_piece_files
+from jaxformers.text import clip, huggingface_files, marian, sentence_piece, word_piece_files
 from jaxformers.text.base import InputTemplate, Spans, Tokenizer, listed_texts, plain_text
+from jaxformers.text.clip import CLIPTokenizer
 from jaxformers.text.huggingface import HuggingFaceTokenizer
 from jaxformers.text.marian import Marian
 from jaxformers.text.sentence_piece import SentencePiece
 from jaxformers.text.word_piece import WordPiece
 
 __all__ = [
+    "CLIPTokenizer",
     "HuggingFaceTokenizer",
     "InputTemplate",
     "Marian",
@@ -42,7 +44,7 @@ def load_tokenizer(folder: Any) -> Tokenizer:
     if kind := _kind(folder):
         return kind.load(folder)
     raise UserError(
-        f"no tokenizer in {folder}: looked for {sentence_piece.MODEL_FILE}, "
+        f"no tokenizer in {folder}: looked for {clip.FILE}, {sentence_piece.MODEL_FILE}, "
         f"for {marian.SOURCE_FILE} with {marian.TARGET_FILE} and {marian.VOCABULARY_FILE}, for "
         f"{word_piece_files.MODEL_FILE}, {word_piece_files.VOCABULARY_FILE}, and for "
         f"{huggingface_files.BPE_FILE} with {huggingface_files.MERGES_FILE}"
@@ -56,6 +58,8 @@ def holds_tokenizer(folder: Any) -> bool:
 
 def _kind(folder: epath.Path) -> type | None:
     """The class that reads the tokenizer's files in `folder`; None: there are none."""
+    if (folder / clip.FILE).exists():
+        return CLIPTokenizer
     if any((folder / name).exists() for name in (marian.SOURCE_FILE, marian.TARGET_FILE)):
         return Marian
     if huggingface_files.needs_tokenizers_library(folder):

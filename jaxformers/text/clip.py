@@ -1,0 +1,176 @@
+"""CLIP's tokenizer: byte-level pairs over cleaned, lower-cased words (Radford et al. 2021).
+
+The vocabulary is fixed: 256 bytes, the same 256 at a word's end, 48,894 merges, and the marks of a
+text's start and end. A text is cleaned and cut into words here, as OpenAI's code does; the
+`tokenizers` library merges the pairs of each word. Its own splitting would differ on letters that
+its Unicode tables lack, and Hugging Face's CLIP tokenizer on text that needs mending.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from functools import cache, cached_property
+from importlib import resources
+from typing import Any
+
+import ftfy
+import regex
+from etils import epath
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from jaxformers.errors import DataError, UserError
+from jaxformers.text.base import (
+    InputTemplate,
+    listed_rows,
+    listed_texts,
+    without_half_pairs,
+)
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+WORD_END = "</w>"
+FILE = "openai_clip.json"
+CONTEXT_LENGTH = 77
+WORDS = regex.compile(
+    rf"{regex.escape(START)}|{regex.escape(END)}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]"
+    r"|[^\s\p{L}\p{N}]+",
+    regex.IGNORECASE,
+)
+SPACES = regex.compile(r"\s+")
+
+
+class CLIPTokenizer:
+    """OpenAI's tokenizer of CLIP.
+
+    Attributes:
+        vocab_size: 49,408.
+        start_id, eos_id: ids of the marks of a text's start and end, 49,406 and 49,407.
+        pad_id: 0, as in OpenAI's code; what follows the end of a text never counts.
+        unk_id: `eos_id`; no text needs it, as every byte has a token.
+        template: the start before a text and the end behind it.
+    """
+
+    def __init__(self):
+        self._backend = _backend()
+        self.vocab_size = self._backend.get_vocab_size(with_added_tokens=True)
+        self.start_id, self.eos_id = self.vocab_size - 2, self.vocab_size - 1
+        self.pad_id, self.unk_id = 0, self.eos_id
+        start, end = (self.start_id,), (self.eos_id,)
+        self.template = InputTemplate((start, end), (start, (), end), 0)
+        self.fingerprint = hashlib.sha256(_merges_file()).hexdigest()
+
+    @classmethod
+    def load(cls, folder: Any) -> CLIPTokenizer:
+        """The tokenizer that `save` wrote into `folder`.
+
+        Raises:
+            UserError: the file is of another vocabulary.
+        """
+        file, tokenizer = epath.Path(folder) / FILE, cls()
+        if file.read_text().strip() != tokenizer._marker:
+            raise UserError(f"{file}: not the CLIP vocabulary of this version")
+        return tokenizer
+
+    def save(self, folder: Any) -> None:
+        """Write the tokenizer for `load_tokenizer`, and Hugging Face's `vocab.json` and files.
+
+        transformers' CLIP tokenizer reads the latter; it cleans texts less (no mending of broken
+        Unicode, no HTML entities).
+        """
+        folder = epath.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        merges = gzip.decompress(_merges_file()).decode()
+        vocabulary = sorted(self._backend.get_vocab().items(), key=lambda entry: entry[1])
+        special = dict.fromkeys(("unk_token", "eos_token", "pad_token"), END)
+        settings = {"tokenizer_class": "CLIPTokenizer", "bos_token": START} | special
+        settings |= {"model_max_length": CONTEXT_LENGTH}
+        (folder / FILE).write_text(self._marker + "\n")
+        (folder / "vocab.json").write_text(json.dumps(dict(vocabulary)))
+        (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}")
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+    def encode(self, texts: str | Sequence[str]) -> list[list[int]]:
+        """Ids of the pieces of each text, without start and end.
+
+        The marks of start and end, written in a text, give their ids, as in OpenAI's code.
+        """
+        rows = [split_words(text) for text in listed_texts(texts)]
+        encodings = self._backend.encode_batch_fast(
+            rows, is_pretokenized=True, add_special_tokens=False
+        )
+        return [encoding.ids for encoding in encodings]
+
+    def encode_target(self, texts: str | Sequence[str]) -> list[list[int]]:
+        """The same as `encode`."""
+        return self.encode(texts)
+
+    def decode(self, ids: Sequence[int] | Sequence[Sequence[int]]) -> list[str]:
+        """Cleaned, lower-case texts up to the first end, with a blank after each word.
+
+        Raises:
+            DataError: an id beyond the vocabulary.
+        """
+        texts = []
+        for row in listed_rows(ids):
+            if row and not 0 <= min(row) <= max(row) < self.vocab_size:
+                raise DataError(f"ids {row[:5]}... are not all below {self.vocab_size}")
+            row = row[: row.index(self.eos_id)] if self.eos_id in row else row
+            tokens = [self._vocabulary[i] for i in row if i != self.start_id]
+            texts.append(decoders.ByteLevel().decode(tokens).replace(WORD_END, " ").strip())
+        return texts
+
+    @cached_property
+    def _vocabulary(self) -> dict[int, str]:
+        return {index: token for token, index in self._backend.get_vocab().items()}
+
+    @property
+    def _marker(self) -> str:
+        return json.dumps({"tokenizer": "openai_clip", "merges": self.fingerprint})
+
+    def __getstate__(self) -> tuple[()]:
+        return ()
+
+    def __setstate__(self, state: tuple[()]) -> None:
+        self.__init__()
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return type(self), ()
+
+
+def clean(text: str) -> str:
+    """OpenAI's cleaning: broken Unicode mended, HTML entities twice, white space, lower case."""
+    text = ftfy.fix_text(without_half_pairs(text))
+    text = html.unescape(html.unescape(text)).strip()
+    return SPACES.sub(" ", text).strip().lower()
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, cleaned: contractions, runs of letters, single digits, other runs."""
+    return WORDS.findall(clean(text))
+
+
+@cache
+def _merges_file() -> bytes:
+    return (resources.files("jaxformers.text") / "bundled" / "clip_merges.txt.gz").read_bytes()
+
+
+@cache
+def _backend() -> Tokenizer:
+    """Merges of a word already split: bytes as characters, `</w>` behind the last."""
+    merges = [tuple(line.split()) for line in gzip.decompress(_merges_file()).decode().splitlines()]
+    # Sorted, the characters that stand for bytes are in the order of OpenAI's vocabulary: the
+    # printable bytes keep their code points, and the others follow from 256 on.
+    characters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*characters, *(c + WORD_END for c in characters), *map("".join, merges)]
+    model = models.BPE(
+        vocab={token: index for index, token in enumerate(tokens)},
+        merges=merges,
+        end_of_word_suffix=WORD_END,
+    )
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.add_special_tokens([AddedToken(START, special=True), AddedToken(END, special=True)])
+    return backend
