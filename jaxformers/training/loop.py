@@ -4,8 +4,8 @@ It reads top to bottom: `train` (a run and its follow-up runs), `_Run.__init__` 
 once), `_Run.train` (resume, step, finish), `_Run.run_steps` (the loop itself).
 
 A run's folder holds, in the order of writing:
-    experiment.json                   at each start, `epochs` already resolved to `steps`
     tokenizer/ and preprocessed data  when the data is opened for the first time
+    experiment.json                   at each start, `epochs` already resolved to `steps`
     checkpoints/STEP/                 every `checkpoint.every` steps, at the last step, on a signal
     metrics.jsonl, log.txt, tensorboard/, status.json     while steps finish
     model/, report.md, curves.png, predictions            after the last step
@@ -30,6 +30,7 @@ from jaxformers.sharding import make_mesh, path_text, put_batch
 from jaxformers.tasks.evaluator import Evaluation, run_evaluators
 from jaxformers.training import run_directory
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointer
+from jaxformers.training.config.experiment_files import from_json
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.follow_up_runs import initialise_from_run, plan_lines
 from jaxformers.training.optim.schedules import warmup_warning
@@ -120,7 +121,6 @@ class _Run:
         self.data = experiment.task.open(folder, experiment.seed, self.host)
         self.experiment = _resolve_epochs(experiment, self.data.steps_per_epoch)
         self.fingerprint = {**self.data.fingerprint, "seed": experiment.seed}
-        run_directory.write_experiment(folder, self.experiment, main=self.host == 0)
         link.agree(run_directory.data_facts(self.fingerprint))
         # 3. The jitted step; XLA compiles it at its first call with each batch shape.
         self.step_fn = jit_step(self.experiment, self.model, mesh, self.abstract_state)
@@ -145,7 +145,10 @@ class _Run:
         # The link is the inner context: an error on one host ends all hosts before the checkpointer
         # waits for a half-written checkpoint, which may itself wait for the other hosts.
         with self.checkpoints, self.link:
-            state = self.restore() or self.initial_state()
+            state = self.restore()
+            # Written only now: a run that is refused leaves the folder as it was.
+            run_directory.write_experiment(self.folder, self.experiment, main=self.host == 0)
+            state = self.initial_state() if state is None else state
             start = self.result.step = int(state.step)
             last_step = self.experiment.steps
             self.result.finished = start == last_step and run_directory.is_finished(
@@ -153,9 +156,12 @@ class _Run:
             )
             if not self.result.finished:
                 backends = log_attention_backends(self.log_or_queue)
-                with self.open_log(start) as self.log, backends, self.stop:
+                evaluate_again = self.is_evaluation_missing(start)
+                with self.open_log(start, evaluate_again) as self.log, backends, self.stop:
                     for message in (*self.queued_messages, self.data.describe()):
                         self.log.message(message)
+                    if evaluate_again and start < last_step:
+                        self.evaluate(start, state)
                     state = self.run_steps(state, start)
                     if self.result.step == last_step:
                         self.finish(state)
@@ -178,10 +184,17 @@ class _Run:
     # A batch is a function of (seed, step), so the step is all that resuming the data needs.
 
     def restore(self) -> TrainState | None:
-        """The newest good checkpoint's state; raises `DataError` if the data has changed since."""
+        """The newest good checkpoint's state; None where there is no checkpoint yet.
+
+        Raises:
+            CheckpointError: it is another experiment's, or of a later step than the last.
+            DataError: the data has changed since.
+        """
         restored = self.checkpoints.restore(self.abstract_state)
         if restored is None:
             return None
+        saved = from_json(restored.metadata["experiment"])
+        run_directory.check_same(saved, self.experiment, self.folder)
         run_directory.check_fingerprint(restored.metadata["data"], self.fingerprint, self.folder)
         self.goodput.restore(restored.metadata.get("goodput", {}))
         self.log_or_queue(f"resumed from step {restored.step}")
@@ -245,7 +258,7 @@ class _Run:
                     record_time("steps")
                     self.save(step, state)
                     record_time("checkpoint")
-                if e.evaluate_every and step % e.evaluate_every == 0 and not last:
+                if self.is_evaluation_due(step):
                     self.evaluate(step, state)
                     record_time("evaluation")
                 if stopping:
@@ -314,8 +327,19 @@ class _Run:
         self.drain_steps(0)
         with self.log.paused():
             evaluation = self.run_evaluators(self.variables(state), final=False)
-        self.log.scalars(step, evaluation.metrics)
+        self.log.evaluation(step, evaluation.metrics)
         self.checkpoints.set_metrics(step, evaluation.metrics)
+
+    def is_evaluation_due(self, step: int) -> bool:
+        """Whether the development set is evaluated after this step; the last has `finish`."""
+        every, last_step = self.experiment.evaluate_every, self.experiment.steps
+        return bool(every) and step % every == 0 and 0 < step < last_step
+
+    def is_evaluation_missing(self, start: int) -> bool:
+        """Whether a kill came between the checkpoint of `start` and the end of its evaluation."""
+        if start == self.experiment.steps:
+            return True  # the run is not finished, so `finish` is still to be done
+        return self.is_evaluation_due(start) and not self.checkpoints.has_metrics(start)
 
     def run_evaluators(self, variables: dict[str, Any], *, final: bool) -> Evaluation:
         """Runs the experiment's evaluators, or the task's own, on the model."""
@@ -334,7 +358,7 @@ class _Run:
         run_directory.export(self.folder, model, variables, self.data.processor, result.step)
         self.log.message("evaluating")
         evaluation = self.run_evaluators(variables, final=True)
-        self.log.scalars(result.step, evaluation.metrics)
+        self.log.evaluation(result.step, evaluation.metrics)
         self.checkpoints.set_metrics(result.step, evaluation.metrics)
         result.evaluation = evaluation
         self.goodput.record_time("evaluation")
@@ -345,14 +369,15 @@ class _Run:
             for line in summary_lines(self.folder, evaluation, e.task):
                 self.log.message(line)
 
-    def open_log(self, start: int) -> MetricsLog:
-        """The log; metrics of later steps that an earlier start wrote are dropped."""
+    def open_log(self, start: int, evaluate_again: bool) -> MetricsLog:
+        """The log; metrics that an earlier start wrote and this one writes again are dropped."""
         devices = list(self.mesh.devices.flat)
         return MetricsLog(
             self.folder,
             self.experiment.logging,
             total_steps=self.experiment.steps,
             start_step=start,
+            evaluate_again=evaluate_again,
             unit=self.experiment.task.unit,
             chips=chips_in(devices),
             peak=peak_flops(devices),

@@ -11,7 +11,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from jaxformers.data.pipeline.fingerprint import HARMLESS, WORDS, differences
-from jaxformers.errors import CheckpointError, DataError
+from jaxformers.errors import CheckpointError, ConfigError, DataError
 from jaxformers.layers import Execution
 from jaxformers.pod.consistency import Facts, flat
 from jaxformers.pretrained.formats import native_format
@@ -26,15 +26,16 @@ from jaxformers.training.follow_up_runs import initialise_from_run
 from jaxformers.training.reports.report import REPORT
 from jaxformers.training.reports.run_files import replace_file
 from jaxformers.training.state import abstract_state
+from jaxformers.training.stored_files import DamagedFile, read_json
 
 EXPERIMENT, MODEL, CHECKPOINTS = "experiment.json", "model", "checkpoints"
 STEP = "step.json"
+_REWRITE = "remove it and train with the experiment's file, which writes it again"
 
 # Changing these changes neither the shapes of the weights nor what a step computes, so a run may be
-# resumed with other values.
+# resumed with other values. `steps` is not among them: schedules are functions of it.
 RESUMABLE_FIELDS = (
     "name",
-    "steps",
     "mesh",
     "logging",
     "checkpoint",
@@ -60,12 +61,23 @@ def read_experiment(folder: epath.PathLike) -> Experiment:
     """The experiment that a run was started with.
 
     Raises:
-        CheckpointError: the folder holds no run.
+        CheckpointError: the folder holds no run, or its experiment is damaged.
+        ConfigError: the experiment names classes or fields that this version lacks.
     """
     path = epath.Path(folder) / EXPERIMENT
-    if not path.exists():
-        raise CheckpointError(f"{folder} is not a run's folder: it has no {EXPERIMENT}")
-    return from_json(json.loads(path.read_text()))
+    try:
+        experiment = from_json(read_json(path))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} is not a run's folder: it has no {EXPERIMENT}") from None
+    except (DamagedFile, RecursionError) as error:
+        damage = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise CheckpointError(f"{path} is damaged ({damage}); {_REWRITE}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(experiment, Experiment):
+        kind = type(experiment).__name__
+        raise CheckpointError(f"{path} is damaged (it holds {kind}); {_REWRITE}")
+    return experiment
 
 
 def write_experiment(folder: epath.Path, experiment: Experiment, *, main: bool) -> None:
@@ -81,9 +93,19 @@ def check_experiment(folder: epath.Path, experiment: Experiment) -> None:
     Raises:
         CheckpointError: naming the fields that differ and matter.
     """
-    if not (folder / EXPERIMENT).exists() or not (folder / CHECKPOINTS).exists():
-        return
-    if changed := changed_fields(read_experiment(folder), experiment):
+    if (folder / EXPERIMENT).exists() and (folder / CHECKPOINTS).exists():
+        check_same(read_experiment(folder), experiment, folder)
+
+
+def check_same(before: Experiment, now: Experiment, folder: epath.Path) -> None:
+    """Raises CheckpointError where a run would be resumed with fields that change its weights."""
+    changed = changed_fields(before, now)
+    if changed == ["steps"]:
+        raise CheckpointError(
+            f"{folder} holds a run of {before.steps} steps, not {now.steps}, and its learning rate "
+            f"depends on them; go on with --steps {before.steps}, or choose another --folder"
+        )
+    if changed:
         raise CheckpointError(
             f"{folder} holds another run: {', '.join(changed)} differ; choose another --folder, "
             "or remove this one to start anew"
@@ -92,8 +114,10 @@ def check_experiment(folder: epath.Path, experiment: Experiment) -> None:
 
 def changed_fields(before: Experiment, now: Experiment, *, results: bool = False) -> list[str]:
     """Names of the fields that differ and affect the weights; `results`: the final ones too."""
-    also = ("average_last", *(("steps",) if now.epochs is None else ())) if results else ()
-    ignored = set(RESUMABLE_FIELDS) - set(also)
+    ignored = set(RESUMABLE_FIELDS) - ({"average_last"} if results else set())
+    # A saved run of so many epochs holds the steps that they came to.
+    if before.epochs == now.epochs and now.epochs is not None:
+        ignored.add("steps")
     relevant = [n for n in Experiment.__dataclass_fields__ if n not in ignored]
     return [n for n in relevant if _without_workers(before, n) != _without_workers(now, n)]
 
@@ -154,9 +178,24 @@ def write_predictions(folder: epath.Path, evaluation: Evaluation) -> list[epath.
 
 
 def exported_step(folder: epath.PathLike) -> int | None:
-    """The step of the weights in `model/`; None where there are none."""
+    """The step of the weights in `model/`; None where there are none.
+
+    Raises:
+        CheckpointError: the file that says so is damaged.
+    """
     path = epath.Path(folder) / MODEL / STEP
-    return json.loads(path.read_text())["step"] if path.exists() else None
+    try:
+        step = read_json(path).get("step")
+    except FileNotFoundError:
+        return None
+    except DamagedFile as damage:
+        step = damage
+    if type(step) is not int:
+        raise CheckpointError(
+            f"{path} is damaged; remove {path.parent}, and the command that trained the run writes "
+            "it again"
+        )
+    return step
 
 
 def is_finished(folder: epath.PathLike, steps: int) -> bool:

@@ -1,8 +1,7 @@
-"""`RunLock`: one run at a time in a folder; `reason`: why a file could not be written."""
+"""`RunLock`: one run at a time in a folder."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -15,29 +14,11 @@ import jax
 from etils import epath
 
 from jaxformers.errors import CheckpointError
+from jaxformers.training.stored_files import DamagedFile, read_json, reason
 
 _LOCK = "run.lock"
 _REFRESH, _STALE, _POLL = 20.0, 60.0, 1.0  # seconds
-_ERRNO_NAMES = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ENOENT")
 _held: set[int] = set()
-
-
-def reason(error: BaseException) -> str:
-    """Why writing or reading failed: the operating system's message where there is one."""
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        if isinstance(cause, OSError) and cause.errno:
-            return os.strerror(cause.errno)
-        cause = cause.__cause__ or cause.__context__
-    text = " ".join(str(cause) for cause in chain)
-    # TensorStore reports a full disk in the text of a ValueError.
-    for name in _ERRNO_NAMES:
-        if (words := os.strerror(getattr(errno, name))) in text:
-            return words
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
 
 
 class RunLock:
@@ -120,9 +101,9 @@ class RunLock:
 
     def _owner(self) -> dict[str, Any]:
         try:
-            owner = json.loads(self.path.read_text())
+            owner = read_json(self.path)
             return {"pid": int(owner["pid"]), "host": owner["host"], "time": float(owner["time"])}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, DamagedFile, ValueError, KeyError, TypeError, OverflowError):
             return {}
 
     def _in_use(self, owner: dict[str, Any]) -> CheckpointError:
@@ -148,7 +129,7 @@ def _alive(owner: dict[str, Any]) -> bool:
         return True
     try:
         os.kill(owner["pid"], 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has such a number
         return False
     except PermissionError:
         pass

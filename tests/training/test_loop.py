@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,9 +132,11 @@ def test_a_finished_run_says_so_and_is_not_trained_again(undisturbed):
 
 @pytest.mark.slow
 def test_a_run_of_8_devices_goes_on_with_2(tmp_path):
-    eight = demo(steps=6, checkpoint=replace(demo().checkpoint, every=3))
+    eight = demo(steps=6, checkpoint=replace(demo().checkpoint, every=3, keep_last=2))
     whole = train(eight, tmp_path / "whole")
-    train(replace(eight, steps=3), tmp_path / "split")
+    shutil.copytree(tmp_path / "whole", tmp_path / "split")
+    shutil.rmtree(tmp_path / "split" / "checkpoints" / "6")
+    (tmp_path / "split" / "report.md").unlink()
     two = replace(eight, mesh=MeshConfig(1, 2, 1))
     devices = jax.devices()
     with pytest.MonkeyPatch.context() as patch:
@@ -148,9 +151,24 @@ def test_other_data_is_refused_with_what_changed(tmp_path):
     train(experiment, tmp_path / "run")
     data = replace(experiment.task.data, max_source_words=2)
     with pytest.raises(CheckpointError, match="task"):
-        train(
-            replace(experiment, steps=4, task=replace(experiment.task, data=data)), tmp_path / "run"
-        )
+        train(replace(experiment, task=replace(experiment.task, data=data)), tmp_path / "run")
+
+
+def test_another_number_of_steps_is_refused_and_nothing_is_rewritten(undisturbed):
+    files = {path: path.read_bytes() for path in undisturbed.rglob("*") if path.is_file()}
+    output = finish(start(undisturbed, "--steps", "3", "--restarts", "5"), status=2)
+    assert f"holds a run of {STEPS} steps, not 3" in output
+    assert f"go on with --steps {STEPS}" in output and len(output.strip().splitlines()) == 1
+    assert {p: p.read_bytes() for p in undisturbed.rglob("*") if p.is_file()} == files
+    # Without experiment.json, by the copy that the checkpoint holds.
+    file = undisturbed / "experiment.json"
+    content = file.read_bytes()
+    file.unlink()
+    checkpoint = replace(demo().checkpoint, every=EVERY, keep_last=2)
+    with pytest.raises(CheckpointError, match=f"holds a run of {STEPS} steps, not 40"):
+        train(demo(steps=40, checkpoint=checkpoint), undisturbed)
+    assert not file.exists()
+    file.write_bytes(content)
 
 
 def test_the_log_says_which_attention_was_passed_up_and_why(tmp_path):
@@ -170,7 +188,7 @@ def test_own_text_that_changed_on_disk_is_refused_with_what_changed(tmp_path):
     train(own, tmp_path / "run")
     file.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(DataError, match=r"training pairs: 400 then, 399 now"):
-        train(replace(own, steps=4), tmp_path / "run")
+        train(own, tmp_path / "run")
 
 
 def test_a_number_that_is_not_finite_stops_the_run_and_is_named(tmp_path):

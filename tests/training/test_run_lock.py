@@ -17,7 +17,8 @@ from etils import epath
 
 from jaxformers.errors import CheckpointError
 from jaxformers.training import run_lock
-from jaxformers.training.run_lock import RunLock, reason
+from jaxformers.training.run_lock import RunLock
+from jaxformers.training.stored_files import reason
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """

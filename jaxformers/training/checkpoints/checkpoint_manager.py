@@ -25,7 +25,7 @@ from jax.experimental import multihost_utils
 from jaxformers.errors import CheckpointError
 from jaxformers.training.checkpoints.array_store import ArrayStore, check_fits, describe
 from jaxformers.training.checkpoints.directory import CheckpointFolder, Checkpointing
-from jaxformers.training.run_lock import reason
+from jaxformers.training.stored_files import reason
 
 __all__ = ["Checkpointer", "Checkpointing", "Restored"]
 
@@ -160,6 +160,10 @@ class Checkpointer:
     def best_step(self) -> int | None:
         """The complete checkpoint with the best value of `config.best`; None where none has it."""
         return self._checkpoints.best()
+
+    def has_metrics(self, step: int) -> bool:
+        """Whether `step` was evaluated; the same answer in all processes."""
+        return bool(self._from_first(lambda: [step] if step in self.metrics() else [], 1))
 
     def set_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Adds evaluation results to checkpoint `step`, which may be long after its save."""

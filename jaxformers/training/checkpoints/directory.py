@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from typing import Literal
 from etils import epath
 
 from jaxformers.errors import CheckpointError
-from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt
+from jaxformers.fields import INT32_MAX, CheckedFields, NonNegativeInt, PositiveInt
 from jaxformers.training.checkpoints import manifest
-from jaxformers.training.run_lock import reason
+from jaxformers.training.stored_files import DamagedFile, read_json, reason
 
 _METRICS = "metrics.json"
+_STEP = "0|[1-9][0-9]{0,9}"
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,21 @@ class CheckpointFolder:
         return self.path / str(step)
 
     def all_steps(self) -> list[int]:
-        """Steps that have a folder, complete or not, oldest first."""
+        """Steps that have a folder, complete or not, oldest first.
+
+        Raises:
+            CheckpointError: a file stands where the folder of the checkpoints belongs.
+        """
         if not self.path.exists():
             return []
-        return sorted(int(child.name) for child in self.path.iterdir() if child.name.isdecimal())
+        if not self.path.is_dir():
+            raise CheckpointError(
+                f"{self.path} is a file where the folder of the checkpoints belongs; remove it to "
+                "start anew"
+            )
+        names = (child.name for child in self.path.iterdir())
+        steps = (int(name) for name in names if re.fullmatch(_STEP, name))
+        return sorted(step for step in steps if step <= INT32_MAX)
 
     def steps(self) -> list[int]:
         """Steps of complete checkpoints, oldest first."""
@@ -77,11 +90,14 @@ class CheckpointFolder:
     def metrics(self) -> dict[int, dict[str, float]]:
         """Evaluation results by step."""
         try:
-            rows = json.loads((self.path / _METRICS).read_text())
-            return {int(step): dict(values) for step, values in rows.items()}
+            rows = read_json(self.path / _METRICS)
+            return {
+                int(step): {str(name): float(value) for name, value in values.items()}
+                for step, values in rows.items()
+            }
         except FileNotFoundError:
             return {}
-        except (ValueError, TypeError, AttributeError):
+        except (DamagedFile, ValueError, TypeError, AttributeError, OverflowError):
             self._report(f"{self.path / _METRICS} cannot be read; its results are ignored")
             return {}
 
@@ -133,7 +149,10 @@ class CheckpointFolder:
             if len(good) == count:
                 break
         if lost and not good:
-            raise CheckpointError(f"no usable checkpoint in {self.path}: {'; '.join(problems)}")
+            raise CheckpointError(
+                f"no usable checkpoint in {self.path}: {'; '.join(problems)}; put an undamaged "
+                "copy there, or remove that folder to train from the first step again"
+            )
         self._report_each(problems, "there is no older one")
         return good
 

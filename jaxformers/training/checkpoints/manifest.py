@@ -16,6 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 from etils import epath
 
+from jaxformers.training.stored_files import (
+    DamagedFile,
+    parse_json,
+    printable,
+    read_bytes,
+    reason,
+    regular_size,
+)
+
 MANIFEST = "manifest.json"
 INCOMPLETE = "incomplete"
 
@@ -50,45 +59,56 @@ def is_complete(folder: epath.Path) -> bool:
 
 def never_finished(folder: epath.Path) -> bool:
     """Whether writing (or deleting) `folder` was interrupted."""
-    if is_complete(folder):
+    if is_complete(folder) or not folder.is_dir():
         return False
     return (folder / INCOMPLETE).exists() or not any(folder.iterdir())
 
 
 def find_damage(folder: epath.Path) -> str | None:
     """The first damage, as "file: what"; None where every byte matches the manifest."""
-    files = _read(folder / MANIFEST)
-    if isinstance(files, str):
-        return f"{MANIFEST}: {files}"
+    if not folder.is_dir():  # a file, or a link that leads nowhere
+        return "not a folder"
+    try:
+        files = _read(folder / MANIFEST)
+    except FileNotFoundError:
+        return f"{MANIFEST}: missing"
+    except DamagedFile as damage:
+        return f"{MANIFEST}: {damage}"
     # Lengths first: that is a `stat` a file, while hashing reads every byte.
     for name, (size, _) in files.items():
         if wrong := _wrong_length(folder / name, size):
-            return f"{name}: {wrong}"
+            return f"{printable(name)}: {wrong}"
     with ThreadPoolExecutor(_THREADS) as pool:
-        digests = pool.map(lambda name: _digest(folder / name), files)
-        for (name, expected), digest in zip(files.items(), digests, strict=True):
-            if digest != expected:
-                return f"{name}: its contents have changed"
+        damages = pool.map(lambda name: _wrong_contents(folder / name, files[name]), files)
+        for name, wrong in zip(files, damages, strict=True):
+            if wrong:
+                return f"{printable(name)}: {wrong}"
     return None
 
 
 def remove(folder: epath.Path) -> None:
     """Deletes a checkpoint so that an interrupted deletion never looks like damage."""
-    if not folder.exists():
+    if not folder.is_dir():
+        folder.unlink(missing_ok=True)  # a file or a link in its place
         return
     # The marker comes first and goes last, the manifest goes before the files.
     marker = folder / INCOMPLETE
     marker.touch()
-    (folder / MANIFEST).unlink(missing_ok=True)
+    _delete(folder / MANIFEST)
     for child in folder.iterdir():
-        if child.is_dir():
-            child.rmtree()
-        elif child.name != INCOMPLETE:
-            child.unlink()
-    marker.unlink()
+        if child.name != INCOMPLETE:
+            _delete(child)
+    _delete(marker)
     # An object store has no folder left once its last object is gone.
     if folder.exists():
         folder.rmdir()
+
+
+def _delete(path: epath.Path) -> None:
+    if path.is_dir():
+        path.rmtree()
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _names(folder: epath.Path, prefix: str = "") -> Iterator[str]:
@@ -115,25 +135,44 @@ def _encode(files: dict[str, tuple[int, str]]) -> bytes:
     return json.dumps({"format": _FORMAT, "files": rows, "sha256": own}, indent=1).encode()
 
 
-def _read(path: epath.Path) -> dict[str, tuple[int, str]] | str:
-    """The manifest's rows, or its damage as text: it must match `_encode` byte for byte."""
+def _read(path: epath.Path) -> dict[str, tuple[int, str]]:
+    """The manifest's rows.
+
+    Raises:
+        FileNotFoundError: there is no manifest.
+        DamagedFile: it does not match `_encode` byte for byte, or names what no checkpoint holds.
+    """
+    content = read_bytes(path)
     try:
-        content = path.read_bytes()
-        rows = json.loads(content)["files"]
-        files = {name: (row["size"], row["sha256"]) for name, row in rows.items()}
-    except FileNotFoundError:
-        return "missing"
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "not a manifest"
-    return files if _encode(files) == content else "its contents have changed"
+        rows = parse_json(content)["files"]
+        files = {name: (int(row["size"]), row["sha256"]) for name, row in rows.items()}
+        encoded = _encode(files)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        raise DamagedFile("not a manifest") from None
+    if encoded != content:
+        raise DamagedFile("its contents have changed")
+    if outside := [name for name in files if not {"", ".", ".."}.isdisjoint(name.split("/"))]:
+        raise DamagedFile(f"names {printable(outside[0])!r}, which is no file of a checkpoint")
+    return files
 
 
 def _wrong_length(path: epath.Path, size: int) -> str | None:
     try:
-        length = path.stat().length
+        length = regular_size(path)
     except FileNotFoundError:
         return "missing"
+    except DamagedFile as damage:
+        return str(damage)
+    except (OSError, ValueError) as error:  # a name that no file system takes
+        return reason(error)
     if length == size:
         return None
     count = abs(length - size)
     return f"{count} byte{'s' * (count > 1)} {'short' if length < size else 'too long'}"
+
+
+def _wrong_contents(path: epath.Path, expected: tuple[int, str]) -> str | None:
+    try:
+        return None if _digest(path) == expected else "its contents have changed"
+    except OSError as error:
+        return reason(error)

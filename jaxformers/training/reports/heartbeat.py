@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from math import isfinite
 from typing import Any
 
 from etils import epath
@@ -13,6 +14,7 @@ from jaxformers.errors import CheckpointError
 from jaxformers.pod.peer_monitor import Link
 from jaxformers.training.reports.goodput import TIME, Goodput
 from jaxformers.training.reports.run_files import replace_file
+from jaxformers.training.stored_files import DamagedFile, read_json
 
 STATUS = "status.json"
 WRITTEN = 5.0
@@ -85,8 +87,9 @@ class Heartbeat:
 def read_lost_time(folder: epath.Path) -> dict[str, float] | None:
     """For `Goodput`: what starts that left no checkpoint took, all of it to be done again."""
     try:
-        seconds = json.loads((folder / STATUS).read_text())["seconds"]
+        seconds = read_json(folder / STATUS)["seconds"]
         when = float(seconds.pop(TIME))
-        return {"restart": sum(map(float, seconds.values())), TIME: when}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        lost = sum(map(float, seconds.values()))
+    except (OSError, DamagedFile, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
+    return {"restart": lost, TIME: when} if isfinite(lost) and isfinite(when) else None

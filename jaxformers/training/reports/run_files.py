@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from jaxformers.errors import CheckpointError
-from jaxformers.training.run_lock import reason
+from jaxformers.training.stored_files import DamagedFile, parse_json, read_bytes, reason
 
 if TYPE_CHECKING:
     from tensorboardX.event_file_writer import EventsWriter
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
 EVENTS = "tensorboard"
+EVALUATION = "eval/"
+"""What the names of evaluation metrics begin with in metrics.jsonl."""
+LARGEST_METRICS = 2**32  # bytes
+LARGEST_FLOAT = sys.float_info.max
 UPLOAD_SECONDS = 60.0
 FLUSH_SECONDS = 2.0
 
@@ -38,19 +43,32 @@ class RunFiles:
         folder: the run's folder, local or remote; made if it is not there.
         start_step: steps done before this start; later lines of an earlier start are dropped.
         tensorboard: whether to write event files.
+        evaluate_again: whether this start evaluates at `start_step`: results that an earlier start
+            logged for it are dropped.
+
+    Attributes:
+        num_damaged: lines dropped because they are no records, a last one that a kill cut short
+            not counted.
 
     Raises:
         CheckpointError: the folder cannot be written.
     """
 
-    def __init__(self, folder: epath.Path, start_step: int = 0, tensorboard: bool = True):
+    def __init__(
+        self,
+        folder: epath.Path,
+        start_step: int = 0,
+        tensorboard: bool = True,
+        evaluate_again: bool = False,
+    ):
         self.folder = epath.Path(folder)
         self.stage = _stage(self.folder)
         self._events = None
         self._flushed = 0.0
         with writing(self.stage):
             self.stage.mkdir(parents=True, exist_ok=True)
-            _truncate(self.stage / METRICS, start_step)
+            path = self.stage / METRICS
+            self.num_damaged = _truncate(path, start_step, evaluate_again)
             if tensorboard:
                 self._events = _open_events(self.stage / EVENTS, start_step)
         remote = self.stage != self.folder
@@ -105,12 +123,18 @@ def read_metrics(folder: epath.Path | str) -> list[dict[str, Any]]:
     """Read the records of a run's metrics.jsonl in order; a line cut short by a kill is left out.
 
     Raises:
-        CheckpointError: the folder holds no metrics.jsonl.
+        CheckpointError: the folder holds no metrics.jsonl, or it is no regular file.
     """
     path = epath.Path(folder) / METRICS
-    if not path.exists():
-        raise CheckpointError(f"{path} is not there; name the folder of a run that has trained")
-    return [record for line in path.read_text().splitlines() if (record := _parsed(line))]
+    try:
+        lines = read_bytes(path, LARGEST_METRICS).splitlines()
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} is not there; name the folder of a run that has trained"
+        ) from None
+    except DamagedFile as damage:
+        raise CheckpointError(f"{path} cannot be read ({damage}); remove it") from None
+    return [record for line in lines if (record := _parsed(line))]
 
 
 def replace_file(path: epath.Path, content: bytes) -> None:
@@ -197,26 +221,53 @@ def _stage(folder: epath.Path) -> epath.Path:
     return stage
 
 
-def _truncate(path: epath.Path, last_step: int) -> None:
-    """Keep the lines up to `last_step`; replaced in one move, so a kill loses nothing."""
-    if not path.exists():
-        return
-    lines = path.read_text().splitlines()
-    retained = [
-        line for line in lines if (_parsed(line) or {"step": math.inf})["step"] <= last_step
-    ]
-    partial = path.parent / f"{path.name}.part"
-    partial.write_text("".join(f"{line}\n" for line in retained))
-    os.replace(partial, path)
+def _truncate(path: epath.Path, last_step: int, evaluate_again: bool) -> int:
+    """Drops the lines past `last_step`, and the evaluation of `last_step` itself if made again.
 
+    The file is replaced in one move, so a kill loses nothing.
 
-def _parsed(line: str) -> dict[str, Any] | None:
-    """The record on a line, None where a kill or a full disk cut it short."""
+    Returns:
+        The number of damaged lines dropped, a torn last line not counted.
+    """
     try:
-        record = json.loads(line)
-    except ValueError:
+        content = read_bytes(path, LARGEST_METRICS)
+    except FileNotFoundError:
+        return 0
+    except DamagedFile as damage:
+        raise CheckpointError(f"{path} cannot be read ({damage}); remove it") from None
+    retained, num_damaged = [], 0
+    for line in content.split(b"\n")[:-1]:  # behind the last line end: nothing, or a torn line
+        record = _parsed(line)
+        if record is None:
+            num_damaged += 1
+        elif record["step"] < last_step or (
+            record["step"] == last_step and not (evaluate_again and _is_evaluation(record))
+        ):
+            retained.append(line + b"\n")
+    partial = path.parent / f"{path.name}.part"
+    partial.write_bytes(b"".join(retained))
+    os.replace(partial, path)
+    return num_damaged
+
+
+def _is_evaluation(record: dict[str, Any]) -> bool:
+    return any(key.startswith(EVALUATION) for key in record)
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """The record on a line; None where it is damaged, or a kill or a full disk cut it short."""
+    try:
+        record = parse_json(line)
+    except DamagedFile:
         return None
-    return record if isinstance(record, dict) and "step" in record else None
+    step = record.get("step")
+    valid = type(step) is int and all(map(_is_plain, record.values()))
+    return record if valid and step >= 0 else None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is what `_plain` returns: null or a finite number."""
+    return value is None or (isinstance(value, (int, float)) and abs(value) <= LARGEST_FLOAT)
 
 
 def _open_events(folder: epath.Path, start_step: int) -> EventsWriter:
@@ -233,9 +284,9 @@ def _open_events(folder: epath.Path, start_step: int) -> EventsWriter:
     return writer
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> int | float | None:
     """A JSON value: JSON has no NaN and no infinity, so they are null."""
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, int):
         return value
     number = float(value)
     return number if math.isfinite(number) else None

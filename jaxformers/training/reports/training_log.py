@@ -14,7 +14,7 @@ from rich.console import Console
 
 from jaxformers.fields import CheckedFields, PositiveInt
 from jaxformers.training.reports.progress import Bar, Lines, duration
-from jaxformers.training.reports.run_files import RunFiles
+from jaxformers.training.reports.run_files import EVALUATION, RunFiles
 
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 COMPILE_SECONDS = 0.1  # shorter compilations do not make a step unusual
@@ -40,9 +40,9 @@ class MetricsLog:
 
     Make it just before the loop: what passes until the first step is ready is logged as
     `compile_seconds` and kept out of the rates, as is any later step that compiles a program.
-    A line is written after the first step of a start, after each `config.every` steps and after
-    the last step. Its keys: `step`, `time` (Unix seconds), the step's own metrics and `goodput`
-    (the steps' share of the wall time, restarts included), `steps/s`,
+    A line is written after step 1, after each `config.every` steps and after the last step,
+    wherever a start began. Its keys: `step`, `time` (Unix seconds), the step's own metrics and
+    `goodput` (the steps' share of the wall time, restarts included), `steps/s`,
     `<unit>/s`, `<unit>/s/chip`, `flops/s` and `mfu` where known, `data_wait` (share of the time),
     `memory_bytes` and `peak_memory_bytes` (of the fullest local device, where it tells),
     `compile_seconds`. A value that is not finite is null.
@@ -52,6 +52,7 @@ class MetricsLog:
         config: what to write, how often.
         total_steps: the step at which the run ends.
         start_step: steps done before this start; lines past it in metrics.jsonl are dropped.
+        evaluate_again: whether the evaluation of `start_step` is made by this start.
         unit: what a batch is counted in.
         flops_per_step: model FLOPs of one step (`jaxformers.costs.model_flops`).
         chips: number of chips of the whole run.
@@ -69,6 +70,7 @@ class MetricsLog:
     _: KW_ONLY
     total_steps: int
     start_step: int = 0
+    evaluate_again: bool = False
     unit: str = "tokens"
     flops_per_step: float | None = None
     chips: int = 1
@@ -83,10 +85,14 @@ class MetricsLog:
         self._open = self.main
         if not self.main:
             return
-        self._files = RunFiles(self.folder, self.start_step, self.config.tensorboard)
+        self._files = RunFiles(
+            self.folder, self.start_step, self.config.tensorboard, self.evaluate_again
+        )
         self._clock = _Clock()
         kind = Bar if self.console.is_terminal else Lines
         self._display = kind(self.console, self.name, self.start_step, self.total_steps)
+        if damaged := self._files.num_damaged:
+            self.message(f"metrics.jsonl: {damaged} damaged line{'s' * (damaged > 1)} dropped")
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -116,17 +122,18 @@ class MetricsLog:
         first = self._last_step == self.start_step
         self._last_step = step
         self._clock.tick(units, waited, flops or self.flops_per_step or 0.0, first)
-        due = first or step % self.config.every == 0 or step == self.total_steps
+        # The same steps as in a run that was never interrupted.
+        due = step == 1 or step % self.config.every == 0 or step == self.total_steps
         if due:
             self._write(step, {key: float(value) for key, value in metrics.items()})
-        self._display.step(step, metrics, self._rates_text(step), due)
+        self._display.step(step, metrics, self._rates_text(step), due or first)
         self._profile(step)
 
-    def scalars(self, step: int, metrics: Mapping[str, float], group: str = "eval") -> None:
-        """Record results that belong to `step`, as `group/name`, and print them as a line."""
+    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Records the evaluation of `step`, as `eval/name`, and prints it as a line."""
         if not self._open:
             return
-        tagged = {f"{group}/{key}": float(value) for key, value in metrics.items()}
+        tagged = {f"{EVALUATION}{key}": float(value) for key, value in metrics.items()}
         self._files.metrics({"step": step, "time": time.time(), **tagged})
         self._files.scalars(step, tagged)
         line = ", ".join(f"{key} {value:.4g}" for key, value in tagged.items())

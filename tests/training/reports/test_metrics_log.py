@@ -131,7 +131,7 @@ def test_a_resumed_run_drops_evaluations_past_the_restored_step(tmp_path):
     with make(tmp_path) as log:
         for step in (1, 2, 3):
             log.step(step, {"loss": 1.0}, units=1)
-            log.scalars(step, {"bleu": step})
+            log.evaluation(step, {"bleu": step})
     make(tmp_path, start_step=2).close()
     records = read_metrics(tmp_path)
     assert [record.get("eval/bleu") for record in records] == [None, 1, None, 2]
@@ -168,7 +168,7 @@ def test_arrays_of_one_number_are_taken(tmp_path):
 def test_only_the_first_process_writes(tmp_path):
     with make(tmp_path / "none", main=False) as log:
         log.step(1, {"loss": 1.0}, units=1)
-        log.scalars(1, {"bleu": 1.0})
+        log.evaluation(1, {"bleu": 1.0})
         log.message("hello")
         with log.paused():
             pass
@@ -199,13 +199,13 @@ def test_a_terminal_shows_a_bar_with_messages_above(tmp_path, clock):
     assert "saved [step 4] /path" in (tmp_path / "log.txt").read_text()
 
 
-def test_evaluations_are_told_and_kept_by_group(tmp_path):
+def test_evaluations_are_logged_under_eval(tmp_path):
     with make(tmp_path) as log:
-        log.scalars(7, {"bleu": 27.31}, group="test")
+        log.evaluation(7, {"bleu": 27.31})
     assert read_metrics(tmp_path) == [
-        {"step": 7, "time": pytest.approx(time.time(), abs=60), "test/bleu": 27.31}
+        {"step": 7, "time": pytest.approx(time.time(), abs=60), "eval/bleu": 27.31}
     ]
-    assert "step 7: test/bleu 27.31" in log.console.file.getvalue()
+    assert "step 7: eval/bleu 27.31" in log.console.file.getvalue()
 
 
 def events(folder):
