@@ -15,12 +15,11 @@ from jaxformers.arrays import Array
 from jaxformers.layers import (
     EncoderStack,
     Execution,
-    FeedForward,
     Linear,
-    MultiHeadAttention,
     Norm,
     PositionEmbedding,
 )
+from jaxformers.layers.pooling import AttentionPooling
 from jaxformers.models.clip.config import CLIPImageConfig
 from jaxformers.models.clip.outputs import CLIPImageOutput, check_images
 from jaxformers.models.patches import PatchEmbedding, prepend_tokens
@@ -53,7 +52,7 @@ class CLIPImageTower(nn.Module):
         # which gives the same embedding.
         self.encoder = EncoderStack(c.block, c.layers, True, self.execution)
         if c.pooling == "attention":
-            self.attention_pool = AttentionPool(c, self.execution)
+            self.attention_pool = AttentionPooling(c.block, self.execution)
         if c.projection:
             init = std if openai else "xavier"
             self.projection = Linear((c.width,), (c.projection,), False, init, gathered=True)
@@ -115,27 +114,3 @@ class CLIPImageTower(nn.Module):
         ids = jnp.argsort(noise, axis=1)[:, :visible] + int(c.class_token)  # [B, K]
         patches = jnp.take_along_axis(x, ids[..., None], axis=1)
         return jnp.concatenate([x[:, : int(c.class_token)], patches], axis=1)
-
-
-class AttentionPool(nn.Module):
-    """SigLIP's pooling: a learned query attends to all patches, then a feed-forward layer."""
-
-    config: CLIPImageConfig
-    execution: Execution = Execution()
-
-    def setup(self):
-        c = self.config
-        # [1, D]: one learned query for all images.
-        self.probe = self.param("probe", nn.initializers.xavier_uniform(), (1, c.width))
-        self.attention = MultiHeadAttention(
-            c.width, c.heads, c.width // c.heads, execution=self.execution
-        )
-        self.norm = Norm("layer", c.norm_epsilon)
-        self.feed_forward = FeedForward(c.block, self.execution)
-
-    def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B D"]:
-        """Pools the tokens of each image."""
-        query = jnp.broadcast_to(self.probe.astype(x.dtype)[None], (x.shape[0], 1, x.shape[2]))
-        # No norm before the attention: x comes out of the encoder's final norm.
-        y = self.attention(query, x)  # [B, 1, D]
-        return (y + self.feed_forward(self.norm(y)))[:, 0]
