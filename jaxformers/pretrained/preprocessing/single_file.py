@@ -64,11 +64,17 @@ def _timm_preprocessing(fields: dict[str, Any], path: epath.Path) -> Preprocessi
         if mode not in ("center", "squash"):
             raise WeightsError(f"{path}: crop_mode is {mode!r}, not 'center' or 'squash'")
         channels, height, width = map(operator.index, fields["input_size"])
-        if height != width:
-            raise WeightsError(f"{path}: input_size {fields['input_size']} is no square")
+        if height != width and mode == "center":
+            raise WeightsError(
+                f"{path}: input_size {fields['input_size']} is no square, which crop_mode 'center' "
+                "needs here: resize pictures yourself, or set crop_mode to 'squash' where the "
+                "model takes pictures whose aspect is changed"
+            )
+        fraction = fields.get("crop_pct", 0.875)
+        resized = math.floor(height / fraction), math.floor(width / fraction)
         return Preprocessing(
-            height,
-            math.floor(height / fields.get("crop_pct", 0.875)),
+            (height, width),
+            resized[0] if mode == "center" else resized,
             "small" if mode == "center" else "direct",
             Image.Resampling[fields.get("interpolation", "bilinear").upper()].name.lower(),
             mean=tuple(map(float, fields.get("mean", IMAGENET_MEAN))),

@@ -133,15 +133,23 @@ def test_timms_folder_is_a_model_with_its_preprocessing(tmp_path):
     assert jf.load_images(tmp_path).resize == 13
 
 
+def test_timms_squashed_pictures_need_not_be_square(tmp_path):
+    fields = TIMM["pretrained_cfg"] | {"input_size": [3, 12, 20], "crop_mode": "squash"}
+    file = timm(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(TIMM | {"pretrained_cfg": fields}))
+    read = jf.load_images(file)
+    assert (read.size, read.resize, read.rule) == ((12, 20), (13, 22), "direct")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"input_size": [3, 12, 14]}, "no square"),
+        ({"input_size": [3, 12, 14]}, "no square, which crop_mode 'center' needs"),
         ({"crop_mode": "border"}, "crop_mode is 'border'"),
         ({"interpolation": "magic"}, "malformed"),
         ({"crop_pct": "much"}, "malformed"),
         ({"input_size": [3, 12.5, 12.5]}, "malformed"),
-        ({"std": [0, 0, 0]}, "not finite and above 0"),
+        ({"std": [0, 0, 0]}, "it is above 0"),
     ],
 )
 def test_what_timm_says_amiss_is_named(change, said, tmp_path):
