@@ -89,8 +89,9 @@ class ImageClassification(Task):
     weights: str | None = None
     """Weights to start from, all but the head: a published folder or file, a run, or a hub's name;
     None: none."""
-    resize_positions: PositionResize = "zoom"
-    """How a table of positions of another image size is resized: Google's way or PyTorch's."""
+    resize_positions: PositionResize | None = None
+    """How a table of positions of another image size is resized; None: as the weights' publisher
+    does."""
     workers: NonNegativeInt = 0
     """Processes that prepare batches; 0: threads."""
 
