@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxformers.cli.verbs import load_code
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.errors import ConfigError, DataError, printable
 
 Use = Callable[[list[str]], list[str]]
 """Answers to lines, one for each.
@@ -77,7 +77,7 @@ def classify(args: argparse.Namespace, fields: list[str]) -> None:
     def use(lines: list[str]) -> list[str]:
         rows = _columns(lines, 1, 2, "a text, or two with a tab between them")
         predictions = classified(args.run, [(*row, "")[:2] for row in rows], truncate=args.truncate)
-        return [f"{label}\t{value:.4f}" for label, value in predictions]
+        return [f"{printable(label)}\t{value:.4f}" for label, value in predictions]
 
     _answer_lines(_but_empty(use), args)
 

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from jaxformers.errors import ConfigError, DataError
+from jaxformers.errors import ConfigError, DataError, printable
 
 if TYPE_CHECKING:
     from jaxformers.training.experiment import Experiment
@@ -277,7 +277,7 @@ def explain(args: argparse.Namespace, fields: list[str]) -> None:
     check_picture_path(args.output)
     explanation = explained(args.run, args.image, args.method, top=args.top)
     for name, share in zip(explanation.classes, explanation.probabilities, strict=True):
-        print(f"{name}\t{share:.4f}")
+        print(f"{printable(name)}\t{share:.4f}")
     if explanation.uniform:
         print("no evidence: all pixels of the picture are alike")
     print(f"wrote {save(explanation.figure(), args.output)}")
@@ -300,9 +300,8 @@ def classify_image(args: argparse.Namespace, fields: list[str]) -> None:
                 raise
             print(f"left out: {error}", file=sys.stderr)
             continue
-        print(
-            "\t".join([path, *(f"{name} {share:.4f}" for name, share in predictions)]), flush=True
-        )
+        shares = (f"{printable(name)} {share:.4f}" for name, share in predictions)
+        print("\t".join([path, *shares]), flush=True)
         named += 1
     if paths and not named:
         raise DataError(f"none of the {len(paths):,} pictures decodes")

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from etils import epath
 
-from jaxformers.errors import WeightsError
+from jaxformers.errors import WeightsError, printable
 from jaxformers.layers import Activation
 from jaxformers.pretrained.formats.safetensors_folder import (
     CONFIG,
@@ -25,6 +25,7 @@ from jaxformers.pretrained.formats.safetensors_folder import (
     WEIGHTS,
     TensorFile,
     read_json,
+    require_regular,
 )
 
 MODULES, OVERALL = "modules.json", "config_sentence_transformers.json"
@@ -134,7 +135,7 @@ def sentence_files(folder: Any) -> dict[str, bytes]:
     paths = {OVERALL: folder / OVERALL} | {name: encoder / name for name in ENCODERS}
     for module in listed[1:]:
         paths |= {f"{module['path']}/{n}": folder / module["path"] / n for n in (CONFIG, WEIGHTS)}
-    files = {name: path.read_bytes() for name, path in paths.items() if path.exists()}
+    files = {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
     listed[0]["path"] = ""
     return {MODULES: json.dumps(listed, indent=2).encode()} | files
 
@@ -148,6 +149,7 @@ def _root(folder: Any) -> epath.Path:
 
 def _modules(file: epath.Path) -> list[tuple[str, str]]:
     """The kind and the folder of each module."""
+    require_regular(file)
     try:
         if file.stat().length > LARGEST_FILE:
             raise ValueError
@@ -159,7 +161,8 @@ def _modules(file: epath.Path) -> list[tuple[str, str]]:
         raise WeightsError(f"{file} is damaged: it must list modules with type and path") from None
     for _, path in kinds_and_paths:
         if not isinstance(path, str) or not re.fullmatch(r"(\w[\w.-]*)?", path):
-            raise WeightsError(f"{file} names {path!r}, which is no folder beside it")
+            quoted = printable(repr(path))
+            raise WeightsError(f"{file} names {quoted}, which is no folder beside it")
     return kinds_and_paths
 
 

@@ -14,6 +14,7 @@ from jaxformers.errors import WeightsError
 from jaxformers.pretrained import load_pretrained, save_pretrained
 from jaxformers.pretrained.formats.flax_msgpack import FlaxTensors
 
+INPUTS = ("pixel_values", "input_ids", "decoder_input_ids")
 FLAX = Path(__file__).resolve().parents[2] / "fixtures" / "flax"
 
 
@@ -26,18 +27,17 @@ def outputs(name, model, variables):
             if key.startswith(f"{name}/")
         }
     if "pixel_values" in golden:
-        inputs = (golden["pixel_values"].transpose(0, 2, 3, 1),)
-    else:
-        inputs = tuple(golden[key] for key in ("input_ids", "decoder_input_ids") if key in golden)
+        golden["pixel_values"] = golden["pixel_values"].transpose(0, 2, 3, 1)
+    inputs = [golden[key] for key in INPUTS if key in golden]
     out = jax.jit(model.apply)(variables, *inputs)
-    return out, golden["logits"]
+    if name == "clip":
+        return out.logits_per_image, golden["logits_per_image"]
+    return out[0] if isinstance(out, tuple) else out, golden["logits"]
 
 
-@pytest.mark.parametrize("name", ["bert", "bert_classifier", "vit", "marian", "resnet"])
+@pytest.mark.parametrize("name", ["bert", "bert_classifier", "vit", "marian", "resnet", "clip"])
 def test_outputs_equal_those_of_the_flax_class(name):
-    model, variables = load_pretrained(FLAX / name)
-    out, expected = outputs(name, model, variables)
-    logits = out[0] if isinstance(out, tuple) else out
+    logits, expected = outputs(name, *load_pretrained(FLAX / name))
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
