@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 NAME_LENGTH, WORD_LENGTH, MESSAGE_LENGTH = 120, 300, 4000
+NAMES_SHOWN = 8  # entries of a folder that a message names
 """Characters to which a name, a word of a message and a message are cut."""
 JOINERS = "\u200c\u200d"
 """Format characters that ordinary text contains (Persian, emoji)."""
@@ -48,6 +49,20 @@ class WeightsError(UserError):
 
 class CheckpointError(UserError):
     """A run's folder that cannot be written, is in use, or holds no usable checkpoint."""
+
+
+def folder_contents(folder: Any) -> str:
+    """ "it holds a.json, b.bin and 9 more": what a folder holds, for a message that misses a file.
+
+    Args:
+        folder: a path with `is_dir` and `iterdir`.
+    """
+    if not folder.is_dir():
+        return "there is no such folder"
+    names = sorted(printable(entry.name) for entry in folder.iterdir())
+    if len(names) <= NAMES_SHOWN:
+        return f"it holds {', '.join(names) or 'nothing'}"
+    return f"it holds {', '.join(names[:NAMES_SHOWN])} and {len(names) - NAMES_SHOWN:,} more"
 
 
 def printable(text: object, length: int = NAME_LENGTH) -> str:

@@ -16,6 +16,7 @@ from jaxformers.pretrained.family import (
     TimmFormat,
 )
 from jaxformers.sharding import Row
+from jaxformers.text import Tokenizer, register_tokenizer
 
 Format = TypeVar("Format", HuggingFaceFormat, FolderFormat, TimmFormat, SingleFileFormat)
 _families: dict[str, Family] = {}
@@ -46,6 +47,9 @@ def register_family(family: Family) -> Family:
                     f"of family {registered.name!r}: choose another"
                 )
     _families[family.name] = family
+    for tokenizer_class in family.tokenizers:
+        if tokenizer_class is not Tokenizer:  # the interface, for a family that takes any
+            register_tokenizer(tokenizer_class)
     return family
 
 

@@ -15,7 +15,7 @@ import json
 from collections.abc import Sequence
 from functools import cache, cached_property
 from importlib import resources
-from typing import Any
+from typing import Any, ClassVar
 
 import ftfy
 import regex
@@ -53,6 +53,8 @@ class CLIPTokenizer:
         template: the start before a text and the end behind it.
     """
 
+    FILE_NAMES: ClassVar[str] = FILE
+
     def __init__(self):
         self._backend = _backend()
         self.vocab_size = self._backend.get_vocab_size(with_added_tokens=True)
@@ -61,6 +63,11 @@ class CLIPTokenizer:
         start, end = (self.start_id,), (self.eos_id,)
         self.template = InputTemplate((start, end), (start, (), end), 0)
         self.fingerprint = hashlib.sha256(_merges_file()).hexdigest()
+
+    @classmethod
+    def recognises(cls, folder: epath.Path) -> bool:
+        """Whether `save` wrote the tokenizer into `folder`."""
+        return (folder / FILE).exists()
 
     @classmethod
     def load(cls, folder: Any) -> CLIPTokenizer:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tokenizers
@@ -66,6 +66,10 @@ class HuggingFaceTokenizer:
         continues: `continues[i]` says whether piece i goes on with a word.
     """
 
+    FILE_NAMES: ClassVar[str] = (
+        f"{MODEL_FILE}, for {huggingface_files.BPE_FILE} with {huggingface_files.MERGES_FILE}"
+    )
+
     def __init__(self, content: str, roles: dict[str, str], settings: dict[str, Any] | None = None):
         """Build the tokenizer.
 
@@ -97,6 +101,11 @@ class HuggingFaceTokenizer:
         self.continues = np.array([self._continues(token) for token in vocabulary], bool)
         stated = json.dumps([content, sorted(roles.items())])
         self.fingerprint = hashlib.sha256(stated.encode()).hexdigest()
+
+    @classmethod
+    def recognises(cls, folder: epath.Path) -> bool:
+        """Whether the files in `folder` state more than a `WordPiece` can obey."""
+        return huggingface_files.needs_tokenizers_library(folder)
 
     @classmethod
     def load(cls, folder: Any) -> HuggingFaceTokenizer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import sentencepiece
@@ -30,6 +30,8 @@ class Marian:
     Moses punctuation normalisation; unlike it, it reads `</s>` inside a text as plain characters.
     """
 
+    FILE_NAMES: ClassVar[str] = f"{SOURCE_FILE} with {TARGET_FILE} and {VOCABULARY_FILE}"
+
     def __init__(self, source: bytes, target: bytes, vocabulary: bytes):
         self._files = (source, target, vocabulary)
         self._ids: dict[str, int] = json.loads(vocabulary)
@@ -40,6 +42,11 @@ class Marian:
         self.eos_id, self.unk_id, self.pad_id = (self._ids[piece] for piece in (EOS, UNK, PAD))
         self.start_id = self.pad_id
         self.fingerprint = hashlib.sha256(b"".join(map(_digest, self._files))).hexdigest()
+
+    @classmethod
+    def recognises(cls, folder: epath.Path) -> bool:
+        """Whether a SentencePiece model of either side lies in `folder`."""
+        return any((folder / name).exists() for name in (SOURCE_FILE, TARGET_FILE))
 
     @classmethod
     def load(cls, folder: Any) -> Marian:

@@ -7,7 +7,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import sentencepiece
 from etils import epath
@@ -32,6 +32,8 @@ class SentencePiece:
     `start_id` is the pad id: the decoder starts from an all-zero vector (tensor2tensor's
     `shift_right`), and the embedding of pad is zero.
     """
+
+    FILE_NAMES: ClassVar[str] = MODEL_FILE
 
     def __init__(self, model: bytes):
         self._model = model
@@ -100,6 +102,11 @@ class SentencePiece:
                 stacklevel=2,
             )
         return cls(model.getvalue())
+
+    @classmethod
+    def recognises(cls, folder: epath.Path) -> bool:
+        """Whether a SentencePiece model of ours lies in `folder`."""
+        return (folder / MODEL_FILE).exists()
 
     @classmethod
     def load(cls, path: Any) -> SentencePiece:

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tokenizers
@@ -50,6 +50,8 @@ class WordPiece:
     """
 
     mask_token = MASK
+
+    FILE_NAMES: ClassVar[str] = word_piece_files.VOCABULARY_FILE
 
     def __init__(
         self,
@@ -121,6 +123,11 @@ class WordPiece:
                 f"the largest that works is {len(vocabulary):,}"
             )
         return cls(vocabulary, lowercase, longest_word)
+
+    @classmethod
+    def recognises(cls, folder: epath.Path) -> bool:
+        """Whether a `vocab.txt` lies in `folder`."""
+        return (folder / word_piece_files.VOCABULARY_FILE).exists()
 
     @classmethod
     def load(cls, folder: Any) -> WordPiece:

@@ -17,7 +17,7 @@ from jaxformers.data.files.line_index import Lines, NoText
 from jaxformers.data.files.tfds_rows import TfdsRows
 from jaxformers.data.pretraining.sentence_splitting import RULES, count_words, split_sentences
 from jaxformers.data.translation.sources import BUNDLED, held_out
-from jaxformers.errors import DataError
+from jaxformers.errors import DataError, folder_contents
 from jaxformers.fields import CheckedFields, NonNegativeInt
 from jaxformers.text import listed_texts
 
@@ -166,7 +166,9 @@ def _text_files(path: epath.Path, pattern: str) -> list[epath.Path]:
     matches = (f for f in _under(path) if fnmatch.fnmatch(f.name.removesuffix(".gz"), pattern))
     files = sorted(file for file in matches if file.stat().length)
     if not files:
-        raise DataError(f"{path} holds no text file {pattern} or {pattern}.gz")
+        raise DataError(
+            f"{path} holds no text file {pattern} or {pattern}.gz; {folder_contents(path)}"
+        )
     return files
 
 

@@ -19,7 +19,7 @@ from jaxformers.data.text.labelled_texts import (
     gathered,
     in_order_of,
 )
-from jaxformers.errors import ConfigError, DataError, did_you_mean
+from jaxformers.errors import ConfigError, DataError, did_you_mean, folder_contents
 
 Split = Literal[
     "train", "dev", "test", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched"
@@ -193,7 +193,9 @@ def _file(config: Glue, split: str) -> epath.Path:
     for path in (folder / below / f"{name}.tsv", folder / f"{name}.tsv"):
         if path.exists():
             return path
-    raise DataError(f"{folder} holds neither {below}/{name}.tsv nor {name}.tsv")
+    raise DataError(
+        f"{folder} holds neither {below}/{name}.tsv nor {name}.tsv; {folder_contents(folder)}"
+    )
 
 
 def _places(config: Glue, header: list[str], split: str, path: epath.Path) -> list[int | None]:

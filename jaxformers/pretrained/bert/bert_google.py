@@ -12,7 +12,7 @@ from typing import Any
 import flax.linen as nn
 from etils import epath
 
-from jaxformers.errors import WeightsError
+from jaxformers.errors import WeightsError, folder_contents
 from jaxformers.layers import Execution
 from jaxformers.models import (
     Bert,
@@ -141,7 +141,10 @@ def _index(path: epath.Path) -> epath.Path:
             f"{path / old[0]} has no {INDEX} beside it: it is incomplete, or of TensorFlow's first "
             "format, which is not supported"
         )
-    raise WeightsError(f"{path} holds no TensorFlow checkpoint: {RELEASED}{INDEX} is missing")
+    raise WeightsError(
+        f"{path} holds no TensorFlow checkpoint: {RELEASED}{INDEX} is missing; "
+        f"{folder_contents(path)}"
+    )
 
 
 def _module(shapes: Mapping[str, Shape], config: BertConfig) -> tuple[type[nn.Module], BertConfig]:

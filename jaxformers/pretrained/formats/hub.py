@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxformers.errors import WeightsError
+from jaxformers.errors import WeightsError, folder_contents
 from jaxformers.pretrained.formats.safetensors_folder import CONFIG, GOOGLE_CONFIG, OLD_PLACE
 
 TORCH = (".pth", ".pt", ".bin")
@@ -23,7 +23,9 @@ def resolve(path_or_name: Any) -> epath.Path:
         if (candidate / CONFIG).exists() or (candidate / GOOGLE_CONFIG).exists():
             return candidate
     if path.is_dir():
-        raise WeightsError(f"{path} holds no {CONFIG}, so it is no model's folder")
+        raise WeightsError(
+            f"{path} holds no {CONFIG}, so it is no model's folder; {folder_contents(path)}"
+        )
     if path.exists() and path.suffix in TORCH:
         raise WeightsError(
             f"{path} is a pickle, which could run any code when opened: jaxformers.pretrained."

@@ -23,7 +23,7 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
-from jaxformers.errors import WeightsError, printable
+from jaxformers.errors import WeightsError, folder_contents, printable
 from jaxformers.pretrained.mapping.transforms import Shape
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -193,7 +193,10 @@ def _no_weights(folder: epath.Path) -> str:
             "convert it where you trust it, with transformers' "
             "from_pretrained(...).save_pretrained(..., safe_serialization=True)"
         )
-    return f"{folder} holds neither {WEIGHTS} nor {INDEX}, nor Flax's flax_model.msgpack"
+    return (
+        f"{folder} holds neither {WEIGHTS} nor {INDEX}, nor Flax's flax_model.msgpack; "
+        f"{folder_contents(folder)}"
+    )
 
 
 def to_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:

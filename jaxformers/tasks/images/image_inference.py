@@ -12,7 +12,7 @@ from jaxtyping import Float
 from jaxformers.arrays import check_finite
 from jaxformers.data.images import Preprocessing
 from jaxformers.data.images.sources.image_folder import ENDINGS
-from jaxformers.errors import DataError, WeightsError
+from jaxformers.errors import DataError, WeightsError, folder_contents
 from jaxformers.models.problem_type import class_scores
 from jaxformers.pretrained import registry
 from jaxformers.tasks.evaluation_loop import apply_batched
@@ -103,7 +103,7 @@ def list_pictures(paths: Sequence[epath.PathLike]) -> list[str]:
                 and not file.is_dir()
             )
         if not files:
-            raise DataError(f"{path} holds no picture")
+            raise DataError(f"{path} holds no picture; {folder_contents(path.expanduser())}")
         pictures += map(str, files)
     return pictures
 
