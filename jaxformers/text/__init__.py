@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from jaxformers.text.base import InputTemplate, Spans, Tokenizer, listed_texts, plain_text
+from jaxformers.text.base import (
+    InputTemplate,
+    Spans,
+    Tokenizer,
+    holds_tokenizer,
+    listed_texts,
+    load_tokenizer,
+    plain_text,
+    register_tokenizer,
+)
 from jaxformers.text.clip import CLIPTokenizer
 from jaxformers.text.huggingface import HuggingFaceTokenizer
 from jaxformers.text.marian import Marian
-from jaxformers.text.registry import holds_tokenizer, load_tokenizer, register_tokenizer
 from jaxformers.text.sentence_piece import SentencePiece
 from jaxformers.text.word_piece import WordPiece
 

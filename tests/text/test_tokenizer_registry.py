@@ -3,7 +3,7 @@
 import pytest
 
 from jaxformers.errors import UserError
-from jaxformers.text import WordPiece, holds_tokenizer, load_tokenizer, register_tokenizer, registry
+from jaxformers.text import WordPiece, base, holds_tokenizer, load_tokenizer, register_tokenizer
 
 
 class Letters:
@@ -24,10 +24,10 @@ class Letters:
 
 @pytest.fixture
 def registered(monkeypatch):
-    monkeypatch.setattr(registry, "_classes", list(registry._classes))
+    monkeypatch.setattr(base, "_classes", list(base._classes))
     register_tokenizer(Letters)
     register_tokenizer(Letters)  # as where a notebook's cell runs again
-    assert registry._classes.count(Letters) == 1
+    assert base._classes.count(Letters) == 1
 
 
 def test_a_registered_tokenizer_is_loaded_by_its_files(registered, tmp_path):
@@ -48,7 +48,7 @@ def test_a_folder_without_one_states_what_was_looked_for_and_what_it_holds(regis
     with pytest.raises(UserError) as raised:
         load_tokenizer(tmp_path)
     message = str(raised.value)
-    assert "looked for source.spm with" in message and "letters.txt" in message
+    assert "source.spm with" in message and "letters.txt" in message
     assert "it holds 00.bin, 01.bin" in message and message.endswith("07.bin and 3 more")
     with pytest.raises(UserError, match="there is no such folder"):
         load_tokenizer(tmp_path / "nowhere")
