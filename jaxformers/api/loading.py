@@ -30,8 +30,8 @@ def from_pretrained(
 
     Args:
         path: a folder with `config.json` and `model.safetensors` (MarianMT, BERT, BiT, ResNet,
-            ViT, ViTMAE, or our own format), one of Google's TensorFlow checkpoints of BERT with its
-            `bert_config.json`, a single file of image weights (Google's `.npz`,
+            ViT, DeiT, DINOv2, ViTMAE, or our own format), one of Google's TensorFlow checkpoints of
+            BERT with its `bert_config.json`, a single file of image weights (Google's `.npz`,
             torchvision's or timm's names in `.safetensors`), a run's folder (its final weights, or
             its newest good checkpoint), or "org/name".
         execution: compute type and the like; the weights stay float32.

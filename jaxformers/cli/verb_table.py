@@ -173,9 +173,9 @@ example:
         "write a run, or published weights, as a folder of weights",
         ("SOURCE", "TARGET"),
         """Reads SOURCE, a run's folder, a published folder or file, or a hub's name, and writes the
-folder TARGET: config.json, model.safetensors and the files of the tokenizer or of the pictures'
-preprocessing, as Hugging Face's classes load them (MarianMT, BERT, ViT, ViTMAE, ResNet, BiT)
-where that expresses the model exactly, else in our own format.
+folder TARGET: config.json, model.safetensors and the files of the tokenizer or of the images'
+preprocessing, as Hugging Face's classes load them (MarianMT, BERT, CLIP, ViT, DeiT, DINOv2, ViTMAE,
+ResNet, BiT) where that expresses the model exactly, else in our own format.
 
 examples:
   jaxformers convert runs/demo demo-marian

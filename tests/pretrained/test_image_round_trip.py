@@ -2,6 +2,7 @@
 
 import json
 
+import dino_cases
 import jax
 import numpy as np
 import pytest
@@ -20,6 +21,18 @@ FOLDERS = {
         vit_cases.CASES["classifier"],
         dict(image_processor_type="ViTImageProcessor", size=dict(height=20, width=20), resample=2),
     ),
+    "vit_pair": (
+        dino_cases.CASES["vit_pair"],
+        dict(image_processor_type="ViTImageProcessor", size=dict(height=20, width=12), resample=3),
+    ),
+    "deit": (
+        dino_cases.CASES["deit_teacher"],
+        dict(feature_extractor_type="DeiTFeatureExtractor", size=24, crop_size=20, **IMAGENET),
+    ),
+    "dinov2": (  # images smaller than its table of positions is for
+        dino_cases.CASES["dinov2_classifier"],
+        dict(size=dict(shortest_edge=18), crop_size=dict(height=14, width=14), **IMAGENET),
+    ),
     "mae": (vit_cases.CASES["mae"], dict(size=20, resample=3, **IMAGENET)),  # no type
     "resnet": (
         resnet_cases.CASES["basic"][0],
@@ -37,12 +50,12 @@ FOLDERS = {
 def published(name, folder):
     """A published folder with its preprocessing."""
     config, fields = FOLDERS[name]
-    residual = name in ("resnet", "bit")
-    tensors = (
-        resnet_cases.weights(config, 0)
-        if residual
-        else vit_cases.weights(config, 0, sines=name == "mae")
-    )
+    if name in ("resnet", "bit"):
+        tensors = resnet_cases.weights(config, 0)
+    elif name in ("vit", "mae"):
+        tensors = vit_cases.weights(config, 0, sines=name == "mae")
+    else:
+        tensors = dino_cases.weights(config, 0)
     write(folder, config, tensors)
     (folder / "preprocessor_config.json").write_text(json.dumps(fields))
     return folder
@@ -57,7 +70,7 @@ def outputs(folder):
     return model, images, model.apply(variables, images, method=method)
 
 
-@pytest.mark.default_cases(3)
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", FOLDERS)
 @pytest.mark.parametrize("format", ["auto", "jaxformers"])
 def test_a_saved_folder_behaves_as_the_published_one(name, format, tmp_path):
