@@ -20,6 +20,7 @@ from jaxformers.data.translation.sources import BUNDLED, held_out
 from jaxformers.errors import DataError, folder_contents
 from jaxformers.fields import CheckedFields, NonNegativeInt
 from jaxformers.text import listed_texts
+from jaxformers.text.base import without_half_pairs
 
 Document = list[str]
 SPLITS = ("train", "held_out", "all")
@@ -74,7 +75,7 @@ class ListedDocuments(Documents):
             raise DataError(
                 "documents are lists of sentences, not texts: cut a text by split_sentences"
             )
-        self._documents = list(map(listed_texts, documents))
+        self._documents = [list(map(without_half_pairs, listed_texts(d))) for d in documents]
         content = json.dumps(self._documents, ensure_ascii=False).encode()
         self.fingerprint = _fingerprint(name, len(self._documents), content)
 

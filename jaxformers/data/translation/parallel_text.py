@@ -10,6 +10,7 @@ from typing import Protocol, overload, runtime_checkable
 from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.errors import DataError
 from jaxformers.text import listed_texts
+from jaxformers.text.base import without_half_pairs
 
 Pair = tuple[str, str]
 
@@ -58,10 +59,11 @@ class ListedPairs(Pairs):
     """
 
     def __init__(self, pairs: Sequence[Pair], name: str):
-        self._pairs = list(pairs)
-        for number, pair in enumerate(self._pairs, 1):
+        self._pairs: list[Pair] = []
+        for number, pair in enumerate(pairs, 1):
             if isinstance(pair, str) or len(listed_texts(pair)) != 2:
                 raise DataError(f"pair {number} is {pair!r:.80}, not (source, target)")
+            self._pairs.append(tuple(map(without_half_pairs, pair)))
         content = json.dumps(self._pairs, ensure_ascii=False).encode()
         self.fingerprint = {
             "source": name,

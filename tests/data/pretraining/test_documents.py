@@ -9,6 +9,7 @@ from jaxformers.data import (
     BundledDocuments,
     JoinedDocuments,
     ListedDocuments,
+    ListedPairs,
     TextFolder,
     TfdsDocuments,
     document_sentences,
@@ -200,6 +201,11 @@ def test_a_vocabulary_can_be_trained_on_evenly_spaced_documents():
     some = list(document_sentences(documents, 200))
     assert some == [part for k in range(0, 1000, 10) for part in (f"{k}", "and")]
     assert list(document_sentences(ListedDocuments([], "nothing"))) == []
+
+
+def test_half_a_surrogate_pair_becomes_the_replacement_character():
+    assert list(ListedDocuments([["a \ud83d"]], "cut emoji")) == [["a \ufffd"]]
+    assert list(ListedPairs([("a \ud83d", "\udfff")], "cut emoji")) == [("a \ufffd", "\ufffd")]
 
 
 @pytest.mark.parametrize("documents", ["One text.", ["One text.", "Another."], {"a": ["b"]}])
