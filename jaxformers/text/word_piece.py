@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -24,7 +24,7 @@ from jaxformers.text.base import (
     listed_texts,
     until_eos,
 )
-from jaxformers.text.bert_words import NO_CHARACTER, WordRules
+from jaxformers.text.bert_words import NO_CHARACTER, WordRules, is_chinese
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUES = "##"
@@ -108,7 +108,9 @@ class WordPiece:
         """Learn `vocab_size` pieces from `texts`; the same texts give the same vocabulary.
 
         Special tokens have ids 0 to 4. The vocabulary holds the 1,000 most frequent characters,
-        each at the start of a word and within one, so that none of them is ever unknown.
+        each at the start of a word and within one, so that none of them is ever unknown. Chinese
+        characters, which are words of their own, take up to half of the rest, the most frequent
+        first.
 
         Raises:
             UserError: `texts` hold no text, or cannot fill or fit into `vocab_size` pieces.
@@ -116,7 +118,7 @@ class WordPiece:
         rules = WordRules(lowercase, lowercase)
         lines = map(rules.words, iterate_texts(texts))
         words = Counter(chain.from_iterable(map(str.split, lines)))
-        vocabulary = _learn(words, _alphabet(words), vocab_size, longest_word)
+        vocabulary = _learn(words, vocab_size, longest_word)
         if len(vocabulary) < vocab_size:
             raise UserError(
                 f"the text is too small for a vocabulary of {vocab_size:,}: "
@@ -225,16 +227,30 @@ def _tokenizer(ids: dict[str, int], longest_word: int) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _learn(
-    words: Counter[str], alphabet: list[str], vocab_size: int, longest_word: int
-) -> list[str]:
-    """`vocab_size` pieces, or fewer where the words give no more."""
+def _learn(words: Counter[str], vocab_size: int, longest_word: int) -> list[str]:
+    """`vocab_size` tokens, or fewer where the words give no more."""
+    ideographs = _ranked({word: count for word, count in words.items() if is_chinese(word[0])})
+    words = Counter({word: count for word, count in words.items() if not is_chinese(word[0])})
+    alphabet = sorted(_ranked(_character_counts(words))[:ALPHABET])
+    if not alphabet and not ideographs:
+        raise DataError("no text to train a tokenizer on: every text is empty")
     inner = [CONTINUES + character for character in alphabet]
-    if vocab_size < (smallest := len(SPECIAL) + len(alphabet) + len(inner)):
+    size, least = len(SPECIAL) + 2 * len(alphabet), min(len(ideographs), ALPHABET - len(alphabet))
+    if vocab_size < size + least:
         raise UserError(
             f"a vocabulary of {vocab_size:,} cannot hold the characters of the text: "
-            f"the smallest that works is {smallest:,}"
+            f"the smallest that works is {size + least:,}"
         )
+    num_ideographs = min(len(ideographs), max(least, (vocab_size - size) // 2))
+    vocabulary = _learn_words(words, alphabet, inner, vocab_size - num_ideographs, longest_word)
+    # Where the words give fewer tokens than there is room for, the rarest ideographs follow.
+    return vocabulary + ideographs[: vocab_size - len(vocabulary)]
+
+
+def _learn_words(
+    words: Counter[str], alphabet: list[str], inner: list[str], vocab_size: int, longest_word: int
+) -> list[str]:
+    """Special tokens, the alphabet in both forms, and the merges of `tokenizers`' trainer."""
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
@@ -277,17 +293,18 @@ def _original(
     return first, last
 
 
-def _alphabet(words: Counter[str]) -> list[str]:
-    """The most frequent characters, sorted."""
+def _character_counts(words: Counter[str]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for word, count in words.items():
         for character in word:
             counts[character] += count
     del counts[NO_CHARACTER]
-    if not counts:
-        raise DataError("no text to train a tokenizer on: every text is empty")
-    ranked = sorted(counts, key=lambda character: (-counts[character], character))
-    return sorted(ranked[:ALPHABET])
+    return counts
+
+
+def _ranked(counts: Mapping[str, int]) -> list[str]:
+    """The keys, the most frequent first."""
+    return sorted(counts, key=lambda key: (-counts[key], key))
 
 
 def _lines(words: Counter[str], alphabet: set[str], longest: int) -> Iterator[str]:

@@ -245,6 +245,26 @@ def test_a_vocabulary_that_does_not_fit_names_one_that_does(text, size, word):
     assert WordPiece.train(text, works).vocab_size == works
 
 
+def test_a_chinese_vocabulary_holds_every_character_once():
+    characters = [chr(0x4E00 + i) for i in range(3000)]
+    texts = ["".join(characters), "".join(characters[:1500]), "some words and more words " * 3]
+    tokenizer = WordPiece.train(texts, 3034)
+    assert tokenizer.unk_id not in tokenizer.encode(texts[0])[0]
+    assert not [token for token in tokenizer.vocabulary if token[2:] in characters]
+    small = WordPiece.train(texts, 2000)  # the most frequent first, merges of words beside them
+    known = [i != small.unk_id for i in small.encode(texts[0])[0]]
+    assert all(known[:1500]) and not all(known[1500:])
+    assert small.encode("words")[0] == [small.vocabulary.index("words")]
+    with pytest.raises(UserError, match=r"the smallest that works is 1,0\d\d$") as error:
+        WordPiece.train(texts, 500)
+    size = int(str(error.value).rsplit(" ", 1)[1].replace(",", ""))
+    assert WordPiece.train(texts, size).vocab_size == size
+    with pytest.raises(UserError, match="the largest that works is") as error:
+        WordPiece.train(texts, 9000)
+    size = int(str(error.value).rsplit(" ", 1)[1].replace(",", ""))
+    assert WordPiece.train(texts, size).vocab_size == size
+
+
 @pytest.mark.parametrize("texts", [[], ["", " \n\u200b"]])
 def test_empty_text_is_refused(texts):
     with pytest.raises(DataError, match="no text"):

@@ -113,7 +113,7 @@ def test_chinese_documents_have_true_and_random_next_sentences(tmp_path, monkeyp
         text = "".join(f"{sentences[(number + i) % 4]}{'。！？'[i % 3]}" for i in range(9))
         (tmp_path / "texts").mkdir(exist_ok=True)
         (tmp_path / "texts" / f"{number}.txt").write_text(text)
-    task = replace(task_of(), model=replace(PLAIN, vocab_size=43))
+    task = replace(task_of(), model=replace(PLAIN, vocab_size=27))
     opened = replace(task, data=TextFolder(str(tmp_path / "texts"))).open(tmp_path / "run", seed=0)
     batch = next(opened.batches(0, 0, 0, 1))
     assert set(batch["next_sentence"].tolist()) == {0, 1}
