@@ -31,7 +31,7 @@ def image_backbone_variables(
     loaded: LoadedModel,
     model: nn.Module,
     weights_path: str,
-    method: PositionResize | None = None,
+    method: PositionResize = "zoom",
 ) -> dict[str, Any]:
     """Everything below the head of a loaded model, as nested NumPy variables for `model`.
 
@@ -42,7 +42,7 @@ def image_backbone_variables(
         loaded: a model and its variables: a ViT, an MAE, a ResNet or a BiT.
         model: what is to be trained, with the same layers.
         weights_path: where the weights come from, for messages.
-        method: how positions are resized; None: as the weights' publisher does.
+        method: how positions are resized: Google's way or PyTorch's.
 
     Raises:
         WeightsError: another kind of network, with the fields to set.
@@ -64,9 +64,7 @@ def image_backbone_variables(
             )
         leaf = leaves[path]
         if path == POSITIONS:
-            encoder = _encoder_config(source)
-            resize = method or encoder.position_resize
-            leaf = resize_positions(leaf, encoder.grid, model.config.grid, resize)
+            leaf = resize_positions(leaf, _encoder_config(source).grid, model.config.grid, method)
         if leaf.shape != shape:
             raise WeightsError(
                 f"{path} in {weights_path} has shape {leaf.shape}, the model's {shape}"

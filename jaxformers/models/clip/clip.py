@@ -83,7 +83,8 @@ class CLIP(nn.Module):
         self, image_embeds: Float[Array, "I E"], text_embeds: Float[Array, "T E"]
     ) -> Float[Array, "I T"]:
         """exp(logit_scale) cos(image, text), plus `logit_bias` if there is one."""
-        # The product of unit vectors is their cosine; in float32, since the scale grows to 100.
-        cosines = jnp.einsum("IE,TE->IT", image_embeds, text_embeds)
+        # The product of unit vectors is their cosine; at the highest precision, since
+        # the scale grows to 100.
+        cosines = jnp.einsum("IE,TE->IT", image_embeds, text_embeds, precision="highest")
         logits = jnp.exp(self.logit_scale) * cosines
         return logits if self.config.logit_bias is None else logits + self.logit_bias

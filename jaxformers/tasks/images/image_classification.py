@@ -89,9 +89,8 @@ class ImageClassification(Task):
     weights: str | None = None
     """Weights to start from, all but the head: a published folder or file, a run, or a hub's name;
     None: none."""
-    resize_positions: PositionResize | None = None
-    """How a table of positions of another image size is resized; None: as the weights' publisher
-    does."""
+    resize_positions: PositionResize = "zoom"
+    """How a table of positions of another image size is resized: Google's way or PyTorch's."""
     workers: NonNegativeInt = 0
     """Processes that prepare batches; 0: threads."""
 
