@@ -134,20 +134,28 @@ def _experiment(args: argparse.Namespace, path: str, fields: list[str]) -> Exper
     """The experiment of a file or of a run's folder, with the fields that were given."""
     from jaxformers.training.config.overrides import override
 
-    experiment = _loaded(path)
+    experiment, fields = _loaded(path, fields)
     if getattr(args, "rehearse", False):
         experiment = experiment.rehearse()
     return override(experiment, fields, f"jaxformers {args.verb} {path}", args.known)
 
 
-def _loaded(path: str) -> Experiment:
-    from jaxformers.training.config.experiment_files import load_experiment
+def _loaded(path: str, fields: list[str]) -> tuple[Experiment, list[str]]:
+    """The experiment of a file or of a run's folder, and the fields that are still to be set.
 
-    if path.endswith(".py"):
-        return load_experiment(path)
+    Options that are parameters of the file's `experiment()` are its arguments.
+    """
+    from jaxformers.training.config.experiment_arguments import describe_arguments, split_arguments
+    from jaxformers.training.config.experiment_files import call_experiment, load_function
     from jaxformers.training.run_directory import is_run, read_experiment
 
-    return read_experiment(path) if is_run(path) else load_experiment(path)
+    if not path.endswith(".py") and is_run(path):
+        return read_experiment(path), fields
+    function = load_function(path)
+    if {"-h", "--help"} & set(fields) and (lines := describe_arguments(function)):
+        print("\n".join([f"options of {path}:", *lines, ""]))
+    values, fields = split_arguments(function, fields)
+    return call_experiment(function, path, **values), fields
 
 
 def load_code(args: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import numpy as np
@@ -17,6 +17,9 @@ import numpy as np
 from jaxformers.errors import ConfigError
 from jaxformers.fields import CheckedFields
 from jaxformers.tasks.processor import Processor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass
@@ -32,6 +35,10 @@ class Evaluation:
     """Predictions as lines of a text file."""
     predictions: dict[str, list[str]] = field(default_factory=dict)
     """Lines of the file to submit, by the name of each set whose labels are not public."""
+    figures: dict[str, Figure] = field(default_factory=dict)
+    """Figures of the report by their captions; each is saved under its caption in lower case."""
+    lists: dict[str, list[str]] = field(default_factory=dict)
+    """Lists of the report by their headings."""
 
 
 class Comparison(NamedTuple):
@@ -131,4 +138,6 @@ def merge_evaluations(
         merged.notes += evaluation.notes
         merged.outputs += evaluation.outputs
         merged.predictions |= evaluation.predictions
+        merged.figures |= evaluation.figures
+        merged.lists |= evaluation.lists
     return merged

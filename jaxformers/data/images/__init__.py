@@ -15,7 +15,9 @@ from jaxformers.data.images.decoding import decode
 from jaxformers.data.images.image_rows import ImagePlan, ImageRows
 from jaxformers.data.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from jaxformers.data.images.sources.fashion_mnist import BundledFashionMnist
+from jaxformers.data.images.sources.held_out import HeldOut
 from jaxformers.data.images.sources.image_folder import ImageFolder
+from jaxformers.data.images.sources.image_table import ImageTable
 from jaxformers.data.images.sources.labelled_images import (
     ArrayImages,
     ImageSource,
@@ -33,10 +35,12 @@ __all__ = [
     "Augmentation",
     "BundledFashionMnist",
     "CentralCrop",
+    "HeldOut",
     "ImageFolder",
     "ImagePlan",
     "ImageRows",
     "ImageSource",
+    "ImageTable",
     "InceptionCrop",
     "LabelledImages",
     "PaddedCrop",

@@ -250,11 +250,14 @@ class ImageClassification(Task):
         if not images.labelled:
             raise DataError(f"{images.source} has no labels to train on")
         check_labels(images, self.model.classes, self.multi_label)
-        for entry in self.evaluators()[0].open_sets(final=True):
+        sets = self.evaluators()[0].open_sets(final=True)
+        for entry in sets:
             check_labels(entry.images, self.model.classes, self.multi_label)
         store = ImageRows(images, self.augmentation)
         processor = Processor(preprocessing=self.preprocessing)
-        return ImageTaskData(store, ImagePlan(store, self.rows), processor, self.workers)
+        sizes = tuple((entry.name, len(entry.images)) for entry in sets)
+        plan = ImagePlan(store, self.rows)
+        return ImageTaskData(store, plan, processor, self.workers, evaluation_sizes=sizes)
 
     def processor(self, folder: epath.PathLike) -> Processor:
         """The preprocessing, which the task itself states."""

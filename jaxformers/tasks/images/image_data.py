@@ -13,7 +13,9 @@ from jaxformers.data import Batch
 from jaxformers.data.images import (
     Augmentation,
     BundledFashionMnist,
+    HeldOut,
     ImageFolder,
+    ImageTable,
     InceptionCrop,
     LabelledImages,
     TfdsImages,
@@ -22,9 +24,11 @@ from jaxformers.data.images import (
     check_classes,
 )
 from jaxformers.errors import ConfigError
+from jaxformers.tasks.images.image_warnings import image_warnings
 from jaxformers.tasks.task_data import PlannedData
 
-ImageData = BundledFashionMnist | ImageFolder | TfdsImages | Vtab
+LISTED_CLASSES = 20
+ImageData = BundledFashionMnist | ImageFolder | ImageTable | HeldOut | TfdsImages | Vtab
 
 
 def picture_shape(model: Any, rows: int) -> tuple[int, int, int, int]:
@@ -88,6 +92,8 @@ class ImageTaskData(PlannedData):
 
     labels: bool = True
     """Whether batches have them."""
+    evaluation_sizes: tuple[tuple[str, int], ...] = ()
+    """Name and number of images of each set that is evaluated."""
 
     def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
         """This host's rows of batch `start` and all after it."""
@@ -95,13 +101,21 @@ class ImageTaskData(PlannedData):
         return labelled if self.labels else _unlabelled(labelled)
 
     def describe(self) -> str:
-        """Pictures, classes, steps an epoch, what was left out."""
+        """Images, classes, steps an epoch, what was left out; warnings on lines of their own."""
         images = self.store.source
         left = f", {images.skipped:,} damaged left out" * bool(images.skipped)
-        return (
-            f"{len(images):,} pictures of {images.classes} classes{left}; "
+        names = images.class_names
+        listed = f" ({', '.join(names)})" * (0 < len(names) <= LISTED_CLASSES)
+        classes = f" of {images.classes} classes{listed}" if images.labelled else " without labels"
+        height, width = height_width(self.processor.preprocessing.size)
+        evaluated = "".join(f", {name} {count:,}" for name, count in self.evaluation_sizes)
+        summary = (
+            f"{len(images):,} images{classes}{left}{evaluated}; "
+            f"{height} x {width} x {self.processor.preprocessing.channels} pixels, "
             f"{self.steps_per_epoch:,.1f} steps an epoch"
         )
+        augmentation, preprocessing = self.store.transform, self.processor.preprocessing
+        return "\n".join([summary, *image_warnings(images, augmentation, preprocessing)])
 
 
 def _unlabelled(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -18,6 +18,7 @@ from jaxformers.fields import PositiveInt
 from jaxformers.sharding import constrain
 from jaxformers.tasks.evaluation_loop import check_outputs, every_output
 from jaxformers.tasks.evaluator import Evaluation, OutputEvaluator
+from jaxformers.tasks.images import image_report
 from jaxformers.tasks.images.image_data import ImageData, open_cached
 from jaxformers.tasks.images.image_losses import Objective
 from jaxformers.tasks.processor import Processor
@@ -92,7 +93,36 @@ class ImageEvaluator(OutputEvaluator):
             if images.skipped:
                 evaluation.notes.append(f"{name}: {images.skipped} damaged pictures left out")
             evaluation.samples = _samples(images, logits, self._all_class_names())
+        if sets and final:
+            self._add_report(evaluation, sets[-1], np.asarray(outputs[-1], np.float32))
         return evaluation
+
+    def _add_report(self, evaluation: Evaluation, entry: EvaluationSet, logits: np.ndarray) -> None:
+        """Adds a confusion matrix, the classes and the most wrong images of a set."""
+        images, classes = entry.images, logits.shape[1]
+        names = self._all_class_names() or tuple(map(str, range(classes)))
+        where = "test" if entry.name == "test" else "development"
+        if images.multi_label:
+            expected, predicted = images.labels > 0, logits > 0
+        else:
+            expected = np.eye(classes, dtype=bool)[images.labels]
+            predicted = np.eye(classes, dtype=bool)[logits.argmax(-1)]
+            matrix = image_report.confusion_matrix(logits.argmax(-1), images.labels, classes)
+            if classes <= image_report.DRAWN_CLASSES:
+                figure = image_report.confusion_figure(matrix, names)
+                evaluation.figures[f"Confusion matrix, {where} set"] = figure
+            confusions = image_report.confusion_lines(matrix, names)
+            evaluation.lists[f"Most frequent confusions, {where} set"] = confusions
+        evaluation.lists[f"Classes, {where} set"] = image_report.class_lines(
+            predicted, expected, names
+        )
+        if wrong := image_report.most_wrong(images, logits, names):
+            figure = image_report.most_wrong_figure(images, wrong)
+            evaluation.figures[f"Most wrong images, {where} set"] = figure
+            evaluation.lists[f"Files of the most wrong images, {where} set"] = [
+                f"{images.where(index)}: {expected}, taken for {predicted}"
+                for index, expected, predicted in wrong
+            ]
 
     def ensemble_requirements(self, processor: Processor) -> dict[str, Any]:
         """The classes and the sets."""

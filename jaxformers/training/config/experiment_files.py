@@ -19,7 +19,7 @@ import re
 import sys
 import traceback
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -169,18 +169,41 @@ def _why_not(module: str) -> str:
 
 
 def load_experiment(path: str | Path) -> Experiment:
-    """The `Experiment` that the file's `experiment()` returns.
+    """The `Experiment` that the file's `experiment()` returns without arguments.
 
     Raises:
         ConfigError: no such file (with near misses), a file that does not run (with its line), no
             `experiment()`, or one that returns something else.
     """
-    module = load_module(path)
-    function = getattr(module, "experiment", None)
+    return call_experiment(load_function(path), path)
+
+
+def load_function(path: str | Path) -> Callable[..., Any]:
+    """The function `experiment` of an experiment file.
+
+    Raises:
+        ConfigError: no such file, one that does not run, or without that function.
+    """
+    function = getattr(load_module(path), "experiment", None)
     if not callable(function):
         raise ConfigError(f"{path} defines no experiment(); add one that returns an Experiment")
-    with _errors_with_line(path):
-        experiment = function()
+    return function
+
+
+def call_experiment(function: Callable[..., Any], path: str | Path, **values: Any) -> Experiment:
+    """The `Experiment` that a file's `experiment` returns for these values of its parameters.
+
+    Raises:
+        ConfigError: it raises (with its line), or returns something else.
+    """
+    try:
+        with _errors_with_line(path):
+            experiment = function(**values)
+    except ConfigError as error:
+        # A mistake in the values is the user's, and no line of the file is at fault.
+        if values and isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
     from jaxformers.training.experiment import Experiment
 
     if not isinstance(experiment, Experiment):

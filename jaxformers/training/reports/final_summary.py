@@ -11,7 +11,7 @@ from etils import epath
 
 from jaxformers.tasks.base import Task
 from jaxformers.tasks.evaluator import Evaluation
-from jaxformers.training.reports.report import CURVES, REPORT, own_command, spaced
+from jaxformers.training.reports.report import CURVES, REPORT, figure_file, own_command, spaced
 
 
 def summary_lines(folder: epath.Path, evaluation: Evaluation, task: Task) -> Iterator[str]:
@@ -24,6 +24,8 @@ def summary_lines(folder: epath.Path, evaluation: Evaluation, task: Task) -> Ite
         yield f"    reference: {reference}"
         yield f"    output:    {output}"
     yield f"report: {folder / REPORT}; picture of loss and learning rate: {folder / CURVES}"
+    for caption in evaluation.figures:
+        yield f"{caption[:1].lower()}{caption[1:]}: {folder / figure_file(caption)}"
     if command := own_command(task, folder, program()):
         yield f"{task.verb.replace('-', ' ')} your own: {command}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -42,9 +43,16 @@ def report_run(folder: epath.Path, experiment: Experiment, result: RunResult) ->
     tables = [beside(comparison, experiment.name) for comparison in published]
     samples = list(evaluation.samples) if evaluation else []
     notes = list(evaluation.notes) if evaluation else []
-    command = own_command(experiment.task, folder)
     return write_report(
-        folder, experiment.name, summary, tables, samples, notes=notes, command=command
+        folder,
+        experiment.name,
+        summary,
+        tables,
+        samples,
+        notes=notes,
+        command=own_command(experiment.task, folder),
+        figures=evaluation.figures if evaluation else {},
+        lists=evaluation.lists if evaluation else {},
     )
 
 
@@ -69,6 +77,8 @@ def write_report(
     *,
     notes: Sequence[str] = (),
     command: str | None = None,
+    figures: Mapping[str, Figure] | None = None,
+    lists: Mapping[str, Sequence[str]] | None = None,
 ) -> epath.Path:
     """Write `report.md` and `curves.png` into a run's folder, each in one move.
 
@@ -80,25 +90,46 @@ def write_report(
         samples: (input, reference, output); twenty of them, evenly spaced, are shown.
         notes: signatures and conditions that belong beside the numbers.
         command: how to use the result, if there is a way.
+        figures: further figures by their captions, each saved beside the report.
+        lists: further lists by their headings.
 
     Raises:
         CheckpointError: the folder cannot be written, or holds no metrics.
     """
     folder = epath.Path(folder)
-    picture = io.BytesIO()
-    FigureCanvasAgg(loss_figure(read_metrics(folder))).print_png(picture)
-    replace_file(folder / CURVES, picture.getvalue())
+    write_figure(folder / CURVES, loss_figure(read_metrics(folder)))
+    for caption, figure in (figures or {}).items():
+        write_figure(folder / figure_file(caption), figure)
     sections = [
         f"# {escape(experiment_name)}",
         markdown(("", ""), [(words(key), value) for key, value in summary.items()]),
         "\n".join(f"- {escape(note)}" for note in notes),
         f"![Loss and learning rate over the steps]({CURVES})",
         *(section(table) for table in tables),
+        *(f"## {caption}\n\n![{caption}]({figure_file(caption)})" for caption in figures or {}),
+        *(_listed(heading, lines) for heading, lines in (lists or {}).items()),
         _samples(samples),
         f"## Use it\n\n```\n{command}\n```" if command else "",
     ]
     replace_file(folder / REPORT, ("\n\n".join(text for text in sections if text) + "\n").encode())
     return folder / REPORT
+
+
+def write_figure(path: epath.Path, figure: Figure) -> None:
+    """Writes a figure as PNG in one move."""
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)
+    replace_file(path, picture.getvalue())
+
+
+def figure_file(caption: str) -> str:
+    """The file of a figure by its caption: `confusion_matrix_test_set.png`."""
+    return re.sub(r"\W+", "_", caption.lower()) + ".png"
+
+
+def _listed(heading: str, lines: Sequence[str]) -> str:
+    text = "\n".join(f"- {escape(line)}" for line in lines) if lines else "None."
+    return f"## {heading}\n\n{text}"
 
 
 def loss_figure(metrics: Sequence[Mapping[str, Any]]) -> Figure:
