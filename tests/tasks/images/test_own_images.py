@@ -121,7 +121,7 @@ def test_a_development_set_of_the_folder_is_used(photos, tmp_path):
 def two_steps(file, photos, folder):
     words = ["--size", "16", "--steps", "2", "--schedule.warmup", "1", "--task.rows", "8"]
     if file.parent.name == "vit":
-        words += ["--task.model.layers", "1", "--mesh.data", "1"]
+        words += ["--task.model.layers", "1"]
     return main(["train", str(file), "--data", str(photos), "--folder", str(folder), *words])
 
 

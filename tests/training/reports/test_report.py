@@ -10,6 +10,7 @@ import pytest
 import tiny
 from etils import epath
 from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
 
 from jaxformers import tasks
 from jaxformers.data import BundledPairs, Glue, SquadJson, TfdsPairs, TfdsSquad, TsvTexts
@@ -182,12 +183,23 @@ def ended(evaluation):
 def translation_run(test):
     test = TfdsPairs(test, "test") if "wmt14" in test else BundledPairs()
     task = replace(tiny.EXPERIMENT.task, test=test)
-    evaluation = SimpleNamespace(
+    evaluation = Evaluation(
         metrics={"bleu": 26.9, "bleu_compound": 27.4},
         samples=[("a house", "ein Haus", "ein Haus")],
         notes=["BLEU|x"],
     )
     return SimpleNamespace(name="run", task=task), ended(evaluation)
+
+
+def test_figures_and_lists_of_an_evaluation_are_in_the_report(folder):
+    experiment, result = translation_run("bundled")
+    figure = Figure(figsize=(1, 1))
+    result.evaluation.figures["Confusion matrix, test set"] = figure
+    result.evaluation.lists |= {"Classes": ["a_b: 1 of 2 found"], "Wrong": []}
+    text = report_run(folder, experiment, result).read_text()
+    assert "![Confusion matrix, test set](confusion_matrix_test_set.png)" in text
+    assert (folder / "confusion_matrix_test_set.png").exists()
+    assert "## Classes\n\n- a\\_b: 1 of 2 found" in text and "## Wrong\n\nNone." in text
 
 
 def test_a_paper_run_stands_beside_the_paper(folder):
