@@ -43,6 +43,10 @@ class DataError(UserError):
     """Data that is missing, empty, malformed, or not what the run was started with."""
 
 
+class DamagedImageError(DataError):
+    """An image whose bytes do not decode, as against one that cannot be read or used."""
+
+
 class WeightsError(UserError):
     """Published weights with missing, unexpected or misshapen tensors, or a damaged file."""
 

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "jaxformers"
 
 # Each room may import those on an earlier line, and on its own line those before it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "fields", "arrays", "allocator"),
+    ("errors", "regular_files", "fields", "arrays", "allocator"),
     ("sharding", "costs"),
     ("layers", "text", "pod"),
     ("models", "decoding", "data", "pretrained", "evaluation", "interpret"),

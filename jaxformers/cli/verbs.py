@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from jaxformers.errors import ConfigError, DataError, printable
+from jaxformers.errors import ConfigError, DamagedImageError, DataError, printable
 
 if TYPE_CHECKING:
     from jaxformers.training.experiment import Experiment
@@ -303,7 +303,7 @@ def classify_image(args: argparse.Namespace, fields: list[str]) -> None:
     for path in (paths := list_pictures(args.picture)):
         try:
             (predictions,) = classify_images(args.run, path, top=args.top)
-        except DataError as error:
+        except DamagedImageError as error:
             if not args.skip_damaged:
                 raise
             print(f"left out: {error}", file=sys.stderr)

@@ -14,6 +14,7 @@ from etils import epath
 from jaxtyping import Bool
 
 from jaxformers.errors import DataError
+from jaxformers.regular_files import check_regular
 
 BLOCK = 1 << 24
 NEWLINE, TAB, SPACE, LAST_ASCII = 10, 9, 32, 127
@@ -90,6 +91,7 @@ def _content(path: epath.Path) -> mmap.mmap:
         raise DataError(f"there is no file {path}")
     if path.is_dir():
         raise DataError(f"{path} is a folder: name a text file")
+    check_regular(path, DataError)
     try:
         if path.suffix == ".gz" or "://" in str(path):
             return _map(_unpacked(path), path)

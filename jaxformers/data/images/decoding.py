@@ -1,10 +1,9 @@
-"""Encoded pictures to pixels, with limits, and one line for what does not decode.
+"""Decodes images with limits; what does not decode is one line.
 
-Colours are made as torchvision's and TFDS's pipelines make them: transparency is dropped (not laid
-on white), palettes are looked up, CMYK goes through Pillow's plain conversion, 16-bit greys keep
-their upper eight bits, and of an animation the first frame is taken. The camera's note of its
-orientation (EXIF) is ignored for data sets, as those pipelines do, and obeyed for pictures that a
-person hands in (`upright`).
+Colours follow `ColourRule`: transparency is dropped, blended onto white or kept until after
+resizing; palettes are looked up, CMYK goes through Pillow's plain conversion, 16-bit greyscale is
+cut to eight of its bits, and of an animation the first frame is read. The orientation that a camera
+noted (EXIF) is obeyed where a source or a user says so (`turned`).
 """
 
 from __future__ import annotations
@@ -14,57 +13,113 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import AvifImagePlugin, Image, ImageOps, TiffImagePlugin, WebPImagePlugin
+from PIL import AvifImagePlugin, ExifTags, Image, ImageOps, TiffImagePlugin, WebPImagePlugin
 
-from jaxformers.errors import DataError
+from jaxformers.errors import DamagedImageError, DataError
+from jaxformers.fields import Range
 
 # What Pillow opens without calling other programs; these three it knows once they are imported.
 ADDED = (AvifImagePlugin, TiffImagePlugin, WebPImagePlugin)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 MOST_PIXELS = 2**27  # 400 MB decoded
 WIDE = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+LAZY = ("JPEG", "MPO")  # their notes are read without decoding; they decode at reduced size, too
+UPRIGHT = 1
 # `warnings.catch_warnings` is not safe in threads.
 _OPENING = threading.Lock()
 
 
+Alpha = Literal["drop", "white", "late"]
+GreyBits = Annotated[int, Range(ge=8, le=16)]
+
+
+class ColourRule(NamedTuple):
+    """How the colours of a file become grey or RGB."""
+
+    channels: Literal[1, 3] = 3
+    alpha: Alpha = "drop"
+    """What becomes of transparency: dropped, blended onto white, or dropped after resizing."""
+    grey_bits: int = 16
+    """How many bits 16-bit greyscale uses: the upper eight of them are read."""
+
+    def before_resizing(self, image: Image.Image) -> Image.Image:
+        """The image as it is resized: converted, except by the rule "late"."""
+        return image if self.alpha == "late" and image.mode not in WIDE else self.convert(image)
+
+    def convert(self, image: Image.Image) -> Image.Image:
+        """The image in grey or RGB; it is returned itself where it is that already.
+
+        Raises:
+            ValueError: pixels that are floating-point numbers.
+        """
+        mode = "L" if self.channels == 1 else "RGB"
+        if image.mode in WIDE:
+            image = _upper_bits(image, self.grey_bits)
+        elif image.mode == "F":
+            raise ValueError("its pixels are floating-point numbers")
+        elif self.alpha == "white" and _is_transparent(image):
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+            image = Image.alpha_composite(white, image)
+        elif image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")
+        if image.mode == mode:
+            image.load()
+            return image
+        return image.convert(mode)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return "A" in image.getbands() or image.info.get("transparency") is not None
+
+
+def _upper_bits(image: Image.Image, bits: int) -> Image.Image:
+    """An image of 16-bit greyscale in 8 bits; larger values than `bits` allow become white."""
+    values = np.asarray(image).astype(np.int64)
+    if image.mode != "I" or values.max(initial=0) > 255:  # mode "I" may hold 8-bit values
+        values = values >> (bits - 8)
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
 @contextmanager
 def decoding(where: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one DataError that says `where`."""
+    """Turns whatever a decoder raises into one DamagedImageError that names `where`."""
     try:
         yield
     except DataError as error:
         if str(error).startswith(where):
             raise
-        raise DataError(f"{where}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
     # Decoders raise many kinds of errors on damaged bytes.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"{where} does not decode: {reason[:200]}") from error
+        raise DamagedImageError(f"{where} does not decode: {reason[:200]}") from error
 
 
 def opened(data: bytes, where: str) -> Image.Image:
-    """The picture in `data`, its size known, its pixels not yet decoded.
+    """The image in `data`, its size read, its pixels not yet decoded.
 
     Raises:
-        DataError: not a picture in one of `FORMATS`, or of more than `MOST_PIXELS`.
+        DamagedImageError: not an image in one of `FORMATS`, or of more than `MOST_PIXELS`.
     """
     try:
         with _OPENING, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError:
-        raise DataError(f"{where} is not a picture that can be decoded") from None
+        raise DamagedImageError(f"{where} is not a picture that can be decoded") from None
     except Image.DecompressionBombError:
-        raise DataError(f"{where} {_oversize()}") from None
+        raise DamagedImageError(f"{where} {_oversize()}") from None
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"{where} does not decode: {reason[:200]}") from error
+        raise DamagedImageError(f"{where} does not decode: {reason[:200]}") from error
     width, height = picture.size
     if width * height > MOST_PIXELS:
-        raise DataError(f"{where} {_oversize()}: {width:,} x {height:,}")
+        raise DamagedImageError(f"{where} {_oversize()}: {width:,} x {height:,}")
     return picture
 
 
@@ -72,50 +127,46 @@ def _oversize() -> str:
     return f"has more than {MOST_PIXELS // 10**6} million pixels, which may be a decompression bomb"
 
 
-def coloured(picture: Image.Image, channels: int = 3) -> Image.Image:
-    """The decoded picture in grey (`channels` 1) or in red, green and blue (3)."""
-    mode = "L" if channels == 1 else "RGB"
-    if picture.mode == mode:
-        picture.load()
-        return picture
-    if picture.mode in WIDE:
-        # Pillow would clip what is above 255.
-        values = np.asarray(picture).astype(np.int64)
-        values = values >> 8 if picture.mode != "I" or values.max(initial=0) > 255 else values
-        picture = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
-    elif picture.mode == "P" and "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-    elif picture.mode == "F":
-        raise ValueError("its pixels are floating-point numbers")
-    return picture.convert(mode)
-
-
-def pixels(picture: Image.Image, channels: int | None = None) -> UInt8[np.ndarray, "H W C"]:
-    """The pixels with `channels` 1 or 3; None: 1 for a grey picture, else 3."""
-    grey = picture.mode in ("L", "1", *WIDE)
-    array = np.asarray(coloured(picture, channels or (1 if grey else 3)))
+def pixels(image: Image.Image, rule: ColourRule | None = None) -> UInt8[np.ndarray, "H W C"]:
+    """The pixels of an image, decoded or not; without a rule a grey image has one channel."""
+    grey = image.mode in ("L", "1", *WIDE)
+    array = np.asarray((rule or ColourRule(1 if grey else 3)).convert(image))
     return array[..., None] if array.ndim == 2 else array
 
 
 def decode(
-    data: bytes, where: str = "the picture", *, channels: int | None = 3, upright: bool = False
+    data: bytes,
+    where: str = "the picture",
+    *,
+    channels: Literal[1, 3] | None = 3,
+    upright: bool = True,
 ) -> UInt8[np.ndarray, "H W C"]:
-    """The pixels of an encoded picture.
+    """The pixels of an encoded image.
 
     Args:
         data: in one of `FORMATS`.
         where: what messages call it.
-        channels: 1 or 3; None: 1 for a grey picture, else 3.
-        upright: turn it as its EXIF note says.
+        channels: 1 or 3; None: 1 for a grey image, else 3.
+        upright: whether it is turned as its EXIF note says.
 
     Raises:
-        DataError: it does not decode, is truncated, or has too many pixels.
+        DamagedImageError: it does not decode, is truncated, or has too many pixels.
     """
-    picture = opened(data, where)
+    image = opened(data, where)
     with decoding(where):
-        return pixels(turned(picture) if upright else picture, channels)
+        rule = None if channels is None else ColourRule(channels)
+        return pixels(turned(image) if upright else image, rule)
 
 
-def turned(picture: Image.Image) -> Image.Image:
-    """The picture as its EXIF note says that it should be seen."""
-    return ImageOps.exif_transpose(picture)
+def turned(image: Image.Image) -> Image.Image:
+    """The image as its EXIF note says that it is seen; itself, not decoded, where it is upright.
+
+    A damaged note is ignored. Pillow turns TIFF and AVIF files whatever is asked for.
+    """
+    if image.format not in LAZY:
+        image.load()  # PNG's note may follow its pixels, whose damage must not pass for the note's
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+    except Exception:
+        return image
+    return image if orientation == UPRIGHT else ImageOps.exif_transpose(image)

@@ -1,7 +1,8 @@
-"""Pictures as a model is judged on them: resized, cut, normalised, always in the same way."""
+"""Deterministic preprocessing of images for evaluation and use: resize, crop, normalise."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,22 @@ from jaxformers.data.images.augment.crops import (
     resized_part,
     small_side,
 )
-from jaxformers.data.images.decoding import coloured, decoding, opened, pixels, turned
+from jaxformers.data.images.decoding import (
+    Alpha,
+    ColourRule,
+    GreyBits,
+    decoding,
+    opened,
+    pixels,
+    turned,
+)
 from jaxformers.data.images.sources.labelled_images import as_picture
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import CheckedFields, FiniteFloat, PositiveFloat
+from jaxformers.regular_files import check_regular
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LARGEST_FILE = 2**29  # bytes
 LARGEST = 2**14  # side; what a file asks for beyond it is a mistake or an attack
 Picture = Image.Image | np.ndarray | bytes | str | os.PathLike[str]
 
@@ -49,10 +60,20 @@ class Preprocessing(CheckedFields):
     scale: PositiveFloat = 1 / 255
     """What pixels, 0 to 255, are multiplied with first."""
     mean: tuple[FiniteFloat, ...] = (0.5, 0.5, 0.5)
-    """Of the scaled pixels, one for each channel."""
+    """Of the scaled pixels, one for each channel; a single one stands for all channels."""
     std: tuple[PositiveFloat, ...] = (0.5, 0.5, 0.5)
     channels: Literal[1, 3] = 3
     """3, or 1 for grey; pictures are converted."""
+    crop: Literal["floor", "round"] = "floor"
+    """Where the middle begins: half of the surplus, rounded down (Hugging Face, TensorFlow), or to
+    the nearest with halves to even (torchvision, timm, OpenAI)."""
+    alpha: Alpha = "drop"
+    """What becomes of transparency: dropped before resizing (torchvision, timm, TFDS), blended onto
+    white (Hugging Face's do_convert_rgb), or dropped after resizing and cropping, palettes being
+    resized by nearest neighbours (OpenAI, open_clip)."""
+    grey_bits: GreyBits = 16
+    """How many bits 16-bit greyscale files use: the upper eight of them are read, larger values are
+    white. 12 for cameras and scanners whose images would be nearly black by 16."""
     draws: ClassVar[int] = 0
 
     def __post_init__(self):
@@ -75,18 +96,21 @@ class Preprocessing(CheckedFields):
             raise ConfigError(
                 f"mean {self.mean} and std {self.std} need {self.channels} numbers each"
             )
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            object.__setattr__(self, name, values * (self.channels // len(values)))
 
     @staticmethod
     def central(size: int = 224, fraction: float = 0.875, **changes: Any) -> Preprocessing:
-        """The shorter side resized to `size` / `fraction`, then the middle: ImageNet's usual."""
-        return Preprocessing(size, round(size / fraction), "small", **changes)
+        """The shorter side resized to `size` / `fraction`, then the middle, as torchvision does."""
+        return Preprocessing(size, round(size / fraction), "small", **{"crop": "round"} | changes)
 
     def __call__(self, pictures: Picture | Sequence[Picture]) -> Float32[np.ndarray, "B H W C"]:
         """What the model reads.
 
         Args:
             pictures: one or several: paths, encoded bytes, Pillow's images, or uint8 arrays
-                `[H, W]`, `[H, W, C]`; paths and bytes are turned as their EXIF note says.
+                `[H, W]`, `[H, W, C]`; but for arrays they are turned as their EXIF note says.
 
         Raises:
             DataError: a picture that is not there or does not decode, by its name.
@@ -109,16 +133,18 @@ class Preprocessing(CheckedFields):
         self, picture: Image.Image, u: np.ndarray | None = None
     ) -> UInt8[np.ndarray, "H W C"]:
         """The pixels of one picture; `u` are the draws of an augmentation, and not needed."""
-        picture = coloured(picture, self.channels)
+        frame = self._frame
+        picture = frame.colours.before_resizing(picture)
         size = picture.size  # (width, height), as Pillow has it
         if self.rule == "none":
-            check_size(*size, self._frame)
+            check_size(*size, frame)
         elif self.rule == "direct":
             size = height_width(self._resized)[::-1]
         else:
             size = small_side(size, self._resized)
-        left, top = (size[0] - self._frame.width) // 2, (size[1] - self._frame.height) // 2
-        return pixels(resized_part(picture, size, (left, top), self._frame), self.channels)
+        half = round if self.crop == "round" else math.floor  # Python rounds halves to even
+        left, top = half((size[0] - frame.width) / 2), half((size[1] - frame.height) / 2)
+        return pixels(resized_part(picture, size, (left, top), frame), frame.colours)
 
     def arrays(self, images: UInt8[np.ndarray, "B H W C"], u: Any) -> np.ndarray | None:
         """Pictures that have the size already, all at once; None where they have not."""
@@ -146,7 +172,8 @@ class Preprocessing(CheckedFields):
 
     @property
     def _frame(self) -> Frame:
-        return Frame(self.size, self.channels, self.interpolation, False)
+        colours = ColourRule(self.channels, self.alpha, self.grey_bits)
+        return Frame(self.size, colours, self.interpolation, False)
 
 
 def one_by_one(pictures: Picture | Sequence[Picture]) -> list[Picture]:
@@ -160,13 +187,13 @@ def one_by_one(pictures: Picture | Sequence[Picture]) -> list[Picture]:
 
 
 def read_picture(source: Any, where: str = "the picture") -> Image.Image:
-    """A path, encoded bytes, an array or an image as Pillow's image.
+    """A path, encoded bytes, an array or an image as Pillow's image, turned upright by its EXIF.
 
     Raises:
         DataError: it is not there, or none of these.
     """
     if isinstance(source, Image.Image):
-        return source
+        return turned(source)
     if isinstance(source, np.ndarray):
         return _of_array(source, where)
     if isinstance(source, bytes):
@@ -177,14 +204,25 @@ def read_picture(source: Any, where: str = "the picture") -> Image.Image:
 
 
 def read_file(path: epath.PathLike) -> bytes:
-    """The bytes of a file; raises DataError in one line where it cannot be read."""
+    """The bytes of a file, at most `LARGEST_FILE`.
+
+    Raises:
+        DataError: it cannot be read, is too large, or is neither a regular file nor standard input.
+    """
+    name = os.path.expanduser(str(path))
+    check_regular(name, DataError, standard_input=True)
     try:
-        if "://" not in (name := str(path)):
-            with open(os.path.expanduser(name), "rb") as file:  # twice as fast as epath
-                return file.read()
-        return epath.Path(path).read_bytes()
+        if "://" in name:
+            return epath.Path(path).read_bytes()
+        with open(name, "rb") as file:  # twice as fast as epath
+            size = os.fstat(file.fileno()).st_size
+            # A pipe has no size. `read(n)` allocates n bytes first, so a file's end is its bound.
+            content = b"" if size > LARGEST_FILE else file.read(-1 if size else LARGEST_FILE + 1)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    if max(size, len(content)) > LARGEST_FILE:
+        raise DataError(f"{path} has more than {LARGEST_FILE >> 20} MiB: it is no image")
+    return content
 
 
 def _of_array(array: np.ndarray, where: str) -> Image.Image:

@@ -17,6 +17,7 @@ from jaxformers.data.text.questions import Mismatched, Question, Questions
 from jaxformers.data.translation.sources import BundledPairs
 from jaxformers.errors import DataError
 from jaxformers.fields import CheckedFields, PositiveInt
+from jaxformers.regular_files import check_regular
 
 LARGEST = 4 << 30  # bytes, unpacked: well above TriviaQA, far below what a gzip bomb makes
 CHUNK = 1024
@@ -94,6 +95,7 @@ def _json(path: epath.Path) -> Any:
         raise DataError(f"there is no file {path}")
     if path.is_dir():
         raise DataError(f"{path} is a folder: name a file in SQuAD's JSON")
+    check_regular(path, DataError)
     try:
         with path.open("rb") as raw:
             content = (gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw).read(

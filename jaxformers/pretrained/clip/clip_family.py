@@ -28,7 +28,14 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 def clip_preprocessing(config: CLIPConfig) -> Preprocessing:
     """OpenAI's: the shorter side resized, a central crop, its own mean and deviation."""
     return Preprocessing(
-        config.image_size, config.image_size, "small", "bicubic", 1 / 255, MEAN, STD
+        config.image_size,
+        config.image_size,
+        "small",
+        "bicubic",
+        mean=MEAN,
+        std=STD,
+        crop="round",
+        alpha="late",
     )
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
-import stat
 import tempfile
 import uuid
 import zlib
@@ -25,6 +23,7 @@ from etils import epath
 
 from jaxformers.errors import WeightsError, folder_contents, printable
 from jaxformers.pretrained.mapping.transforms import Shape
+from jaxformers.regular_files import check_regular
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 GOOGLE_CONFIG = "bert_config.json"
@@ -54,15 +53,7 @@ CHECKSUMS = "crc32"
 
 def require_regular(file: epath.Path) -> None:
     """Raises WeightsError unless the path is a regular file's: a pipe or device may never end."""
-    if _remote(file):
-        return
-    try:
-        mode = os.stat(file).st_mode
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise WeightsError(f"cannot read {file}: {_reason(error)}") from None
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
-        raise WeightsError(f"cannot read {file}: it is {kind}, not a file")
+    check_regular(file, WeightsError)
 
 
 def read_json(file: epath.Path, limit: int = JSON_BYTES) -> dict[str, Any]:

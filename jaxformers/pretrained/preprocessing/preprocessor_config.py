@@ -39,9 +39,12 @@ IGNORED_FIELDS = {
     "device",
     "disable_grouping",
     "image_seq_length",
-    "do_convert_rgb",
 }
+OWN_FIELDS = "jaxformers"
+"""An object of the fields of `Preprocessing` that transformers has no name for."""
 READ_FIELDS = {
+    OWN_FIELDS,
+    "do_convert_rgb",
     "do_resize",
     "size",
     "default_to_square",
@@ -78,6 +81,8 @@ def _is_flag(value: Any) -> bool:
 
 # The check of a field's value, and what the message says of a value that fails it.
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    OWN_FIELDS: (lambda value: isinstance(value, dict), "no object of fields"),
+    "do_convert_rgb": (_is_flag, "neither true nor false"),
     "do_resize": (_is_flag, "neither true nor false"),
     "do_center_crop": (_is_flag, "neither true nor false"),
     "do_rescale": (_is_flag, "neither true nor false"),
@@ -98,7 +103,8 @@ def read_preprocessing(folder: epath.PathLike) -> Preprocessing:
     """The preprocessing that a folder's files state.
 
     Supported are the processors of `processor_file.DEFAULTS`, in all the forms that their versions
-    wrote. Images become RGB whatever `do_convert_rgb` says.
+    wrote. Images become RGB whatever `do_convert_rgb` says; with it, transparency is blended onto
+    white, as transformers 5 does, else it is dropped, as its pipelines do.
 
     Raises:
         WeightsError: the file is missing or malformed, or asks for what is not supported.
@@ -138,6 +144,10 @@ def _preprocessing(file: ProcessorFile, values: dict[str, Any]) -> Preprocessing
             "of many sizes"
         )
     normalise = values["do_normalize"]
+    grey = normalise and np.shape(values["image_mean"]) == (1,) and not values["do_convert_rgb"]
+    own = {"alpha": "white" if values["do_convert_rgb"] else "drop"} | values.get(OWN_FIELDS, {})
+    if unknown := sorted(own.keys() - {"alpha", "crop", "grey_bits"}):
+        raise WeightsError(f"{file.path}: {OWN_FIELDS} has an unknown field {unknown[0]!r}")
     return Preprocessing(
         size,
         None if resize == size else resize,
@@ -146,7 +156,8 @@ def _preprocessing(file: ProcessorFile, values: dict[str, Any]) -> Preprocessing
         values["rescale_factor"] if values["do_rescale"] else 1.0,
         _numbers(values["image_mean"]) if normalise else (0.0,) * 3,
         _numbers(values["image_std"]) if normalise else (1.0,) * 3,
-        1 if normalise and np.shape(values["image_mean"]) == (1,) else 3,
+        1 if grey else 3,
+        **own,
     )
 
 
@@ -202,6 +213,7 @@ def write_preprocessing(preprocessing: Preprocessing, folder: epath.PathLike) ->
     """Writes `preprocessor_config.json` for the image processor of ViT or BiT.
 
     A `processor_config.json` in the folder, which transformers reads first, gets the same fields.
+    What transformers does otherwise is written below `OWN_FIELDS`.
     """
     folder, form = epath.Path(folder), preprocessing
     small = form.rule == "small"
@@ -222,6 +234,9 @@ def write_preprocessing(preprocessing: Preprocessing, folder: epath.PathLike) ->
         "image_mean": list(form.mean),
         "image_std": list(form.std),
     }
+    implied = {"crop": "floor", "alpha": "white" if form.channels == 3 else "drop", "grey_bits": 16}
+    own = {n: getattr(form, n) for n, value in implied.items() if getattr(form, n) != value}
+    fields |= {OWN_FIELDS: own} if own else {}
     _write_json(fields, folder / FILE)
     nested_file = folder / NESTED_FILE
     if nested_file.exists() and NESTED_FIELD in (content := read_json(nested_file)):

@@ -17,6 +17,7 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 BASE = dict(
+    do_convert_rgb=False,
     do_resize=True,
     do_rescale=True,
     rescale_factor=1 / 255,
@@ -34,10 +35,10 @@ OPENAI = dict(image_mean=OPENAI_MEAN, image_std=OPENAI_STD)
 DEFAULTS: dict[str, dict[str, Any]] = {
     "ViT": BASE | dict(resample=2),
     "DeiT": BASE | CENTRAL | dict(size=dict(height=256, width=256)),
-    "Bit": BASE | CENTRAL | SHORTER_SIDE | OPENAI,
-    "CLIP": BASE | CENTRAL | SHORTER_SIDE | OPENAI,
+    "Bit": BASE | CENTRAL | SHORTER_SIDE | OPENAI | dict(do_convert_rgb=True),
+    "CLIP": BASE | CENTRAL | SHORTER_SIDE | OPENAI | dict(do_convert_rgb=True),
     "ConvNext": BASE | SHORTER_SIDE | dict(size=dict(shortest_edge=384), crop_pct=224 / 256),
-    "Siglip": BASE | dict(default_to_square=False),
+    "Siglip": BASE | dict(default_to_square=False, do_convert_rgb=True),
     "Beit": BASE | dict(crop_size=dict(height=224, width=224)),
     "Pvt": BASE | dict(image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD),
 }

@@ -70,7 +70,7 @@ def _timm_preprocessing(fields: dict[str, Any], path: epath.Path) -> Preprocessi
                 "needs here: resize pictures yourself, or set crop_mode to 'squash' where the "
                 "model takes pictures whose aspect is changed"
             )
-        fraction = fields.get("crop_pct", 0.875)
+        fraction = fields.get("crop_pct") or 0.875
         resized = math.floor(height / fraction), math.floor(width / fraction)
         return Preprocessing(
             (height, width),
@@ -80,6 +80,7 @@ def _timm_preprocessing(fields: dict[str, Any], path: epath.Path) -> Preprocessi
             mean=tuple(map(float, fields.get("mean", IMAGENET_MEAN))),
             std=tuple(map(float, fields.get("std", IMAGENET_STD))),
             channels=channels,
+            crop="round",
         )
     except ConfigError as error:
         raise WeightsError(f"{path}: {error}") from None

@@ -19,6 +19,7 @@ from jaxformers.data.images import (
 from jaxformers.data.images.augment import crops
 from jaxformers.data.images.augment.crops import Frame
 from jaxformers.data.images.augment.randaugment import TIMM, WORDS
+from jaxformers.data.images.decoding import ColourRule
 from jaxformers.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
@@ -166,7 +167,7 @@ def test_a_fast_crop_decodes_only_what_it_needs():
     stream = io.BytesIO()
     Image.fromarray(np.zeros((600, 900), np.uint8)).save(stream, "JPEG")
     picture = Image.open(stream)
-    WholeImage()(picture, Frame(64, 1, "bilinear", True), np.zeros(0))
+    WholeImage()(picture, Frame(64, ColourRule(1), "bilinear", True), np.zeros(0))
     assert picture.size == (113, 75)
 
 

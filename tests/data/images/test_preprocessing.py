@@ -63,8 +63,11 @@ def test_what_is_written_reads_as_the_same(case, tmp_path):
         Preprocessing((16, 24)),
         Preprocessing((16, 24), 30, "small"),
         Preprocessing((16, 24), (20, 24)),
+        Preprocessing(16, 20, "small", crop="round", alpha="late"),
+        Preprocessing(16, alpha="white"),
+        Preprocessing(28, grey_bits=12, alpha="white", **GREY),
     ],
-    ids=["grey", "central", "direct and cut", "pair", "pair of the middle", "pair cut"],
+    ids=["grey", "central", "cut", "pair", "middle", "pair cut", "late", "white", "white grey"],
 )
 def test_our_own_runs_are_read_back(form, tmp_path):
     write_preprocessing(form, tmp_path)
@@ -245,6 +248,20 @@ def test_grey_pictures_serve_both_kinds_of_models():
     assert np.array_equal(coloured[..., 2], plain[..., 0])
 
 
+def test_one_mean_stands_for_all_channels_and_is_saved_for_all(tmp_path):
+    form = Preprocessing(8, channels=3, mean=(0.286,), std=(0.353,))
+    assert form == Preprocessing(8, mean=(0.286,) * 3, std=(0.353,) * 3)
+    write_preprocessing(form, tmp_path)
+    read = jf.load_images(tmp_path)
+    assert read == form and read(GOLDEN["picture_wide"]).shape == (1, 8, 8, 3)
+    # As runs of earlier versions saved it.
+    file = tmp_path / "preprocessor_config.json"
+    fields = json.loads(file.read_text()) | dict(image_mean=[0.286], image_std=[0.353])
+    assert jf.load_images(written(tmp_path, fields)) == form
+    mixed = Preprocessing(8, mean=(0.1, 0.2, 0.3), std=(0.5,))
+    assert mixed.std == (0.5,) * 3
+
+
 def test_a_device_normalises_as_the_host_does():
     pixels = GOLDEN["picture_wide"][None]
     form = Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
@@ -256,7 +273,7 @@ def test_bad_pictures_and_forms_are_named(tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no")
     for given, said in (
         (tmp_path / "bad.jpg", "bad.jpg"),
-        (tmp_path / "none.jpg", "none.jpg cannot be read"),
+        (tmp_path / "none.jpg", "cannot read .*none.jpg"),
         (np.zeros((3, 3, 2), np.uint8), "picture 1 is uint8"),
         (3, "picture 1 is int"),
         (np.zeros((0, 9, 3), np.uint8), "picture 1 is empty"),

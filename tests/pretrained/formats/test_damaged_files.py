@@ -335,7 +335,7 @@ def test_a_pipe_or_device_in_a_folder_is_refused_at_once(kind, name, tmp_path):
         os.mkfifo(tmp_path / name)
     else:
         (tmp_path / name).symlink_to("/dev/zero")
-    refusal(lambda: load_pretrained(tmp_path), name, "a pipe or device")
+    refusal(lambda: load_pretrained(tmp_path), name, f"a {kind}")
 
 
 @pytest.mark.parametrize("kind", ["npz", "pth", "index"])
@@ -343,7 +343,7 @@ def test_a_pipe_in_place_of_a_file_is_refused_at_once(kind, tmp_path):
     path = tmp_path / f"weights.{kind}"
     os.mkfifo(path)
     opened = {"npz": NpzFile, "pth": TorchFile, "index": TensorBundle}[kind]
-    refusal(lambda: opened(path), "a pipe or device")
+    refusal(lambda: opened(path), "a pipe")
 
 
 # ---------------------------------------------------------------- checksums, bounds

@@ -104,13 +104,15 @@ def test_a_broken_file_is_named(tmp_path):
 
 def test_a_resnet_of_torchvision_takes_imagenets_middle(tmp_path):
     assert jf.load_images(torchvision(tmp_path / "a.safetensors")) == Preprocessing(
-        224, 256, "small", **IMAGENET
+        224, 256, "small", crop="round", **IMAGENET
     )
 
 
 def test_an_mae_is_known_by_its_form_and_other_vits_need_a_word_beside_them(tmp_path):
     fine_tuned = timm(tmp_path / "a.safetensors", head_norm=True, pooling="average")
-    assert jf.load_images(fine_tuned) == Preprocessing(12, 14, "small", "bicubic", **IMAGENET)
+    assert jf.load_images(fine_tuned) == Preprocessing(
+        12, 14, "small", "bicubic", crop="round", **IMAGENET
+    )
     plain = timm(tmp_path / "b.safetensors")
     with pytest.raises(WeightsError, match="beside it") as error:
         jf.load_images(plain)
@@ -118,7 +120,7 @@ def test_an_mae_is_known_by_its_form_and_other_vits_need_a_word_beside_them(tmp_
     (tmp_path / "config.json").write_text(json.dumps(TIMM))
     of_timm = jf.load_images(plain)
     assert of_timm == Preprocessing(
-        12, 13, "small", "bicubic", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)
+        12, 13, "small", "bicubic", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), crop="round"
     )
     write_preprocessing(Preprocessing(12), tmp_path)
     assert jf.load_images(plain) == Preprocessing(12)

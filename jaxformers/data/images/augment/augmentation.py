@@ -22,7 +22,7 @@ from jaxformers.data.images.augment.crops import (
 )
 from jaxformers.data.images.augment.erasing import RandomErasing
 from jaxformers.data.images.augment.randaugment import RandAugment
-from jaxformers.data.images.decoding import pixels
+from jaxformers.data.images.decoding import Alpha, ColourRule, GreyBits, pixels
 from jaxformers.errors import ConfigError
 from jaxformers.fields import CheckedFields, Fraction
 
@@ -50,6 +50,10 @@ class Augmentation(CheckedFields):
     """A random rectangle overwritten with noise."""
     interpolation: Interpolation = "bilinear"
     """Of all resizing, antialiased."""
+    alpha: Alpha = "drop"
+    """What becomes of transparency, as for `Preprocessing`."""
+    grey_bits: GreyBits = 16
+    """How many bits 16-bit greyscale uses, as for `Preprocessing`."""
     fast: bool = True
     """Decode JPEGs at a fraction of their size where that is enough, and the like: about a grey
     level's difference, several times the speed."""
@@ -80,12 +84,13 @@ class Augmentation(CheckedFields):
     ) -> UInt8[np.ndarray, "H W C"]:
         """One picture with its `draws` numbers from 0 to below 1."""
         shares = self._shares(u)
-        picture = self.crop(picture, self._frame, shares[1])
+        frame = self._frame
+        picture = frame.colours.convert(self.crop(picture, frame, shares[1]))
         if shares[0][0] < self.flip:
             picture = ImageOps.mirror(picture)
         if self.distortions is not None:
             picture = self.distortions(picture, shares[2])
-        image = pixels(picture, self.channels)
+        image = pixels(picture, frame.colours)
         return image if self.erasing is None else self.erasing(image, shares[3])
 
     def arrays(
@@ -107,7 +112,8 @@ class Augmentation(CheckedFields):
 
     @property
     def _frame(self) -> Frame:
-        return Frame(self.size, self.channels, self.interpolation, self.fast)
+        colours = ColourRule(self.channels, self.alpha, self.grey_bits)
+        return Frame(self.size, colours, self.interpolation, self.fast)
 
     def _shares(self, u: np.ndarray) -> tuple[np.ndarray, ...]:
         """The draws of flip, crop, distortions and erasing."""

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from jaxformers.arrays import ImageSize, height_width
-from jaxformers.data.images.decoding import MOST_PIXELS, coloured
+from jaxformers.data.images.decoding import MOST_PIXELS, ColourRule
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import (
     CheckedFields,
@@ -32,7 +32,7 @@ class Frame(NamedTuple):
     """What every crop is brought to."""
 
     size: ImageSize
-    channels: int
+    colours: ColourRule
     interpolation: Interpolation
     fast: bool
     """Whether a JPEG may be decoded at a half, a quarter or an eighth, and the like."""
@@ -95,16 +95,17 @@ def shown(picture: Image.Image, box: Box, frame: Frame) -> Image.Image:
 
     Where the frame is fast, a JPEG is decoded at a fraction of its size, the part is not cut out
     before it is resized (pixels at its edge see their neighbours outside), and a large part is
-    halved before it is filtered. What comes out differs by about a grey level.
+    halved before it is filtered. What comes out differs by about a grey level. By the colour rule
+    "late" it is not yet converted.
     """
     if frame.fast:
         picture, box = _reduced(picture, box, frame)
     else:
-        picture = coloured(picture, frame.channels).crop(tuple(map(round, box)))
+        picture = frame.colours.before_resizing(picture).crop(tuple(map(round, box)))
         box = (0, 0, *picture.size)
     gap = GAP if frame.fast else None
     size, filtered = (frame.width, frame.height), resampling(frame.interpolation)
-    return coloured(picture, frame.channels).resize(size, filtered, box, gap)
+    return frame.colours.before_resizing(picture).resize(size, filtered, box, gap)
 
 
 def _reduced(picture: Image.Image, box: Box, frame: Frame) -> tuple[Image.Image, Box]:
@@ -193,7 +194,8 @@ def _cut(picture: Image.Image, side: int, frame: Frame, down: float, across: flo
     top = int(down * (height - frame.height + 1))
     left = int(across * (width - frame.width + 1))
     if not frame.fast:
-        return resized_part(coloured(picture, frame.channels), (width, height), (left, top), frame)
+        converted = frame.colours.before_resizing(picture)
+        return resized_part(converted, (width, height), (left, top), frame)
     box = frame.box_at(left, top)
     return shown(picture, _unscaled(box, (width, height), picture), frame)
 
@@ -208,7 +210,7 @@ class PaddedCrop(CheckedFields):
 
     def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
         """The drawn part."""
-        picture = coloured(picture, frame.channels)
+        picture = frame.colours.convert(picture)
         top, left = (
             int(v[0]) for v in self._corners(picture.height, picture.width, frame, u[None])
         )
@@ -256,7 +258,7 @@ class AsIs:
     def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
         """The picture."""
         check_size(*picture.size, frame)
-        return coloured(picture, frame.channels)
+        return frame.colours.convert(picture)
 
     def arrays(self, images: np.ndarray, frame: Frame, u: Float64[np.ndarray, "B D"]) -> np.ndarray:
         """The pictures [B, H, W, C]."""

@@ -60,13 +60,13 @@ class RandAugment(CheckedFields):
     """Chance that a drawn operation is done: timm's 0.5."""
     increasing: bool = True
     """Whether posterize, solarize and the four enhancers grow stronger with the magnitude."""
-    translation: Fraction = 0.45
+    translation: NonNegativeFloat = 0.45
     """Furthest translation, as a share of the side."""
     fill: tuple[Annotated[int, Range(ge=0, le=255)], ...] = (124, 116, 104)
     """Colour of what comes in from outside; ImageNet's mean."""
     interpolation: Interpolation = "bicubic"
     """Of rotation, shear and translation."""
-    cutout: Fraction = 0.0
+    cutout: NonNegativeFloat = 0.0
     """Half the side of cutout's square as a share of the picture's at magnitude 10; 0: none."""
 
     def __post_init__(self):

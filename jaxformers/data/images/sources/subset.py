@@ -16,7 +16,7 @@ from PIL import Image
 from jaxformers.data.images.sources.labelled_images import LabelledImages
 from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.data.pipeline.memmap_store import cache_folder, mapped, write_once
-from jaxformers.errors import DataError
+from jaxformers.errors import DamagedImageError, DataError
 
 SOUND = "sound.npy"
 BLOCK = 4096
@@ -118,6 +118,6 @@ def _sound(images: LabelledImages) -> np.ndarray:
 def _decodes(images: LabelledImages, index: int) -> bool:
     try:
         images.image(index)
-    except DataError:
+    except DamagedImageError:
         return False
     return True
