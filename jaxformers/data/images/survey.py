@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxformers.data.images.decoding import coloured, decoding
+from jaxformers.data.images.decoding import ColourRule, decoding
 from jaxformers.data.images.preprocessing import Preprocessing
 from jaxformers.data.images.sources.labelled_images import LabelledImages
 from jaxformers.data.pipeline.even_subset import evenly_spaced
@@ -91,5 +91,7 @@ def _is_grey(image) -> bool:
     if image.mode in ("L", "1", "LA") or image.mode.startswith("I"):
         return True
     image.draft("RGB", (64, 64))
-    pixels = np.asarray(coloured(image, 3).resize((64, 64))).astype(np.int16)  # [64, 64, 3]
+    pixels = np.asarray(ColourRule(3).convert(image).resize((64, 64))).astype(
+        np.int16
+    )  # [64, 64, 3]
     return int(np.ptp(pixels, axis=-1).max()) <= 2
