@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import jax
 from etils import epath
 
+from jaxformers.data.files.file_state import FileState, files_state, folder_files
 from jaxformers.pretrained import resolve
 from jaxformers.pretrained.formats.safetensors_folder import OLD_PLACE
 from jaxformers.tasks.processor import TOKENIZER
@@ -17,7 +18,6 @@ from jaxformers.training.checkpoints.manifest import MANIFEST
 from jaxformers.training.run_directory import CHECKPOINTS, EXPERIMENT, MODEL, is_run
 
 Value = TypeVar("Value")
-FileState = tuple[tuple[Any, ...], ...]
 
 
 class FileCache(Generic[Value]):
@@ -66,45 +66,21 @@ _fetched = lru_cache(maxsize=16)(resolve)
 
 
 def file_state(path: epath.Path) -> FileState:
-    """Path, identity, size and times of each file that a model, tokenizer or pooling is read from.
+    """The state of each file that a model, tokenizer or pooling is read from.
 
     Of a run these are its experiment, its exported model, its tokenizer and the manifests of its
     checkpoints, so that its logs do not count.
     """
     if not path.is_dir():
-        files = [path, *path.parent.glob("*.json")]
-    elif is_run(path):
-        files = [path / EXPERIMENT]
-        files += [file for folder in (MODEL, TOKENIZER) for file in _files(path / folder)]
-        files += (path / CHECKPOINTS).glob(f"*/{MANIFEST}")
-    else:
-        files = list(_files(path))
+        return files_state([path, *path.parent.glob("*.json")])
+    if not is_run(path):
+        files = list(folder_files(path))
         # A folder of sentence-transformers states its pooling beside the encoder's folder.
-        files += _files(path.parent) if path.name == OLD_PLACE else ()
-    return tuple(sorted(_stat(file) for file in set(files)))
-
-
-def _files(folder: epath.Path) -> Iterator[epath.Path]:
-    """The files in a folder and in the folders directly below it."""
-    if not folder.is_dir():
-        return
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            yield from (file for file in entry.iterdir() if not file.is_dir())
-        else:
-            yield entry
-
-
-def _stat(file: epath.Path) -> tuple[Any, ...]:
-    try:
-        if "://" in str(file):
-            remote = file.stat()
-            return str(file), remote.length, remote.mtime
-        local = os.stat(file)
-        times = local.st_mtime_ns, local.st_ctime_ns
-        return str(file), local.st_dev, local.st_ino, local.st_size, *times
-    except OSError:  # removed meanwhile, or a link to nowhere
-        return (str(file),)
+        files += folder_files(path.parent) if path.name == OLD_PLACE else ()
+        return files_state(files)
+    folders = [path / name for name in (MODEL, TOKENIZER) if (path / name).is_dir()]
+    files = [path / EXPERIMENT, *(file for folder in folders for file in folder_files(folder))]
+    return files_state([*files, *(path / CHECKPOINTS).glob(f"*/{MANIFEST}")])
 
 
 def _resolved(path: epath.Path) -> str:

@@ -47,7 +47,7 @@ from jaxformers.data.text.labelled_texts import Labels
 from jaxformers.data.text.movies import BundledMovies
 from jaxformers.data.text.questions import Question, Questions
 from jaxformers.data.text.squad import BundledQuestions, SquadJson, TfdsSquad
-from jaxformers.data.text.text_files import JsonlTexts, TsvTexts
+from jaxformers.data.text.text_files import CsvTexts, JsonlTexts, TsvTexts
 from jaxformers.data.text.windows import Windows, WindowSize
 from jaxformers.data.translation.parallel_text import ListedPairs, Pairs, PairSource, sentences
 from jaxformers.data.translation.sources import AlignedFiles, BundledPairs, TfdsPairs, TsvPairs
@@ -67,6 +67,7 @@ __all__ = [
     "BundledPairs",
     "BundledQuestions",
     "CentralCrop",
+    "CsvTexts",
     "DocumentSource",
     "Documents",
     "Glue",

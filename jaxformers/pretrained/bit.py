@@ -236,6 +236,7 @@ BIT = Family(
     {"bit": BiT},
     image_inputs,
     takes_images=True,
+    sized_encoder=lambda config: config,
     uses={"classify_images": (BiT,)},
     fine_tuning=RESIDUAL_FINE_TUNING,
     shrink=lambda config: shrink_residual(config, groups=8),

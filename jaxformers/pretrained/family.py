@@ -114,6 +114,9 @@ class Family:
     go with no tokenizer that has others."""
     takes_images: bool = False
     """Whether it needs image preprocessing; its configuration then has `image_size`."""
+    sized_encoder: Callable[[Any], Any] | None = None
+    """The configuration, or the part of it, whose `image_size` may be changed for weights that are
+    there (`at_image_size`); None: the weights are of one size."""
     uses: Mapping[str, tuple[type[nn.Module], ...]] = field(default_factory=dict)
     """Modules by the function or verb (`classify`, `embed`, ...) that they can serve."""
     fine_tuning: FineTuning = FineTuning()

@@ -134,6 +134,7 @@ RESNET = Family(
     {"resnet": ResNet},
     image_inputs,
     takes_images=True,
+    sized_encoder=lambda config: config,
     uses={"classify_images": (ResNet,)},
     fine_tuning=RESIDUAL_FINE_TUNING,
     shrink=shrink_residual,

@@ -24,8 +24,8 @@ class Question(NamedTuple):
     """What annotators marked; nothing where there is no answer."""
     starts: tuple[int, ...]
     """Where each answer begins in the context, in characters."""
-    impossible: bool
-    """Whether the context holds no answer (SQuAD 2.0)."""
+    impossible: bool | None
+    """Whether the context holds no answer (SQuAD 2.0); None: the question is not labelled."""
 
 
 class Questions(Sequence[Question]):
@@ -33,7 +33,7 @@ class Questions(Sequence[Question]):
 
     `fingerprint` tells the set apart from any other: `source` (its name), `questions` (how many)
     and `content` (a hash). `mismatched` counts the questions left out because none of their
-    answers stands where it is said to.
+    answers stands where it is said to. `labelled` is false for a test set without answers.
 
     Args:
         questions: what the source read.
@@ -63,6 +63,13 @@ class Questions(Sequence[Question]):
             self._questions.append(checked._replace(context=context))
         if not self._questions:
             raise DataError(f"{name} holds no question")
+        unlabelled = [q.id for q in self._questions if q.impossible is None]
+        if 0 < len(unlabelled) < len(self._questions):
+            raise DataError(
+                f"{name}: question {_quoted(unlabelled[0])} has no answers, but others have: give "
+                'it "answers", or leave them out everywhere'
+            )
+        self.labelled: bool = not unlabelled
         self.fingerprint: Mapping[str, str | int] = {
             "source": name,
             "questions": len(self._questions),
@@ -83,7 +90,7 @@ class Questions(Sequence[Question]):
 
 def _checked(question: Question, name: str, mismatched: Mismatched) -> Question | None:
     """The question with the answers that stand in its context; None where none is left."""
-    if question.impossible:
+    if question.impossible is not False:
         return question._replace(answers=(), starts=())
     answers = list(zip(question.answers, question.starts, strict=True))
     good = [(a, s) for a, s in answers if s >= 0 and question.context[s : s + len(a)] == a]

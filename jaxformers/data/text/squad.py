@@ -25,7 +25,13 @@ CHUNK = 1024
 
 @dataclass(frozen=True)
 class SquadJson:
-    """A file in SQuAD's JSON, 1.1 or 2.0, `.json` or `.json.gz`; TriviaQA in that form too.
+    """A file in SQuAD's JSON, 1.1 or 2.0, or in Hugging Face's flat form; plain or `.gz`.
+
+    SQuAD's own form nests questions in paragraphs and articles; TriviaQA's files in that form are
+    read too. In the flat form each question is an object with its `context`, whose `answers` are
+    `{"text": [...], "answer_start": [...]}`, empty where there is no answer: JSON Lines, a list, or
+    a list under "data". Ids may be whole numbers. Questions without `answers` have no labels: they
+    are answered and not scored.
 
     `open` raises DataError where the file is missing, damaged, too large or malformed (the place is
     named), and where an answer does not stand at its offset (the question is named).
@@ -38,9 +44,12 @@ class SquadJson:
 
     def open(self) -> Questions:
         """The questions in the order of the file."""
-        return Questions(
-            _entries(_json(epath.Path(self.path)), self.path), self.path, self.mismatched
-        )
+        data = _json(epath.Path(self.path))
+        entries = data.get("data") if isinstance(data, dict) and "context" not in data else data
+        entries = [entries] if isinstance(entries, dict) else entries
+        if not isinstance(entries, list):
+            raise DataError(f"{self.path}: the file lacks 'data'; it is not in SQuAD's form")
+        return Questions(_entries(entries, self.path), self.path, self.mismatched)
 
 
 @dataclass(frozen=True)
@@ -108,14 +117,38 @@ def _json(path: epath.Path) -> Any:
     try:
         return parse_json(content)
     except (ValueError, RecursionError) as error:
+        if (objects := _json_lines(content, path)) is not None:
+            return objects
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} is not JSON ({reason}): is the download complete?") from None
 
 
-def _entries(data: Any, path: str) -> Iterator[Question]:
-    for i, entry in enumerate(_of(data, "data", list, path, "the file")):
+def _json_lines(content: bytes, path: epath.Path) -> list[Any] | None:
+    """The objects of JSON Lines; None where the first line is no object by itself."""
+    objects = []
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            objects.append(parse_json(line))
+        except (ValueError, RecursionError):
+            if not objects:
+                return None
+            raise DataError(
+                f"{path}, line {number:,}: not JSON, as the lines before it are"
+            ) from None
+        if not isinstance(objects[-1], dict):
+            return None
+    return objects or None
+
+
+def _entries(entries: list[Any], path: str) -> Iterator[Question]:
+    for i, entry in enumerate(entries):
         at = f"data[{i}]"
         title = _of(entry, "title", str, path, at, "")
+        if "context" in entry:
+            yield _flat_entry(entry, title, path, at)
+            continue
         for j, paragraph in enumerate(_of(entry, "paragraphs", list, path, at)):
             inside = f"{at}.paragraphs[{j}]"
             context = _of(paragraph, "context", str, path, inside)
@@ -124,22 +157,52 @@ def _entries(data: Any, path: str) -> Iterator[Question]:
 
 
 def _entry(qa: Any, title: str, context: str, path: str, at: str) -> Question:
+    """A question of SQuAD's own form."""
+    question = _of(qa, "question", str, path, at)
+    if "answers" not in qa:
+        return Question(_id(qa, path, at), title, context, question, (), (), None)
     answers = _of(qa, "answers", list, path, at)
     paths = [f"{at}.answers[{n}]" for n in range(len(answers))]
     return Question(
-        _of(qa, "id", str, path, at),
+        _id(qa, path, at),
         title,
         context,
-        _of(qa, "question", str, path, at),
+        question,
         tuple(_of(a, "text", str, path, p) for a, p in zip(answers, paths, strict=True)),
         tuple(_of(a, "answer_start", int, path, p) for a, p in zip(answers, paths, strict=True)),
         _of(qa, "is_impossible", bool, path, at, False),
     )
 
 
+def _flat_entry(entry: dict[str, Any], title: str, path: str, at: str) -> Question:
+    """A question of Hugging Face's flat form."""
+    context = _of(entry, "context", str, path, at)
+    question = _of(entry, "question", str, path, at)
+    if "answers" not in entry:
+        return Question(_id(entry, path, at), title, context, question, (), (), None)
+    answers, inside = _of(entry, "answers", dict, path, at), f"{at}.answers"
+    texts = _of(answers, "text", list, path, inside)
+    starts = _of(answers, "answer_start", list, path, inside)
+    if len(texts) != len(starts):
+        raise DataError(f"{path}: {inside} has {len(texts)} texts but {len(starts)} offsets")
+    for values, name, kind in ((texts, "text", str), (starts, "answer_start", int)):
+        for n, value in enumerate(values):
+            _of({name: value}, name, kind, path, f"{inside}[{n}]")
+    return Question(
+        _id(entry, path, at), title, context, question, tuple(texts), tuple(starts), not texts
+    )
+
+
+def _id(qa: dict[str, Any], path: str, at: str) -> str:
+    """The question's id, a text or a whole number."""
+    value = qa.get("id")
+    return str(value) if type(value) is int else _of(qa, "id", str, path, at)
+
+
 def _of(owner: Any, key: str, kind: type, path: str, at: str, default: Any = None) -> Any:
     """`owner[key]`, which must be of `kind`; `default`, where there is one, if it is not there."""
     names = {list: "a list", str: "a text", int: "a number", bool: "true or false"}
+    names[dict] = "an object"
     if not isinstance(owner, dict):
         raise DataError(f"{path}: {at} is no object; the file is not in SQuAD's form")
     if key not in owner and default is not None:

@@ -1,11 +1,14 @@
-"""Labelled texts of one's own: tab-separated columns, or JSON lines."""
+"""Labelled texts of one's own: tab-separated columns, CSV with quotes, or JSON lines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from jaxformers.data.files.json_text import parse_json
+from jaxformers.data.files.line_index import Lines
 from jaxformers.data.text.labelled_texts import (
     Example,
     LabelledSource,
@@ -14,7 +17,7 @@ from jaxformers.data.text.labelled_texts import (
     filled_lines,
     gathered,
 )
-from jaxformers.errors import DataError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import NonNegativeInt
 
 
@@ -38,41 +41,94 @@ class TsvTexts(LabelledSource):
 
     def open(self, labels: Labels) -> LabelledTexts:
         """The examples of the file."""
-        rows = filled_lines(self.path)
-        first = next(rows)[1].split("\t")
-        columns = (self.text_column, self.pair_column, self.label_column)
-        columns_read = [self._place(column, first) for column in columns]
-        if not self.header:
-            rows = filled_lines(self.path)
-        return gathered(_tsv(rows, self.path, len(first), columns_read), labels, self.path)
-
-    def _place(self, column: int | str | None, first: list[str]) -> int | None:
-        """The number of a column, from its name or number and the first line."""
-        if column is None:
-            return None
-        if isinstance(column, str) and column.isdecimal():
-            column = int(column)
-        if isinstance(column, str) and not self.header:
-            raise DataError(f"{self.path}: column {column!r} is looked up in a header; set header")
-        choices = first if isinstance(column, str) else range(len(first))
-        if column not in choices:
-            available = ", ".join(first) if self.header else f"0 to {len(first) - 1}"
-            raise DataError(f"{self.path}: there is no column {column!r}; it has {available}")
-        return choices.index(column)
+        lines = filled_lines(self.path)
+        rows = ((number, line.split("\t")) for number, line in lines)
+        return gathered(_examples(self, rows, "tab-separated column(s)"), labels, self.path)
 
 
-def _tsv(
-    rows: Iterable, path: str, columns: int, indices: Sequence[int | None]
+@dataclass(frozen=True)
+class CsvTexts(LabelledSource):
+    """One's own texts: comma-separated values as spreadsheets write them; plain or .gz.
+
+    A value in double quotes may hold commas, line breaks, and quotes written twice. A column is its
+    name in the header, or its number from 0. Every row must have as many values as the first.
+    """
+
+    path: str = ""
+    """The file, local or gs://."""
+    text_column: int | str = "text"
+    pair_column: int | str | None = None
+    """Of the second text; None: single texts."""
+    label_column: int | str | None = "label"
+    """None: no labels, which only a test set may lack."""
+    header: bool = True
+    """Whether the first row names the columns."""
+    separator: str = ","
+    """One character: "," or, in many countries, ";"."""
+
+    def __post_init__(self):
+        if len(self.separator) != 1 or self.separator in '"\r\n':
+            raise ConfigError(f"separator is {self.separator!r}; it is one character")
+
+    def open(self, labels: Labels) -> LabelledTexts:
+        """The examples of the file."""
+        return gathered(_examples(self, self._rows(), "value(s)"), labels, self.path)
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Number of the first line and values of each row that is not blank."""
+        if not self.path:
+            raise DataError("no file is named: set the data's path")
+        lines = Lines(self.path)
+        text = (f"{lines[index]}\n" for index in range(len(lines)))
+        reader = csv.reader(text, delimiter=self.separator, strict=True)
+        number = 1
+        try:
+            for row in reader:
+                if any(value.strip() for value in row):
+                    yield number, row
+                number = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(f"{self.path}, line {number:,}: no CSV ({error})") from None
+
+
+def _examples(
+    config: TsvTexts | CsvTexts, rows: Iterator[tuple[int, list[str]]], unit: str
 ) -> Iterator[Example]:
-    for number, line in rows:
-        row = line.split("\t")
-        if len(row) != columns:
+    """The examples of a table's rows, all of as many columns as the first.
+
+    Raises:
+        DataError: no such column, or a row with another number of columns.
+    """
+    first_number, first = next(rows, (0, []))
+    if not first:
+        return
+    columns = (config.text_column, config.pair_column, config.label_column)
+    indices = [_column_index(config, column, first) for column in columns]
+    for number, row in rows if config.header else chain([(first_number, first)], rows):
+        if len(row) != len(first):
             raise DataError(
-                f"{path}, line {number:,}: {len(row)} tab-separated column(s), "
-                f"but the first line has {columns}"
+                f"{config.path}, line {number:,}: {len(row)} {unit}, "
+                f"but the first line has {len(first)}"
             )
         text, pair, label = (None if index is None else row[index] for index in indices)
         yield Example(number, text, pair, label)
+
+
+def _column_index(
+    config: TsvTexts | CsvTexts, column: int | str | None, first: list[str]
+) -> int | None:
+    """The number of a column, from its name or number and the first row."""
+    if column is None:
+        return None
+    if isinstance(column, str) and column.isdecimal():
+        column = int(column)
+    if isinstance(column, str) and not config.header:
+        raise DataError(f"{config.path}: column {column!r} is looked up in a header; set header")
+    choices = first if isinstance(column, str) else range(len(first))
+    if column not in choices:
+        available = ", ".join(first) if config.header else f"0 to {len(first) - 1}"
+        raise DataError(f"{config.path}: there is no column {column!r}; it has {available}")
+    return choices.index(column)
 
 
 @dataclass(frozen=True)

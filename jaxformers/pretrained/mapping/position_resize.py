@@ -15,6 +15,7 @@ from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers.position_resize import Grid, PositionResize, resize_matrices
 from jaxformers.models.patches import fixed_positions
 from jaxformers.models.vit import ViTConfig
+from jaxformers.pretrained.registry import family_of
 
 ENCODER_TABLE, DECODER_TABLE = "position_embedding", "decoder_position_embedding"
 
@@ -39,10 +40,10 @@ def at_image_size(
     Raises:
         WeightsError: a model without images, or a size that its patches do not divide.
     """
-    config = model.config
-    encoder = getattr(config, "encoder", config)  # an MAE's encoder is a ViT
-    if not hasattr(encoder, "image_size"):
+    config, sized_encoder = model.config, family_of(model).sized_encoder
+    if sized_encoder is None:
         raise WeightsError(f"a {type(model).__name__} has no image size to change")
+    encoder = sized_encoder(config)  # an MAE's encoder is a ViT
     size = _checked_size(size)
     tables = {}
     try:
@@ -50,7 +51,7 @@ def at_image_size(
         if isinstance(encoder, ViTConfig) and changed.grid != encoder.grid:
             if encoder.positions == "sincos2d_mae":
                 changed = replace(changed, positions="learned")
-            tables = _resized_tables(model, variables["params"], changed.grid, method)
+            tables = _resized_tables(model, encoder, variables["params"], changed.grid, method)
         resized = changed if encoder is config else replace(config, encoder=changed)
     except ConfigError as error:
         raise WeightsError(f"image size {size}: {error}") from None
@@ -65,11 +66,14 @@ def _checked_size(size: Any) -> Any:
 
 
 def _resized_tables(
-    model: nn.Module, params: dict[str, Any], grid: Grid, method: PositionResize | None
+    model: nn.Module,
+    encoder: ViTConfig,
+    params: dict[str, Any],
+    grid: Grid,
+    method: PositionResize | None,
 ) -> dict[str, Any]:
     """Position tables of `model` by module name, resized; fixed ones of MAE among them."""
     config = model.config
-    encoder = getattr(config, "encoder", config)
     method = method or encoder.position_resize
     widths = {ENCODER_TABLE: encoder.width}
     if encoder is not config:

@@ -60,6 +60,7 @@ VIT = Family(
     {"vit": ViT},
     image_inputs,
     takes_images=True,
+    sized_encoder=lambda config: config,
     uses={"classify_images": (ViT,), "explain": (ViT,)},
     fine_tuning=FineTuning(
         head_pattern=IMAGE_HEAD_PATTERN,
@@ -125,6 +126,7 @@ MASKED_AUTOENCODER = Family(
     {"mae": MAE},
     image_inputs,
     takes_images=True,
+    sized_encoder=lambda config: config.encoder,
     formats=(
         HuggingFaceFormat(
             vit_config.MAE, "ViTMAE", vit_mae.load, vit_mae.unsupported_reason, vit_mae.write

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxformers.data.files.file_state import FileState, source_state
 from jaxformers.data.text.labelled_rows import LabelledRows
 from jaxformers.data.text.labelled_texts import LabelledSource, LabelledTexts, Labels
 from jaxformers.errors import ConfigError, DataError, did_you_mean
@@ -182,14 +183,24 @@ def _open_sets(split: str, source: LabelledSource | None, labels: Labels) -> lis
     ]
 
 
-@lru_cache(maxsize=6)
 def _texts(source: LabelledSource, labels: Labels) -> LabelledTexts:
+    return _read_texts(source, source_state(source), labels)
+
+
+@lru_cache(maxsize=6)
+def _read_texts(source: LabelledSource, state: FileState, labels: Labels) -> LabelledTexts:
     return source.open(labels)
 
 
-@lru_cache(maxsize=6)
 def _rows(source: LabelledSource, labels: Labels, tokenizer: Any, length: int) -> LabelledRows:
-    return LabelledRows.build(_texts(source, labels), tokenizer, length)
+    return _cut_rows(source, source_state(source), labels, tokenizer, length)
+
+
+@lru_cache(maxsize=6)
+def _cut_rows(
+    source: LabelledSource, state: FileState, labels: Labels, tokenizer: Any, length: int
+) -> LabelledRows:
+    return LabelledRows.build(_read_texts(source, state, labels), tokenizer, length)
 
 
 def dataset_logits(model, variables, store: LabelledRows, rows: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from jaxformers.data.text.glue import Glue
 from jaxformers.data.text.labelled_rows import SHORTEST, LabelledRows
 from jaxformers.data.text.labelled_texts import LabelledTexts, Labels
 from jaxformers.data.text.movies import BundledMovies
-from jaxformers.data.text.text_files import JsonlTexts, TsvTexts
+from jaxformers.data.text.text_files import CsvTexts, JsonlTexts, TsvTexts
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import NonNegativeInt, PositiveInt
 from jaxformers.layers import Execution
@@ -38,7 +38,7 @@ from jaxformers.tasks.text.bert_inputs import INPUTS, random_inputs, small_bert,
 from jaxformers.tasks.text.classification_evaluation import ClassificationEvaluator
 from jaxformers.tasks.text.vocabulary import EncoderTokenizer, run_tokenizer, word_pieces
 
-TextsConfig = Glue | BundledMovies | TsvTexts | JsonlTexts
+TextsConfig = Glue | BundledMovies | TsvTexts | CsvTexts | JsonlTexts
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxformers.data.files.file_state import FileState, source_state
 from jaxformers.data.text.squad import BundledQuestions, SquadJson, TfdsSquad
 from jaxformers.data.text.windows import Windows, WindowSize
 from jaxformers.evaluation.squad import squad2_scores, squad_scores
@@ -27,7 +28,8 @@ class SpanEvaluator(OutputEvaluator):
     """`exact` and `f1` of the answers in percent; of test questions `test_exact` and `test_f1`.
 
     With unanswerable questions also those of both kinds of question apart, and the best that
-    another threshold would give (SQuAD 2.0). `Evaluation.outputs` has a line of id and answer each.
+    another threshold would give (SQuAD 2.0). `Evaluation.outputs` has a line of id and answer each;
+    `Evaluation.predictions` those of a set without labels, which is not scored.
     """
 
     name: str = "spans"
@@ -46,7 +48,11 @@ class SpanEvaluator(OutputEvaluator):
     def open_sets(self, tokenizer: WordPiece, *, final: bool) -> list[tuple[str, Windows]]:
         """The windows of each set, with the prefix of its metrics' names."""
         sources = [("", self.dev), ("test_", self.test if final else None)]
-        return [(p, _windows(s, tokenizer, self.size)) for p, s in sources if s is not None]
+        return [
+            (p, _windows(s, source_state(s), tokenizer, self.size))
+            for p, s in sources
+            if s is not None
+        ]
 
     def outputs(self, model, variables, processor: Processor, *, final: bool) -> list[np.ndarray]:
         """Start and end logits `[W, 2, L]` of the windows of each set."""
@@ -67,9 +73,20 @@ class SpanEvaluator(OutputEvaluator):
         shapes = [(len(windows), 2, self.size.length) for _, windows in sets]
         check_outputs(outputs, shapes, same="questions, vocabulary, length and stride")
         evaluation = Evaluation({})
+        # A set without labels may have unanswerable questions where a labelled one has some.
+        some_impossible = any(q.impossible for _, windows in sets for q in windows.asked)
         for (prefix, windows), logits in zip(sets, outputs, strict=True):
             answers = best_answers(windows, logits, self.n_best, self.longest_answer)
-            texts, metrics = self._score_set(windows, [ranked[0] for ranked in answers], logits)
+            best = [ranked[0] for ranked in answers]
+            if windows.asked[0].impossible is None:
+                texts, metrics = self._predict_set(windows, best, logits, some_impossible), {}
+                lines = (
+                    f"{q.id}\t{' '.join(t.split())}"
+                    for q, t in zip(windows.asked, texts, strict=True)
+                )
+                evaluation.predictions[prefix.rstrip("_") or "dev"] = ["id\tanswer", *lines]
+            else:
+                texts, metrics = self._score_set(windows, best, logits)
             evaluation.metrics |= {f"{prefix}{name}": value for name, value in metrics.items()}
             predictions = list(zip(windows.asked, texts, strict=True))
             evaluation.samples = [
@@ -77,6 +94,18 @@ class SpanEvaluator(OutputEvaluator):
             ]
             evaluation.outputs = [f"{q.id}\t{' '.join(text.split())}" for q, text in predictions]
         return evaluation
+
+    def _predict_set(
+        self, windows: Windows, best: list[Answer], logits: np.ndarray, some_impossible: bool
+    ) -> list[str]:
+        """The predicted texts of questions without labels."""
+        if not some_impossible:
+            return [answer.text for answer in best]
+        nulls = null_scores(windows, logits)
+        return [
+            "" if null - answer.score > self.null_threshold else answer.text
+            for null, answer in zip(nulls, best, strict=True)
+        ]
 
     def _score_set(
         self, windows: Windows, best: list[Answer], logits: np.ndarray
@@ -107,5 +136,7 @@ class SpanEvaluator(OutputEvaluator):
 
 # Cached, so that questions are read and cut once and not at each evaluation.
 @lru_cache(maxsize=2)
-def _windows(source: QuestionsConfig, tokenizer: WordPiece, size: WindowSize) -> Windows:
+def _windows(
+    source: QuestionsConfig, state: FileState, tokenizer: WordPiece, size: WindowSize
+) -> Windows:
     return Windows(source.open(), tokenizer, size, training=False)

@@ -6,7 +6,7 @@ import pytest
 
 from jaxformers.data.text.labelled_texts import Labels
 from jaxformers.data.text.movies import BundledMovies
-from jaxformers.data.text.text_files import JsonlTexts, TsvTexts
+from jaxformers.data.text.text_files import CsvTexts, JsonlTexts, TsvTexts
 from jaxformers.errors import ConfigError, DataError
 
 MOODS = Labels(2, ("bad", "good"))
@@ -192,3 +192,38 @@ def test_the_fingerprint_tells_labels_and_texts_apart(write):
     assert first == TsvTexts(write("b.tsv", "a\tgood\n")).open(MOODS).fingerprint["content"]
     assert first != TsvTexts(write("c.tsv", "a\t0\n")).open(MOODS).fingerprint["content"]
     assert first != TsvTexts(write("d.tsv", "b\t1\n")).open(MOODS).fingerprint["content"]
+
+
+# ---------------------------------------------------------------- CSV
+
+
+def test_csv_is_read_with_its_quotes_line_breaks_and_columns(write):
+    content = 'label,text\r\ngood,"a ""fine"", long\r\nfilm"\r\n\r\nbad,plain\r\n'
+    texts = CsvTexts(write("own.csv", content)).open(MOODS)
+    assert texts.texts == ['a "fine", long\nfilm', "plain"]
+    assert [MOODS.names[label] for label in texts.labels] == ["good", "bad"]
+    semicolons = write("own.csv", '\ufeff"a;b";good;c\nd;bad;e\n')
+    config = CsvTexts(semicolons, 0, 2, 1, header=False, separator=";")
+    texts = config.open(MOODS)
+    assert texts.texts == ["a;b", "d"] and texts.pairs == ["c", "e"]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        ("text,label\na,good,b\n", {}, "line 2: 3 value(s), but the first line has 2"),
+        ('text,label\n"a\nb",good\nc\n', {}, "line 4: 1 value(s), but"),
+        ('text,label\na,good\n"b,bad\n', {}, "line 3: no CSV (unexpected end of data)"),
+        ("text,label\na,good\n", {"text_column": "body"}, "no column 'body'; it has text, label"),
+        (",\n,\n", {}, "holds no example"),
+        ("text,label\n", {}, "holds no example"),
+    ],
+)
+def test_a_csv_that_cannot_be_read_is_refused_by_its_line(write, content, options, said):
+    assert said in message(CsvTexts(write("own.csv", content), **options), MOODS)
+
+
+@pytest.mark.parametrize("separator", ["", ",,", '"', "\n"])
+def test_a_separator_is_one_character(separator):
+    with pytest.raises(ConfigError, match="one character"):
+        CsvTexts("own.csv", separator=separator)

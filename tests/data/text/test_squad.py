@@ -31,6 +31,13 @@ def squad(*questions):
     }
 
 
+def flat(number, answer="Denmark", **changes):
+    """A question in Hugging Face's form."""
+    answers = {"text": [answer], "answer_start": [CONTEXT.find(answer)]}
+    made = {"id": f"q{number}", "title": "T", "context": CONTEXT, "question": "Where from?"}
+    return made | {"answers": answers} | changes
+
+
 def written(path, content):
     text = content if isinstance(content, str) else json.dumps(content)
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
@@ -55,6 +62,52 @@ def test_a_file_of_squad_is_read_in_its_order(tmp_path, name):
     assert questions[0].context is questions[1].context
     assert not questions.some_impossible
     assert questions.fingerprint["questions"] == 2
+
+
+def without(made, key):
+    return {name: value for name, value in made.items() if name != key}
+
+
+FLAT = [flat(0), flat(1, "Normandy"), flat(2, answers={"text": [], "answer_start": []})]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        FLAT,
+        {"data": FLAT},
+        "\n".join(map(json.dumps, FLAT)),
+        "\n\n".join(map(json.dumps, FLAT)) + "\n",
+    ],
+    ids=["list", "data", "lines", "blank lines"],
+)
+def test_hugging_faces_flat_form_is_read_in_each_of_its_files(tmp_path, content):
+    questions = SquadJson(written(tmp_path / "train.json", content)).open()
+    assert [q.id for q in questions] == ["q0", "q1", "q2"]
+    assert [q.impossible for q in questions] == [False, False, True]
+    assert questions[1].answers == ("Normandy",) and questions.labelled
+    nested = squad(asked(0), asked(1, "Normandy"), asked(2, answers=[], is_impossible=True))
+    same = SquadJson(written(tmp_path / "nested.json", nested)).open()
+    assert same.fingerprint["content"] == questions.fingerprint["content"]
+
+
+def test_one_question_alone_in_the_flat_form(tmp_path):
+    (question,) = SquadJson(written(tmp_path / "one.jsonl", flat(0))).open()
+    assert question.answers == ("Denmark",)
+
+
+def test_ids_may_be_whole_numbers(tmp_path):
+    for content in (squad(asked(0, id=7), asked(1, id=8)), [flat(0, id=7), flat(1, id=8)]):
+        questions = SquadJson(written(tmp_path / "train.json", content)).open()
+        assert [q.id for q in questions] == ["7", "8"]
+
+
+def test_questions_without_answers_have_no_labels(tmp_path):
+    nested = squad(without(asked(0), "answers"), without(asked(1), "answers"))
+    for content in (nested, [without(flat(0), "answers")]):
+        questions = SquadJson(written(tmp_path / "test.json", content)).open()
+        assert not questions.labelled and not questions.some_impossible
+        assert questions[0].impossible is None and questions[0].answers == ()
 
 
 def test_all_annotated_answers_are_kept(tmp_path):
@@ -104,21 +157,25 @@ def test_such_an_answer_is_skipped_and_counted_on_request(tmp_path):
     assert questions.mismatched == 1
 
 
-def without(made, key):
-    return {name: value for name, value in made.items() if name != key}
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ('{"data": [', "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ([1], "the file is no object"),
+        ([1], "data[0] is no object"),
+        ("5", "the file lacks 'data'"),
         ({"version": "1.1"}, "the file lacks 'data'"),
         ({"data": [{"title": "T"}]}, "data[0] lacks 'paragraphs'"),
         ({"data": [{"paragraphs": [{"qas": []}]}]}, "data[0].paragraphs[0] lacks 'context'"),
         (squad(without(asked(0), "id")), "data[0].paragraphs[0].qas[0] lacks 'id'"),
-        (squad(asked(0), without(asked(1), "answers")), "qas[1] lacks 'answers'"),
+        (squad(asked(0), without(asked(1), "answers")), "'q1' has no answers, but others have"),
+        ([flat(0, answers={"text": ["x"]})], "data[0].answers lacks 'answer_start'"),
+        ([flat(0, answers={"text": ["x"], "answer_start": []})], "has 1 texts but 0 offsets"),
+        ([flat(0, answers={"text": ["x"], "answer_start": ["1"]})], "answer_start is not a number"),
+        ([flat(0, answers=[])], "data[0].answers is not an object"),
+        ([flat(0, id=1.5)], "data[0].id is not a text"),
+        ([flat(0, id=True)], "data[0].id is not a text"),
+        (json.dumps(asked(0) | {"context": CONTEXT}) + "\n{", "x.json, line 2: not JSON, as the"),
         (squad(asked(0, question=5)), "qas[0].question is not a text"),
         (squad(asked(0, answers=[{"text": "x"}])), "answers[0] lacks 'answer_start'"),
         (squad(asked(0, answers=[{"text": "x", "answer_start": True}])), "is not a number"),

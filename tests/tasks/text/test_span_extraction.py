@@ -162,6 +162,43 @@ def test_oracle_logits_score_100_on_both_kinds_of_set(opened):
     assert set(development.metrics) == {n for n in found.metrics if not n.startswith("test_")}
 
 
+@pytest.mark.parametrize("impossible", [False, True])
+def test_questions_without_labels_are_answered_and_not_scored(opened, tmp_path, impossible):
+    questions = list(SMALL.test.open())
+    rows = [dict(id=n, context=q.context, question=q.question) for n, q in enumerate(questions)]
+    path = tmp_path / "test.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    dev = BundledQuestions("held_out", 20, impossible=impossible)
+    task = replace(SMALL, dev=dev, test=SquadJson(str(path)))
+    logits = oracle(task, opened.processor.tokenizer)
+    logits[1][:] = oracle(SMALL, opened.processor.tokenizer)[1]
+    found = task.evaluators()[0].score(logits, opened.processor, final=True)
+    assert not any(name.startswith("test_") for name in found.metrics)
+    header, *lines = found.predictions["test"]
+    answers = [line.split("\t") for line in lines]
+    assert header == "id\tanswer" and [name for name, _ in answers] == list(map(str, range(12)))
+    known = [
+        (text, q.answers[0]) for (_, text), q in zip(answers, questions, strict=True) if q.answers
+    ]
+    assert all(text == answer for text, answer in known)
+    empty = [text == "" for (_, text), q in zip(answers, questions, strict=True) if not q.answers]
+    assert len(empty) == 4 and all(was is impossible for was in empty)
+
+
+def test_a_data_file_that_has_changed_is_read_again(opened, tmp_path):
+    question = SMALL.test.open()[0]
+    row = dict(id="a", context=question.context, question=question.question)
+    answers = {"text": [question.answers[0]], "answer_start": [question.starts[0]]}
+    path = tmp_path / "dev.json"
+    task = replace(SMALL, dev=SquadJson(str(path)))
+    sizes = []
+    for count in (1, 2):
+        path.write_text(json.dumps([row | dict(id=str(n), answers=answers) for n in range(count)]))
+        ((_, windows),) = task.evaluators()[0].open_sets(opened.processor.tokenizer, final=False)
+        sizes.append(len(windows.asked))
+    assert sizes == [1, 2]
+
+
 @pytest.mark.parametrize(("threshold", "answered"), [(-100.0, 0), (0.0, 8), (100.0, 12)])
 def test_no_answer_wins_where_it_exceeds_the_best_span_by_the_threshold(
     opened, threshold, answered
