@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ShardingError
+from jaxformers.sharding.mesh import check_auto_axes
 
 # Logical axis of an activation -> mesh axes that shard it. An activation's "embed" is replicated
 # over fsdp, though a parameter's "embed" is sharded (`table.PARAMETER_AXES`): fsdp already shards
@@ -32,12 +33,13 @@ def constrain(x: Array, *axes: str | None) -> Array:
         axes: for each dimension, a name from `ACTIVATION_AXES`, or None to replicate it.
 
     Raises:
-        ShardingError: an unknown name, a wrong number of names, or a dimension that its mesh axes
-            do not divide.
+        ShardingError: an unknown name, a wrong number of names, a dimension that its mesh axes do
+            not divide, or a mesh of explicit axes.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or not mesh.shape:
         return x
+    check_auto_axes(mesh)
     if len(axes) != x.ndim:
         raise ShardingError(f"constrain: {len(axes)} axis names {axes} for a shape {x.shape}")
     # `activation_spec` checks divisibility, for `with_sharding_constraint` silently accepts a
@@ -68,5 +70,7 @@ def activation_spec(shape: tuple[int, ...], *axes: str | None) -> PartitionSpec:
 
 def batch_multiple() -> int:
     """Number of batch shards on the current mesh, a divisor of every batch; 1 without a mesh."""
-    sizes = dict(jax.sharding.get_abstract_mesh().shape)
+    mesh = jax.sharding.get_abstract_mesh()
+    check_auto_axes(mesh)
+    sizes = dict(mesh.shape)
     return math.prod(sizes.get(axis, 1) for axis in ACTIVATION_AXES["batch"])

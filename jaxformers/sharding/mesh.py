@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import jax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from jaxformers.errors import ShardingError
 from jaxformers.fields import CheckedFields, PositiveInt, Range
@@ -81,6 +81,16 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     inner = (shape[0] // config.slices, *shape[1:])
     grid = mesh_utils.create_hybrid_device_mesh(inner, (config.slices, 1, 1), devices)
     return Mesh(grid, AXES, axis_types=auto)
+
+
+def check_auto_axes(mesh: Mesh | AbstractMesh) -> None:
+    """Raises ShardingError for a mesh of explicit axes, which the modules do not support."""
+    if AxisType.Explicit in mesh.axis_types:
+        raise ShardingError(
+            f"the mesh of {', '.join(map(str, mesh.axis_names))} has explicit axes, the default of "
+            "jax.make_mesh: make it with jaxformers.sharding.make_mesh, or give jax.make_mesh "
+            f"axis_types=(jax.sharding.AxisType.Auto,) * {len(mesh.axis_names)}"
+        )
 
 
 def platform_of(mesh: Mesh) -> str:

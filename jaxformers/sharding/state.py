@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxformers.errors import ShardingError
+from jaxformers.sharding.mesh import check_auto_axes
 from jaxformers.sharding.table import path_text
 
 BATCH_AXES = ("data", "fsdp")
@@ -53,12 +55,18 @@ def like_parameters(state: Any, params: Any, param_shardings: Any, mesh: Mesh) -
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first dimension sharded over `data` and `fsdp`, the others replicated."""
-    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+    check_auto_axes(mesh)
+    return NamedSharding(mesh, PartitionSpec(_batch_axes(mesh)))
 
 
 def batch_shards(mesh: Mesh) -> int:
     """Number of shards of a batch."""
-    return int(np.prod([mesh.shape[a] for a in BATCH_AXES]))
+    return math.prod(mesh.shape[axis] for axis in _batch_axes(mesh))
+
+
+def _batch_axes(mesh: Mesh) -> tuple[str, ...]:
+    """Those of `data` and `fsdp` that the mesh has: one built by hand may lack one."""
+    return tuple(axis for axis in BATCH_AXES if axis in mesh.shape)
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, hosts: int = 1) -> dict[str, jax.Array]:

@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxformers.errors import ShardingError
+from jaxformers.sharding.mesh import check_auto_axes
 
 # Logical axis of a parameter -> mesh axis that shards it. Axes not listed here ("head_width",
 # "layers") are replicated.
@@ -167,6 +168,7 @@ def parameter_spec(path: str, shape: Sequence[int], sizes: dict[str, int], table
 
 def shardings(tree: Any, mesh: Mesh, table: Sequence[Row] = TABLE) -> Any:
     """A tree of `NamedSharding` for a tree of parameters or `ShapeDtypeStruct`s."""
+    check_auto_axes(mesh)
     sizes = dict(mesh.shape)
 
     def sharding_of(path, leaf):

@@ -116,6 +116,12 @@ class Experiment(CheckedFields):
             vocab_multiple=self.vocab_multiple,
         )
 
+    def resolve_epochs(self, steps_per_epoch: float) -> Experiment:
+        """The experiment with `steps` computed from `epochs`, where it has them."""
+        if self.epochs is None:
+            return self
+        return replace(self, steps=max(1, int(self.epochs * steps_per_epoch)))
+
     def rehearse(self) -> Experiment:
         """The run shrunk to a few seconds: the same code path on small shapes and bundled data."""
         task = self.task.rehearsal()

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -119,7 +118,7 @@ class _Run:
         # 2. Data. Its size turns `epochs` into `steps`, which the schedule is a function of, so
         #    the step is built after it.
         self.data = experiment.task.open(folder, experiment.seed, self.host)
-        self.experiment = _resolve_epochs(experiment, self.data.steps_per_epoch)
+        self.experiment = experiment.resolve_epochs(self.data.steps_per_epoch)
         self.fingerprint = {**self.data.fingerprint, "seed": experiment.seed}
         link.agree(run_directory.data_facts(self.fingerprint))
         # 3. The jitted step; XLA compiles it at its first call with each batch shape.
@@ -127,6 +126,7 @@ class _Run:
         # 4. Records of the run. The log opens in `train`, once the first step is known: until then
         #    messages are queued.
         self.log: MetricsLog | None = None
+        self.metrics_digest: str | None = None
         self.queued_messages: list[str] = []
         if warning := warmup_warning(self.experiment.schedule, self.experiment.steps):
             self.log_or_queue(warning)
@@ -197,6 +197,7 @@ class _Run:
         run_directory.check_same(saved, self.experiment, self.folder)
         run_directory.check_fingerprint(restored.metadata["data"], self.fingerprint, self.folder)
         self.goodput.restore(restored.metadata.get("goodput", {}))
+        self.metrics_digest = restored.metadata.get("metrics")
         self.log_or_queue(f"resumed from step {restored.step}")
         return restored.state
 
@@ -216,6 +217,7 @@ class _Run:
             "data": self.fingerprint,
             "experiment": run_directory.record(self.experiment),
             "goodput": self.goodput.record(),
+            "metrics": self.log.digest(),
         }
         self.log.upload()  # so that the log of a remote folder reaches as far as the checkpoint
         self.checkpoints.save(step, state, metadata)
@@ -378,19 +380,13 @@ class _Run:
             total_steps=self.experiment.steps,
             start_step=start,
             evaluate_again=evaluate_again,
+            expected_digest=self.metrics_digest,
             unit=self.experiment.task.unit,
             chips=chips_in(devices),
             peak=peak_flops(devices),
             main=self.host == 0,
             name=self.experiment.name,
         )
-
-
-def _resolve_epochs(experiment: Experiment, steps_per_epoch: float) -> Experiment:
-    """The experiment with `steps` computed from `epochs`, where it has them."""
-    if experiment.epochs is None:
-        return experiment
-    return replace(experiment, steps=max(1, int(experiment.epochs * steps_per_epoch)))
 
 
 def _batch_shape(batch: Any, num_hosts: int = 1) -> tuple[int, ...]:

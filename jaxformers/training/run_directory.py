@@ -20,11 +20,13 @@ from jaxformers.tasks.base import Variables
 from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.tasks.processor import TOKENIZER, Processor
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointer
+from jaxformers.training.checkpoints.manifest import MANIFEST, find_damage, is_complete
+from jaxformers.training.checkpoints.manifest import write as write_manifest
 from jaxformers.training.config.experiment_files import from_json, to_json
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.follow_up_runs import initialise_from_run
 from jaxformers.training.reports.report import REPORT
-from jaxformers.training.reports.run_files import replace_file
+from jaxformers.training.reports.run_files import replace_file, writing
 from jaxformers.training.state import abstract_state
 from jaxformers.training.stored_files import DamagedFile, read_json
 
@@ -165,15 +167,20 @@ def export(
     if jax.process_count() > 1:
         variables = multihost_utils.process_allgather(variables, tiled=True)
     if jax.process_index() == 0:
-        native_format.save(model, jax.device_get(variables), folder / MODEL, processor)
-        replace_file(folder / MODEL / STEP, json.dumps({"step": step}).encode())
+        with writing(folder / MODEL):
+            # Without its step an export counts as none, so a kill leaves no half of one.
+            for name in (STEP, MANIFEST):
+                (folder / MODEL / name).unlink(missing_ok=True)
+            native_format.save(model, jax.device_get(variables), folder / MODEL, processor)
+            replace_file(folder / MODEL / STEP, json.dumps({"step": step}).encode())
+            write_manifest(folder / MODEL)
 
 
 def write_predictions(folder: epath.Path, evaluation: Evaluation) -> list[epath.Path]:
     """Writes `<set>.tsv` for each test set without public labels; returns their paths."""
     files = {folder / f"{name}.tsv": lines for name, lines in evaluation.predictions.items()}
     for path, lines in files.items():
-        path.write_text("".join(f"{line}\n" for line in lines))
+        replace_file(path, "".join(f"{line}\n" for line in lines).encode())
     return list(files)
 
 
@@ -189,13 +196,18 @@ def exported_step(folder: epath.PathLike) -> int | None:
     except FileNotFoundError:
         return None
     except DamagedFile as damage:
-        step = damage
+        raise _damaged_export(path, damage) from None
     if type(step) is not int:
-        raise CheckpointError(
-            f"{path} is damaged; remove {path.parent}, and the command that trained the run writes "
-            "it again"
-        )
+        raise _damaged_export(path, "it names no step")
     return step
+
+
+def _damaged_export(path: epath.Path, damage: Any) -> CheckpointError:
+    model = path if path.name == MODEL else path.parent
+    return CheckpointError(
+        f"{path} is damaged ({damage}); remove {model}, and the command that trained the run "
+        "writes it again"
+    )
 
 
 def is_finished(folder: epath.PathLike, steps: int) -> bool:
@@ -216,14 +228,20 @@ def was_finished(folder: epath.PathLike, experiment: Experiment) -> bool:
 
 
 def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tuple[Any, Variables]:
-    """The model and weights of a run: the final ones, or those of the newest good checkpoint."""
+    """The model and weights of a run: the final ones, or those of the newest good checkpoint.
+
+    Raises:
+        CheckpointError: no run, no weights, or damaged ones.
+    """
     folder = epath.Path(folder)
     experiment = read_experiment(folder)
     with Checkpointer(folder / CHECKPOINTS, experiment.checkpoint) as checkpoints:
         steps = checkpoints.steps()
-    # A run that goes on after its end (with more steps) has checkpoints newer than `model/`.
     exported = exported_step(folder)
     if exported is not None and exported >= max(steps, default=0):
+        has_manifest = is_complete(folder / MODEL)  # of another program's folder there is none
+        if has_manifest and (damage := find_damage(folder / MODEL)):
+            raise _damaged_export(folder / MODEL, damage)
         return native_format.load(folder / MODEL, execution or Execution())
     if not steps:
         if (folder / REPORT).exists():

@@ -72,12 +72,6 @@ def parse_json(content: bytes, kind: type = dict) -> Any:
     return value
 
 
-def printable(name: str) -> str:
-    """A name from a file as one short line: cut, and control characters escaped."""
-    text = name if len(name) <= 100 else f"{name[:97]}..."
-    return text if text.isprintable() else repr(text)
-
-
 def reason(error: BaseException) -> str:
     """Why writing or reading failed: the operating system's message where there is one."""
     chain: list[BaseException] = []

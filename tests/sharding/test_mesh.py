@@ -1,11 +1,21 @@
 """Meshes from a configuration, and what is said when it does not come out."""
 
 import jax
+import numpy as np
 import pytest
 from jax.sharding import AxisType
 
 from jaxformers.errors import ShardingError
-from jaxformers.sharding import MeshConfig, make_mesh, platform_of
+from jaxformers.sharding import (
+    MeshConfig,
+    batch_multiple,
+    batch_shards,
+    constrain,
+    make_mesh,
+    platform_of,
+    put_batch,
+    shardings,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +58,31 @@ def test_axes_are_automatic_and_in_order():
 def test_a_mesh_may_take_some_of_the_devices():
     mesh = make_mesh(MeshConfig(1, 2, 1), jax.devices()[:2])
     assert list(mesh.devices.flat) == jax.devices()[:2]
+
+
+@pytest.mark.parametrize("axes", [("data",), ("data", "fsdp"), ("fsdp", "tensor")])
+def test_a_mesh_of_explicit_axes_is_refused_in_a_line_with_the_mend(axes):
+    mesh = jax.make_mesh((2,) * len(axes), axes, devices=jax.devices()[: 2 ** len(axes)])
+    ids = np.ones((4, 8), np.int32)
+    params = {"token_embedding": {"table": np.ones((8, 4), np.float32)}}
+    uses = (
+        lambda: constrain(ids, "batch", "length"),
+        lambda: put_batch({"ids": ids}, mesh),
+        lambda: shardings(params, mesh),
+        batch_multiple,
+    )
+    for use in uses:
+        message = r"explicit axes.*make_mesh, or .*axis_types=\(jax.sharding.AxisType.Auto,\) \* "
+        with jax.set_mesh(mesh), pytest.raises(ShardingError, match=message) as caught:
+            use()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_mesh_that_lacks_an_axis_of_the_batch_takes_batches():
+    for axes, shards in ((("data",), 2), (("fsdp", "tensor"), 2), (("tensor",), 1)):
+        auto = (AxisType.Auto,) * len(axes)
+        devices = jax.devices()[: 2 ** len(axes)]
+        mesh = jax.make_mesh((2,) * len(axes), axes, axis_types=auto, devices=devices)
+        batch = put_batch({"ids": np.arange(8).reshape(4, 2)}, mesh)["ids"]
+        assert batch_shards(mesh) == shards
+        assert batch.addressable_shards[0].data.shape == (4 // shards, 2)

@@ -16,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from etils import epath
 
+from jaxformers.errors import printable
 from jaxformers.training.stored_files import (
     DamagedFile,
     parse_json,
-    printable,
     read_bytes,
     reason,
     regular_size,

@@ -6,6 +6,7 @@ copied there now and then, and at the end.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -20,7 +21,13 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from jaxformers.errors import CheckpointError
-from jaxformers.training.stored_files import DamagedFile, parse_json, read_bytes, reason
+from jaxformers.training.stored_files import (
+    DamagedFile,
+    parse_json,
+    read_bytes,
+    reason,
+    regular_size,
+)
 
 if TYPE_CHECKING:
     from tensorboardX.event_file_writer import EventsWriter
@@ -49,6 +56,8 @@ class RunFiles:
     Attributes:
         num_damaged: lines dropped because they are no records, a last one that a kill cut short
             not counted.
+        resumed_digest: what `digest` returned when the checkpoint of `start_step` was saved, unless
+            metrics.jsonl was changed since.
 
     Raises:
         CheckpointError: the folder cannot be written.
@@ -67,8 +76,10 @@ class RunFiles:
         self._flushed = 0.0
         with writing(self.stage):
             self.stage.mkdir(parents=True, exist_ok=True)
+            for path in (self.stage / METRICS, self.stage / LOG):
+                _check_regular(path)
             path = self.stage / METRICS
-            self.num_damaged = _truncate(path, start_step, evaluate_again)
+            self.num_damaged, self.resumed_digest = _truncate(path, start_step, evaluate_again)
             if tensorboard:
                 self._events = _open_events(self.stage / EVENTS, start_step)
         remote = self.stage != self.folder
@@ -77,6 +88,13 @@ class RunFiles:
     def metrics(self, record: dict[str, Any]) -> None:
         """Append one record as a line of JSON; what is not finite becomes null."""
         self._append(METRICS, json.dumps({key: _plain(value) for key, value in record.items()}))
+
+    def digest(self) -> str:
+        """SHA-256 of metrics.jsonl."""
+        try:
+            return hashlib.sha256(read_bytes(self.stage / METRICS, LARGEST_METRICS)).hexdigest()
+        except (FileNotFoundError, DamagedFile):
+            return ""
 
     def text(self, line: str) -> None:
         """Append a line to log.txt, with the time before it."""
@@ -221,18 +239,30 @@ def _stage(folder: epath.Path) -> epath.Path:
     return stage
 
 
-def _truncate(path: epath.Path, last_step: int, evaluate_again: bool) -> int:
+def _check_regular(path: epath.Path) -> None:
+    """Raises CheckpointError where lines would be appended to a folder, a pipe or a device."""
+    try:
+        regular_size(path)
+    except FileNotFoundError:
+        return
+    except DamagedFile as damage:
+        raise CheckpointError(f"{path} cannot be written ({damage}); remove it") from None
+
+
+def _truncate(path: epath.Path, last_step: int, evaluate_again: bool) -> tuple[int, str]:
     """Drops the lines past `last_step`, and the evaluation of `last_step` itself if made again.
 
     The file is replaced in one move, so a kill loses nothing.
 
     Returns:
-        The number of damaged lines dropped, a torn last line not counted.
+        The number of damaged lines dropped, a torn last line not counted; and the SHA-256 of the
+        lines up to `last_step` but for its evaluation, which comes after its checkpoint.
     """
+    digest = hashlib.sha256()
     try:
         content = read_bytes(path, LARGEST_METRICS)
     except FileNotFoundError:
-        return 0
+        return 0, digest.hexdigest()
     except DamagedFile as damage:
         raise CheckpointError(f"{path} cannot be read ({damage}); remove it") from None
     retained, num_damaged = [], 0
@@ -241,13 +271,16 @@ def _truncate(path: epath.Path, last_step: int, evaluate_again: bool) -> int:
         if record is None:
             num_damaged += 1
         elif record["step"] < last_step or (
-            record["step"] == last_step and not (evaluate_again and _is_evaluation(record))
+            record["step"] == last_step and not _is_evaluation(record)
         ):
+            retained.append(line + b"\n")
+            digest.update(line + b"\n")
+        elif record["step"] == last_step and not evaluate_again:
             retained.append(line + b"\n")
     partial = path.parent / f"{path.name}.part"
     partial.write_bytes(b"".join(retained))
     os.replace(partial, path)
-    return num_damaged
+    return num_damaged, digest.hexdigest()
 
 
 def _is_evaluation(record: dict[str, Any]) -> bool:

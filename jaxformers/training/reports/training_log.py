@@ -53,6 +53,7 @@ class MetricsLog:
         total_steps: the step at which the run ends.
         start_step: steps done before this start; lines past it in metrics.jsonl are dropped.
         evaluate_again: whether the evaluation of `start_step` is made by this start.
+        expected_digest: of metrics.jsonl when the checkpoint of `start_step` was saved.
         unit: what a batch is counted in.
         flops_per_step: model FLOPs of one step (`jaxformers.costs.model_flops`).
         chips: number of chips of the whole run.
@@ -71,6 +72,7 @@ class MetricsLog:
     total_steps: int
     start_step: int = 0
     evaluate_again: bool = False
+    expected_digest: str | None = None
     unit: str = "tokens"
     flops_per_step: float | None = None
     chips: int = 1
@@ -93,6 +95,11 @@ class MetricsLog:
         self._display = kind(self.console, self.name, self.start_step, self.total_steps)
         if damaged := self._files.num_damaged:
             self.message(f"metrics.jsonl: {damaged} damaged line{'s' * (damaged > 1)} dropped")
+        elif self.expected_digest not in (None, self._files.resumed_digest):
+            self.message(
+                f"metrics.jsonl was changed since checkpoint {self.start_step} was saved: its "
+                "lines may be wrong or missing"
+            )
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -145,6 +152,10 @@ class MetricsLog:
             return
         self._display.line(text)
         self._files.text(text)
+
+    def digest(self) -> str:
+        """SHA-256 of metrics.jsonl, for `expected_digest` of a later start."""
+        return self._files.digest() if self._open else ""
 
     def upload(self) -> None:
         """Begin to copy what was logged to a remote folder: a run goes on from its checkpoints."""
