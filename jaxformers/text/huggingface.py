@@ -84,7 +84,8 @@ class HuggingFaceTokenizer:
         """
         self._state = (content, dict(roles), settings or {})
         self._content: dict[str, Any] = json.loads(content)
-        self._roles = {"cls": roles.get("bos"), "sep": roles.get("eos")} | roles
+        unknown = self._content["model"].get("unk_token")
+        self._roles = {"cls": roles.get("bos"), "sep": roles.get("eos"), "unk": unknown} | roles
         self._backend = self._build(set(roles.values()))
         ids = self._backend.get_vocab(with_added_tokens=True)
         self.vocab_size = max(ids.values()) + 1
@@ -99,7 +100,7 @@ class HuggingFaceTokenizer:
         special = [token["id"] for token in self._content["added_tokens"] if token["special"]]
         self._special_ids = {*special, self.pad_id, self.unk_id, self.cls_id, self.mask_id}
         self.continues = np.array([self._continues(token) for token in vocabulary], bool)
-        stated = json.dumps([content, sorted(roles.items())])
+        stated = json.dumps([content, sorted(roles.items()), self._splits_special_tokens])
         self.fingerprint = hashlib.sha256(stated.encode()).hexdigest()
 
     @classmethod
@@ -170,15 +171,20 @@ class HuggingFaceTokenizer:
         """How a mask is written in a text; empty: there is none."""
         return self._roles.get("mask", "")
 
+    @property
+    def _splits_special_tokens(self) -> bool:
+        """Whether every special token in a text is plain characters, those without a role too."""
+        return self._state[2].get("split_special_tokens") is True
+
     @cached_property
     def _masking_backend(self) -> tokenizers.Tokenizer:
         return self._build(set(self._state[1].values()) - {self.mask_token})
 
     def _build(self, plain: set[str]) -> tokenizers.Tokenizer:
         """The library's tokenizer, to which the names in `plain` are plain characters."""
-        keep_special = self._state[2].get("split_special_tokens") is True
+        split = self._splits_special_tokens
         tokens = [
-            token | {"special": token["content"] in plain or (keep_special and token["special"])}
+            token | {"special": token["content"] in plain or (split and token["special"])}
             for token in self._content["added_tokens"]
         ]
         changed = {"added_tokens": tokens, "truncation": None, "padding": None}
@@ -190,7 +196,8 @@ class HuggingFaceTokenizer:
             if (index := backend.token_to_id(token["content"])) != token["id"]:
                 raise UserError(
                     f"the added token {token['content']!r:.80} has the id {token['id']}, but the "
-                    f"tokenizers library gives it {index}; save the tokenizer anew"
+                    f"tokenizers library gives it {index}; give each id before it a token of its "
+                    "own, where a line of the vocabulary is repeated or an id is missing"
                 )
         return backend
 

@@ -121,6 +121,18 @@ def test_names_of_special_tokens_are_text_and_masks_are_read_on_demand(tokenizer
     assert not {tokenizer.sep_id, tokenizer.cls_id} & set(masked)
 
 
+def test_special_tokens_without_a_role_are_split_where_the_settings_say_so(tokenizer, tmp_path):
+    files = dict(CASES["bert_flags"]["files"])
+    settings = json.loads(files["tokenizer_config.json"]) | {"split_special_tokens": True}
+    files["tokenizer_config.json"] = json.dumps(settings)
+    splitting = load_tokenizer(write(tmp_path / "splitting", files))
+    extra = tokenizer.vocabulary.index("<extra>")
+    assert extra in tokenizer.encode("a <extra>")[0]
+    assert extra not in splitting.encode("a <extra>")[0]
+    assert splitting.encode("a <user>") == tokenizer.encode("a <user>")  # added, not special
+    assert splitting.fingerprint != tokenizer.fingerprint
+
+
 def test_a_mask_takes_in_the_blank_before_it_where_its_token_says_so(tmp_path):
     tokenizer = load_tokenizer(write(tmp_path / "roberta", CASES["roberta_added"]["files"]))
     masked = tokenizer.encode_with_masks(["the <mask> file", "the<mask> file"])
@@ -197,6 +209,10 @@ REFUSED = [
     (changed(added_tokens=[{"content": "x", "id": "y"}]), "'y' cannot be the id of the token 'x'"),
     (changed(model=MODEL | {"vocab": {"[PAD]": 2**31}}), r"tokenizer\.json holds no model"),
     (changed(added_tokens=[{"content": "x", "id": 900}]), "'x' has the id 900, but"),
+    (
+        CASES["repeated_later"]["files"] | {"added_tokens.json": '{"<user>": 75}'},
+        "'<user>' has the id 75, but .* gives it 74; give each id before it a token of its own",
+    ),
     (changed(added_tokens=[{"id": 3}]), "an added token has no content"),
     (
         changed(added_tokens=[{"content": "x", "id": 81, "lstrip": "no"}]),
