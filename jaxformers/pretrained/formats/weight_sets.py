@@ -122,7 +122,8 @@ def several_sets(labels: list[str], place: str) -> WeightsError:
     """The error for a file of several sets of weights without a choice."""
     names = ", ".join(repr(label) for label in labels)
     return WeightsError(
-        f"{place} holds several sets of weights ({names}): choose one, as in weights={labels[-1]!r}"
+        f"{place} holds several sets of weights ({names}): choose one, as in weights={labels[-1]!r} "
+        f"or convert's --weights {labels[-1]}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
@@ -104,10 +103,10 @@ class Fields:
         return ACTIVATIONS[value]
 
     def positive(self, name: str, default: float) -> float:
-        """A finite number above 0."""
+        """A number above 0."""
         value = self.content.get(name, default)
-        if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise self.refuse(name, "not a number above 0")
+        if type(value) not in (int, float) or not 0 < value <= LARGEST:
+            raise self.refuse(name, f"not a number above 0 and at most {LARGEST:,}")
         return float(value)
 
     def epsilon(self, name: str, default: float) -> float:
@@ -119,7 +118,10 @@ class Fields:
 
     def architecture(self, refused: tuple[str, ...]) -> str | None:
         """The first of `architectures`, none of the refused ones."""
-        value = (self.content.get("architectures") or [None])[0]
+        names = self.content.get("architectures") or [None]
+        if not isinstance(names, list):
+            raise self.refuse("architectures", "not a list of names")
+        value = names[0]
         if value in refused:
             raise WeightsError(f"{self.place}: the head of {value} is not supported")
         return value
