@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxformers.errors import WeightsError
+from jaxformers.errors import WeightsError, printable
 from jaxformers.pretrained.mapping.name_map import TensorSource, listed
 from jaxformers.pretrained.mapping.transforms import Shape
 
@@ -111,7 +111,7 @@ def choose_set(labels: list[str], weights: str, place: str) -> str:
         label for label in labels if weights in label.split(".")
     ]
     if not chosen:
-        names = ", ".join(repr(label) for label in labels) or "none that is known"
+        names = listed(list(map(repr, labels))) or "none that is known"
         raise WeightsError(f"{place} holds no weights {weights!r}; it holds {names}")
     if len(chosen) > 1:
         raise several_sets(chosen, place)
@@ -120,10 +120,10 @@ def choose_set(labels: list[str], weights: str, place: str) -> str:
 
 def several_sets(labels: list[str], place: str) -> WeightsError:
     """The error for a file of several sets of weights without a choice."""
-    names = ", ".join(repr(label) for label in labels)
+    names, last = listed(list(map(repr, labels))), printable(labels[-1])
     return WeightsError(
-        f"{place} holds several sets of weights ({names}): choose one, as in weights={labels[-1]!r} "
-        f"or convert's --weights {labels[-1]}"
+        f"{place} holds several sets of weights ({names}): choose one, as in weights={last!r} or "
+        f"convert's --weights {last}"
     )
 
 
