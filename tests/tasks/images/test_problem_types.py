@@ -16,6 +16,7 @@ import jaxformers as jf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "fixtures"))
 
+import dino_cases
 import resnet_cases
 import vit_cases
 from folders import write
@@ -56,6 +57,9 @@ def published(family: str, folder: Path, **fields) -> Path:
     if family == "vit":
         config = vit_cases.CASES["classifier"] | fields
         path = write(folder, config, vit_cases.weights(config, 0))
+    elif family in dino_cases.CASES:
+        config = dino_cases.CASES[family] | fields
+        path = write(folder, config, dino_cases.weights(config, 0))
     else:
         config = resnet_cases.CASES[family][0] | fields
         path = write(folder, config, resnet_cases.weights(config, 0))
@@ -72,6 +76,7 @@ def identity(logits):
     return logits
 
 
+FAMILIES = ("basic", "bit", "vit", "deit", "deit_teacher", "dinov2_classifier")
 RULES = [
     (MULTI_LABEL, 5, expit),
     (None, 1, expit),
@@ -86,7 +91,7 @@ RULES = [
 @pytest.mark.parametrize(
     ("family", "problem_type", "classes", "rule"),
     [("vit", *rule) for rule in RULES[:3]]
-    + [(family, *rule) for family in ("basic", "bit", "vit") for rule in RULES],
+    + [(family, *rule) for family in FAMILIES for rule in RULES],
 )
 @pytest.mark.default_cases(3)
 def test_a_published_classifier_goes_by_its_problem_type(
@@ -105,7 +110,7 @@ def test_a_published_classifier_goes_by_its_problem_type(
     assert saved.get("problem_type") == problem_type
     assert jf.from_pretrained(tmp_path / "ours")[0].config.problem_type == problem_type
 
-    if family == "vit":
+    if family not in ("basic", "bit"):
         explained = jf.explain(path, PICTURE, "generic", top=2)
         best = [scores[name] for name in explained.classes]
         np.testing.assert_allclose(explained.probabilities, best, atol=1e-5)
