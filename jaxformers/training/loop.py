@@ -158,7 +158,7 @@ class _Run:
                 backends = log_attention_backends(self.log_or_queue)
                 evaluate_again = self.is_evaluation_missing(start)
                 with self.open_log(start, evaluate_again) as self.log, backends, self.stop:
-                    for message in (*self.queued_messages, self.data.describe()):
+                    for message in (*self.queued_messages, *self.data.describe().splitlines()):
                         self.log.message(message)
                     if evaluate_again and start < last_step:
                         self.evaluate(start, state)

@@ -143,8 +143,8 @@ class MetricsLog:
         tagged = {f"{EVALUATION}{key}": float(value) for key, value in metrics.items()}
         self._files.metrics({"step": step, "time": time.time(), **tagged})
         self._files.scalars(step, tagged)
-        line = ", ".join(f"{key} {value:.4g}" for key, value in tagged.items())
-        self.message(f"step {step}: {line}")
+        if line := ", ".join(f"{key} {value:.4g}" for key, value in tagged.items()):
+            self.message(f"step {step}: {line}")
 
     def message(self, text: str) -> None:
         """Print a line above the progress bar and append it to log.txt."""
