@@ -17,7 +17,7 @@ from jaxformers.pretrained.formats.torch_file import torch_to_safetensors
 from jaxformers.pretrained.loading import load_pretrained, save_pretrained
 from jaxformers.pretrained.mapping.position_resize import at_image_size, resize_positions
 from jaxformers.pretrained.registry import families, register_family
-from jaxformers.pretrained.text_backbone import load_text_backbone
+from jaxformers.pretrained.text_backbone import load_text_backbone, stated_label_names
 
 __all__ = [
     "Family",
@@ -34,6 +34,7 @@ __all__ = [
     "resize_positions",
     "resolve",
     "save_pretrained",
+    "stated_label_names",
     "torch_to_safetensors",
 ]
 

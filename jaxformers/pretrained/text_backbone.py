@@ -10,7 +10,10 @@ import numpy as np
 
 from jaxformers.errors import WeightsError
 from jaxformers.pretrained.formats.hub import resolve
+from jaxformers.pretrained.formats.native_format import FORMAT
+from jaxformers.pretrained.formats.safetensors_folder import CONFIG, read_json
 from jaxformers.pretrained.loading import load_folder
+from jaxformers.pretrained.mapping.config_fields import class_names
 from jaxformers.pretrained.model_variables import (
     flatten,
     require_equal_fields,
@@ -52,3 +55,21 @@ def load_text_backbone(path: Any, model: nn.Module) -> dict[str, Any]:
     shapes = variable_shapes(model, model.execution)
     leaves = flatten(params).items()
     return unflatten({p: np.asarray(leaf) for p, leaf in leaves if f"params/{p}" in shapes})
+
+
+def stated_label_names(path: Any) -> tuple[str, ...]:
+    """The classes that a model's configuration names; empty where it names none, or is not there.
+
+    Args:
+        path: a folder of published weights or of ours, a run, or a hub's name.
+    """
+    try:
+        config = read_json(resolve(path) / CONFIG)
+    except WeightsError:
+        return ()
+    if config.get("format") == FORMAT:
+        fields = config.get("config")
+        names = fields.get("label_names") if isinstance(fields, dict) else None
+        return tuple(map(str, names)) if isinstance(names, list) else ()
+    stated = config.get("id2label")
+    return class_names(config, len(stated)) if isinstance(stated, dict) else ()

@@ -100,6 +100,10 @@ class Task(CheckedFields):
         """What this run and those that followed it, each (task, metrics), come to together."""
         return None
 
+    def resolved(self) -> Task:
+        """The task completed from what its pretrained weights state, before a run begins."""
+        return self
+
     def module(self, execution: Execution) -> nn.Module:
         """The model."""
         raise NotImplementedError

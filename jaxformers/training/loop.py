@@ -84,6 +84,7 @@ def train(
             gradients are not finite.
     """
     folder, link = epath.Path(folder or epath.Path("runs") / experiment.name), link or Link()
+    experiment = replace(experiment, task=experiment.task.resolved())
     mesh = make_mesh(experiment.mesh)
     if experiment.after and jax.process_index() == 0:
         print("\n".join(plan_lines(experiment)), flush=True)

@@ -26,7 +26,7 @@ from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import NonNegativeInt, PositiveInt
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForSequenceClassification
-from jaxformers.pretrained import load_text_backbone
+from jaxformers.pretrained import load_text_backbone, stated_label_names
 from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Loss, Task, Variables
 from jaxformers.tasks.evaluator import Comparison
@@ -51,7 +51,8 @@ class SequenceClassification(Task):
 
     model: BertConfig
     """Data that brings its own classes (GLUE, the bundled sentences) decides `labels` and
-    `label_names`; the classifier then keeps the order of `label_names` that are the same."""
+    `label_names`; the classifier then keeps the order of `label_names` that are the same. Where
+    neither states any, those that the configuration of `weights` names are taken."""
     data: TextsConfig
     """Training examples."""
     dev: TextsConfig | None = None
@@ -98,6 +99,28 @@ class SequenceClassification(Task):
         return self.evaluators()[0].selection_metric()
 
     # ------------------------------------------------------------------ model and loss
+
+    def resolved(self) -> SequenceClassification:
+        """The task with the classes that the weights' configuration names (`id2label`).
+
+        They are taken where neither the data nor `model` states any, unless the data's labels can
+        be read without them and are of another number.
+        """
+        unstated = not self.model.label_names and self.model.labels == type(self.model)().labels
+        if self.weights is None or self.data.own is not None or not unstated:
+            return self
+        names = stated_label_names(self.weights)
+        if not names or (len(names) != self.model.labels and self._labels_are_read()):
+            return self
+        return replace(self, model=replace(self.model, labels=len(names), label_names=names))
+
+    def _labels_are_read(self) -> bool:
+        """Whether the data's labels are among those of the configuration as it is."""
+        try:
+            self.data.open(self.labels)
+        except DataError:
+            return False
+        return True
 
     def module(self, execution: Execution) -> BertForSequenceClassification:
         """BERT under a classifier of the data's classes."""
