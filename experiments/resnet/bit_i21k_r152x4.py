@@ -22,7 +22,7 @@ def experiment() -> Experiment:
         name="bit_i21k_r152x4",
         task=ImageClassification(
             model=BiTConfig.r152x4(classes=21_843),
-            data=ImageFolder("imagenet21k"),
+            data=ImageFolder("imagenet21k", upright=False),
             augmentation=Augmentation(224),
             preprocessing=Preprocessing(224),
             rows=4096,

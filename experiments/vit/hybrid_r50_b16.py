@@ -26,7 +26,7 @@ def experiment() -> Experiment:
                 head_bias=-10.0,
                 dropout=0.1,
             ),
-            data=ImageFolder("imagenet21k"),
+            data=ImageFolder("imagenet21k", upright=False),
             augmentation=Augmentation(224),
             preprocessing=Preprocessing(224),
             rows=4096,

@@ -23,7 +23,7 @@ def experiment() -> Experiment:
         name="imagenet21k_b16",
         task=ImageClassification(
             model=ViTConfig.base(16, classes=21_843, pre_logits=768, head_bias=-10.0, dropout=0.1),
-            data=ImageFolder("imagenet21k"),
+            data=ImageFolder("imagenet21k", upright=False),
             augmentation=Augmentation(224),
             preprocessing=Preprocessing(224),
             rows=4096,

@@ -24,7 +24,7 @@ def experiment() -> Experiment:
             model=ViTConfig.large(
                 16, classes=21_843, pre_logits=1024, head_bias=-10.0, dropout=0.1
             ),
-            data=ImageFolder("imagenet21k"),
+            data=ImageFolder("imagenet21k", upright=False),
             augmentation=Augmentation(224),
             preprocessing=Preprocessing(224),
             rows=4096,

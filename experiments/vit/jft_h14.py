@@ -23,7 +23,7 @@ def experiment() -> Experiment:
         name="jft_h14",
         task=ImageClassification(
             model=ViTConfig.huge(14, classes=18_291, pre_logits=1280, head_bias=-10.0),
-            data=ImageFolder("jft"),
+            data=ImageFolder("jft", upright=False),
             augmentation=Augmentation(224),
             preprocessing=Preprocessing(224),
             rows=4096,

@@ -72,6 +72,6 @@ def classify_images(
         picture for picture in listed if isinstance(picture, str) or hasattr(picture, "__fspath__")
     ]
     if len(paths) == len(listed):
-        listed = image_inference.list_pictures(paths)
+        listed, _ = image_inference.list_pictures(paths)
     preprocessing = sources.preprocessing_of(source)
     return image_inference.classify_images(model, variables, preprocessing, listed, top=top)

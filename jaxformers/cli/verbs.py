@@ -300,7 +300,10 @@ def classify_image(args: argparse.Namespace, fields: list[str]) -> None:
     from jaxformers.tasks.images.image_inference import list_pictures
 
     named = 0
-    for path in (paths := list_pictures(args.picture)):
+    paths, passed_over = list_pictures(args.picture)
+    for line in passed_over:
+        print(f"jaxformers: {line}", file=sys.stderr)
+    for path in paths:
         try:
             (predictions,) = classify_images(args.run, path, top=args.top)
         except DamagedImageError as error:

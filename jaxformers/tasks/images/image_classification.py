@@ -40,6 +40,7 @@ from jaxformers.tasks.images.image_data import (
     ImageTaskData,
     check_labels,
     check_sizes,
+    passed_over_lines,
     picture_shape,
     rehearsed,
 )
@@ -257,7 +258,10 @@ class ImageClassification(Task):
         processor = Processor(preprocessing=self.preprocessing)
         sizes = tuple((entry.name, len(entry.images)) for entry in sets)
         plan = ImagePlan(store, self.rows)
-        return ImageTaskData(store, plan, processor, self.workers, evaluation_sizes=sizes)
+        passed_over = passed_over_lines(images, *(entry.images for entry in sets))
+        return ImageTaskData(
+            store, plan, processor, self.workers, evaluation_sizes=sizes, passed_over=passed_over
+        )
 
     def processor(self, folder: epath.PathLike) -> Processor:
         """The preprocessing, which the task itself states."""

@@ -37,7 +37,10 @@ def picture_shape(model: Any, rows: int) -> tuple[int, int, int, int]:
 
 
 def check_sizes(task: Any) -> None:
-    """Raises ConfigError where a task makes images of another size than its model takes."""
+    """Raises ConfigError where a task makes images of another size than its model takes.
+
+    Or where training converts colours by another rule than evaluation.
+    """
     size, channels = task.model.image_size, task.model.channels
     for name in ("augmentation", "preprocessing"):
         sized = getattr(task, name)
@@ -47,6 +50,14 @@ def check_sizes(task: Any) -> None:
                 f"{name} makes images of {sized.size} pixels and {sized.channels} channels, "
                 f"the model takes {size} and {channels}: set --task.{name}.size {option} "
                 f"--task.{name}.channels {channels}"
+            )
+    for name in ("alpha", "grey_bits"):
+        value = getattr(task.preprocessing, name)
+        if getattr(task.augmentation, name) != value:
+            option = name.replace("_", "-")
+            raise ConfigError(
+                f"{name} is {getattr(task.augmentation, name)} for training and {value} for "
+                f"evaluation: set --task.augmentation.{option} {value}"
             )
 
 
@@ -94,6 +105,8 @@ class ImageTaskData(PlannedData):
     """Whether batches have them."""
     evaluation_sizes: tuple[tuple[str, int], ...] = ()
     """Name and number of images of each set that is evaluated."""
+    passed_over: tuple[str, ...] = ()
+    """Lines on files that are not among the images."""
 
     def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:
         """This host's rows of batch `start` and all after it."""
@@ -115,7 +128,14 @@ class ImageTaskData(PlannedData):
             f"{self.steps_per_epoch:,.1f} steps an epoch"
         )
         augmentation, preprocessing = self.store.transform, self.processor.preprocessing
-        return "\n".join([summary, *image_warnings(images, augmentation, preprocessing)])
+        warnings = image_warnings(images, augmentation, preprocessing)
+        return "\n".join([summary, *self.passed_over, *warnings])
+
+
+def passed_over_lines(*sets: LabelledImages) -> tuple[str, ...]:
+    """A line on each source of images that passed over files."""
+    lines = (f"passed over in {s.source}: {s.passed_over}" for s in sets if s.passed_over)
+    return tuple(dict.fromkeys(lines))
 
 
 def _unlabelled(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from jaxformers.arrays import check_finite
 from jaxformers.data.images import Preprocessing
-from jaxformers.data.images.sources.image_folder import ENDINGS
-from jaxformers.errors import DataError, WeightsError, folder_contents
+from jaxformers.data.images.sources.folder_listing import describe_passed_over, list_entries
+from jaxformers.errors import DataError, WeightsError
 from jaxformers.models.problem_type import class_scores
 from jaxformers.pretrained import registry
 from jaxformers.tasks.evaluation_loop import apply_batched
@@ -83,29 +83,31 @@ def image_outputs(
     return np.concatenate(outputs) if outputs else np.zeros((0, max(model.config.classes, 1)))
 
 
-def list_pictures(paths: Sequence[epath.PathLike]) -> list[str]:
-    """Paths of pictures; a folder stands for the pictures in it, in the order of their names.
+def list_pictures(paths: Sequence[epath.PathLike]) -> tuple[list[str], list[str]]:
+    """Paths of images, and lines on what is passed over.
 
-    Hidden files, files of other types and sub-folders of a folder are left out.
+    A folder stands for the images in it, in the order of their names, without those in folders
+    below it.
 
     Raises:
-        DataError: a folder without pictures.
+        DataError: a folder without images.
     """
-    pictures: list[str] = []
+    images: list[str] = []
+    lines: list[str] = []
     for path in map(epath.Path, paths):
-        files = [path.expanduser()]
-        if files[0].is_dir():
-            files = sorted(
-                file
-                for file in files[0].iterdir()
-                if file.suffix.lower() in ENDINGS
-                and not file.name.startswith(".")
-                and not file.is_dir()
-            )
-        if not files:
-            raise DataError(f"{path} holds no picture; {folder_contents(path.expanduser())}")
-        pictures += map(str, files)
-    return pictures
+        folder = path.expanduser()
+        if not folder.is_dir():
+            images.append(str(folder))
+            continue
+        entries = list_entries(folder)
+        if entries.folders:
+            entries.passed_over["folders"] = len(entries.folders)
+        if entries.passed_over:
+            lines.append(f"passed over in {path}: {describe_passed_over(entries.passed_over)}")
+        if not entries.images:
+            raise DataError("; ".join([f"{path} holds no image", *lines[-1:]]))
+        images += [str(folder / name) for name in entries.images]
+    return images, lines
 
 
 def check_classifier(model: Any, path: Any) -> None:

@@ -34,6 +34,7 @@ from jaxformers.tasks.images.image_data import (
     ImageTaskData,
     check_sizes,
     open_cached,
+    passed_over_lines,
     picture_shape,
     rehearsed,
 )
@@ -129,10 +130,14 @@ class MaskedImage(Task):
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> ImageTaskData:
         """Opens both sets, for their mistakes to show before training."""
         store = ImageRows(self.data.open(), self.augmentation)
+        sets = [store.source]
         if self._dev_data is not None:
-            open_cached(self._dev_data)
+            sets.append(open_cached(self._dev_data))
         plan, processor = ImagePlan(store, self.rows), Processor(None, self.preprocessing)
-        return ImageTaskData(store, plan, processor, self.workers, labels=False)
+        passed_over = passed_over_lines(*sets)
+        return ImageTaskData(
+            store, plan, processor, self.workers, labels=False, passed_over=passed_over
+        )
 
     def processor(self, folder: epath.PathLike) -> Processor:
         """The preprocessing, which the task itself states."""

@@ -164,9 +164,14 @@ def _side(shorter_side: int) -> int:
 
 
 def _augmentation(images: OwnImages) -> Augmentation:
-    interpolation = images.preprocessing.interpolation
+    form = images.preprocessing
     return Augmentation(
-        images.size, channels=images.channels, crop=CROP, interpolation=interpolation
+        images.size,
+        channels=images.channels,
+        crop=CROP,
+        interpolation=form.interpolation,
+        alpha=form.alpha,
+        grey_bits=form.grey_bits,
     )
 
 

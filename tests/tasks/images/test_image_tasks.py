@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 
@@ -297,10 +298,17 @@ def test_what_was_trained_names_what_it_sees(tmp_path, capsys):
     words = ["classify-image", str(tmp_path / "run"), str(tmp_path / "pictures"), "--top", "1"]
     assert main(words) == 2
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and "1.png is not a picture that can be decoded" in said[0]
+    assert said[0].endswith("passed over in " + words[2] + ": 1 .pdf, 1 folders, 1 hidden")
+    assert len(said) == 2 and "1.png is not a picture that can be decoded" in said[1]
     assert main([*words, "--skip-damaged"]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [lines[0], lines[2]] and "left out" in captured.err
+    # Only damaged images are left out: what is no file, or cannot be read, is an error.
+    (tmp_path / "pictures" / "1.png").unlink()
+    os.mkfifo(tmp_path / "pipe.png")
+    assert main([*words[:2], str(tmp_path / "pipe.png"), "--skip-damaged"]) == 2
+    assert "pipe.png: it is a pipe, not a regular file" in capsys.readouterr().err
+    (tmp_path / "pictures" / "1.png").write_bytes(b"damaged")
     for name in ("0.png", "2.png"):
         (tmp_path / "pictures" / name).unlink()
     assert main([*words, "--skip-damaged"]) == 2

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -15,29 +16,23 @@ from PIL import Image
 
 from jaxformers.data.images.decoding import opened, turned
 from jaxformers.data.images.preprocessing import read_file
+from jaxformers.data.images.sources.folder_listing import (
+    ENDINGS,
+    describe_passed_over,
+    holds_images,
+    list_entries,
+    list_images_below,
+)
 from jaxformers.data.images.sources.labelled_images import ImageSource, LabelledImages
 from jaxformers.data.images.sources.subset import limited, without_damaged
 from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import PositiveInt
 
-ENDINGS = [
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-    ".avif",
-]  # whatever their case
 FOLDERS = {
-    "train": ("train",),
+    "train": ("train", "training"),
     "dev": ("dev", "val", "valid", "validation"),
-    "test": ("test",),
+    "test": ("test", "testing"),
 }
 SAMPLED = 64
 
@@ -47,38 +42,42 @@ class ImageFolder(ImageSource):
     """A folder with a folder for each class, perhaps below `train`, `dev` (or `val`) and `test`.
 
     Classes are numbered in the order of their folders' names; those of `dev` and `test` as in
-    `train`. A folder that holds pictures itself has no labels: it is for prediction. ImageNet-21k
-    and the like come so. Names that begin with "." are passed over, and folders' with "__".
+    `train`. All images below a class's folder are of that class. A folder of images alone has no
+    labels. What is passed over (files of other kinds, hidden ones, images beside class folders) is
+    counted and reported.
     """
 
     path: str = ""
     """The folder, or a bucket's path."""
     split: Literal["train", "dev", "test"] = "train"
-    """Which of the folders; without such folders `train` is the whole."""
+    """Which of the folders; without such folders `train` is all of it."""
     skip_damaged: bool = False
-    """Leave out pictures that do not decode, and count them; every one is decoded once to know,
-    and the answer kept. Otherwise the first that is met stops the run."""
-    upright: bool = False
-    """Turn pictures as their EXIF notes say; published numbers are made without."""
+    """Whether images that do not decode are left out and counted: each is decoded once, and the
+    result is cached. Otherwise the first damaged one stops the run."""
+    upright: bool = True
+    """Whether images are turned as their EXIF notes say, as `Preprocessing` turns those that it
+    reads; published numbers are computed without."""
     limit: PositiveInt | None = None
-    """At most so many pictures, evenly spaced."""
+    """At most so many images, evenly spaced."""
 
     def other(self, split: Literal["dev", "test"]) -> ImageFolder | None:
         """The folder of that split, if there is one."""
-        folder = self.path and _split_folder(_root(self.path), split)
-        return replace(self, split=split, limit=None) if folder else None
+        present = self.path and split in _split_folders(_root(self.path))
+        return replace(self, split=split, limit=None) if present else None
 
     def open(self) -> LabelledImages:
-        """The pictures; their files are listed, not read.
+        """The images; their files are listed, not read.
 
         Raises:
             ConfigError: no path.
-            DataError: no such folder, no picture, an empty class folder, or a class that `train`
-                does not have.
+            DataError: no such folder, no image, an empty class folder, a class that `train` does
+                not have, or folders that may be splits or classes.
         """
         if not self.path:
             raise ConfigError("no folder of pictures is named: set the data's path")
-        images = FolderImages(*_listed(self), upright=self.upright)
+        listing = _list(self)
+        images = FolderImages(*listing[:4], upright=self.upright)
+        images.passed_over = describe_passed_over(listing.passed_over)
         if self.skip_damaged:
             images = without_damaged(images, images.state)
         return limited(images, self.limit)
@@ -102,7 +101,7 @@ class FolderImages(LabelledImages):
         names: Sequence[Sequence[str]],
         class_names: tuple[str, ...],
         *,
-        upright: bool = False,
+        upright: bool = True,
     ):
         self.source, self._root, self._upright = str(root), str(root), upright
         self.class_names, self.labelled = class_names, bool(folders)
@@ -160,54 +159,81 @@ def _root(path: str) -> epath.Path:
     return epath.Path(path).expanduser()
 
 
-def _split_folder(root: epath.Path, split: str) -> epath.Path | None:
-    return next((root / name for name in FOLDERS[split] if (root / name).is_dir()), None)
+def _split_folders(root: epath.Path) -> dict[str, str]:
+    """The folder of each split, by its name in any case; none where the folders are classes.
 
-
-def _listed(config: ImageFolder) -> tuple[epath.Path, list[str], list[list[str]], tuple[str, ...]]:
-    """Root, class folders, their files and all classes."""
-    root = _root(config.path)
+    Raises:
+        DataError: several folders for a split, or images in other folders beside those of splits:
+            either may be meant.
+    """
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
-    folder_of_split = _split_folder(root, config.split)
-    if folder_of_split is None and config.split != "train":
-        raise DataError(f"{root} has no folder {' or '.join(FOLDERS[config.split])}")
-    folder_of_split = folder_of_split or root
-    folders, files = _entries(folder_of_split)
-    if not folders:
-        if not files:
+    split_of = {name: split for split, names in FOLDERS.items() for name in names}
+    folders: dict[str, str] = {}
+    classes = []
+    for name in list_entries(root).folders:
+        if (split := split_of.get(name.lower())) is None:
+            classes.append(name)
+        elif split in folders:
             raise DataError(
-                f"{folder_of_split} holds neither class folders nor pictures{_endings()}"
+                f"{root} has the folders {folders[split]} and {name}, which both name the "
+                f"{split} images: keep one of them"
             )
-        return folder_of_split, [], [files], ()
-    names = [_pictures(folder_of_split / folder) for folder in folders]
-    train = _split_folder(root, "train") or folder_of_split
-    classes = folders if train == folder_of_split else _entries(train)[0]
-    if unknown := sorted(set(folders) - set(classes)):
-        raise DataError(f"{folder_of_split / unknown[0]}: {train} has no class of this name")
-    return folder_of_split, folders, names, tuple(classes)
+        else:
+            folders[split] = name
+    classes = [name for name in classes if holds_images(root / name)] if folders else []
+    if classes:
+        names = ", ".join([*classes[:3], *["..."] * (len(classes) > 3)])
+        split, name = next(iter(folders.items()))
+        raise DataError(
+            f"{root} has a folder {name}, which names the {split} images, beside folders of images "
+            f"that name none ({names}): if {name} is a class, rename it; if it is not, move the "
+            f"folders beside it away or set the path to {root / name}"
+        )
+    return folders
 
 
-def _pictures(folder: epath.Path) -> list[str]:
-    _, files = _entries(folder)
-    if not files:
-        raise DataError(f"the class folder {folder} holds no picture{_endings()}")
-    return files
+class _Listing(NamedTuple):
+    root: epath.Path
+    folders: list[str]
+    """Of the classes; none where the images have no labels."""
+    names: list[list[str]]
+    """Each folder's files."""
+    classes: tuple[str, ...]
+    passed_over: Counter[str]
 
 
-def _endings() -> str:
-    return f" (files ending in {', '.join(ENDINGS)})"
+def _list(config: ImageFolder) -> _Listing:
+    """The class folders of a split, their files and all classes."""
+    root = _root(config.path)
+    splits = _split_folders(root)
+    if config.split not in splits and (splits or config.split != "train"):
+        present = f": it has {', '.join(sorted(splits.values()))}" if splits else ""
+        raise DataError(f"{root} has no folder {' or '.join(FOLDERS[config.split])}{present}")
+    folder = root / splits[config.split] if splits else root
+    entries = list_entries(folder)
+    if not entries.folders:
+        if not entries.images:
+            raise DataError(
+                f"{folder} holds neither class folders nor images{_endings(entries.passed_over)}"
+            )
+        return _Listing(folder, [], [entries.images], (), entries.passed_over)
+    passed_over = entries.passed_over
+    passed_over["beside the class folders"] += len(entries.images)
+    names = []
+    for name in entries.folders:
+        images, others = list_images_below(folder / name)
+        if not images:
+            raise DataError(f"the class folder {folder / name} holds no image{_endings(others)}")
+        names.append(images)
+        passed_over += others
+    train = root / splits["train"] if "train" in splits else folder
+    classes = entries.folders if train == folder else list_entries(train).folders
+    if unknown := sorted(set(entries.folders) - set(classes)):
+        raise DataError(f"{folder / unknown[0]}: {train} has no class of this name")
+    return _Listing(folder, entries.folders, names, tuple(classes), +passed_over)
 
 
-def _entries(folder: epath.Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the pictures in `folder`, each in order."""
-    if "://" in str(folder):
-        every = [(path.name, path.is_dir()) for path in folder.iterdir()]
-    else:
-        with os.scandir(folder) as entries:  # far faster than asking for each entry's kind
-            every = [(entry.name, entry.is_dir()) for entry in entries]
-    visible = sorted((name, is_dir) for name, is_dir in every if not name.startswith("."))
-    # Names such as __pycache__ and __MACOSX are what other programs leave.
-    folders = [name for name, is_dir in visible if is_dir and not name.startswith("__")]
-    files = [n for n, is_dir in visible if not is_dir and n.lower().endswith(tuple(ENDINGS))]
-    return folders, files
+def _endings(passed_over: Counter[str]) -> str:
+    present = f"; it has {describe_passed_over(passed_over)}" if passed_over else ""
+    return f" (files ending in {', '.join(ENDINGS)}){present}"

@@ -24,6 +24,7 @@ class LabelledImages:
         labelled: whether there are labels at all.
         multi_label: whether an image has any number of labels.
         skipped: damaged pictures that were left out.
+        passed_over: numbers and kinds of files that are not among the images.
     """
 
     source: str = ""
@@ -31,6 +32,7 @@ class LabelledImages:
     labelled: bool = True
     multi_label: bool = False
     skipped: int = 0
+    passed_over: str = ""
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -29,7 +29,7 @@ class ChosenImages(LabelledImages):
         self._images, self._indices = images, indices
         self.source, self.class_names = images.source, images.class_names
         self.labelled, self.skipped = images.labelled, images.skipped + skipped
-        self.multi_label = images.multi_label
+        self.multi_label, self.passed_over = images.multi_label, images.passed_over
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from jaxformers.data.files.tfds_rows import TfdsRows
-from jaxformers.data.images.decoding import opened
+from jaxformers.data.images.decoding import opened, turned
 from jaxformers.data.images.sources.labelled_images import ImageSource, LabelledImages
 from jaxformers.data.images.sources.subset import limited, without_damaged
 from jaxformers.fields import PositiveInt
@@ -43,6 +43,9 @@ class TfdsImages(ImageSource):
     """Feature that holds the class."""
     skip_damaged: bool = False
     """Leave out pictures that do not decode, and count them; every one is decoded once to know."""
+    upright: bool = False
+    """Whether pictures are turned as their EXIF notes say; numbers on public sets are published
+    without."""
     limit: PositiveInt | None = None
     """At most so many pictures, evenly spaced."""
 
@@ -65,6 +68,7 @@ class TfdsImages(ImageSource):
             (self.label_key,),
             data_dir=self.data_dir,
             image_key=self.image_key,
+            upright=self.upright,
         )
         label_feature = images.info.features[self.label_key]
         images.class_names = tuple(getattr(label_feature, "names", None) or ())
@@ -84,6 +88,7 @@ class StoredImages(LabelledImages):
         data_dir: where sets are kept.
         image_key: feature that holds the picture.
         brighten: what pixels are multiplied with; dSprites are 0 and 1.
+        upright: whether EXIF notes are obeyed.
     """
 
     def __init__(
@@ -96,11 +101,12 @@ class StoredImages(LabelledImages):
         data_dir: str | None = None,
         image_key: str = "image",
         brighten: int = 1,
+        upright: bool = False,
     ):
         rows = TfdsRows(name, split, (image_key, *features), data_dir, encoded=(image_key,))
         self._names = next((feature for feature in NAMES if feature in rows.info.features), "")
         self._rows, self._label, self.info = rows, label, rows.info
-        self._image_key, self._brighten = image_key, brighten
+        self._image_key, self._brighten, self._upright = image_key, brighten, upright
         self.source = f"{name} {rows.version}, {split}"
         self.content = rows.content
 
@@ -111,6 +117,7 @@ class StoredImages(LabelledImages):
         """The picture, not yet decoded, and its class."""
         row = self._rows.read([index])[0]
         picture = opened(row[self._image_key], self.where(index))
+        picture = turned(picture) if self._upright else picture
         if self._brighten != 1:
             picture = picture.point([min(255, v * self._brighten) for v in range(256)])
         return picture, int(self._label(row))
