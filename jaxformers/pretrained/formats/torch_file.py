@@ -199,7 +199,7 @@ def _one_set(
         for label, entries in sets.items()
         for name, entry in entries.items()
     }
-    names = names_by_wrappers(tensors)
+    names = names_by_wrappers(tensors, place)
     chosen = names[choose_set(list(names), weights, place)]
     return {plain: tensors[name] for plain, name in chosen.items()}
 

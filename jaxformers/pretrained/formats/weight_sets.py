@@ -37,6 +37,8 @@ WRAPPERS = (
     "ema_state_dict",
 )
 PREFIX = re.compile(rf"(?:(?:{'|'.join(WRAPPERS)})\.)*")
+# DINOv2's training stores layers in chunks: `blocks.{chunk}.{layer}.`, layers counted throughout.
+CHUNK = re.compile(r"^blocks\.\d+\.(\d+)\.")
 NESTED = 3  # dictionaries inside one another, of a checkpoint
 # What training keeps beside a network: counts of averaged steps, heads of self-supervision.
 COMPANION = re.compile(
@@ -77,12 +79,12 @@ def select_weights(
         WeightsError: several sets and no choice, a choice that is not there, or other tensors
             beside a set that was not chosen by name.
     """
-    names = names_by_wrappers(source.shapes)
+    names = names_by_wrappers(source.shapes, source.place)
     sets = {label: WeightSet(source, stored_names) for label, stored_names in names.items()}
     models = {label: one_set for label, one_set in sets.items() if recognises(one_set.shapes)}
     if weights is not None:
         return models[choose_set(list(models), weights, source.place)]
-    if not models or list(sets) == [""]:
+    if not models:
         return source
     if len(models) > 1:
         raise several_sets(list(models), source.place)
@@ -148,10 +150,18 @@ def state_dicts(contents: Any) -> dict[str, dict[Any, Any]]:
     return dicts
 
 
-def names_by_wrappers(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Names by the wrappers before them, joined by dots: `{wrappers: {plain name: name}}`."""
+def names_by_wrappers(names: Iterable[str], place: str) -> dict[str, dict[str, str]]:
+    """Names by the wrappers before them, joined by dots: `{wrappers: {plain name: name}}`.
+
+    Raises:
+        WeightsError: two names that are the same without their wrappers.
+    """
     sets: dict[str, dict[str, str]] = {}
     for name in names:
         prefix = PREFIX.match(name)[0]
-        sets.setdefault(prefix.removesuffix("."), {})[name.removeprefix(prefix)] = name
+        plain_names = sets.setdefault(prefix.removesuffix("."), {})
+        plain = CHUNK.sub(r"blocks.\1.", name.removeprefix(prefix))
+        if plain in plain_names:
+            raise WeightsError(f"{place}: {listed([plain_names[plain], name])} are the same tensor")
+        plain_names[plain] = name
     return sets

@@ -118,6 +118,36 @@ def test_files_of_dinov2s_authors_give_the_same_model(name, tmp_path):
     assert jf.from_pretrained(tmp_path / "saved")[0] == model
 
 
+def test_a_teacher_of_dinov2s_training_is_read(tmp_path):
+    """Its layers lie in chunks, beside the heads of self-distillation."""
+    config = cases.CASES["dinov2"] | dict(hidden_size=64, num_attention_heads=1)
+    tensors = cases.authors_names(cases.weights(config, 0))
+    chunked = {re.sub(r"^blocks\.(\d)", r"blocks.\1.\1", key): tensors[key] for key in tensors}
+    assert "blocks.1.1.norm1.weight" in chunked
+    teacher = {f"teacher.backbone.{name}": value for name, value in chunked.items()}
+    heads = {"teacher.dino_head.mlp.0.bias": np.zeros(3, np.float32)}
+    for name, content in (("plain", tensors), ("teacher", teacher | heads)):
+        safetensors.numpy.save_file(content, tmp_path / f"{name}.safetensors")
+    plain, loaded = (
+        jf.from_pretrained(tmp_path / f"{name}.safetensors") for name in ("plain", "teacher")
+    )
+    assert loaded[0] == plain[0]
+    jax.tree.map(np.testing.assert_array_equal, loaded[1], plain[1])
+
+
+@pytest.mark.default_cases(2)
+@pytest.mark.parametrize("name", cases.LOADED_SIZES)
+def test_positions_of_another_size_are_transformers_own(name, tmp_path):
+    """As with `interpolate_pos_encoding=True` there."""
+    golden = np.load(cases.LOGITS)
+    folder, _ = case(name, tmp_path)
+    for height, width in cases.LOADED_SIZES[name]:
+        model, variables = load_pretrained(folder, image_size=(height, width))
+        logits = model.apply(variables, cases.images((height, width), NAMES.index(name)))
+        expected = golden[f"{name}_{height}_{width}"]
+        np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=5e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
