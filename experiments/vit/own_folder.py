@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import jaxformers as jf
 from jaxformers.models import ViTConfig
-from jaxformers.tasks.images.own_images import classification, own_images
+from jaxformers.tasks.images.own_images import OwnImages, classification, own_images
 from jaxformers.training import Adam, Checkpointing, Cosine, Experiment, Logging
 
 EPOCHS, FINE_TUNING_EPOCHS = 60, 10
@@ -35,7 +35,7 @@ def experiment(
     preprocessing = jf.load_images(weights) if weights else None
     images = own_images(data, labels, size, preprocessing)
     if weights:
-        model = _fine_tuned(weights, images.classes)
+        model = _fine_tuned(weights, images)
     else:
         model = ViTConfig.tiny(
             images.patch_size,
@@ -61,9 +61,10 @@ def experiment(
     )
 
 
-def _fine_tuned(weights: str, classes: int) -> ViTConfig:
-    """The published model with a new head of so many classes."""
+def _fine_tuned(weights: str, images: OwnImages) -> ViTConfig:
+    """The published model with a new head, for the size of the images."""
     config = jf.from_pretrained(weights)[0].config
     if not isinstance(config, ViTConfig):  # an MAE's encoder
         config = replace(config.encoder, pooling="average", head_norm=True)
-    return replace(config, classes=classes, class_names=(), pre_logits=None, problem_type=None)
+    head = dict(classes=images.classes, class_names=(), pre_logits=None, problem_type=None)
+    return replace(config, image_size=images.size, **head)

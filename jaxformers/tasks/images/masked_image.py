@@ -134,9 +134,14 @@ class MaskedImage(Task):
         if self._dev_data is not None:
             sets.append(open_cached(self._dev_data))
         plan, processor = ImagePlan(store, self.rows), Processor(None, self.preprocessing)
-        passed_over = passed_over_lines(*sets)
         return ImageTaskData(
-            store, plan, processor, self.workers, labels=False, passed_over=passed_over
+            store,
+            plan,
+            processor,
+            self.workers,
+            labels=False,
+            evaluation_sizes=tuple(("dev", len(images)) for images in sets[1:]),
+            passed_over=passed_over_lines(*sets),
         )
 
     def processor(self, folder: epath.PathLike) -> Processor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jaxformers.arrays import ImageSize, height_width
 from jaxformers.data.images import (
     Augmentation,
     HeldOut,
@@ -23,6 +24,8 @@ from jaxformers.tasks.images.image_data import ImageData
 from jaxformers.tasks.images.masked_image import MaskedImage
 
 LARGEST_SIDE, SMALLEST_SIDE = 224, 8
+PATCHES = (16, 8, 4, 2)
+FEWEST = 7  # patches along a side
 CROP = InceptionCrop((0.35, 1.0))
 
 
@@ -34,10 +37,9 @@ class OwnImages:
     """The training images; `data.other` gives the development and test images."""
     count: int
     """Training images."""
-    size: int
-    """Side in pixels: the median of the shorter sides, at most 224, a multiple of the patch."""
-    patch_size: int
-    """Of a ViT: 16 for images of 128 pixels or more, down to 2 for the smallest."""
+    size: ImageSize
+    """Side in pixels: the median of the shorter sides, at most 224, a multiple of `patch_size`;
+    that of published weights may be (height, width)."""
     channels: int
     """1 where all images are grey, else 3."""
     classes: int
@@ -46,9 +48,23 @@ class OwnImages:
     """With the mean and deviation of the training images' pixels."""
 
     @property
+    def patch_size(self) -> int:
+        """Of a ViT: 16 for images of 112 pixels or more, down to 2 for the smallest.
+
+        Raises:
+            ConfigError: no patch of these divides the size.
+        """
+        side = min(height_width(self.size))
+        for patch in PATCHES:
+            if side % patch == 0 and (side >= FEWEST * patch or patch == PATCHES[-1]):
+                return patch
+        raise ConfigError(f"size {side} is no multiple of {PATCHES[-1]}: give another --size")
+
+    @property
     def rows(self) -> int:
         """Images of a batch: at most 64, and at least 8 batches an epoch where that is possible."""
-        return max(8, min(64 if self.size < 96 else 32, self.count // 8))
+        most = 64 if max(height_width(self.size)) < 96 else 32
+        return max(8, min(most, self.count // 8))
 
     def steps(self, epochs: float) -> int:
         """Optimizer updates of so many passes over the training images."""
@@ -69,19 +85,19 @@ def own_images(
     Args:
         folder: of images; None: what a rehearsal needs, and training is refused.
         labels: the table of labels; None: the one in the folder, else class folders.
-        size: side in pixels; None: from the images.
-        preprocessing: that of published weights, whose size, mean and deviation are kept; None:
-            from the images.
+        size: side in pixels; None: that of the weights, else from the images.
+        preprocessing: that of published weights, whose mean and deviation are kept; None: from the
+            images.
 
     Raises:
         DataError: no such folder, or no image in it that decodes.
-        ConfigError: a size that is no multiple of 2, or a single class.
+        ConfigError: too few images to hold any out.
     """
+    if preprocessing is not None and size is not None:
+        preprocessing = _resized(preprocessing, size)
     if folder is None:
         plain = preprocessing or Preprocessing(size or LARGEST_SIDE)
-        return OwnImages(
-            HeldOut(), 0, plain.size, patch_of(plain.size), plain.channels, 2, False, plain
-        )
+        return OwnImages(HeldOut(), 0, plain.size, plain.channels, 2, False, plain)
     source = _source(folder, labels)
     data = source if source.other("dev") else HeldOut(source)
     images = data.open()
@@ -93,12 +109,10 @@ def own_images(
         plain = Preprocessing(side, channels=channels, mean=half, std=half)
         mean, std = pixel_statistics(images, plain)
         preprocessing = replace(plain, mean=mean, std=std)
-    side = preprocessing.size
     return OwnImages(
         data=data,
         count=len(images),
-        size=side,
-        patch_size=patch_of(side),
+        size=preprocessing.size,
         channels=preprocessing.channels,
         classes=images.classes if images.labelled else 0,
         multi_label=images.multi_label,
@@ -144,22 +158,19 @@ def masked_images(images: OwnImages, model: Any) -> MaskedImage:
     )
 
 
-def patch_of(size: int) -> int:
-    """Side of a ViT's patches for images of `size`: 6 to 16 patches along a side.
-
-    Raises:
-        ConfigError: `size` is odd.
-    """
-    for patch in (16, 8, 4, 2):
-        if size % patch == 0 and (size >= 8 * patch or patch == 2):
-            return patch
-    raise ConfigError(f"size {size} is no multiple of 2: give another --size")
+def _resized(preprocessing: Preprocessing, size: int) -> Preprocessing:
+    """The same preprocessing for another size; what it resizes to keeps its ratio."""
+    old = min(height_width(preprocessing.size))
+    resize = preprocessing.resize
+    if resize is not None:
+        resize = round(min(height_width(resize)) * size / old)
+    return replace(preprocessing, size=size, resize=resize)
 
 
 def _side(shorter_side: int) -> int:
     """Side of the images for a model, rounded down to a multiple of a patch."""
     side = min(max(shorter_side, SMALLEST_SIDE), LARGEST_SIDE)
-    patch = next(patch for patch in (16, 8, 4, 2) if side >= 8 * patch or patch == 2)
+    patch = next(patch for patch in PATCHES if side >= FEWEST * patch or patch == PATCHES[-1])
     return side // patch * patch
 
 

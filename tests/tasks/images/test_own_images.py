@@ -6,10 +6,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+import jaxformers as jf
 from jaxformers.cli.command import main
 from jaxformers.data.images import (
     Augmentation,
@@ -23,9 +25,11 @@ from jaxformers.data.images import (
 )
 from jaxformers.errors import ConfigError
 from jaxformers.interpret.figures import save
+from jaxformers.models import ViT, ViTConfig
+from jaxformers.pretrained.preprocessing.preprocessor_config import write_preprocessing
 from jaxformers.tasks.images import image_report
 from jaxformers.tasks.images.image_warnings import image_warnings
-from jaxformers.tasks.images.own_images import classification, own_images, patch_of
+from jaxformers.tasks.images.own_images import classification, own_images
 from jaxformers.training.config.experiment_arguments import split_arguments
 from jaxformers.training.config.experiment_files import call_experiment, load_function
 from jaxformers.training.run_directory import read_experiment
@@ -75,7 +79,7 @@ def test_everything_that_the_folder_tells_is_set_from_it(file, photos):
 
 
 def test_sizes_of_photos_and_of_icons_suit_their_patches(tmp_path):
-    for side, size, patch in ((400, 224, 16), (130, 128, 16), (100, 96, 8), (33, 32, 4), (9, 8, 2)):
+    for side, size, patch in ((400, 224, 16), (130, 128, 16), (100, 96, 8), (28, 28, 4), (9, 8, 2)):
         folder = tmp_path / str(side)
         for name in "ab":
             (folder / name).mkdir(parents=True)
@@ -85,7 +89,24 @@ def test_sizes_of_photos_and_of_icons_suit_their_patches(tmp_path):
         assert (images.size, images.patch_size, images.channels) == (size, patch, 1)
         assert own_images(str(folder), size=48).size == 48
     with pytest.raises(ConfigError, match="no multiple of 2"):
-        patch_of(27)
+        _ = own_images(None, size=27).patch_size
+
+
+def test_published_weights_keep_their_preprocessing_at_any_size(photos, tmp_path):
+    config = ViTConfig(28, 7, 3, width=8, heads=2, feed_forward=8, layers=1, classes=5)
+    variables = ViT(config).init(jax.random.key(0), np.zeros((1, 28, 28, 3), np.float32))
+    jf.save_pretrained(ViT(config), variables, tmp_path / "published")
+    kept = Preprocessing(28, 32, "small", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    write_preprocessing(kept, tmp_path / "published")
+    weights = str(tmp_path / "published")
+    task = of_file(FILES[0], data=str(photos), weights=weights).task
+    assert task.preprocessing == kept and task.weights == weights
+    assert task.model == replace(config, classes=3)
+    task = of_file(FILES[0], data=str(photos), weights=weights, size=35).task
+    assert (task.preprocessing.size, task.preprocessing.resize) == (35, 40)
+    assert task.preprocessing.mean == kept.mean and task.model.image_size == 35
+    with pytest.raises(ConfigError, match="36 pixels do not divide"):
+        of_file(FILES[0], data=str(photos), weights=weights, size=36)
 
 
 def test_labels_come_from_a_table_beside_the_images_or_elsewhere(photos, tmp_path):

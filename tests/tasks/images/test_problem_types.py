@@ -27,6 +27,7 @@ from jaxformers.data.images.sources.labelled_images import ArrayImages
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.evaluation import mean_binary_cross_entropy
 from jaxformers.evaluation.image_metrics import multi_label_metrics
+from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, ViTConfig
 from jaxformers.models.problem_type import class_scores
 from jaxformers.pretrained.preprocessing.preprocessor_config import write_preprocessing
@@ -141,6 +142,19 @@ def classification(**changes):
     return ImageClassification(VIT, **(fields | changes))
 
 
+def test_a_model_with_the_sigmoid_objective_says_so_and_reports_its_loss(tmp_path):
+    task = classification(objective="sigmoid")
+    assert task.module(Execution()).config.problem_type == MULTI_LABEL
+    assert classification().module(Execution()).config.problem_type is None
+    images = BundledFashionMnist("test", limit=10).open()
+    logits = np.random.RandomState(0).randn(10, 10).astype(np.float32)
+    losses = image_loss(jnp.asarray(logits), jnp.asarray(images.labels), objective="sigmoid")
+    (evaluator,) = task.evaluators()
+    scored = evaluator.score([logits, logits], task.processor(tmp_path), final=True)
+    assert scored.metrics["test_loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
+
+
+@pytest.mark.slow
 def test_a_run_with_the_sigmoid_objective_is_used_saved_and_evaluated_as_one(tmp_path):
     task = classification(objective="sigmoid")
     result = train(Experiment("sigmoid", task, 2, Adam(), Cosine(1e-2, 1)), tmp_path / "run")
