@@ -14,6 +14,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Float
 
@@ -123,6 +124,22 @@ def max_pool(
     around = pads(x.shape[1:3], window, stride, padding)
     x = jnp.pad(x, ((0, 0), *around, (0, 0)), constant_values=fill)
     return _greatest(_greatest(x, 1, window, stride), 2, window, stride)
+
+
+def average_pool(x: Images, window: int) -> Array:
+    """The mean of each window `[window, window]`; those cut by the edge average what they hold.
+
+    As PyTorch's `AvgPool2d(ceil_mode=True, count_include_pad=False)`.
+    """
+    batch, height, width, channels = x.shape
+    rows, columns = -(-height // window), -(-width // window)
+    beyond = (0, rows * window - height), (0, columns * window - width)
+    padded = jnp.pad(x.astype(jnp.float32), ((0, 0), *beyond, (0, 0)))
+    sums = padded.reshape(batch, rows, window, columns, window, channels).sum((2, 4))
+    # Pixels in each window, [rows, 1] times [columns]: whole but at the far edges.
+    counts = [np.minimum(window, n - window * np.arange(-(-n // window))) for n in (height, width)]
+    counts = np.float32(np.outer(*counts))[None, :, :, None]
+    return (sums / counts).astype(x.dtype)
 
 
 def _greatest(x: Array, axis: int, window: int, stride: int) -> Array:

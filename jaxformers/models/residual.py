@@ -21,7 +21,7 @@ from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveFloat, PositiveInt
 from jaxformers.layers import Execution
 from jaxformers.layers.activations import Activation, activate
-from jaxformers.layers.convolution import sown
+from jaxformers.layers.convolution import average_pool, sown
 from jaxformers.layers.execution import remat_policy
 from jaxformers.models.problem_type import ProblemType
 from jaxformers.sharding import constrain
@@ -99,6 +99,8 @@ class Block(nn.Module):
     """Whether a bottleneck's first convolution has the stride, rather than its 3x3."""
     activation: Activation = "relu"
     """After the sum; the units' own is their builder's."""
+    average_down: bool = False
+    """Whether the shortcut averages windows of `stride` pixels before it projects them."""
 
     def setup(self):
         unit, inner = self.unit, self.outputs // self.expansion
@@ -115,13 +117,16 @@ class Block(nn.Module):
                 unit(inner, self.outputs, 1, **last),
             ]
         if self.projects:
-            self.shortcut = unit(self.inputs, self.outputs, 1, self.stride, activated=False)
+            stride = 1 if self.average_down else self.stride
+            self.shortcut = unit(self.inputs, self.outputs, 1, stride, activated=False)
 
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
         """act(F(x) + shortcut(x)) (equations 1, 2); sown as `blocks` if that is mutable."""
         y = x
         for unit in self.units:
             y = unit(y, train)  # F(x): [B, h, w, D]
+        if self.average_down and self.stride > 1:
+            x = average_pool(x, self.stride)  # [B, h, w, C]
         x = self.shortcut(x, train) if self.projects else x
         y = activate(x + y, self.activation)
         return sown(self, constrain(y, "batch", None, None, None))

@@ -9,6 +9,7 @@ D output channels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -19,7 +20,7 @@ from jaxtyping import Float
 
 from jaxformers.arrays import Array
 from jaxformers.errors import ConfigError
-from jaxformers.fields import Rate
+from jaxformers.fields import PositiveInt, Rate
 from jaxformers.layers import Execution, Linear
 from jaxformers.layers.activations import Activation, activate
 from jaxformers.layers.convolution import Conv, max_pool
@@ -33,9 +34,15 @@ class ResNetConfig(ResidualConfig):
     """Shape and choices of a ResNet; the defaults are those of ResNet-50."""
 
     block: Literal["basic", "bottleneck"] = "bottleneck"
-    stem: Literal["imagenet", "imagenet_halved", "small"] = "imagenet"
+    stem: Literal["imagenet", "imagenet_halved", "small", "deep"] = "imagenet"
     """`imagenet`: 7x7 convolution with stride 2, then max pooling; `imagenet_halved`: the same,
-    with stride 2 in the first stage too; `small`: 3x3 convolution, for images of 28 to 64."""
+    with stride 2 in the first stage too; `small`: 3x3 convolution, for images of 28 to 64; `deep`:
+    three 3x3 convolutions, the first with stride 2, then max pooling (ResNet-C)."""
+    stem_widths: tuple[PositiveInt, PositiveInt] = (32, 32)
+    """Output channels of the first two convolutions of a deep stem; the third's are `width`."""
+    average_down: bool = False
+    """Whether a shortcut with a stride averages before it projects (ResNet-D), so that it skips no
+    pixel."""
     norm_momentum: Rate = 0.9
     """Weight of the old running statistics at each step (1 minus PyTorch's `momentum`)."""
     zero_init: bool = False
@@ -115,6 +122,28 @@ class Unit(nn.Module):
         return activate(x, self.config.activation) if self.activated else x
 
 
+class DeepStem(nn.Module):
+    """Three 3x3 convolutions in place of one 7x7 (He et al. 2018, "Bag of Tricks", ResNet-C)."""
+
+    config: ResNetConfig
+    unit: Callable[..., nn.Module]
+    """Builds a convolution with norm and activation."""
+
+    def setup(self):
+        c, (first, second) = self.config, self.config.stem_widths
+        self.units = [
+            self.unit(c.channels, first, 3, 2),
+            self.unit(first, second, 3),
+            self.unit(second, c.width, 3),
+        ]
+
+    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
+        """Half the height and width."""
+        for unit in self.units:
+            x = unit(x, train)
+        return x
+
+
 class ResNet(Classifier):
     """ResNet with a classification head: `model.apply(variables, images)`.
 
@@ -127,9 +156,13 @@ class ResNet(Classifier):
         c, execution = self.config, self.execution
         unit = partial(Unit, c, execution=execution)
         size, stride = (3, 1) if c.stem == "small" else (7, 2)
-        self.stem = unit(c.channels, c.width, size, stride)
+        if c.stem == "deep":
+            self.stem = DeepStem(c, unit)
+        else:
+            self.stem = unit(c.channels, c.width, size, stride)
         fields = dict(unit=unit, expansion=c.expansion, zero_init=c.zero_init)
         fields |= dict(stride_first=c.stride_first, activation=c.activation)
+        fields |= dict(average_down=c.average_down)
         stages = make_stages(c, execution, Block, fields)
         # Stages have strides 1, 2, 2, 2; halved, 2, 2, 2, 2.
         if c.stem == "imagenet_halved":

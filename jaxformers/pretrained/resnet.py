@@ -95,8 +95,10 @@ def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:
     if type(model) is not ResNet:
         return "it is no ResNet"
     config = model.config
-    if config.stem == "small":
+    if config.stem in ("small", "deep"):
         return f"the stem {config.stem!r} has no name there"
+    if config.average_down:
+        return "its shortcuts average before they project"
     if config.pooling != "average":
         return f"its pooling {config.pooling!r} has no name there"
     if config.norm_epsilon != 1e-5:

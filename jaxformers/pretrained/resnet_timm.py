@@ -16,18 +16,18 @@ from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import ResNet, ResNetConfig
 from jaxformers.pretrained.formats.safetensors_folder import Tensors
-from jaxformers.pretrained.mapping.name_map import NameMap, TensorSource
+from jaxformers.pretrained.mapping.name_map import Entry, NameMap, TensorSource
 from jaxformers.pretrained.mapping.torch_names import linear, normed_convolution
 from jaxformers.pretrained.mapping.transforms import Shape
 from jaxformers.pretrained.model_variables import DEFAULT_EXECUTION, read_model
 from jaxformers.pretrained.timm.timm_args import TimmArgs
 
 CLASSES = ("ResNet",)
+STEM_TYPES = ("", "deep", "deep_tiered")
 BLOCKS = {"BasicBlock": "basic", "Bottleneck": "bottleneck"}
 # Arguments with one supported value, timm's default.
 ONLY: dict[str, Any] = {
     "aa_layer": None,
-    "avg_down": False,
     "base_width": 64,
     "block_args": None,
     "block_reduce_first": 1,
@@ -36,17 +36,18 @@ ONLY: dict[str, Any] = {
     "norm_layer": "BatchNorm2d",
     "output_stride": 32,
     "replace_stem_pool": False,
-    "stem_type": "",
 }
 UNDERSTOOD = {
     *ONLY,
     "act_layer",
+    "avg_down",
     "block",
     "channels",
     "global_pool",
     "in_chans",
     "layers",
     "num_classes",
+    "stem_type",
     "stem_width",
 }
 STEM_WIDTH = 64  # of timm's plain stem, whatever its `stem_width`
@@ -54,17 +55,30 @@ STEM_WIDTH = 64  # of timm's plain stem, whatever its `stem_width`
 
 def torchvision_map(config: ResNetConfig) -> NameMap:
     """The names of torchvision, which timm shares."""
-    entries = [*normed_convolution("conv1", "bn1", "stem")]
+    entries = list(_stem(config))
+    # timm's first module in an averaging shortcut is the pooling.
+    convolution, norm = (1, 2) if config.average_down else (0, 1)
     for stage, depth in enumerate(config.depths):
         for block in range(depth):
             theirs, ours = f"layer{stage + 1}.{block}", f"stages_{stage}/blocks_{block}"
             for i in range(2 if config.block == "basic" else 3):
                 names = f"{theirs}.conv{i + 1}", f"{theirs}.bn{i + 1}"
                 entries += normed_convolution(*names, f"{ours}/units_{i}")
-            names = f"{theirs}.downsample.0", f"{theirs}.downsample.1"
+            names = f"{theirs}.downsample.{convolution}", f"{theirs}.downsample.{norm}"
             entries += normed_convolution(*names, f"{ours}/shortcut")
     head = (entry.under("", "params/") for entry in linear("fc", "head"))
     return NameMap((*entries, *head), ignored=(r".*\.num_batches_tracked",))
+
+
+def _stem(config: ResNetConfig) -> tuple[Entry, ...]:
+    if config.stem != "deep":
+        return normed_convolution("conv1", "bn1", "stem")
+    units = ("conv1.0", "conv1.1"), ("conv1.3", "conv1.4"), ("conv1.6", "bn1")
+    return tuple(
+        entry
+        for i, names in enumerate(units)
+        for entry in normed_convolution(*names, f"stem/units_{i}")
+    )
 
 
 def load_folder(
@@ -92,10 +106,12 @@ def config_from_args(args: TimmArgs, shapes: Mapping[str, Shape]) -> ResNetConfi
     args.check_names(UNDERSTOOD)
     for name, value in ONLY.items():
         args.only(name, value)
-    if (block := args.get("block")) not in BLOCKS:
-        raise args.refuse("block", f"which is none of {', '.join(BLOCKS)}")
+    block = args.choice("block", "", tuple(BLOCKS))
     classes = shapes["fc.weight"][0] if "fc.weight" in shapes else 0
     expansion = 4 if block == "Bottleneck" else 1
+    stem_type = args.choice("stem_type", "", STEM_TYPES)
+    stem_width = args.size("stem_width", STEM_WIDTH)
+    first_width = 3 * (stem_width // 4) if stem_type == "deep_tiered" else stem_width
     return ResNetConfig(
         image_size=args.input_side(),
         channels=args.size("in_chans", args.input_channels()),
@@ -103,7 +119,10 @@ def config_from_args(args: TimmArgs, shapes: Mapping[str, Shape]) -> ResNetConfi
         class_names=args.class_names(classes),
         block=BLOCKS[block],
         depths=args.sizes("layers"),
-        width=STEM_WIDTH,
+        stem="deep" if stem_type else "imagenet",
+        stem_widths=(first_width, stem_width) if stem_type else (32, 32),
+        width=2 * stem_width if stem_type else STEM_WIDTH,
+        average_down=args.flag("avg_down", False),
         widths=tuple(expansion * n for n in args.sizes("channels", (64, 128, 256, 512))),
         activation=args.activation("relu"),
         pooling=args.pooling("avg", ("avg", "max", "avgmax")),

@@ -281,7 +281,7 @@ def test_a_misspelt_choice_is_refused_where_no_types_are_checked():
         "activation is 'gellu', not one of relu, gelu, gelu_tanh, quick_gelu, silu, tanh; "
         "did you mean gelu?",
         "block is 'basik', not one of basic, bottleneck; did you mean basic?",
-        "stem is 'x', not one of imagenet, imagenet_halved, small",
+        "stem is 'x', not one of imagenet, imagenet_halved, small, deep",
     ], done.stderr
 
 

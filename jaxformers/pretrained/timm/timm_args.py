@@ -166,12 +166,16 @@ class TimmArgs:
             raise self.refuse("act_layer", f"which is none of {', '.join(ACTIVATIONS)}")
         return ACTIVATIONS[value.lower()]
 
-    def pooling(self, default: str, pools: Iterable[str]) -> str:
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        """One of a few words."""
+        value = self.get(name, default)
+        if value not in choices:
+            raise self.refuse(name, f"and only {', '.join(map(repr, choices))} are supported")
+        return value
+
+    def pooling(self, default: str, pools: tuple[str, ...]) -> str:
         """Our name of `global_pool`, which is one of `pools`."""
-        value = self.get("global_pool", default)
-        if value not in pools:
-            raise self.refuse("global_pool", f"and only {', '.join(pools)} are supported")
-        return POOLS[value]
+        return POOLS[self.choice("global_pool", default, pools)]
 
     def layer_norm_epsilon(self) -> float:
         """Epsilon of `norm_layer`, a layer norm; timm's has 1e-6."""
