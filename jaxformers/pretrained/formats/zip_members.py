@@ -61,7 +61,7 @@ class ZipMembers:
             weakref.finalize(self, file.close)
             self._archive = zipfile.ZipFile(file)
             members = self._archive.infolist()
-            if len(members) != _count_members(file):
+            if not members or len(members) != _count_members(file):
                 raise ValueError("its directory is incomplete")
         except DAMAGED as error:
             raise self.damaged(error) from None

@@ -118,13 +118,12 @@ class Fields:
 
     def architecture(self, refused: tuple[str, ...]) -> str | None:
         """The first of `architectures`, none of the refused ones."""
-        names = self.content.get("architectures") or [None]
-        if not isinstance(names, list):
+        names = self.content.get("architectures") or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise self.refuse("architectures", "not a list of names")
-        value = names[0]
-        if value in refused:
-            raise WeightsError(f"{self.place}: the head of {value} is not supported")
-        return value
+        if names and names[0] in refused:
+            raise WeightsError(f"{self.place}: the head of {names[0]} is not supported")
+        return names[0] if names else None
 
     def choice(self, name: str, choices: tuple[str, ...], default: str | None = None) -> str | None:
         """One of a few words; `default` when it is not given."""

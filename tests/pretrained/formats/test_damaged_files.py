@@ -130,6 +130,8 @@ def test_a_directory_that_lacks_members_is_refused(tmp_path):
     struct.pack_into("<II", content, end + 12, end - start - first, start + first)
     path.write_bytes(content)  # as if it began with the second
     refusal(lambda: NpzFile(path), "its directory is incomplete")
+    path.write_bytes(bytes(content[:end]) + b"PK\x05\x06" + bytes(18))  # as if it were empty
+    refusal(lambda: NpzFile(path), "its directory is incomplete")
     content[end + 10 : end + 12] = b"\xff\xff"
     path.write_bytes(content)
     refusal(lambda: NpzFile(path), "damaged")
