@@ -29,9 +29,8 @@ def clip_preprocessing(config: CLIPConfig) -> Preprocessing:
     """OpenAI's: the shorter side resized, a central crop, its own mean and deviation."""
     return Preprocessing(
         config.image_size,
-        config.image_size,
-        "small",
-        "bicubic",
+        rule="small",
+        interpolation="bicubic",
         mean=MEAN,
         std=STD,
         crop="round",

@@ -37,7 +37,7 @@ def file_preprocessing(path: epath.PathLike, weights: str | None = None) -> Prep
     if states_preprocessing(path.parent):
         return read_preprocessing(path.parent)
     if (pretrained_cfg := timm_fields(path.parent)) is not None:
-        return _timm_preprocessing(pretrained_cfg, path.parent / CONFIG)
+        return timm_preprocessing(pretrained_cfg, path.parent / CONFIG)
     if (published := _publishers(source, file_format)) is not None:
         return published
     raise WeightsError(
@@ -57,7 +57,7 @@ def timm_fields(folder: epath.Path) -> dict[str, Any] | None:
     return dict(pretrained_config(config)) if is_timm_config(config) else None
 
 
-def _timm_preprocessing(fields: dict[str, Any], path: epath.Path) -> Preprocessing:
+def timm_preprocessing(fields: dict[str, Any], path: epath.Path) -> Preprocessing:
     """timm's evaluation: the shorter side resized (or both, "squash"), then the middle."""
     try:
         mode = fields.get("crop_mode") or "center"
