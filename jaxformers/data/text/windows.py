@@ -63,85 +63,38 @@ class Pieces(NamedTuple):
         return np.diff(self.bounds)
 
 
-class Windows:
-    """All windows of all questions as flat arrays; a store of `Rows`.
+class ContextWindows:
+    """All windows of contexts, each for its question, as flat arrays.
 
-    `first` and `count` `[W]` are the pieces of the context that a window shows, `question` `[W]`
-    whose it is, `labels` `[W, 2]` the places in the window where the answer starts and ends, 0
-    where the window does not hold all of it (SQuAD 1.1 included).
+    `first` and `count` `[W]` are the pieces of the context that a window shows, `begin` `[W]` the
+    place of the first of them, `question` `[W]` whose window it is.
 
     Attributes:
-        asked: the questions that the windows belong to.
+        size: of the windows.
+        contexts: the distinct contexts.
+        context: `[Q]` index of each question's context.
         bounds: question q's windows are `bounds[q] : bounds[q + 1]`; there is at least one.
-        spans: `[Q, 2]` first and last piece of the annotated answer; -1: there is none.
-        exact: `[Q]` whether the text of those pieces is the answer, white space around it apart.
-        skipped: questions left out of training because no piece stands for their answer.
     """
 
-    def __init__(self, questions: Questions, tokenizer: Any, size: WindowSize, *, training: bool):
+    def __init__(
+        self, questions: Sequence[str], contexts: Sequence[str], tokenizer: Any, size: WindowSize
+    ):
         self.size, self._special = size, (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
-        self._set_texts(questions, tokenizer)
-        self._set_answers()
-        lost = (self.spans[:, 0] < 0) & ~np.array(
-            [question.impossible for question in questions], bool
-        )
-        self.skipped = int(lost.sum()) if training else 0
-        if training:
-            self._keep(np.flatnonzero(~lost))
-        if not self.asked:
-            raise DataError(f"{questions.fingerprint['source']} holds no question to learn from")
+        self._set_texts(questions, contexts, tokenizer)
         self._cut()
-        self.fingerprint = {
-            **questions.fingerprint,
-            "tokenizer": tokenizer.fingerprint,
-            "windows": f"{size.length} tokens every {size.stride}, question {size.query_length}",
-        }
 
-    def _set_texts(self, questions: Questions, tokenizer: Any) -> None:
+    def _set_texts(self, questions: Sequence[str], contexts: Sequence[str], tokenizer: Any) -> None:
         """Tokenizes each context once, and the questions."""
-        context_index: dict[str, int] = {}
-        self.asked: list[Question] = list(questions)
-        self.context = np.array(
-            [context_index.setdefault(q.context, len(context_index)) for q in questions]
-        )
-        self.contexts = list(context_index)
+        index: dict[str, int] = {}
+        self.context = np.array([index.setdefault(text, len(index)) for text in contexts])
+        self.contexts = list(index)
         self.pieces = _pieces(self.contexts, tokenizer)
-        encoded = tokenized([q.question for q in questions], tokenizer)
-        rows = [row[: self.size.query_length] for row in encoded]
+        rows = [row[: self.size.query_length] for row in tokenized(questions, tokenizer)]
         self.query_bounds = np.cumsum([0, *map(len, rows)])
         self.query_ids = np.concatenate([[0], *rows]).astype(np.int32)[1:]
 
-    def _set_answers(self) -> None:
-        answers = [self._answer(q, c) for q, c in zip(self.asked, self.context, strict=True)]
-        self.spans = np.array([answer[:2] for answer in answers], np.int64)
-        self.exact = np.array([answer[2] for answer in answers], bool)
-
-    def _answer(self, question: Question, context: int) -> tuple[int, int, bool]:
-        """First and last piece that share a character with the answer; whether they spell it."""
-        if not question.starts:
-            return -1, -1, False
-        begin, end = question.starts[0], question.starts[0] + len(question.answers[0])
-        where = slice(*self.pieces.bounds[context : context + 2])
-        starts, ends = self.pieces.starts[where], self.pieces.ends[where]
-        first = int(np.searchsorted(ends, begin, side="right"))
-        last = int(np.searchsorted(starts, end, side="left")) - 1
-        if first > last or begin == end:
-            return -1, -1, False
-        text = question.context[starts[first] : ends[last]]
-        return first, last, text == question.answers[0].strip()
-
-    def _keep(self, chosen: np.ndarray) -> None:
-        lengths = np.diff(self.query_bounds)[chosen]
-        rows = [self.query_ids[slice(*self.query_bounds[q : q + 2])] for q in chosen]
-        self.query_ids = np.concatenate([self.query_ids[:0], *rows])
-        self.query_bounds = np.concatenate([[0], np.cumsum(lengths)])
-        self.asked = [self.asked[q] for q in chosen]
-        self.context, self.spans, self.exact = (
-            array[chosen] for array in (self.context, self.spans, self.exact)
-        )
-
     def _cut(self) -> None:
-        """Where every window begins, how much it shows, and its labels."""
+        """Where every window begins, and how much it shows."""
         queries, total = np.diff(self.query_bounds), self.pieces.counts[self.context]
         room = self.size.length - SPECIAL - queries
         # Window r of a question shows context pieces [r * step, r * step + room). A stride larger
@@ -155,16 +108,17 @@ class Windows:
         self.first = rank * step[self.question]
         self.count = np.minimum(room[self.question], total[self.question] - self.first)
         self.begin = queries[self.question] + 2  # place of the first piece in the window
-        spans = self.spans[self.question]
-        inside = (spans[:, 0] >= self.first) & (spans[:, 1] < self.first + self.count)
-        labels = spans - self.first[:, None] + self.begin[:, None]
-        self.labels = np.where(inside[:, None], labels, 0).astype(np.int32)
 
     def __len__(self) -> int:
         return len(self.question)
 
-    def gather(self, indices: np.ndarray) -> Batch:
-        """The windows at `indices`: what BERT reads, the labels, and the indices themselves."""
+    @property
+    def used_length(self) -> int:
+        """Tokens of the longest window, special ones included."""
+        return int((self.begin + self.count).max()) + 1
+
+    def inputs(self, indices: np.ndarray) -> Batch:
+        """What BERT reads of the windows at `indices`, int32 `[n, L]` each."""
         at = np.arange(self.size.length)[None]
         question = self.question[indices]
         begin, end = self.begin[indices][:, None], (self.begin + self.count)[indices][:, None]
@@ -180,9 +134,6 @@ class Windows:
             "input_ids": ids.astype(np.int32),
             "token_type_ids": ((at >= begin) & (at <= end)).astype(np.int32),
             "attention_mask": (at <= end).astype(np.int32),
-            "starts": self.labels[indices, 0],
-            "ends": self.labels[indices, 1],
-            "window": np.asarray(indices, np.int32),
         }
 
     @cached_property
@@ -215,6 +166,83 @@ class Windows:
         base = self.pieces.bounds[self.context[self.question[window]]]
         base = base + self.first[window] - self.begin[window]
         return self.pieces.starts[base + start], self.pieces.ends[base + end]
+
+
+class Windows(ContextWindows):
+    """The windows of questions that have answers: a store of `Rows`.
+
+    `labels` `[W, 2]` are the places in the window where the answer starts and ends, 0 where the
+    window does not hold all of it (SQuAD 1.1 included).
+
+    Attributes:
+        asked: the questions that the windows belong to.
+        spans: `[Q, 2]` first and last piece of the annotated answer; -1: there is none.
+        exact: `[Q]` whether the text of those pieces is the answer, white space around it apart.
+        skipped: questions left out of training because no piece stands for their answer.
+    """
+
+    def __init__(self, questions: Questions, tokenizer: Any, size: WindowSize, *, training: bool):
+        self.asked: list[Question] = list(questions)
+        texts, contexts = zip(*((q.question, q.context) for q in questions), strict=True)
+        super().__init__(texts, contexts, tokenizer, size)
+        self._set_answers()
+        lost = (self.spans[:, 0] < 0) & ~np.array([q.impossible for q in questions], bool)
+        self.skipped = int(lost.sum()) if training else 0
+        if self.skipped == len(self.asked):
+            raise DataError(f"{questions.fingerprint['source']} holds no question to learn from")
+        if self.skipped:
+            self._keep(np.flatnonzero(~lost))
+        self._set_labels()
+        self.fingerprint = {
+            **questions.fingerprint,
+            "tokenizer": tokenizer.fingerprint,
+            "windows": f"{size.length} tokens every {size.stride}, question {size.query_length}",
+        }
+
+    def _set_answers(self) -> None:
+        answers = [self._answer(q, c) for q, c in zip(self.asked, self.context, strict=True)]
+        self.spans = np.array([answer[:2] for answer in answers], np.int64)
+        self.exact = np.array([answer[2] for answer in answers], bool)
+
+    def _answer(self, question: Question, context: int) -> tuple[int, int, bool]:
+        """First and last piece that share a character with the answer; whether they spell it."""
+        if not question.starts:
+            return -1, -1, False
+        begin, end = question.starts[0], question.starts[0] + len(question.answers[0])
+        where = slice(*self.pieces.bounds[context : context + 2])
+        starts, ends = self.pieces.starts[where], self.pieces.ends[where]
+        first = int(np.searchsorted(ends, begin, side="right"))
+        last = int(np.searchsorted(starts, end, side="left")) - 1
+        if first > last or begin == end:
+            return -1, -1, False
+        text = question.context[starts[first] : ends[last]]
+        return first, last, text == question.answers[0].strip()
+
+    def _keep(self, chosen: np.ndarray) -> None:
+        """Leaves out all questions but the chosen ones."""
+        lengths = np.diff(self.query_bounds)[chosen]
+        rows = [self.query_ids[slice(*self.query_bounds[q : q + 2])] for q in chosen]
+        self.query_ids = np.concatenate([self.query_ids[:0], *rows])
+        self.query_bounds = np.concatenate([[0], np.cumsum(lengths)])
+        self.asked = [self.asked[q] for q in chosen]
+        self.context, self.spans, self.exact = (
+            array[chosen] for array in (self.context, self.spans, self.exact)
+        )
+        self._cut()
+
+    def _set_labels(self) -> None:
+        spans = self.spans[self.question]
+        inside = (spans[:, 0] >= self.first) & (spans[:, 1] < self.first + self.count)
+        labels = spans - self.first[:, None] + self.begin[:, None]
+        self.labels = np.where(inside[:, None], labels, 0).astype(np.int32)
+
+    def gather(self, indices: np.ndarray) -> Batch:
+        """The windows at `indices`: what BERT reads, the labels, and the indices themselves."""
+        return self.inputs(indices) | {
+            "starts": self.labels[indices, 0],
+            "ends": self.labels[indices, 1],
+            "window": np.asarray(indices, np.int32),
+        }
 
 
 def _best_window(first: np.ndarray, count: np.ndarray) -> np.ndarray:

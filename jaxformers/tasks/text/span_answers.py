@@ -18,12 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxformers.arrays import check_finite
-from jaxformers.data.text.questions import Question, Questions
-from jaxformers.data.text.windows import Windows, WindowSize
+from jaxformers.data.text.windows import ContextWindows, Windows, WindowSize
 from jaxformers.decoding.batching import length_step
 from jaxformers.errors import DataError
 from jaxformers.sharding import constrain
-from jaxformers.tasks.evaluation_loop import every_output
+from jaxformers.tasks.evaluation_loop import apply_batched, every_output
 from jaxformers.tasks.text.bert_inputs import INPUTS
 
 CHUNK = 128  # windows whose spans are ranked together: 6 MB at length 384 and 30 pieces
@@ -63,7 +62,7 @@ def answer(
     longest: int = 30,
     null_threshold: float | None = None,
 ) -> list[Answer]:
-    """The best answer to each question from the context beside it.
+    """The best answer to each question from its context.
 
     Args:
         model: a `BertForSpanExtraction`, with its `variables` and its tokenizer.
@@ -77,19 +76,23 @@ def answer(
 
     Raises:
         DataError: another number of questions than of contexts.
+        WeightsError: outputs that are not finite.
     """
     if len(questions) != len(contexts):
         raise DataError(f"{len(questions)} questions but {len(contexts)} contexts: give one each")
     if not questions:
         return []
-    questions_asked = [
-        Question(str(n), "", context, question, (), (), True)
-        for n, (question, context) in enumerate(zip(questions, contexts, strict=True))
-    ]
     size = size or default_size(model.config.max_length)
-    windows = Windows(Questions(questions_asked, "the given text"), tokenizer, size, training=False)
-    logits = window_logits(model, variables, windows, rows)
+    windows = ContextWindows(questions, contexts, tokenizer, size)
+    run, used = logits_program(model), length_step(windows.used_length, size.length)
+    inputs = windows.inputs(np.arange(len(windows)))
+    logits = apply_batched(
+        lambda batch: run(variables, *(batch[name] for name in INPUTS)),
+        {name: array[:, :used] for name, array in inputs.items()},
+        rows,
+    )  # [W, 2, used]
     check_finite(logits)
+    logits = _padded(logits, size.length)
     answers = [best[0] for best in best_answers(windows, logits, n_best=1, longest=longest)]
     if null_threshold is None:
         return answers
@@ -111,16 +114,22 @@ def window_logits(model: Any, variables: Any, windows: Windows, rows: int) -> np
 
     What all windows leave empty is not read, and has logits of 0.
     """
-    run, full = _program(model), windows.size.length
-    used = length_step(int((windows.begin + windows.count).max()) + 1, full)
+    run, used = logits_program(model), length_step(windows.used_length, windows.size.length)
     logits = every_output(
         lambda batch: run(variables, *(batch[name][:, :used] for name in INPUTS)), windows, rows
     )
-    return np.pad(logits, ((0, 0), (0, 0), (0, full - used)))
+    return _padded(logits, windows.size.length)
+
+
+def _padded(logits: np.ndarray, length: int) -> np.ndarray:
+    """`[W, 2, length]`, with 0 at places that were not read."""
+    return np.pad(logits, ((0, 0), (0, 0), (0, length - logits.shape[2])))
 
 
 @lru_cache(maxsize=4)
-def _program(model: Any) -> Any:
+def logits_program(model: Any) -> Any:
+    """Compiled start and end logits `[B, 2, L]` of (variables, *INPUTS)."""
+
     @jax.jit
     def run(variables, *inputs):
         out = model.apply(variables, *inputs)
@@ -131,7 +140,7 @@ def _program(model: Any) -> Any:
 
 
 def best_answers(
-    windows: Windows, logits: np.ndarray, n_best: int = 20, longest: int = 30
+    windows: ContextWindows, logits: np.ndarray, n_best: int = 20, longest: int = 30
 ) -> list[list[Answer]]:
     """Up to `n_best` answers of each question, best first, no text twice; at least one.
 
@@ -150,12 +159,12 @@ def best_answers(
     scores, starts, ends = (array[window, rank] for array in (scores, starts, ends))
     order = np.lexsort((-scores, windows.question[window]))
     begins, stops = windows.characters(window, starts, ends)
-    bounds = np.searchsorted(windows.question[window[order]], np.arange(len(windows.asked) + 1))
+    bounds = np.searchsorted(windows.question[window[order]], np.arange(len(windows.context) + 1))
     results = []
-    for q, question in enumerate(windows.asked):
+    for q, context in enumerate(windows.context):
         ranked = order[bounds[q] : bounds[q + 1]]
         ranked_spans = zip(scores[ranked], begins[ranked], stops[ranked], strict=True)
-        results.append(_distinct(question.context, ranked_spans, n_best))
+        results.append(_distinct(windows.contexts[context], ranked_spans, n_best))
     return results
 
 
@@ -169,7 +178,7 @@ def _distinct(context: str, spans: Iterator, n_best: int) -> list[Answer]:
     return list(by_text.values()) or [Answer("", float("-inf"), 0, 0)]
 
 
-def _chunk_spans(windows: Windows, logits, where: slice, n_best: int, longest: int) -> Spans:
+def _chunk_spans(windows: ContextWindows, logits, where: slice, n_best: int, longest: int) -> Spans:
     starts, ends = windows.document(where)
     start_logits = np.where(starts, logits[where, 0], -np.inf)
     end_logits = np.where(ends, logits[where, 1], -np.inf)
@@ -198,6 +207,6 @@ def best_spans(
     return Spans(np.take_along_axis(sums, top, axis=1), starts, starts + extra)
 
 
-def null_scores(windows: Windows, logits: np.ndarray) -> np.ndarray:
+def null_scores(windows: ContextWindows, logits: np.ndarray) -> np.ndarray:
     """The score of "no answer" for each question `[Q]`: of [CLS], the least over its windows."""
     return np.minimum.reduceat(logits[:, 0, 0] + logits[:, 1, 0], windows.bounds[:-1])
