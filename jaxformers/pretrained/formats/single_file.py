@@ -1,6 +1,6 @@
 """Published weights in one file without a configuration: `.npz` and `.safetensors`.
 
-Which architecture it is, the tensors' names tell; how large it is, their shapes.
+The names of the tensors identify the architecture, their shapes its size.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What published files say of image preprocessing, in and out.
+"""Reads and writes the image preprocessing of published folders and files.
 
 Imports `data.images` and `pretrained.formats`.
 """

@@ -1,4 +1,4 @@
-"""The preprocessing that belongs to weights in a single file, which itself says nothing of it."""
+"""Image preprocessing for weights in a single file, from the files beside it or its publisher."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from jaxformers.pretrained.timm.timm_args import is_timm_config, pretrained_conf
 
 
 def file_preprocessing(path: epath.PathLike, weights: str | None = None) -> Preprocessing:
-    """How pictures are brought to what a file of weights takes.
+    """The image preprocessing for a single file of weights.
 
-    Google's (`.npz`) take a direct resize and (x - 127.5) / 127.5. Beside others, a
-    `preprocessor_config.json` or timm's `config.json` says it; else ResNets are torchvision's, and
-    ViTs whose form tells that they are MAE's are that. `weights` as for `select_weights`.
+    Google's (`.npz`) take a direct resize and (x - 127.5) / 127.5. For others a
+    `preprocessor_config.json` or timm's `config.json` beside the file states it; without one,
+    ResNets are taken for torchvision's, and ViTs by the names of MAE's or DINOv2's authors for
+    theirs. `weights` as for `select_weights`.
 
     Raises:
         WeightsError: a file of no known model, or one whose publisher cannot be told.
@@ -41,18 +42,18 @@ def file_preprocessing(path: epath.PathLike, weights: str | None = None) -> Prep
     if (published := _publishers(source, file_format)) is not None:
         return published
     raise WeightsError(
-        f"{path} does not tell how its pictures are scaled, and publishers differ: put its "
+        f"{path} does not state how images are resized and scaled, and publishers differ: put its "
         f"{FILE}, or timm's {CONFIG}, beside it"
     )
 
 
 def _publishers(source: TensorSource, file_format: SingleFileFormat) -> Preprocessing | None:
-    """The preprocessing that the publisher of such a file uses; None: it cannot be told."""
+    """The preprocessing of the file's publisher; None where several publish such files."""
     return file_format.preprocessing(file_format.read_config(source))
 
 
 def timm_fields(folder: epath.Path) -> dict[str, Any] | None:
-    """What timm's `config.json` in a folder says of pictures; None where there is no such."""
+    """The image fields of timm's `config.json` in a folder; None where there is no such file."""
     config = read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
     return dict(pretrained_config(config)) if is_timm_config(config) else None
 

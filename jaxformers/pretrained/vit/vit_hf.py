@@ -1,4 +1,4 @@
-"""ViT as Hugging Face publishes it, in and out: `ViTModel` and `ViTForImageClassification`."""
+"""Hugging Face's ViT folders: `ViTModel` and `ViTForImageClassification`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ from jaxformers.pretrained.vit.vit_names import ENCODER, HEAD
 
 MODEL_TYPE = vit_config.VIT
 PREFIX = "vit."
-# Heads that are not supported.
-OTHERS = ("ViTForMaskedImageModeling",)
+UNSUPPORTED_HEADS = ("ViTForMaskedImageModeling",)
 
 
 def name_map(prefix: str) -> NameMap:
-    """The names of a file; `prefix` stands before those of the encoder."""
+    """Names of the tensors; `prefix` stands before those of the encoder."""
     entries = (entry.under(prefix, "params/") for entry in ENCODER)
-    # Nothing trains the pooler under a classifier, but some files have one.
+    # A pooler under a classifier is in some files, and nothing reads it.
     pooler = (r"vit\.pooler\..*",) if prefix else ()
     return NameMap(
         (*entries, *(entry.under("", "params/") for entry in HEAD)),
@@ -41,13 +40,13 @@ def name_map(prefix: str) -> NameMap:
 
 
 def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[ViT, dict[str, Any]]:
-    """The model in a folder of Hugging Face's, and its variables.
+    """The model in a folder, and its variables.
 
     Raises:
         WeightsError: a damaged file, what is not supported, or tensors that do not fit; one line.
     """
     fields, tensors, prefix = open_folder(path, PREFIX)
-    fields.architecture(OTHERS)
+    fields.architecture(UNSUPPORTED_HEADS)
     classes = head_classes(tensors, "classifier.weight")
     pooler = None if prefix else tensors.shapes.get("pooler.dense.weight")
     config = vit_config.read_encoder(
@@ -61,7 +60,7 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[ViT, dict
 
 
 def unsupported_reason(model: Any, variables: Variables) -> str | None:
-    """Why the model has no Hugging Face form; None when it has."""
+    """Why the model has no form of Hugging Face's ViT; None: it has one."""
     if type(model) is not ViT:
         return "it is no ViT"
     if model.config.positions != "learned":
