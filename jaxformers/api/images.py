@@ -49,7 +49,10 @@ def explain(
 def classify_images(
     source: ImageSource, pictures: Any, *, top: int = 5
 ) -> list[list[tuple[str, float]]]:
-    """The likeliest classes of each picture, (name, probability), the best first.
+    """The likeliest classes of each picture, (name, score), the best first.
+
+    Scores are softmax or sigmoid probabilities, or a regression's numbers, as the model's
+    `problem_type` says.
 
     Args:
         source: a ViT, ResNet or BiT with a head, as for `from_pretrained`, which is kept loaded

@@ -51,7 +51,10 @@ class HeldOut(ImageSource):
                 "give a class at least two"
             )
         indices = np.flatnonzero(held_out == (self.split == "dev"))
-        return ChosenImages(images, indices)
+        chosen = ChosenImages(images, indices)
+        if self.split == "dev":
+            chosen.skipped = 0  # damaged images are counted once, with the training images
+        return chosen
 
 
 def _held_out(images: LabelledImages, share: float) -> np.ndarray:
