@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import numbers
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 NAME_LENGTH, WORD_LENGTH, MESSAGE_LENGTH = 120, 300, 4000
 NAMES_SHOWN = 8  # entries of a folder that a message names
@@ -118,29 +117,6 @@ def check_top(top: Any) -> None:
     """Raises ConfigError unless it is a number of things to name."""
     if not isinstance(top, numbers.Integral) or top < 1:
         raise ConfigError(f"top is {top!r}; it is a whole number of at least 1")
-
-
-def check_choices(config: Any) -> None:
-    """Raises ConfigError where a dataclass's field of Literal type holds none of its choices."""
-    for name, choices in _choices(type(config)).items():
-        value = getattr(config, name)
-        if value not in choices:
-            choice_names = [str(choice) for choice in choices]
-            near = did_you_mean(str(value), choice_names)
-            raise ConfigError(f"{name} is {value!r}, not one of {', '.join(choice_names)}{near}")
-
-
-@functools.cache
-def _choices(kind: type) -> dict[str, tuple[Any, ...]]:
-    hints = get_type_hints(kind)
-    return {n: get_args(hint) for n, hint in hints.items() if get_origin(hint) is Literal}
-
-
-def check_rates(config: Any, *names: str) -> None:
-    """Raises ConfigError unless these fields are from 0 to below 1."""
-    for name in names:
-        if not 0 <= getattr(config, name) < 1:
-            raise ConfigError(f"{name} is {getattr(config, name)}; it is from 0 to below 1")
 
 
 def _last(option: str) -> str:

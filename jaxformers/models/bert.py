@@ -83,6 +83,8 @@ class BertConfig(CheckedFields):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.pad_id >= self.vocab_size:
+            raise ConfigError(f"pad_id {self.pad_id} is not below vocab_size {self.vocab_size}")
         if self.label_names and len(self.label_names) != self.labels:
             raise ConfigError(
                 f"label_names has {len(self.label_names)} names for {self.labels} labels"

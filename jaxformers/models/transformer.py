@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
-from jaxformers.errors import DataError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import (
     CheckedFields,
     FiniteFloat,
@@ -107,6 +107,12 @@ class TransformerConfig(CheckedFields):
 
     def __post_init__(self):
         super().__post_init__()
+        special_ids = (self.pad_id, self.eos_id, self.start_id, self.forced_eos_id or 0)
+        if (largest := max(*special_ids, *self.banned_ids)) >= self.vocab_size:
+            raise ConfigError(
+                f"a special token has id {largest}, of a vocabulary of {self.vocab_size}: ids are "
+                "below vocab_size"
+            )
         self.encoder_block, self.decoder_block  # noqa: B018  (validates them here)
 
     @staticmethod

@@ -372,6 +372,7 @@ class _Run:
             report_run(self.folder, e, result)
             for line in summary_lines(self.folder, evaluation, e.task):
                 self.log.message(line)
+        self.log.seal()
 
     def open_log(self, start: int, evaluate_again: bool) -> MetricsLog:
         """The log; metrics that an earlier start wrote and this one writes again are dropped."""

@@ -238,11 +238,14 @@ def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tupl
     with Checkpointer(folder / CHECKPOINTS, experiment.checkpoint) as checkpoints:
         steps = checkpoints.steps()
     exported = exported_step(folder)
+    has_manifest = exported is not None and is_complete(folder / MODEL)
+    if has_manifest and (damage := find_damage(folder / MODEL)):
+        raise _damaged_export(folder / MODEL, damage)
     if exported is not None and exported >= max(steps, default=0):
-        has_manifest = is_complete(folder / MODEL)  # of another program's folder there is none
-        if has_manifest and (damage := find_damage(folder / MODEL)):
-            raise _damaged_export(folder / MODEL, damage)
         return native_format.load(folder / MODEL, execution or Execution())
+    if exported is None and experiment.average_last and (folder / REPORT).exists():
+        # The last checkpoint alone is another model than the mean that the report is about.
+        raise _damaged_export(folder / MODEL, "missing")
     if not steps:
         if (folder / REPORT).exists():
             raise CheckpointError(

@@ -109,8 +109,11 @@ def test_a_model_that_provides_the_methods_is_a_step_decoder():
     assert not isinstance(object(), StepDecoder)
 
 
-@pytest.mark.parametrize("change", [dict(beams=0), dict(max_tokens=0)])
-def test_searches_without_a_beam_or_a_token_are_refused(change):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(dict(beams=0), "a whole number from 1 to 256"), (dict(max_tokens=0), "1 or more")],
+)
+def test_searches_without_a_beam_or_a_token_are_refused(change, message):
     arguments = dict(max_tokens=3) | change
-    with pytest.raises(ConfigError, match="it takes 1 or more"):
+    with pytest.raises(ConfigError, match=f"it takes {message}"):
         decode(MarkovChain(), {"table": table()}, np.arange(3), **arguments)

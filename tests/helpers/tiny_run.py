@@ -1,6 +1,5 @@
 """A run of some seconds with checkpoints, evaluations and an export, for tests that disturb it."""
 
-import json
 import os
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from jaxformers.models import ViTConfig
 from jaxformers.tasks import ImageClassification
 from jaxformers.training import Checkpointing, Experiment, Linear, Logging
 from jaxformers.training.loop import train
+from jaxformers.training.reports.run_files import read_metrics
 
 STEPS = 12
 TIMES = ("time", "goodput", "compile_seconds", "data_wait", "mfu", "memory_bytes")
@@ -41,15 +41,15 @@ def experiment(**changes) -> Experiment:
     return Experiment("tiny_run", task, **(fields | changes))
 
 
-def run(folder: str) -> None:
+def run(folder: str, steps: int) -> None:
     """Trains or resumes in a process of its own."""
     os.setsid()
-    train(experiment(), folder)
+    train(experiment(steps=steps), folder)
 
 
 def lines(folder: Path) -> list[dict[str, float]]:
     """The records of metrics.jsonl without what a clock or the memory decides."""
-    records = map(json.loads, (Path(folder) / "metrics.jsonl").read_text().splitlines())
+    records = read_metrics(folder)
     return [
         {key: value for key, value in record.items() if key not in TIMES and "/s" not in key}
         for record in records

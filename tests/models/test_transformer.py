@@ -307,6 +307,8 @@ def test_dropout_is_a_function_of_its_key():
         ({"decoder_heads": 5}, "5 heads do not divide"),
         ({"encoder_layers": 0}, "encoder_layers is 0"),
         ({"vocab_size": -1}, "vocab_size is -1"),
+        ({"eos_id": TINY.vocab_size}, "special token has id"),
+        ({"banned_ids": (3, TINY.vocab_size)}, "special token has id"),
     ],
 )
 def test_sizes_that_make_no_model_are_refused(change, message):

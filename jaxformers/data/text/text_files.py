@@ -56,10 +56,10 @@ class CsvTexts(LabelledSource):
 
     path: str = ""
     """The file, local or gs://."""
-    text_column: int | str = "text"
-    pair_column: int | str | None = None
+    text_column: NonNegativeInt | str = "text"
+    pair_column: NonNegativeInt | str | None = None
     """Of the second text; None: single texts."""
-    label_column: int | str | None = "label"
+    label_column: NonNegativeInt | str | None = "label"
     """None: no labels, which only a test set may lack."""
     header: bool = True
     """Whether the first row names the columns."""
@@ -67,6 +67,7 @@ class CsvTexts(LabelledSource):
     """One character: "," or, in many countries, ";"."""
 
     def __post_init__(self):
+        super().__post_init__()
         if len(self.separator) != 1 or self.separator in '"\r\n':
             raise ConfigError(f"separator is {self.separator!r}; it is one character")
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
+METRICS_DIGEST = f"{METRICS}.sha256"  # of a finished run, as `sha256sum` writes it
 EVENTS = "tensorboard"
 EVALUATION = "eval/"
 """What the names of evaluation metrics begin with in metrics.jsonl."""
@@ -78,6 +79,8 @@ class RunFiles:
             self.stage.mkdir(parents=True, exist_ok=True)
             for path in (self.stage / METRICS, self.stage / LOG):
                 _check_regular(path)
+            for folder in (self.stage, self.folder):
+                (folder / METRICS_DIGEST).unlink(missing_ok=True)
             path = self.stage / METRICS
             self.num_damaged, self.resumed_digest = _truncate(path, start_step, evaluate_again)
             if tensorboard:
@@ -95,6 +98,11 @@ class RunFiles:
             return hashlib.sha256(read_bytes(self.stage / METRICS, LARGEST_METRICS)).hexdigest()
         except (FileNotFoundError, DamagedFile):
             return ""
+
+    def seal(self) -> None:
+        """Writes the digest of the complete metrics.jsonl, which `read_metrics` compares."""
+        line = f"{self.digest()}  {METRICS}\n"
+        replace_file(self.stage / METRICS_DIGEST, line.encode())
 
     def text(self, line: str) -> None:
         """Append a line to log.txt, with the time before it."""
@@ -141,18 +149,34 @@ def read_metrics(folder: epath.Path | str) -> list[dict[str, Any]]:
     """Read the records of a run's metrics.jsonl in order; a line cut short by a kill is left out.
 
     Raises:
-        CheckpointError: the folder holds no metrics.jsonl, or it is no regular file.
+        CheckpointError: the folder holds no metrics.jsonl, it is no regular file, or it has changed
+            since the run finished.
     """
     path = epath.Path(folder) / METRICS
     try:
-        lines = read_bytes(path, LARGEST_METRICS).splitlines()
+        content = read_bytes(path, LARGEST_METRICS)
     except FileNotFoundError:
         raise CheckpointError(
             f"{path} is not there; name the folder of a run that has trained"
         ) from None
     except DamagedFile as damage:
         raise CheckpointError(f"{path} cannot be read ({damage}); remove it") from None
-    return [record for line in lines if (record := _parsed(line))]
+    _check_digest(content, epath.Path(folder) / METRICS_DIGEST)
+    return [record for line in content.split(b"\n") if (record := _parsed(line))]
+
+
+def _check_digest(content: bytes, path: epath.Path) -> None:
+    try:
+        expected = read_bytes(path).split(b" ")[0]
+    except FileNotFoundError:
+        return
+    except DamagedFile:
+        expected = b""
+    if hashlib.sha256(content).hexdigest().encode() != expected:
+        raise CheckpointError(
+            f"{path.parent / METRICS} or {path.name} has changed since the run finished; put back "
+            f"what was there, or remove {path.name} to read the metrics as they are"
+        )
 
 
 def replace_file(path: epath.Path, content: bytes) -> None:

@@ -157,6 +157,11 @@ class MetricsLog:
         """SHA-256 of metrics.jsonl, for `expected_digest` of a later start."""
         return self._files.digest() if self._open else ""
 
+    def seal(self) -> None:
+        """Marks metrics.jsonl as complete: a change of it is noticed from here on."""
+        if self._open:
+            self._files.seal()
+
     def upload(self) -> None:
         """Begin to copy what was logged to a remote folder: a run goes on from its checkpoints."""
         if self._open:
