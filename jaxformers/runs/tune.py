@@ -16,6 +16,7 @@ import jax
 from etils import epath
 
 from jaxformers.errors import CheckpointError, ConfigError
+from jaxformers.regular_files import check_regular
 from jaxformers.runs.grid import Grid, Setting, settings
 from jaxformers.runs.tune_report import TUNE_REPORT, write_tune_report
 from jaxformers.runs.tune_results import TunedRun, TuneResult
@@ -141,6 +142,7 @@ def _kept(folder: epath.Path) -> list[TunedRun]:
     path = folder / RECORD
     if not path.exists():
         return []
+    check_regular(path, CheckpointError)
     try:
         runs = [_tried(run) for run in json.loads(path.read_text())["runs"]]
     except (ValueError, TypeError, KeyError, AttributeError) as error:

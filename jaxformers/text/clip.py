@@ -29,6 +29,7 @@ from jaxformers.text.base import (
     listed_texts,
     without_half_pairs,
 )
+from jaxformers.text.json_files import read_bytes
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
@@ -77,7 +78,7 @@ class CLIPTokenizer:
             UserError: the file is of another vocabulary.
         """
         file, tokenizer = epath.Path(folder) / FILE, cls()
-        if file.read_text().strip() != tokenizer._marker:
+        if read_bytes(file).decode(errors="replace").strip() != tokenizer._marker:
             raise UserError(f"{file}: not the CLIP vocabulary of this version")
         return tokenizer
 

@@ -13,6 +13,7 @@ from etils import epath
 
 from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.errors import DataError
+from jaxformers.regular_files import check_regular
 
 INFO_FILE = "dataset_info.json"
 SAMPLED = 256
@@ -135,6 +136,7 @@ def _data_source(
 ) -> tuple[Any, Any]:
     import tensorflow_datasets as tfds
 
+    check_regular(folder / INFO_FILE, DataError)
     builder = tfds.builder_from_directory(folder)
     if builder.info.file_format is not tfds.core.file_adapters.FileFormat.ARRAY_RECORD:
         raise DataError(

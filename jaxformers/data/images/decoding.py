@@ -29,8 +29,7 @@ MOST_PIXELS = 2**27  # 400 MB decoded
 WIDE = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 LAZY = ("JPEG", "MPO")  # their notes are read without decoding; they decode at reduced size, too
 UPRIGHT = 1
-# `warnings.catch_warnings` is not safe in threads.
-_OPENING = threading.Lock()
+_WARNINGS = threading.Lock()
 
 
 Alpha = Literal["drop", "white", "late"]
@@ -86,6 +85,15 @@ def _upper_bits(image: Image.Image, bits: int) -> Image.Image:
 
 
 @contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silences Pillow on damaged headers and large images, which are checked here."""
+    # `warnings.catch_warnings` is not safe in threads.
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
 def decoding(where: str) -> Iterator[None]:
     """Turns whatever a decoder raises into one DamagedImageError that names `where`."""
     try:
@@ -107,8 +115,7 @@ def opened(data: bytes, where: str) -> Image.Image:
         DamagedImageError: not an image in one of `FORMATS`, or of more than `MOST_PIXELS`.
     """
     try:
-        with _OPENING, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with _without_warnings():
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError:
         raise DamagedImageError(f"{where} is not a picture that can be decoded") from None
@@ -166,7 +173,8 @@ def turned(image: Image.Image) -> Image.Image:
     if image.format not in LAZY:
         image.load()  # PNG's note may follow its pixels, whose damage must not pass for the note's
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+        with _without_warnings():
+            orientation = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
     except Exception:
         return image
     return image if orientation == UPRIGHT else ImageOps.exif_transpose(image)
