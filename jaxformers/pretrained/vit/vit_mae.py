@@ -35,12 +35,13 @@ CLOSE = 1e-4  # what float32 arithmetic elsewhere may make of the sines
 def sines(config: ViTConfig, width: int) -> np.ndarray:
     """MAE's table `[1, L, width]` as files hold it; the class token's row, if any, is zero."""
     table = grid_sinusoids(*config.grid, width, "mae")
-    return np.pad(table, ((int(config.class_token), 0), (0, 0)))[None]
+    return np.pad(table, ((config.prefix_rows, 0), (0, 0)))[None]
 
 
 def is_fixed(source: TensorSource, name: str, config: ViTConfig, width: int) -> bool:
     """Whether the table of that name holds MAE's sines."""
-    if source.shapes.get(name) != (1, config.tokens, width) or width % 4:
+    rows = config.prefix_rows + config.num_patches
+    if source.shapes.get(name) != (1, rows, width) or width % 4:
         return False
     return bool(np.abs(source.read(name) - sines(config, width)).max() < CLOSE)
 

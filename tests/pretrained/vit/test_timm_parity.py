@@ -12,6 +12,7 @@ from folders import write
 
 import jaxformers as jf
 from jaxformers.errors import WeightsError
+from jaxformers.layers import Execution
 from jaxformers.pretrained import load_pretrained, resnet_timm, save_pretrained
 from jaxformers.pretrained.vit import vit_timm
 
@@ -39,6 +40,13 @@ def largest_difference(name, model, variables):
 @pytest.mark.parametrize("name", cases.CASES)
 def test_logits_equal_timms(name, tmp_path):
     model, variables = load_pretrained(folder_of(name, tmp_path))
+    assert largest_difference(name, model, variables) < TOLERANCE
+
+
+@pytest.mark.default_cases(1)
+@pytest.mark.parametrize("name", ["registers", *sorted({*cases.CASES} - {"registers"})])
+def test_logits_equal_timms_on_the_path_of_tpus(name, tmp_path):
+    model, variables = load_pretrained(folder_of(name, tmp_path), Execution(target="tpu"))
     assert largest_difference(name, model, variables) < TOLERANCE
 
 
