@@ -169,6 +169,9 @@ class Task(CheckedFields):
         """Opens the data; what is computed once is kept in the run's `folder`."""
         raise NotImplementedError
 
+    def check_data(self) -> None:
+        """Raises what `open` would raise, before an earlier run begins; here nothing is checked."""
+
     def processor(self, folder: epath.PathLike) -> Processor:
         """Loads the processor of the run in `folder`, as `open` makes it, without training data."""
         return load_processor(folder)

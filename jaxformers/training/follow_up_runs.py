@@ -8,6 +8,8 @@ from typing import Any
 
 from etils import epath
 
+from jaxformers.errors import UserError
+
 PREVIOUS = "previous"
 PATHS = {"weights": "", "vocabulary": "tokenizer"}
 """Fields of a task that may be "previous", and the path within a run that each then stands for."""
@@ -32,6 +34,22 @@ def rehearsals(experiments: tuple[Any, ...], previous_task: Any) -> tuple[Any, .
             fields["model"] = previous_task.model
         shrunk_experiments.append(replace(shrunk, task=replace(shrunk.task, **fields)))
     return tuple(shrunk_experiments)
+
+
+def check_follow_ups(experiment: Any) -> None:
+    """Checks the data of follow-up runs on the same data as the first, before that is trained.
+
+    Raises:
+        UserError: what a follow-up run would end with, such as another number of classes.
+    """
+    data = getattr(experiment.task, "data", None)
+    for run in experiment.after:
+        if data is None or getattr(run.task, "data", None) != data:
+            continue  # it may be prepared while the runs before it are trained
+        try:
+            run.task.check_data()
+        except UserError as error:
+            raise type(error)(f"follow-up run {run.name}: {error}") from None
 
 
 def plan_lines(experiment: Any) -> Iterator[str]:

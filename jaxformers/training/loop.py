@@ -32,7 +32,7 @@ from jaxformers.training import run_directory
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointer
 from jaxformers.training.config.experiment_files import from_json
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.follow_up_runs import initialise_from_run, plan_lines
+from jaxformers.training.follow_up_runs import check_follow_ups, initialise_from_run, plan_lines
 from jaxformers.training.optim.schedules import warmup_warning
 from jaxformers.training.reports.final_summary import summary_lines
 from jaxformers.training.reports.goodput import Goodput
@@ -87,6 +87,7 @@ def train(
     folder, link = epath.Path(folder or epath.Path("runs") / experiment.name), link or Link()
     experiment = replace(experiment, task=experiment.task.resolved())
     mesh = make_mesh(experiment.mesh)
+    check_follow_ups(experiment)
     if experiment.after and jax.process_index() == 0:
         print("\n".join(plan_lines(experiment)), flush=True)
     with RunLock(folder), jax.set_mesh(mesh):

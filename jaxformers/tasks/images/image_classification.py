@@ -18,6 +18,7 @@ from jaxformers.data.images import (
     BundledFashionMnist,
     ImagePlan,
     ImageRows,
+    LabelledImages,
     Preprocessing,
 )
 from jaxformers.data.images.sources.real_labels import RealLabels
@@ -44,7 +45,7 @@ from jaxformers.tasks.images.image_data import (
     picture_shape,
     rehearsed,
 )
-from jaxformers.tasks.images.image_evaluation import ImageEvaluator
+from jaxformers.tasks.images.image_evaluation import EvaluationSet, ImageEvaluator
 from jaxformers.tasks.images.image_losses import Objective, image_loss, mixed
 from jaxformers.tasks.processor import Processor
 
@@ -247,13 +248,7 @@ class ImageClassification(Task):
             ConfigError: data of other classes than the model's.
             DataError: no labels, or a set that cannot be read.
         """
-        images = self.data.open()
-        if not images.labelled:
-            raise DataError(f"{images.source} has no labels to train on")
-        check_labels(images, self.model.classes, self.multi_label)
-        sets = self.evaluators()[0].open_sets(final=True)
-        for entry in sets:
-            check_labels(entry.images, self.model.classes, self.multi_label)
+        images, sets = self._open_sets()
         store = ImageRows(images, self.augmentation)
         processor = Processor(preprocessing=self.preprocessing)
         sizes = tuple((entry.name, len(entry.images)) for entry in sets)
@@ -262,6 +257,20 @@ class ImageClassification(Task):
         return ImageTaskData(
             store, plan, processor, self.workers, evaluation_sizes=sizes, passed_over=passed_over
         )
+
+    def check_data(self) -> None:
+        """Raises what `open` would raise."""
+        self._open_sets()
+
+    def _open_sets(self) -> tuple[LabelledImages, list[EvaluationSet]]:
+        """The training images and the sets to evaluate, their labels checked."""
+        images = self.data.open()
+        if not images.labelled:
+            raise DataError(f"{images.source} has no labels to train on")
+        sets = self.evaluators()[0].open_sets(final=True)
+        for labelled in (images, *(entry.images for entry in sets)):
+            check_labels(labelled, self.model.classes, self.multi_label)
+        return images, sets
 
     def processor(self, folder: epath.PathLike) -> Processor:
         """The preprocessing, which the task itself states."""

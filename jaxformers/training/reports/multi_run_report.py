@@ -45,5 +45,5 @@ def last_results(folders: list[epath.Path]) -> list[str]:
     lines = []
     for folder in folders:
         values = (f"{name} {value:.4g}" for name, value in last_metrics(folder).items())
-        lines.append(f"{folder.name}: {', '.join(values)}")
+        lines.append(f"{folder.name}: {', '.join(values) or 'no metrics'}")
     return lines

@@ -35,6 +35,7 @@ from jaxformers.training.config.experiment_files import call_experiment, load_fu
 from jaxformers.training.run_directory import read_experiment
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
+MAE_DEMO = EXPERIMENTS / "mae" / "demo.py"
 FILES = [EXPERIMENTS / family / "own_folder.py" for family in ("vit", "resnet", "mae")]
 
 
@@ -170,6 +171,17 @@ def test_one_command_trains_on_ones_own_folder(photos, tmp_path, capsys):
 @pytest.mark.parametrize("file", FILES[1:], ids=["resnet", "mae"])
 def test_so_do_the_commands_of_other_families(file, photos, tmp_path, capsys):
     check_run(file, photos, tmp_path / "run", capsys)
+
+
+def test_a_follow_up_run_of_other_classes_is_refused_before_the_first_begins(
+    photos, tmp_path, capsys
+):
+    words = ["--task.data", "image-folder", "--task.data.path", str(photos), "--steps", "2"]
+    folder = tmp_path / "run"
+    assert main(["train", str(MAE_DEMO), "--folder", str(folder), *words]) == 2
+    error = capsys.readouterr().err
+    assert "follow-up run linear_probe: " in error and "has 3 classes, but the model 10" in error
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(
