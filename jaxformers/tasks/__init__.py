@@ -2,6 +2,7 @@
 
 from jaxformers.tasks.base import Loss, Task, TaskData
 from jaxformers.tasks.evaluator import Evaluation, Evaluator, OutputEvaluator
+from jaxformers.tasks.image_text.contrastive import Contrastive
 from jaxformers.tasks.images.image_classification import ImageClassification
 from jaxformers.tasks.images.masked_image import MaskedImage
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
@@ -13,6 +14,7 @@ from jaxformers.tasks.translation.translation import Translation, Vocabulary
 from jaxformers.tasks.translation.translation_evaluation import Search
 
 __all__ = [
+    "Contrastive",
     "Evaluation",
     "Evaluator",
     "ImageClassification",

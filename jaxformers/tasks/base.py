@@ -4,9 +4,9 @@ The loop, the planner and the command line know tasks by this interface alone. A
 configuration (a frozen dataclass); `open` gives the data that it trains on.
 
 A task of one's own needs six methods: `module`, `batch_shapes`, `init`, `loss`, `open` and
-`rehearsal`. All others have a default: `evaluators` none, `units` the rows of a batch, `pretrained`
-fresh variables, `prepare` the batch as it is, `processor` what the run's folder holds, `example` a
-random batch, and `probe` the loss.
+`rehearsal`. All others have a default: `evaluators` none, `constrain_params` no bounds, `units` the
+rows of a batch, `pretrained` fresh variables, `prepare` the batch as it is, `processor` what the
+run's folder holds, `example` a random batch, and `probe` the loss.
 """
 
 from __future__ import annotations
@@ -140,6 +140,10 @@ class Task(CheckedFields):
     def loss(self, model: nn.Module, variables: Variables, batch: Any, **kwargs) -> Loss:
         """The loss of a prepared batch, or of some of its rows; keywords `train` and `rngs`."""
         raise NotImplementedError
+
+    def constrain_params(self, params: Any) -> Any:
+        """Brings updated parameters into the range that they are confined to; here none is."""
+        return params
 
     def example(self, seed: int) -> Batch:
         """A made-up batch in the first of `batch_shapes`, for `check`.

@@ -18,13 +18,17 @@ from importlib import resources
 from typing import Any, ClassVar
 
 import ftfy
+import numpy as np
 import regex
 from etils import epath
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from jaxtyping import Int
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as Backend
 
 from jaxformers.errors import DataError, UserError
 from jaxformers.text.base import (
     InputTemplate,
+    Tokenizer,
     listed_rows,
     listed_texts,
     without_half_pairs,
@@ -148,6 +152,32 @@ class CLIPTokenizer:
         return type(self), ()
 
 
+def padded_rows(
+    tokenizer: Tokenizer, texts: str | Sequence[str], length: int, *, truncate: bool = True
+) -> Int[np.ndarray, "N L"]:
+    """Ids of texts with their marks of start and end, padded to `length`: int32 `[N, length]`.
+
+    Args:
+        tokenizer: whose `template` says what stands around a text; without one, its end alone.
+        texts: one or several.
+        length: L.
+        truncate: cut longer texts, the end of text kept; False: refuse them.
+
+    Raises:
+        DataError: a text is longer and may not be cut.
+    """
+    template = getattr(tokenizer, "template", None)
+    before, behind = template.single if template else ((), (tokenizer.eos_id,))
+    space = length - len(before) - len(behind)
+    rows = np.full((len(texts := listed_texts(texts)), length), tokenizer.pad_id, np.int32)
+    for row, text, ids in zip(rows, texts, tokenizer.encode(texts), strict=True):
+        if len(ids) > space and not truncate:
+            raise DataError(f"{text!r:.60} has {len(ids)} tokens; the model takes {space}")
+        tokens = [*before, *ids[:space], *behind]
+        row[: len(tokens)] = tokens
+    return rows
+
+
 def clean(text: str) -> str:
     """OpenAI's cleaning: broken Unicode mended, HTML entities twice, white space, lower case."""
     text = ftfy.fix_text(without_half_pairs(text))
@@ -166,7 +196,7 @@ def _merges_file() -> bytes:
 
 
 @cache
-def _backend() -> Tokenizer:
+def _backend() -> Backend:
     """Merges of a word already split: bytes as characters, `</w>` behind the last."""
     merges = [tuple(line.split()) for line in gzip.decompress(_merges_file()).decode().splitlines()]
     # Sorted, the characters that stand for bytes are in the order of OpenAI's vocabulary: the
@@ -178,7 +208,7 @@ def _backend() -> Tokenizer:
         merges=merges,
         end_of_word_suffix=WORD_END,
     )
-    backend = Tokenizer(model)
+    backend = Backend(model)
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.add_special_tokens([AddedToken(START, special=True), AddedToken(END, special=True)])
     return backend

@@ -45,7 +45,7 @@ def make_step(experiment: Experiment, model: nn.Module) -> Step:
         # optax mixes types where the library's own code may not.
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = task.constrain_params(optax.apply_updates(state.params, updates))
         # Not `vdot`, which flattens its arguments: that all-gathers every sharded gradient.
         squared_norms = jnp.stack([jnp.square(g).sum() for g in jax.tree.leaves(grads)])
         metrics = {name: total / weight for name, total in sums.items()}

@@ -57,9 +57,21 @@ class CLIP(nn.Module):
         Raises:
             DataError: images or texts of another shape than the configuration's.
         """
-        image_embeds = normalise(self.encode_image(images, train=train))
-        text_embeds = normalise(self.encode_text(input_ids, train=train))
-        return CLIPOutput(self.logits(image_embeds, text_embeds), image_embeds, text_embeds)
+        embeds = self.embed(images, input_ids, train=train)
+        return CLIPOutput(self.logits(*embeds), *embeds)
+
+    def embed(
+        self,
+        images: Float[Array, "I H W C"],
+        input_ids: Int[Array, "T L"],
+        *,
+        train: bool = False,
+    ) -> tuple[Float[Array, "I E"], Float[Array, "T E"]]:
+        """Unit vectors of the images and of the texts."""
+        return (
+            normalise(self.encode_image(images, train=train)),
+            normalise(self.encode_text(input_ids, train=train)),
+        )
 
     def encode_image(
         self, images: Float[Array, "I H W C"], *, train: bool = False

@@ -50,7 +50,7 @@ def contrastive_loss(
     logit_scale: Float[Array, ""],
     logit_bias: Float[Array, ""] | None = None,
     *,
-    groups: Int[Array, "B"] | None = None,
+    groups: Int[Array, "B G"] | None = None,
     objective: Objective = "softmax",
     duplicates: Duplicates = "negatives",
     form: Form = "auto",
@@ -65,14 +65,16 @@ def contrastive_loss(
         text_embeds: of unit length, float32; row i belongs to image i.
         logit_scale: log of the factor of the cosines.
         logit_bias: added to the logits (SigLIP); None: nothing.
-        groups: rows of equal numbers hold the same caption or image; None: all differ.
+        groups: numbers of each row's image, caption and the like; two rows with an equal one are
+            duplicates. None: all differ.
         objective: `softmax` or `sigmoid`.
-        duplicates: what a pair of two rows of one group is: a negative like any other, a further
+        duplicates: what a pair of duplicates is: a negative like any other, a further
             positive (the softmax's target is then uniform over the positives), or left out.
         form: see the module; `auto` goes by the number of logits on a device.
     """
     batch = image_embeds.shape[0]
-    groups = jnp.arange(batch) if groups is None or duplicates == "negatives" else groups
+    if groups is None or duplicates == "negatives":
+        groups = jnp.arange(batch)[:, None]
     bias = jnp.zeros(()) if logit_bias is None else logit_bias
     arguments = image_embeds, text_embeds, jnp.exp(logit_scale), bias, groups
     rule = Rule(objective, duplicates)
@@ -112,7 +114,7 @@ def _logits(rows, columns, scale, bias):
 def _pairs(rule: Rule, row_groups, column_groups, row_index, column_index):
     """Which pairs are positives, and which count, both `[rows, columns]`."""
     diagonal = row_index[:, None] == column_index[None, :]
-    same = row_groups[:, None] == column_groups[None, :]
+    same = (row_groups[:, None] == column_groups[None, :]).any(-1)  # [rows, columns, G] before
     if rule.duplicates == "positives":
         return same | diagonal, jnp.ones_like(diagonal)
     return diagonal, diagonal | ~same if rule.duplicates == "masked" else jnp.ones_like(diagonal)

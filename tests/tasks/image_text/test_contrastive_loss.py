@@ -11,6 +11,9 @@ from jaxformers.tasks.image_text.contrastive_loss import contrastive_loss
 
 BATCH, WIDTH = 16, 6
 GROUPS = np.array([0, 1, 2, 1, 4, 5, 6, 7, 8, 0, 10, 11, 0, 13, 14, 15])
+# Duplicates by the first number (rows 1 and 3) or by the second (rows 0, 9 and 12).
+INDEX = np.arange(BATCH)
+TWO_GROUPS = np.stack([np.where(GROUPS == 1, 1, INDEX), np.where(GROUPS == 0, 0, INDEX)], 1)
 CASES = [
     ("softmax", "negatives"),
     ("sigmoid", "negatives"),
@@ -67,7 +70,7 @@ def loss_and_gradients(form, objective, duplicates):
     def loss(*arguments):
         return contrastive_loss(
             *arguments,
-            groups=jnp.asarray(GROUPS),
+            groups=jnp.asarray(TWO_GROUPS),
             objective=objective,
             duplicates=duplicates,
             form=form,

@@ -1,0 +1,136 @@
+"""What every source of captioned images gives."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+from PIL import Image
+
+from jaxformers.data.images.decoding import decoding, opened
+from jaxformers.errors import DataError
+from jaxformers.fields import CheckedFields
+
+
+class CaptionedImages:
+    """Images that can be looked up, each with one or several captions.
+
+    Attributes:
+        source: where they come from, for messages.
+        skipped: entries without an image or a caption that were left out.
+    """
+
+    source: str = ""
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def image(self, index: int) -> Image.Image:
+        """The image at `index`, perhaps not yet decoded.
+
+        Raises:
+            DataError: it is missing or no image.
+        """
+        raise NotImplementedError
+
+    def captions(self, index: int) -> Sequence[str]:
+        """The captions of that image, one at least."""
+        raise NotImplementedError
+
+    def where(self, index: int) -> str:
+        """What messages call the image at `index`."""
+        return f"{self.source}, image {index:,}"
+
+    def name(self, index: int) -> str:
+        """The image's name in its source, else its number."""
+        return str(index)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Source, number and a hash of names and captions."""
+        return {"source": self.source, "examples": len(self), "content": self.content}
+
+    @cached_property
+    def content(self) -> str:
+        """SHA-256 of all names and captions."""
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            digest.update("\0".join([self.name(index), *self.captions(index), ""]).encode())
+        return digest.hexdigest()
+
+
+class CaptionFiles(CaptionedImages):
+    """Images in files, their captions in memory.
+
+    Args:
+        source: what messages call them.
+        paths: of the images.
+        captions: of each image, one at least.
+        skipped: entries that were left out.
+
+    Raises:
+        DataError: no image.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        paths: Sequence[epath.Path | Path],
+        captions: Sequence[Sequence[str]],
+        skipped: int = 0,
+    ):
+        if not paths:
+            raise DataError(f"{source}: no image with a caption in it")
+        self.source, self.skipped = source, skipped
+        self._paths, self._captions = list(paths), [tuple(texts) for texts in captions]
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def image(self, index: int) -> Image.Image:
+        """The image's file, opened."""
+        path = self._paths[index]
+        with decoding(str(path)):
+            return opened(path.read_bytes(), str(path))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Its captions."""
+        return self._captions[index]
+
+    def where(self, index: int) -> str:
+        """Its path."""
+        return str(self._paths[index])
+
+    def name(self, index: int) -> str:
+        """Its file name."""
+        return self._paths[index].name
+
+
+class CaptionSource(CheckedFields):
+    """What the sources share: configuration that `open` reads."""
+
+    def open(self) -> CaptionedImages:
+        """The captioned images; raises DataError where they are missing or malformed."""
+        raise NotImplementedError
+
+
+def caption_lines(text: str) -> tuple[str, ...]:
+    """The captions of a text file: its lines that are not blank."""
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def refuse_or_count(faults: list[str], source: str, skip: bool) -> int:
+    """The number of faulty entries, if they may be skipped.
+
+    Raises:
+        DataError: they may not; it names the first and how to skip them.
+    """
+    if faults and not skip:
+        more = f" and {len(faults) - 1:,} more" if len(faults) > 1 else ""
+        raise DataError(f"{source}: {faults[0]}{more}; leave them out with skip_faulty")
+    return len(faults)

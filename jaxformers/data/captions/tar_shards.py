@@ -1,0 +1,164 @@
+"""Tar shards in WebDataset's layout, read in place.
+
+An example is the members of one key, a member's name up to its first dot: `000123.jpg` with
+`000123.txt` or `000123.json`. The shards are indexed once, by their headers alone; then an example
+is read by its offset, so that the order stays a function of (seed, step).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from jaxformers.data.captions.caption_folder import ENDINGS
+from jaxformers.data.captions.captioned_images import (
+    CaptionedImages,
+    CaptionSource,
+    caption_lines,
+    refuse_or_count,
+)
+from jaxformers.data.images.decoding import decoding, opened
+from jaxformers.errors import DataError
+
+LARGEST_TEXT = 1 << 20  # bytes of a caption's file
+
+
+class Member(NamedTuple):
+    """Where a member's bytes lie."""
+
+    shard: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class TarShards(CaptionSource):
+    """Every `.tar` of a folder, or one `.tar`."""
+
+    path: str
+    caption_field: str = "caption"
+    """Field of a `.json` member that holds the caption or captions, where there is no `.txt`."""
+    skip_faulty: bool = False
+    """Whether keys without an image or a caption are left out and counted."""
+
+    def open(self) -> TarImages:
+        """The examples of all shards, in order.
+
+        Raises:
+            DataError: no shard, a damaged one, or a key without an image or a caption.
+        """
+        path = Path(self.path)
+        shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
+        if not shards or not all(shard.is_file() for shard in shards):
+            raise DataError(f"{self.path}: no .tar shards")
+        keys: dict[tuple[int, str], dict[str, Member]] = {}
+        for number, shard in enumerate(shards):
+            for key, ending, member in _members(shard, number):
+                keys.setdefault((number, key), {})[ending] = member
+        return TarImages(self, shards, keys)
+
+
+class TarImages(CaptionedImages):
+    """The examples of shards; see `TarShards`.
+
+    Args:
+        config: of the source.
+        shards: the files.
+        keys: the members of each (shard, key), by ending.
+
+    Raises:
+        DataError: no example, or a faulty one where they may not be skipped.
+    """
+
+    def __init__(
+        self,
+        config: TarShards,
+        shards: list[Path],
+        keys: dict[tuple[int, str], dict[str, Member]],
+    ):
+        self.source, self._shards = config.path, shards
+        self._names: list[str] = []
+        self._images: list[Member] = []
+        self._captions: list[tuple[str, ...]] = []
+        self._files: dict[int, int] = {}
+        faults = []
+        for (shard, key), members in keys.items():
+            name = f"{shards[shard].name}:{key}"
+            image = next((members[end] for end in members if end in ENDINGS), None)
+            captions = self._read_captions(members, config.caption_field, name)
+            if image is None or not captions:
+                faults.append(f"{name} has no {'image' if image is None else 'caption'}")
+                continue
+            self._names.append(name)
+            self._images.append(image)
+            self._captions.append(captions)
+        self.skipped = refuse_or_count(faults, config.path, config.skip_faulty)
+        if not self._names:
+            raise DataError(f"{config.path}: no image with a caption in its shards")
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def image(self, index: int) -> Image.Image:
+        """The member's bytes, opened."""
+        with decoding(self.where(index)):
+            return opened(self._read(self._images[index]), self.where(index))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Its captions."""
+        return self._captions[index]
+
+    def where(self, index: int) -> str:
+        """Its shard and key."""
+        return self._names[index]
+
+    def name(self, index: int) -> str:
+        """Its shard and key."""
+        return self._names[index]
+
+    def _read(self, member: Member) -> bytes:
+        if member.shard not in self._files:
+            self._files[member.shard] = os.open(self._shards[member.shard], os.O_RDONLY)
+        # A positional read: threads share the file without moving one another's position.
+        return os.pread(self._files[member.shard], member.size, member.offset)
+
+    def _read_captions(self, members: dict[str, Member], field: str, name: str) -> tuple[str, ...]:
+        member = members.get(".txt") or members.get(".json")
+        if member is None:
+            return ()
+        if member.size > LARGEST_TEXT:
+            raise DataError(f"{self.source}, {name}: its caption has {member.size:,} bytes")
+        try:
+            text = self._read(member).decode("utf-8-sig")
+            if ".txt" in members:
+                return caption_lines(text)
+            content = json.loads(text)
+        except (ValueError, RecursionError):
+            raise DataError(f"{self.source}, {name}: its caption is damaged") from None
+        value = content.get(field) if isinstance(content, dict) else None
+        texts = value if isinstance(value, list) else [value]
+        return tuple(str(text).strip() for text in texts if text and str(text).strip())
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"_files": {}}
+
+
+def _members(shard: Path, number: int):
+    """(key, ending, member) of every regular file of a shard."""
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for info in archive:
+                if info.isfile():
+                    folder, _, base = info.name.rpartition("/")
+                    stem, dot, ending = base.partition(".")
+                    key = f"{folder}/{stem}" if folder else stem
+                    member = Member(number, info.offset_data, info.size)
+                    yield key, (dot + ending).lower(), member
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise DataError(f"{shard} is no tar archive, or a damaged one: {error}") from None

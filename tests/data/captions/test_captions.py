@@ -1,0 +1,150 @@
+"""Images with captions: folders, tables, tar shards, emoji; faults counted or refused."""
+
+import csv
+import io
+import json
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxformers.data.captions import (
+    BundledEmoji,
+    CaptionFolder,
+    CaptionTable,
+    TarShards,
+)
+from jaxformers.data.captions.emoji import concepts, family, held_out
+from jaxformers.errors import DataError
+
+
+def encoded(value: int, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (5, 4), (value, 0, 0)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def red(images, index) -> int:
+    return int(np.asarray(images.image(index))[0, 0, 0])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for number, name in enumerate(("b.png", "a.PNG", "sub/c.png"), 1):
+        (tmp_path / name).write_bytes(encoded(number))
+        (tmp_path / name).with_suffix(".txt").write_text(f"caption {number}\n\nsecond {number}\n")
+    return tmp_path
+
+
+def test_a_folder_has_a_text_beside_each_image(folder):
+    images = CaptionFolder(str(folder)).open()
+    assert [images.name(i) for i in range(3)] == ["a.PNG", "b.png", "c.png"]
+    assert images.captions(1) == ("caption 1", "second 1") and red(images, 1) == 1
+    (folder / "lone.png").write_bytes(encoded(4))
+    (folder / "lost.txt").write_text("no image")
+    with pytest.raises(DataError, match=r"lone.png has no caption in lone.txt and 1 more"):
+        CaptionFolder(str(folder)).open()
+    images = CaptionFolder(str(folder), skip_faulty=True).open()
+    assert len(images) == 3 and images.skipped == 2
+
+
+@pytest.mark.parametrize("kind", ["tsv", "csv", "jsonl", "parquet"])
+def test_tables_name_images_beside_them(folder, kind):
+    rows = [
+        {"filepath": "a.PNG", "title": 'a "quoted", caption'},
+        {"filepath": "b.png", "title": "zweite, Überschrift"},
+    ]
+    path = folder / f"table.{kind}"
+    if kind == "jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)))
+    elif kind == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        rows = [
+            {"image": {"bytes": encoded(2), "path": None}, "caption": [row["title"], "other"]}
+            for row in rows
+        ]
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], delimiter="\t" if kind == "tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    images = CaptionTable(str(path)).open()
+    assert len(images) == 2 and images.captions(0)[0] == 'a "quoted", caption'
+    assert red(images, 0) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.tsv", "filepath\ttitle\nmissing.png\thello\n", "row 1 names no file: 'missing.png'"),
+        ("t.tsv", "filepath\ttitle\nb.png\t \n", "row 1 has no caption"),
+        ("t.tsv", "picture\ttitle\nb.png\thello\n", "none of image, filepath"),
+        ("t.jsonl", '{"image": "b.png"\n', "line 1 is not JSON"),
+        ("t.jsonl", "[1]\n", "not an object"),
+        ("t.parquet", "no parquet", "no Parquet table"),
+        ("t.doc", "x", "ends in .tsv"),
+        ("t.tsv", "filepath\ttitle\n", "no image with a caption"),
+    ],
+)
+def test_faulty_tables_are_refused_in_a_line(folder, name, content, message):
+    (folder / name).write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        CaptionTable(str(folder / name)).open()
+    assert "\n" not in str(caught.value)
+
+
+def write_shard(path, entries):
+    with tarfile.open(path, "w") as archive:
+        for name, data in entries:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+
+def test_tar_shards_are_read_in_place(tmp_path):
+    write_shard(
+        tmp_path / "000.tar",
+        [
+            ("0001.png", encoded(1)),
+            ("0001.txt", b"one"),
+            ("0001.json", b'{"caption": "unused"}'),
+            ("x/0002.JPG", encoded(200, "JPEG")),
+            ("x/0002.json", b'{"caption": ["two", "zwei"]}'),
+        ],
+    )
+    write_shard(tmp_path / "001.tar", [("0001.png", encoded(3)), ("0001.txt", b"three\nmore")])
+    images = pickle.loads(pickle.dumps(TarShards(str(tmp_path)).open()))
+    assert [images.name(i) for i in range(3)] == ["000.tar:0001", "000.tar:x/0002", "001.tar:0001"]
+    assert [images.captions(i) for i in range(3)] == [("one",), ("two", "zwei"), ("three", "more")]
+    assert [red(images, i) for i in (2, 0)] == [3, 1]
+    write_shard(tmp_path / "002.tar", [("0009.png", encoded(1))])
+    with pytest.raises(DataError, match=r"002.tar:0009 has no caption"):
+        TarShards(str(tmp_path)).open()
+    assert TarShards(str(tmp_path), skip_faulty=True).open().skipped == 1
+    (tmp_path / "003.tar").write_bytes(b"no tar" * 500)
+    with pytest.raises(DataError, match="no tar archive"):
+        TarShards(str(tmp_path), skip_faulty=True).open()
+
+
+def test_emoji_of_a_family_are_held_out_together():
+    assert family("woman cook") == family("man cook") == family("cook") == "cook"
+    assert family("men wrestling") == family("people wrestling") and family("man") == "man"
+    seen = BundledEmoji(("noto", "twemoji"), "seen").open()
+    unseen = BundledEmoji(("noto",), "held-out").open()
+    everything = BundledEmoji(("noto",)).open()
+    assert len(everything) == 1906 and len(seen) == 2 * (1906 - len(unseen))
+    assert 0.08 < len(unseen) / 1906 < 0.12
+    families = [
+        {family(images.concept(i)["name"]) for i in range(len(images))} for images in (seen, unseen)
+    ]
+    assert not families[0] & families[1]
+    assert sum(map(held_out, concepts())) == len(unseen)
+    image = everything.image(0)
+    assert image.size == (48, 48) and everything.captions(0)[0] == "grinning face"
+    assert len(BundledEmoji(("fluent",)).open()) == 1811
