@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
 import jax
@@ -25,6 +26,7 @@ from jaxformers.runs.check_subject import (
 )
 from jaxformers.sharding import path_text, put_batch
 from jaxformers.tasks.base import Batch
+from jaxformers.tasks.image_text.contrastive_loss import NEGATIVES
 from jaxformers.tasks.images.image_losses import PARTNERS
 from jaxformers.training.state import TrainState
 
@@ -143,9 +145,11 @@ def _explained(collective: Collective, sizes: set[int]) -> bool:
     """Sums over `tensor` of anything; over `data` and `fsdp` of gradients and losses.
 
     Parameters are gathered over `fsdp` alone, and their gradients may be scattered over it. Images
-    that are mixed with others of the batch move between its shards.
+    that are mixed with others of the batch move between its shards, and so do the embeddings that a
+    contrastive loss compares.
     """
-    if f"/{PARTNERS}/" in collective.op_name:
+    # Differentiation wraps a scope's name: jvp(negatives), transpose(jvp(negatives)).
+    if re.search(rf"\b({PARTNERS}|{NEGATIVES})\b", collective.op_name):
         return set(collective.axes) <= {"data", "fsdp"}
     of_parameters = all(math.prod(shape) in sizes for shape in collective.shapes)
     if collective.kind == "all-reduce":

@@ -64,7 +64,8 @@ class CLIPTextTower(nn.Module):
         """Projected encodings of the texts, not normalised, in float32."""
         x = self.features(input_ids, train=train)  # [B, L, D]
         # One token of each text: a gather of B rows, local to the device that holds a text.
-        pooled = x[jnp.arange(x.shape[0]), self.pooled_positions(input_ids)]  # [B, D]
+        positions = self.pooled_positions(input_ids)[:, None, None]  # [B, 1, 1]
+        pooled = jnp.take_along_axis(x, positions, axis=1)[:, 0]  # [B, D]
         pooled = constrain(pooled.astype(jnp.float32), "batch", "embed")
         return self.projection(pooled) if self.config.projection else pooled
 

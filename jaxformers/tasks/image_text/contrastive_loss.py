@@ -5,7 +5,7 @@ the reverse (Radford et al. 2021, figure 3; Zhai et al. 2023, algorithm 1). On a
 on the axes `data` and `fsdp`, and the negatives are those of all devices. Two forms give the same
 loss and gradients:
 
-`plain` writes the logits, `[B / n, B]` on each of n devices, and lets XLA gather the embeddings.
+`plain` gathers the embeddings and writes the logits, `[B / n, B]` on each of n devices.
 `ring` passes the texts from device to device and keeps one block of logits at a time: its memory
 does not grow with the batch, in the backward pass neither, which passes them around once more.
 
@@ -24,7 +24,6 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
-from jaxformers.sharding import constrain
 from jaxformers.sharding.activations import ACTIVATION_AXES
 
 Objective = Literal["softmax", "sigmoid"]
@@ -35,6 +34,8 @@ LARGEST_PLAIN = 2**26
 BLOCK = 1024
 """Columns of the ring's blocks at most."""
 MASKED = -1e9
+NEGATIVES = "negatives"
+"""Name of the scope of these operations: `check` expects them to move rows between devices."""
 
 
 class Rule(NamedTuple):
@@ -79,20 +80,34 @@ def contrastive_loss(
     arguments = image_embeds, text_embeds, jnp.exp(logit_scale), bias, groups
     rule = Rule(objective, duplicates)
     rows = batch // _num_shards()
-    if form == "ring" or (form == "auto" and rows * batch > LARGEST_PLAIN):
-        return _ring_loss(rule, *arguments)
-    return _plain_loss(rule, *arguments)
+    ring = form == "ring" or (form == "auto" and rows * batch > LARGEST_PLAIN)
+    with jax.named_scope(NEGATIVES):
+        return _ring_loss(rule, *arguments) if ring else _plain_loss(rule, *arguments)
 
 
 def _plain_loss(rule: Rule, image, text, scale, bias, groups) -> Float[Array, ""]:
-    index = jnp.arange(image.shape[0])
+    axes = _batch_axes()
+    function = partial(_device_plain, rule, axes)
+    if axes:
+        rows, whole = PartitionSpec(axes), PartitionSpec()
+        specs = (rows, rows, whole, whole, rows)
+        function = jax.shard_map(function, in_specs=specs, out_specs=rows)
+    return function(image, text, scale, bias, groups).sum()
+
+
+def _device_plain(rule: Rule, axes, image, text, scale, bias, groups):
+    """The loss of each of this device's rows, `[b]`, against the columns of all devices."""
+    index = _row_index(axes, image.shape[0])
+
+    def gather(x):
+        """The rows of all devices; the gradient is scattered back and summed."""
+        return jax.lax.all_gather(x, axes, tiled=True) if axes else x
+
+    all_groups, all_index = gather(groups), gather(index)
+    positives, weights = _pairs(rule, groups, all_groups, index, all_index)  # [b, B]
 
     def directed(rows, columns):
-        """Losses of rows against all columns, `[B]`: both are cut over the batch's mesh axes."""
-        # The columns are gathered; their gradients are summed over the devices again.
-        columns = constrain(columns, None, None)
-        logits = constrain(_logits(rows, columns, scale, bias), "batch", None)  # [B, B]
-        positives, weights = _pairs(rule, groups, groups, index, index)
+        logits = _logits(rows, gather(columns), scale, bias)
         if rule.objective == "sigmoid":
             return jnp.where(weights, _sigmoid_loss(logits, positives), 0.0).sum(-1)
         logits = jnp.where(weights, logits, MASKED)
@@ -101,8 +116,8 @@ def _plain_loss(rule: Rule, image, text, scale, bias, groups) -> Float[Array, ""
         return jax.nn.logsumexp(logits, axis=-1) - target
 
     if rule.objective == "sigmoid":
-        return directed(image, text).sum()
-    return (directed(image, text).sum() + directed(text, image).sum()) / 2
+        return directed(image, text)
+    return (directed(image, text) + directed(text, image)) / 2
 
 
 def _logits(rows, columns, scale, bias):

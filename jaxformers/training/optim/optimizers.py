@@ -15,7 +15,7 @@ from jaxformers.errors import ConfigError
 from jaxformers.fields import CheckedFields, NonNegativeFloat, PositiveFloat, PositiveFraction, Rate
 from jaxformers.sharding import path_text
 
-NOT_DECAYED = r".*(bias|norm\w*/scale|_layer_scale)"
+NOT_DECAYED = r".*(bias|norm\w*/scale|_layer_scale|logit_scale)"
 KERNEL = r"(.*/)?kernel"
 # Parameters below the first block, which `layer_decay` counts as layer 0.
 EMBEDDINGS = r"(.*/)?(stem|\w*embedding|\w*embedding_norm|\w+_tokens?)(/.*)?"
