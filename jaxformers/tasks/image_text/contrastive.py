@@ -49,6 +49,7 @@ from jaxformers.text import CLIPTokenizer, Tokenizer, WordPiece, holds_tokenizer
 
 CaptionData = BundledEmoji | CaptionFolder | CaptionTable | TarShards
 OPENAI_VOCABULARY = 49408
+REHEARSED_VOCABULARY = 300
 MaxLogitScale = Annotated[float, Range(gt=1)]
 
 
@@ -266,6 +267,9 @@ class Contrastive(Task):
     def rehearsal(self) -> Contrastive:
         """A few thousand parameters and some dozens of bundled emoji."""
         model = registry.shrink(self.model)
+        if model.text.vocab_size != OPENAI_VOCABULARY:  # one is trained on the few captions
+            text = replace(model.text, vocab_size=REHEARSED_VOCABULARY)
+            model = replace(model, text=text)
         size = model.image_size
         return replace(
             self,
