@@ -12,13 +12,13 @@ from jaxformers.evaluation.likelihood import (
     mean_cross_entropy,
     perplexity,
 )
-from jaxformers.evaluation.published import PUBLISHED, Published
-from jaxformers.evaluation.published_glue import PUBLISHED_GLUE, PublishedGlue, published_table
-from jaxformers.evaluation.published_squad import (
+from jaxformers.evaluation.published.glue import PUBLISHED_GLUE, PublishedGlue, published_table
+from jaxformers.evaluation.published.squad import (
     PUBLISHED_SQUAD,
     PublishedSquad,
     published_squad,
 )
+from jaxformers.evaluation.published.translation import PUBLISHED, Published
 from jaxformers.evaluation.squad import (
     exact_match,
     f1,

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from jaxformers.data.images.sources.vtab import GROUPS, TASKS
 from jaxformers.evaluation.image_metrics import vtab_means
-from jaxformers.evaluation.published_images import published_vtab
+from jaxformers.evaluation.published.images import published_vtab
 
 COLOURS = {"natural": "tab:green", "specialized": "tab:orange", "structured": "tab:blue"}
 Rows = list[tuple[str, tuple[float, ...]]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import jax
 from jax.sharding import Mesh
 
-from jaxformers.evaluation.published_costs import COSTS, PublishedCost
+from jaxformers.evaluation.published.costs import COSTS, PublishedCost
 from jaxformers.planning.program import Compiled
 from jaxformers.planning.roofline import Roofline
 from jaxformers.planning.topologies import Pod

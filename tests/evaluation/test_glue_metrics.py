@@ -8,7 +8,7 @@ from sklearn import metrics
 from jaxformers.data.text.glue import FORMATS
 from jaxformers.errors import DataError
 from jaxformers.evaluation.glue import GLUE_METRICS, METRICS, metrics_for, scores
-from jaxformers.evaluation.published_glue import (
+from jaxformers.evaluation.published.glue import (
     PUBLISHED_GLUE,
     TEST_COLUMNS,
     published_glue,

@@ -8,7 +8,7 @@ import pytest
 from jaxformers.data.images import Vtab
 from jaxformers.data.images.sources.vtab import GROUPS, TASKS
 from jaxformers.errors import ConfigError
-from jaxformers.evaluation.published_images import published_vtab
+from jaxformers.evaluation.published.images import published_vtab
 from jaxformers.evaluation.vtab_results import vtab_figure, vtab_rows
 
 SCORES = {task: 50.0 + i for i, task in enumerate(TASKS)}

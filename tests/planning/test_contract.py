@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxformers.evaluation.published_costs import COSTS
+from jaxformers.evaluation.published.costs import COSTS
 from jaxformers.runs.check_steps import explained_collectives
 from jaxformers.runs.check_subject import Subject
 from jaxformers.training.config.experiment_files import load_experiment

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxformers.data.images import TfdsImages, Vtab
 from jaxformers.data.images.sources.vtab import TASKS
-from jaxformers.evaluation.published_images import SETS, TRANSFER
+from jaxformers.evaluation.published.images import SETS, TRANSFER
 from jaxformers.evaluation.vtab_results import vtab_figure, vtab_rows
 from jaxformers.tasks.evaluator import Comparison
 
