@@ -97,7 +97,7 @@ def fill_mask(
         source: a pre-trained BERT, as for `from_pretrained`, which is kept loaded
             for the next call; or `(model, variables, tokenizer)`.
         texts: with any number of [MASK] each.
-        top: how many words for a place.
+        top: how many words for each [MASK].
 
     Returns:
         For each text, for each of its [MASK], (token, probability), the best first. A token that

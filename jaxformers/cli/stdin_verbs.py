@@ -57,12 +57,13 @@ def fill_mask(args: argparse.Namespace, fields: list[str]) -> None:
         for number, line in enumerate(lines, 1):
             if "[MASK]" not in line:
                 raise DataError(f"line {number} has no [MASK]: put it where a word is wanted")
-        return [_places(predictions) for predictions in filled(args.run, lines, top=args.top)]
+        return [_candidates(predictions) for predictions in filled(args.run, lines, top=args.top)]
 
     _answer_lines(_but_empty(use), args)
 
 
-def _places(candidates: list[list[tuple[str, float]]]) -> str:
+def _candidates(candidates: list[list[tuple[str, float]]]) -> str:
+    """The candidates of each [MASK] of a line, with their probabilities."""
     return "\t".join(
         " ".join(f"{word} {share:.4f}" for word, share in words) for words in candidates
     )

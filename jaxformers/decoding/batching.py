@@ -6,10 +6,11 @@ lengths. Padding changes no translation: each sentence's limit counts its own to
 
 from __future__ import annotations
 
+import numbers
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def decode_n_best(
     model: Transformer,
     variables: dict,
     sources: Sequence[Sequence[int]],
-    n_best: int = 1,
+    n_best: Any = 1,
     *,
     rows: int = 32,
     max_length: int | None = None,
@@ -115,8 +116,10 @@ def decode_n_best(
         WeightsError: scores that are not finite.
     """
     beams, c = search.get("beams", BEAMS), model.config
-    if not 1 <= n_best <= beams:
-        raise ConfigError(f"n_best is {n_best}; it is from 1 to the number of beams, {beams}")
+    if not isinstance(n_best, numbers.Integral) or not 1 <= n_best <= beams:
+        raise ConfigError(
+            f"n_best is {n_best!r}; it is a whole number from 1 to the number of beams, {beams}"
+        )
     if longest is not None and max_length is None:
         longest = min(longest, c.max_length)
         if search.get("scoring", DEFAULT_SCORING).stopping == "exact":

@@ -19,6 +19,7 @@ from PIL import Image
 
 import jaxformers as jf
 from jaxformers.api import sources
+from jaxformers.api.file_cache import file_state
 from jaxformers.data import BundledMovies
 from jaxformers.errors import ConfigError, DataError, UserError, WeightsError
 from jaxformers.models.vit import ViT, ViTConfig
@@ -200,3 +201,16 @@ def test_what_has_not_changed_stays_loaded(folders, monkeypatch):
     monkeypatch.setattr(sources, "from_pretrained", None)
     monkeypatch.setattr(sources, "load_text", None)
     assert len(jf.embed(folders["encoder"], ["a", "b"])) == 2
+
+
+def test_a_newer_checkpoint_of_a_run_counts_and_its_logs_do_not(tmp_path):
+    folder = epath.Path(tmp_path)
+    (folder / run_directory.EXPERIMENT).write_text("{}")
+    for step in ("100", "200"):
+        before = file_state(folder)
+        (folder / "metrics.jsonl").write_text(step)
+        (folder / "status.json").write_text(step)
+        assert file_state(folder) == before
+        (folder / "checkpoints" / step).mkdir(parents=True)
+        (folder / "checkpoints" / step / "manifest.json").write_text(step)
+        assert file_state(folder) != before

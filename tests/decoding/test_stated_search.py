@@ -152,10 +152,11 @@ def test_no_ngram_comes_twice(n):
         assert len(set(ngrams)) == len(ngrams)
 
 
-def test_more_translations_than_beams_are_refused():
+@pytest.mark.parametrize("n_best", [0, 3, 1.5, "2"])
+def test_translations_are_from_one_to_the_number_of_beams(n_best):
     model, variables = load_pretrained(cases.TASK)
-    with pytest.raises(ConfigError, match="from 1 to the number of beams, 2"):
-        decode_n_best(model, variables, SOURCES, 3, beams=2)
+    with pytest.raises(ConfigError, match="whole number from 1 to the number of beams, 2"):
+        decode_n_best(model, variables, SOURCES, n_best, beams=2)
 
 
 def test_weights_of_nan_are_refused():

@@ -1,4 +1,4 @@
-"""Likely words for the masked places of texts, by BERT's masked-word head."""
+"""Likely words for the masked tokens of texts, by BERT's masked-word head."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxformers.sharding import constrain
 from jaxformers.tasks.text.bert_inputs import states
 from jaxformers.tasks.text.text_inference import check_lengths
 
-PLACES = 64  # masked places whose words are computed at once
+MASKS_AT_ONCE = 64  # masked tokens whose candidates are computed at once
 
 Candidates = list[tuple[str, float]]
 
@@ -34,7 +34,7 @@ def fill_mask(
     Args:
         model: a `BertForPreTraining`, with its `variables` and its tokenizer.
         texts: any number of [MASK] in each; the others are seen while one is filled.
-        top: how many tokens for a place.
+        top: how many tokens for each [MASK].
         rows: texts of similar lengths that are computed at once.
 
     Returns:
@@ -69,9 +69,9 @@ def _words(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The `top` probabilities and tokens of each state `[n, D]`."""
     run = _head(model, min(top, model.config.vocab_size))
-    for start in range(0, len(hidden), PLACES):
-        chunk = hidden[start : start + PLACES]
-        padded = np.zeros((row_step(len(chunk), PLACES), chunk.shape[1]), chunk.dtype)
+    for start in range(0, len(hidden), MASKS_AT_ONCE):
+        chunk = hidden[start : start + MASKS_AT_ONCE]
+        padded = np.zeros((row_step(len(chunk), MASKS_AT_ONCE), chunk.shape[1]), chunk.dtype)
         padded[: len(chunk)] = chunk
         shares, tokens = (np.asarray(array)[: len(chunk)] for array in run(variables, padded))
         check_finite(shares)
