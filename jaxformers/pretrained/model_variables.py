@@ -38,6 +38,18 @@ def variable_shapes(model: nn.Module, execution: Execution = DEFAULT_EXECUTION) 
     return {path: tuple(leaf.shape) for path, leaf in flatten(variables).items()}
 
 
+def published_shapes(model: nn.Module, place: str) -> dict[str, Shape]:
+    """`variable_shapes` of a model whose configuration comes from a file.
+
+    Raises:
+        WeightsError: its sizes overflow, as those of a damaged file may.
+    """
+    try:
+        return variable_shapes(model)
+    except (OverflowError, MemoryError):
+        raise WeightsError(f"{place}: the configuration is of a model too large to exist") from None
+
+
 def flatten(variables: Variables) -> dict[str, Any]:
     """Leaves by path, such as `params/encoder/blocks/feed_forward/up/kernel`."""
     return traverse_util.flatten_dict(variables, sep="/")
@@ -88,7 +100,8 @@ def read_model(model: nn.Module, names: NameMap, source: TensorSource) -> Loaded
     Raises:
         WeightsError: tensors that do not fit it; one line.
     """
-    return model, padded_variables(model, names.read(source, variable_shapes(model)))
+    shapes = published_shapes(model, source.place)
+    return model, padded_variables(model, names.read(source, shapes))
 
 
 def padded_variables(model: nn.Module, leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from jaxformers.pretrained.mapping import name_map
 from jaxformers.pretrained.mapping.config_fields import LARGEST, LAYERS
 from jaxformers.pretrained.model_variables import (
     DEFAULT_EXECUTION,
+    published_shapes,
     read_model,
     unpadded_arrays,
-    variable_shapes,
 )
 
 FORMAT = "jaxformers"
@@ -42,7 +42,7 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module
     file = path / safetensors_folder.CONFIG
     content = safetensors_folder.read_json(file)
     name, modules = content.get("family"), registry.native_modules()
-    if content.get("format") != FORMAT or name not in modules:
+    if content.get("format") != FORMAT or not isinstance(name, str) or name not in modules:
         hint = did_you_mean(str(name), list(modules))
         raise WeightsError(
             f"{file}: no family named {printable(repr(name))}; this version has "
@@ -50,7 +50,7 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module
         )
     family, module = modules[name]
     model = module(from_fields(family.config, content.get("config"), str(file)), execution)
-    paths = tuple(variable_shapes(model))
+    paths = tuple(published_shapes(model, str(file)))
     return read_model(model, name_map.identity(paths), safetensors_folder.Tensors(path))
 
 
@@ -104,10 +104,15 @@ def _value(hint: Any, value: Any, path: str) -> Any:
     value = tuple(value) if isinstance(value, list) else value
     try:
         value = typeguard.check_type(value, hint)
+        items = value if isinstance(value, tuple) else (value,)
+        if bool not in _types(hint) and any(type(item) is bool for item in items):
+            raise typeguard.TypeCheckError("true is 1 to Python, and no number here")
     except typeguard.TypeCheckError:
         raise WeightsError(f"{path} is {printable(repr(value))}, not {_spelled(hint)}") from None
     _check_numbers(value, path)
-    return value
+    # JSON does not tell 1 from 1.0.
+    is_float = type(value) is int and float in members and int not in members
+    return float(value) if is_float else value
 
 
 def _check_numbers(value: Any, path: str) -> None:
@@ -118,6 +123,12 @@ def _check_numbers(value: Any, path: str) -> None:
             raise WeightsError(f"{path} is {number}, not a finite number")
         if type(number) is int and abs(number) > most:
             raise WeightsError(f"{path} is {printable(number)}, larger than any model's")
+
+
+def _types(hint: Any) -> set[Any]:
+    """The types that a hint is made of."""
+    members = typing.get_args(hint)
+    return set().union(*map(_types, members)) if members else {hint}
 
 
 def _spelled(hint: Any) -> str:
