@@ -17,7 +17,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import AvifImagePlugin, ExifTags, Image, ImageOps, TiffImagePlugin, WebPImagePlugin
+from PIL import AvifImagePlugin, ExifTags, Image, TiffImagePlugin, WebPImagePlugin
 
 from jaxformers.errors import DamagedImageError, DataError
 from jaxformers.fields import Range
@@ -28,7 +28,18 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 MOST_PIXELS = 2**27  # 400 MB decoded
 WIDE = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 LAZY = ("JPEG", "MPO")  # their notes are read without decoding; they decode at reduced size, too
-UPRIGHT = 1
+# What each orientation of EXIF asks for; 1 is upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SWAPPING = tuple(TURNS[orientation] for orientation in (5, 6, 7, 8))  # height and width
+NOTES = ("exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp")
 _WARNINGS = threading.Lock()
 
 
@@ -174,7 +185,58 @@ def turned(image: Image.Image) -> Image.Image:
         image.load()  # PNG's note may follow its pixels, whose damage must not pass for the note's
     try:
         with _without_warnings():
-            orientation = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
         return image
-    return image if orientation == UPRIGHT else ImageOps.exif_transpose(image)
+    if orientation not in TURNS:
+        return image
+    turned_image = TurnedImage(image, TURNS[orientation])
+    if image.format not in LAZY:
+        turned_image.load()
+    return turned_image
+
+
+class TurnedImage(Image.Image):
+    """An image that is turned once it is decoded, so that a JPEG still decodes at a reduced size.
+
+    Args:
+        image: perhaps not yet decoded.
+        method: how it is turned.
+    """
+
+    def __init__(self, image: Image.Image, method: Image.Transpose):
+        super().__init__()
+        self._original: Image.Image | None = image
+        self._method, self.format = method, image.format
+        # The note is obeyed once.
+        self.info = {name: x for name, x in image.info.items() if name not in NOTES}
+        self._take_size()
+
+    def draft(self, mode: str | None, size: tuple[int, int] | None):
+        """Lets a JPEG decode at a fraction of its size, at least `size`: (width, height)."""
+        if self._original is None:
+            return None
+        result = self._original.draft(mode, size[::-1] if size and self._swaps else size)
+        self._take_size()
+        return result
+
+    def load(self):
+        """Decodes and turns it."""
+        if self._original is not None:
+            turned_image = self._original.transpose(self._method)
+            self._original = None
+            self.im, self._mode, self._size = (
+                turned_image.im,
+                turned_image.mode,
+                turned_image.size,
+            )
+            self.palette = turned_image.palette
+        return super().load()
+
+    @property
+    def _swaps(self) -> bool:
+        return self._method in SWAPPING
+
+    def _take_size(self) -> None:
+        size = self._original.size
+        self._size, self._mode = size[::-1] if self._swaps else size, self._original.mode

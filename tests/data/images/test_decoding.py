@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from jaxformers.data.files.line_index import Lines
 from jaxformers.data.images import AsIs, Augmentation, Preprocessing, decode
@@ -90,6 +90,28 @@ def test_the_orientation_is_obeyed_unless_a_publisher_ignores_it(kind):
     read = read_picture(Image.open(io.BytesIO(data)))
     assert np.array_equal(np.asarray(read), np.rot90(ignored, -1))
     assert np.array_equal(np.asarray(read_picture(read)), np.asarray(read))  # turned once only
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_every_orientation_is_turned_as_pillow_turns_it(kind, orientation):
+    data = sideways(kind, np.tile(PIXELS, (4, 4, 1)), orientation)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    image = turned(opened(data, "a"))
+    assert image.size == expected.size and image.mode == expected.mode
+    assert np.array_equal(np.asarray(image), np.asarray(expected))
+    assert turned(image).size == expected.size
+    # Palettes and reduced sizes are turned too.
+    if kind == "PNG":
+        exif = Image.Exif()
+        exif[274] = orientation
+        data = encoded(Image.fromarray(PIXELS).quantize(9), exif=exif)
+        expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+        assert np.array_equal(decode(data), np.asarray(expected))
+    if kind == "JPEG":
+        image = turned(opened(data, "a"))
+        image.draft(None, (6, 9))
+        assert max(image.size) < 28 and np.asarray(image).shape[:2] == image.size[::-1]
 
 
 def test_a_jpeg_that_is_upright_is_not_decoded_to_see_it():
