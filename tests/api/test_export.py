@@ -204,3 +204,16 @@ def test_a_linear_layer_in_a_pickle_or_of_another_width_is_refused(tmp_path):
     weights.rename(folder / "2_Dense" / "pytorch_model.bin")
     with pytest.raises(WeightsError, match="is a pickle: torch_to_safetensors"):
         jf.embed(folder, ["a"])
+
+
+def test_added_tokens_beside_the_vocabulary_go_along(tmp_path):
+    count = len(use.VOCABULARY)
+    folder = use.folder("encoder", tmp_path / "m", vocab_size=count + 1)
+    (folder / "added_tokens.json").write_text(json.dumps({"[E1]": count}))
+    assert jf.load_text(folder).encode("[E1]") == [[count]]
+    command.main(["convert", str(folder), str(tmp_path / "new")])
+    model, variables = jf.from_pretrained(folder)
+    jf.save_pretrained(model, variables, tmp_path / "saved", tokenizer=jf.load_text(folder))
+    texts = ["who [E1] left", "the baker"]
+    for exported in ("new", "saved"):
+        np.testing.assert_array_equal(jf.embed(tmp_path / exported, texts), jf.embed(folder, texts))
