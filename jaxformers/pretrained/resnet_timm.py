@@ -16,6 +16,7 @@ from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import ResNet, ResNetConfig
 from jaxformers.pretrained.formats.safetensors_folder import Tensors
+from jaxformers.pretrained.image_config import head_classes
 from jaxformers.pretrained.mapping.name_map import Entry, NameMap, TensorSource
 from jaxformers.pretrained.mapping.torch_names import linear, normed_convolution
 from jaxformers.pretrained.mapping.transforms import Shape
@@ -91,13 +92,13 @@ def load_folder(
     """
     source = Tensors(folder)
     try:
-        config = config_from_args(args, source.shapes)
+        config = config_from_args(args, source)
     except ConfigError as error:
         raise WeightsError(f"{args.place}: {error}") from None
     return read_model(ResNet(config, execution), torchvision_map(config), source)
 
 
-def config_from_args(args: TimmArgs, shapes: Mapping[str, Shape]) -> ResNetConfig:
+def config_from_args(args: TimmArgs, source: TensorSource) -> ResNetConfig:
     """The configuration of timm's model with these arguments.
 
     Raises:
@@ -107,7 +108,7 @@ def config_from_args(args: TimmArgs, shapes: Mapping[str, Shape]) -> ResNetConfi
     for name, value in ONLY.items():
         args.only(name, value)
     block = args.choice("block", "", tuple(BLOCKS))
-    classes = shapes["fc.weight"][0] if "fc.weight" in shapes else 0
+    classes = head_classes(source, "fc.weight")
     expansion = 4 if block == "Bottleneck" else 1
     stem_type = args.choice("stem_type", "", STEM_TYPES)
     stem_width = args.size("stem_width", STEM_WIDTH)

@@ -21,6 +21,7 @@ from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import MAE, MAEConfig, ViT, ViTConfig
 from jaxformers.pretrained.formats.safetensors_folder import Tensors
+from jaxformers.pretrained.image_config import head_classes
 from jaxformers.pretrained.mapping.name_map import NameMap, TensorSource
 from jaxformers.pretrained.mapping.transforms import Shape
 from jaxformers.pretrained.model_variables import (
@@ -128,7 +129,7 @@ def config_from_args(args: TimmArgs, source: TensorSource) -> ViTConfig:
         raise args.refuse("patch_size", "and only square patches are supported")
     gated = args.get("mlp_layer", "Mlp") == SWIGLU_PACKED
     hidden = int(width * args.number("mlp_ratio", 4.0))
-    classes = shapes["head.weight"][0] if "head.weight" in shapes else 0
+    classes = head_classes(source, "head.weight")
     registers = args.count("reg_tokens")
     token = args.flag("class_token", True)
     config = ViTConfig(
@@ -216,7 +217,7 @@ def read_file_config(source: TensorSource) -> ViTConfig | MAEConfig:
         return _mae(encoder, source.shapes) if "decoder_embed.weight" in source.shapes else encoder
     except ConfigError as error:
         raise WeightsError(f"{source.place}: {error}") from None
-    except (KeyError, IndexError, ValueError):
+    except (KeyError, IndexError, ValueError, ZeroDivisionError):
         raise WeightsError(f"{source.place}: its tensors make no ViT") from None
 
 

@@ -168,6 +168,15 @@ def test_random_arguments_are_read_or_refused_in_one_line(model_class, seed, tmp
         assert "\n" not in str(error) and len(str(error)) < 700 and "\x1b" not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("name", "head"), [("tanh gelu", "head.weight"), ("resnet deep", "fc.weight")]
+)
+@pytest.mark.parametrize("shape", [(), (0, 5), (3,)], ids=str)
+def test_a_head_that_is_no_matrix_is_refused_in_one_line(name, head, shape, tmp_path):
+    tensors = cases.weights(LISTED[name]["shapes"]) | {head: np.zeros(shape, np.float32)}
+    assert head in why_refused(write(tmp_path, LISTED[name]["config"], tensors))
+
+
 def test_the_pool_beside_the_arguments_is_obeyed(tmp_path):
     """Older files of timm's say it there alone."""
     config = LISTED["average pooling without fc_norm"]["config"]
