@@ -22,6 +22,7 @@ from jaxformers.regular_files import check_regular
 from jaxformers.sharding import path_text
 from jaxformers.training.config.experiment_files import to_json
 from jaxformers.training.experiment import Experiment
+from jaxformers.training.stored_files import DamagedFile, read_json
 
 KEPT = 64  # numbers of each output
 TRAINING = ("optimizer", "schedule", "seed", "clip_norm", "accumulate", "ema")
@@ -49,8 +50,8 @@ def read(path: Path) -> dict[str, Any]:
     """What a golden file holds; ConfigError when it is damaged."""
     check_regular(path, ConfigError)
     try:
-        return json.loads(path.read_text())
-    except (ValueError, OSError) as error:
+        return read_json(path)
+    except (DamagedFile, FileNotFoundError) as error:
         raise ConfigError(
             f"{path} cannot be read ({error}); make it anew with `jaxformers check FILE --update`"
         ) from error

@@ -16,7 +16,6 @@ import jax
 from etils import epath
 
 from jaxformers.errors import CheckpointError, ConfigError
-from jaxformers.regular_files import check_regular
 from jaxformers.runs.grid import Grid, Setting, settings
 from jaxformers.runs.tune_report import TUNE_REPORT, write_tune_report
 from jaxformers.runs.tune_results import TunedRun, TuneResult
@@ -26,6 +25,7 @@ from jaxformers.training.loop import Diverged, train
 from jaxformers.training.reports.report import run_costs
 from jaxformers.training.reports.run_files import METRICS, read_metrics, replace_file
 from jaxformers.training.run_lock import RunLock
+from jaxformers.training.stored_files import DamagedFile, read_json
 
 RECORD = "tune.json"
 WEIGHTS = (run_directory.CHECKPOINTS, run_directory.MODEL)  # what a beaten run loses
@@ -140,15 +140,15 @@ def _settle(tuned: TuneResult, name: str, keep_all: bool) -> None:
 def _kept(folder: epath.Path) -> list[TunedRun]:
     """What an earlier call recorded, runs whose folder was removed since left out."""
     path = folder / RECORD
-    if not path.exists():
-        return []
-    check_regular(path, CheckpointError)
     try:
-        runs = [_tried(run) for run in json.loads(path.read_text())["runs"]]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        runs = [_tried(run) for run in read_json(path)["runs"]]
+    except FileNotFoundError:
+        return []
+    except (DamagedFile, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        damage = error if isinstance(error, DamagedFile) else "no record of a tune"
         raise CheckpointError(
-            f"{path} is damaged ({type(error).__name__}); remove it, and runs that are whole are "
-            "read from their folders"
+            f"{path} is damaged ({damage}); remove it, and finished runs are read from their "
+            "folders"
         ) from None
     return [run for run in runs if run_directory.is_run(folder / run.name)]
 

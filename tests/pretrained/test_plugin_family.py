@@ -11,6 +11,7 @@ import pytest
 import jaxformers as jf
 from jaxformers.data.images import Preprocessing
 from jaxformers.errors import ConfigError, ShardingError, WeightsError
+from jaxformers.fields import CheckedFields, PositiveInt
 from jaxformers.layers import BlockConfig, EncoderStack, Execution, Linear, TokenEmbedding
 from jaxformers.models import ViT, ViTConfig
 from jaxformers.planning import local_pod
@@ -27,11 +28,11 @@ from jaxformers.training.config.experiment_files import load_experiment
 
 
 @dataclass(frozen=True)
-class TwoTowersConfig:
+class TwoTowersConfig(CheckedFields):
     image: ViTConfig
-    vocab_size: int
-    text_layers: int = 1
-    embedding: int = 8
+    vocab_size: PositiveInt
+    text_layers: PositiveInt = 1
+    embedding: PositiveInt = 8
     image_size = property(lambda self: self.image.image_size)
     channels = property(lambda self: self.image.channels)
 

@@ -250,9 +250,10 @@ def test_update_writes_nothing_while_a_part_fails(tmp_path, monkeypatch):
     assert not any(f.ok for f in found) and not (tmp_path / "golden").exists()
 
 
-def test_a_damaged_golden_file_is_one_line(tmp_path):
+@pytest.mark.parametrize("content", ["{", "[1]", "[" * 100_000])
+def test_a_damaged_golden_file_is_one_line(tmp_path, content):
     (tmp_path / "golden").mkdir()
-    (tmp_path / "golden" / "demo.json").write_text("{")
+    (tmp_path / "golden" / "demo.json").write_text(content)
     with pytest.raises(ConfigError, match=r"demo.json cannot be read.*--update"):
         check.check(demo(), tmp_path / "x.py")
 

@@ -216,9 +216,11 @@ def test_results_of_another_experiment_are_refused(trainer, tmp_path):
     assert len(trainer.trained) == 3
 
 
-def test_a_damaged_record_is_told(trainer, tmp_path):
-    (tmp_path / "tune.json").write_text('{"runs": [{"name": 1}]}')
-    with pytest.raises(CheckpointError, match=r"tune.json is damaged \(KeyError\)"):
+@pytest.mark.parametrize("content", ['{"runs": [{"name": 1}]}', "[1]", "[" * 100_000, None])
+def test_a_damaged_record_is_refused_with_the_mend(trainer, tmp_path, content):
+    path = tmp_path / "tune.json"
+    path.mkdir() if content is None else path.write_text(content)
+    with pytest.raises(CheckpointError, match=r"tune.json is damaged \(.*\); remove it"):
         tune(EXPERIMENT, PEAKS, folder=tmp_path)
 
 

@@ -110,7 +110,7 @@ def _complete(folder: Path) -> bool:
     try:
         sizes = meta(folder)["sizes"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

@@ -59,7 +59,7 @@ def test_other_pairs_or_another_tokenizer_are_written_anew(tmp_path):
     assert Letters.encoded == before + 4
 
 
-@pytest.mark.parametrize("damage", ["truncated", "deleted", "half-written"])
+@pytest.mark.parametrize("damage", ["truncated", "deleted", "half-written", "[1]", "[" * 100_000])
 def test_an_unfinished_or_damaged_folder_is_written_anew(tmp_path, damage):
     TokenizedPairs.build(PAIRS, Letters(), tmp_path)
     [folder] = (path for path in (tmp_path / "pairs").iterdir() if path.is_dir())
@@ -68,6 +68,8 @@ def test_an_unfinished_or_damaged_folder_is_written_anew(tmp_path, damage):
         file.write_bytes(file.read_bytes()[:-1])
     elif damage == "deleted":
         file.unlink()
+    elif damage.startswith("["):
+        (folder / "meta.json").write_text(damage)
     else:
         (folder / "meta.json").unlink()
         (folder.parent / f"{folder.name}.writing-123").mkdir()
