@@ -41,6 +41,7 @@ def test_a_csv_names_the_label_of_each_image(folder):
     assert images.labels.tolist() == [1, 0, 0] and images.labels.dtype == np.int32
     assert images.where(1) == str(folder / "images" / "1.png")
     assert images.image(2)[0, 0].tolist() == [2, 0, 0]
+    assert images.passed_over == "1 not in the table"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -13,10 +14,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from etils import epath
 from PIL import Image
 
 from jaxformers.data.images.decoding import opened, turned
 from jaxformers.data.images.preprocessing import read_file
+from jaxformers.data.images.sources.folder_listing import (
+    describe_passed_over,
+    list_images_below,
+)
 from jaxformers.data.images.sources.labelled_images import ImageSource, LabelledImages
 from jaxformers.data.images.sources.subset import limited, without_damaged
 from jaxformers.data.pipeline.even_subset import evenly_spaced
@@ -80,6 +86,7 @@ class ImageTable(ImageSource):
         if not len(chosen):
             raise DataError(f"{content.source} has no image of the split {self.split!r}")
         images = TableImages(content, chosen, upright=self.upright)
+        images.passed_over = describe_passed_over(_unlisted(content))
         if self.skip_damaged:
             images = without_damaged(images, images.state)
         return limited(images, self.limit)
@@ -163,6 +170,14 @@ class TableImages(LabelledImages):
         digest = hashlib.sha256("\0".join(header).encode("utf-8", "surrogateescape"))
         digest.update(np.ascontiguousarray(self.labels))
         return digest
+
+
+def _unlisted(content: TableContent) -> Counter[str]:
+    """Number of images below the folder that the table does not name, and of files of no use."""
+    images, passed_over = list_images_below(epath.Path(content.root))
+    table = os.path.splitext(content.source)[1].lower()
+    passed_over["not in the table"] += len(set(images) - set(content.names))
+    return +(passed_over - Counter([table]))
 
 
 def find_table(folder: Path) -> Path | None:
