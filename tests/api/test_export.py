@@ -28,15 +28,15 @@ GENERATION = {
     "forced_eos_token_id": 0, "bad_words_ids": [[670]], "renormalize_logits": True,
 }  # fmt: skip
 USES = {
-    "words": lambda folder: jf.fill_mask(folder, use.MASKED),
-    "classes": lambda folder: jf.classify(folder, [*use.TEXTS, *use.PAIRS]),
-    "number": lambda folder: jf.classify(folder, use.TEXTS),
-    "spans": lambda folder: jf.answer(folder, *zip(*use.QUESTIONS, strict=True)),
-    "encoder": lambda folder: jf.embed(folder, use.TEXTS).tolist(),
-    "sentences": lambda folder: jf.embed(folder, use.TEXTS).tolist(),
     "old_sentences": lambda folder: jf.embed(folder, use.TEXTS).tolist(),
     "marian": lambda folder: jf.translate(folder, SENTENCES, n_best=2),
     "own": lambda folder: jf.translate(folder, SENTENCES, n_best=2),
+    "spans": lambda folder: jf.answer(folder, *zip(*use.QUESTIONS, strict=True)),
+    "sentences": lambda folder: jf.embed(folder, use.TEXTS).tolist(),
+    "classes": lambda folder: jf.classify(folder, [*use.TEXTS, *use.PAIRS]),
+    "words": lambda folder: jf.fill_mask(folder, use.MASKED),
+    "number": lambda folder: jf.classify(folder, use.TEXTS),
+    "encoder": lambda folder: jf.embed(folder, use.TEXTS).tolist(),
 }
 
 
@@ -105,12 +105,14 @@ def folders(tmp_path_factory):
     }
 
 
+@pytest.mark.default_cases(4)
 @pytest.mark.parametrize("name", USES)
 def test_a_converted_folder_is_used_with_the_same_results(folders, name, tmp_path, capsys):
     assert command.main(["convert", str(folders[name]), str(tmp_path / "new")]) == 0
     assert USES[name](tmp_path / "new") == USES[name](folders[name])
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", ["sentences", "marian", "own"])
 def test_a_folder_saved_with_anothers_tokenizer_is_used_with_the_same_results(
     folders, name, tmp_path

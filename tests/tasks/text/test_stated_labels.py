@@ -63,6 +63,7 @@ def test_names_are_read_from_published_folders_and_from_ours(weights, tmp_path):
     assert stated_label_names(tmp_path / "nowhere") == ()
 
 
+@pytest.mark.slow
 def test_a_run_trains_saves_and_answers_by_them(task, tmp_path):
     fine_tuning = task("good", "bad", "neither", rows=8)
     experiment = jf.Experiment("names", fine_tuning, steps=1)
