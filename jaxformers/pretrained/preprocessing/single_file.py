@@ -32,19 +32,25 @@ def file_preprocessing(path: epath.PathLike, weights: str | None = None) -> Prep
         WeightsError: a file of no known model, or one whose publisher cannot be told.
     """
     path = epath.Path(path).expanduser()
+    if path.suffix != ".npz" and (stated := _stated_beside(path.parent)) is not None:
+        return stated
     source, file_format = single_file.recognise(path, weights)
-    if path.suffix == ".npz" and (published := _publishers(source, file_format)) is not None:
-        return published
-    if states_preprocessing(path.parent):
-        return read_preprocessing(path.parent)
-    if (pretrained_cfg := timm_fields(path.parent)) is not None:
-        return timm_preprocessing(pretrained_cfg, path.parent / CONFIG)
     if (published := _publishers(source, file_format)) is not None:
         return published
+    if (stated := _stated_beside(path.parent)) is not None:
+        return stated
     raise WeightsError(
         f"{path} does not state how images are resized and scaled, and publishers differ: put its "
         f"{FILE}, or timm's {CONFIG}, beside it"
     )
+
+
+def _stated_beside(folder: epath.Path) -> Preprocessing | None:
+    """What the folder's `preprocessor_config.json`, or timm's `config.json`, states, if any."""
+    if states_preprocessing(folder):
+        return read_preprocessing(folder)
+    pretrained_cfg = timm_fields(folder)
+    return None if pretrained_cfg is None else timm_preprocessing(pretrained_cfg, folder / CONFIG)
 
 
 def _publishers(source: TensorSource, file_format: SingleFileFormat) -> Preprocessing | None:

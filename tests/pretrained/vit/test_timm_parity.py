@@ -43,6 +43,14 @@ def test_logits_equal_timms(name, tmp_path):
     assert largest_difference(name, model, variables) < TOLERANCE
 
 
+@pytest.mark.parametrize("name", ["resnet tiered", "attention pooling"])
+def test_a_folder_states_its_preprocessing_whatever_its_tensors(name, tmp_path):
+    folder = folder_of(name, tmp_path)
+    size = LISTED[name]["config"]["pretrained_cfg"]["input_size"][1]
+    assert jf.load_images(folder).size == size
+    assert jf.load_images(folder / "model.safetensors").size == size
+
+
 @pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", ["registers", *sorted({*cases.CASES} - {"registers"})])
 def test_logits_equal_timms_on_the_path_of_tpus(name, tmp_path):
