@@ -101,7 +101,8 @@ def list_pictures(paths: Sequence[epath.PathLike]) -> tuple[list[str], list[str]
             continue
         entries = list_entries(folder)
         if entries.folders:
-            entries.passed_over["folders"] = len(entries.folders)
+            folders = "folders" if len(entries.folders) > 1 else "folder"
+            entries.passed_over[folders] = len(entries.folders)
         if entries.passed_over:
             lines.append(f"passed over in {path}: {describe_passed_over(entries.passed_over)}")
         if not entries.images:

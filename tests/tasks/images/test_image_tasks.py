@@ -298,7 +298,7 @@ def test_what_was_trained_names_what_it_sees(tmp_path, capsys):
     words = ["classify-image", str(tmp_path / "run"), str(tmp_path / "pictures"), "--top", "1"]
     assert main(words) == 2
     said = capsys.readouterr().err.splitlines()
-    assert said[0].endswith("passed over in " + words[2] + ": 1 .pdf, 1 folders, 1 hidden")
+    assert said[0].endswith("passed over in " + words[2] + ": 1 .pdf, 1 folder, 1 hidden")
     assert len(said) == 2 and "1.png is not a picture that can be decoded" in said[1]
     assert main([*words, "--skip-damaged"]) == 0
     captured = capsys.readouterr()
