@@ -341,3 +341,14 @@ def test_a_rehearsals_own_folder_is_gone_in_the_end_and_it_says_so(monkeypatch, 
     assert command.main(["train", "my.py", "--rehearse"]) == 0
     assert not os.path.exists(seen[0])
     assert "its folder is removed again; --folder DIR would keep it" in capsys.readouterr().out
+
+
+def test_class_names_from_a_file_are_escaped_on_the_terminal(monkeypatch, capsys, tmp_path):
+    name = "\x1b[2Jcat\u202e" + "x" * 1000
+    monkeypatch.setattr("jaxformers.api.classify_images", lambda *_, **__: [[(name, 0.75)]])
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"")
+    assert command.main(["classify-image", "run", str(picture)]) == 0
+    path, line = capsys.readouterr().out.strip().split("\t")
+    assert path == str(picture) and line.startswith("\\x1b[2Jcat\\u202exxx")
+    assert line.endswith("(1,008 characters) 0.7500") and line.isprintable() and len(line) < 200
