@@ -123,7 +123,8 @@ def decode_n_best(
     if longest is not None and max_length is None:
         longest = min(longest, c.max_length)
         if search.get("scoring", DEFAULT_SCORING).stopping == "exact":
-            max_length = longest  # when such a search ends depends on its limit
+            # When such a search ends depends on its limit. Its cache is large, so rows are fewer.
+            max_length, rows = longest, -(-rows // 8)
     results: list[list[Hypothesis]] = [[] for _ in sources]
     unfinished: list[int] = []
     for indices, ids, mask in batches(sources, rows, c.max_length, c.pad_id):

@@ -98,7 +98,7 @@ def test_options_replace_what_is_stated(tmp_path):
     assert stated_search(model, beams=2).beams == 2
     assert stated_search(model, beams=2).scoring.length_norm == "power"
     paper = stated_search(model, alpha=0.3, no_repeat_ngram=0)
-    assert (paper.alpha, paper.scoring) == (0.3, Scoring())
+    assert (paper.alpha, paper.scoring, paper.longest) == (0.3, Scoring(), None)
 
 
 @pytest.mark.parametrize(

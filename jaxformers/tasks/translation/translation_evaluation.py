@@ -59,11 +59,13 @@ def stated_search(
     Args:
         model: a `Transformer`.
         beams: None: as stated, else 4.
-        alpha: of the paper's length penalty; None: the stated penalty, else 0.6.
+        alpha: of the paper's length penalty, with the paper's maximum length; None: the stated
+            penalty and length, else 0.6.
         no_repeat_ngram: None: as stated, else 0.
     """
     stated = model.config.generation or Generation()
     search, scoring = Search(), Scoring(no_repeat_ngram=stated.no_repeat_ngram)
+    longest = stated.max_length if alpha is None else None
     if model.config.generation is not None and alpha is None:
         alpha = stated.length_penalty
         scoring = replace(
@@ -79,7 +81,7 @@ def stated_search(
         beams=next(number for number in (beams, stated.beams, search.beams) if number is not None),
         alpha=search.alpha if alpha is None else alpha,
         scoring=scoring,
-        longest=stated.max_length,
+        longest=longest,
     )
 
 
