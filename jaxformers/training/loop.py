@@ -8,7 +8,7 @@ A run's folder holds, in the order of writing:
     experiment.json                   at each start, `epochs` already resolved to `steps`
     checkpoints/STEP/                 every `checkpoint.every` steps, at the last step, on a signal
     metrics.jsonl, log.txt, tensorboard/, status.json     while steps finish
-    model/, report.md, curves.png, predictions            after the last step
+    model/, report.md, curves.png, predictions, metrics.jsonl.sha256     after the last step
 """
 
 from __future__ import annotations
