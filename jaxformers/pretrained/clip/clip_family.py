@@ -18,8 +18,16 @@ from jaxformers.models.clip import (
     CLIPTextTower,
     ModifiedResNetConfig,
 )
-from jaxformers.pretrained.clip import clip_hf, clip_openai
-from jaxformers.pretrained.family import Family, InputShapes, SingleFileFormat, image_inputs
+from jaxformers.pretrained.clip import clip_hf, clip_openai, open_clip
+from jaxformers.pretrained.family import (
+    Family,
+    FolderFormat,
+    HuggingFaceFormat,
+    InputShapes,
+    SingleFileFormat,
+    image_inputs,
+)
+from jaxformers.pretrained.preprocessing.processor_file import states_open_clip
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -75,6 +83,14 @@ CLIP_FAMILY = Family(
     shrink=_shrink,
     formats=(
         *clip_hf.CLIP_FORMATS,
+        FolderFormat(states_open_clip, open_clip.load, open_clip.load_tokenizer),
+        HuggingFaceFormat(
+            "open_clip",
+            "open_clip",
+            open_clip.load,
+            open_clip.unsupported_reason,
+            open_clip.write,
+        ),
         SingleFileFormat(
             clip_openai.recognises,
             clip_openai.read_file_config,

@@ -11,6 +11,7 @@ from etils import epath
 from jaxformers.errors import WeightsError, folder_contents
 from jaxformers.pretrained.formats.safetensors_folder import CONFIG, GOOGLE_CONFIG, OLD_PLACE
 
+CONFIGS = CONFIG, GOOGLE_CONFIG, "open_clip_config.json"  # one of them makes a folder a model's
 TORCH = (".pth", ".pt", ".bin")
 PATTERNS = ["*.json", "*.safetensors", "*.spm", "vocab.txt", "merges.txt"]
 FLAX_PATTERN = "flax_model*.msgpack"  # fetched where there are no safetensors
@@ -20,7 +21,7 @@ def resolve(path_or_name: Any) -> epath.Path:
     """The folder meant: the one at that path, a run's, or the hub's model of that name, fetched."""
     path = epath.Path(path_or_name).expanduser()
     for candidate in (path, path / "model", path / OLD_PLACE):  # a run's weights lie in `model/`
-        if (candidate / CONFIG).exists() or (candidate / GOOGLE_CONFIG).exists():
+        if any((candidate / name).exists() for name in CONFIGS):
             return candidate
     if path.is_dir():
         raise WeightsError(

@@ -15,6 +15,9 @@ from jaxformers.arrays import ImageSize, height_width
 from jaxformers.data.images.preprocessing import Preprocessing
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.pretrained.formats.safetensors_folder import read_json
+from jaxformers.pretrained.preprocessing.open_clip_processor import (
+    read_open_clip_preprocessing,
+)
 from jaxformers.pretrained.preprocessing.processor_file import (
     DEFAULTS,
     FILE,
@@ -22,6 +25,7 @@ from jaxformers.pretrained.preprocessing.processor_file import (
     NESTED_FILE,
     ProcessorFile,
     read_processor_file,
+    states_open_clip,
 )
 
 UNCROPPED_SIDE = 384  # ConvNext's processor crops below this side only
@@ -109,6 +113,8 @@ def read_preprocessing(folder: epath.PathLike) -> Preprocessing:
     Raises:
         WeightsError: the file is missing or malformed, or asks for what is not supported.
     """
+    if states_open_clip(folder):
+        return read_open_clip_preprocessing(folder)
     file = read_processor_file(folder)
     for name, value in file.fields.items():
         if name not in READ_FIELDS | IGNORED_FIELDS and value not in (None, False):

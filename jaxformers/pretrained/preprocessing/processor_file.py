@@ -12,6 +12,7 @@ from jaxformers.pretrained.formats.safetensors_folder import CONFIG, read_json
 
 FILE, NESTED_FILE = "preprocessor_config.json", "processor_config.json"
 NESTED_FIELD = "image_processor"
+OPEN_CLIP_FILE = "open_clip_config.json"
 TYPE_FIELDS = ("image_processor_type", "feature_extractor_type")
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -76,7 +77,14 @@ class ProcessorFile(NamedTuple):
 def states_preprocessing(folder: epath.PathLike) -> bool:
     """Whether a folder has a file that states an image processor."""
     folder = epath.Path(folder)
-    return (folder / FILE).exists() or _nested_fields(folder) is not None
+    stated = (folder / FILE).exists() or _nested_fields(folder) is not None
+    return stated or states_open_clip(folder)
+
+
+def states_open_clip(folder: epath.PathLike) -> bool:
+    """Whether a folder is open_clip's and not Hugging Face's too, which is then read by that."""
+    folder = epath.Path(folder)
+    return (folder / OPEN_CLIP_FILE).exists() and not (folder / CONFIG).exists()
 
 
 def read_processor_file(folder: epath.PathLike) -> ProcessorFile:

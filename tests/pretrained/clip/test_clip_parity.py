@@ -1,5 +1,7 @@
 """CLIP and SigLIP against Hugging Face and open_clip: outputs and round trips, towers alone too."""
 
+import json
+
 import clip_cases as cases
 import jax
 import numpy as np
@@ -11,6 +13,7 @@ from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import CLIP
 from jaxformers.pretrained import load_pretrained, save_pretrained
+from jaxformers.pretrained.preprocessing.preprocessor_config import read_preprocessing
 
 NAMES = [*cases.CASES, *cases.OPENAI]
 # Three numbers that mark OpenAI's archives, and so the quick GELU.
@@ -139,3 +142,56 @@ def test_a_plain_file_that_does_not_tell_its_gelu_is_refused(tmp_path):
     safetensors.numpy.save_file(cases.weights(cases.shapes("openai_vit"), 0), path)
     with pytest.raises(WeightsError, match=r"open_clip_config\.json"):
         load_pretrained(path)
+
+
+def open_clip_folder(name, folder, **changes):
+    tensors = cases.weights(cases.shapes(name), NAMES.index(name))
+    folder.mkdir()
+    safetensors.numpy.save_file(tensors, folder / "open_clip_model.safetensors")
+    content = {"model_cfg": cases.OPENAI[name] | changes, "preprocess_cfg": {"mean": [0.5] * 3}}
+    (folder / "open_clip_config.json").write_text(json.dumps(content))
+    return tensors
+
+
+@pytest.mark.parametrize("name", cases.OPENAI)
+def test_open_clips_folders_both_ways(name, tmp_path):
+    tensors = open_clip_folder(name, tmp_path / "theirs")
+    model, variables = load_pretrained(tmp_path / "theirs")
+    golden = np.load(cases.LOGITS)
+    for i, output in enumerate(outputs(name, model, variables)):
+        np.testing.assert_allclose(output, golden[f"{name}_{i}"], rtol=1e-5, atol=5e-5)
+    save_pretrained(model, variables, tmp_path / "ours", "open_clip")
+    saved = safetensors.numpy.load_file(tmp_path / "ours" / "model.safetensors")
+    assert {key for key in saved if not key.endswith("num_batches_tracked")} == tensors.keys()
+    for key, tensor in tensors.items():
+        np.testing.assert_array_equal(saved[key], tensor)
+    assert load_pretrained(tmp_path / "ours")[0] == model
+    preprocessing = read_preprocessing(tmp_path / "theirs")
+    assert (preprocessing.crop, preprocessing.alpha, preprocessing.mean) == (
+        "round",
+        "late",
+        (0.5,) * 3,
+    )
+    assert preprocessing.size == model.config.image_size
+
+
+def test_open_clips_gelu_is_what_the_folder_says(tmp_path):
+    open_clip_folder("openai_vit", tmp_path / "exact", quick_gelu=False)
+    assert load_pretrained(tmp_path / "exact")[0].config.text.activation == "gelu"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vision_cfg": {"timm_model_name": "vit_base"}}, "timm_model_name is 'vit_base'"),
+        ({"vision_cfg": {"mlp_ratio": 4.5}}, "only 4.0 is supported"),
+        ({"text_cfg": {"hf_model_name": "roberta"}}, "hf_model_name is 'roberta'"),
+        ({"text_cfg": {"pool_type": "last"}}, "pool_type is 'last'"),
+        ({"multimodal_cfg": {}}, "multimodal_cfg is {}, which is not known"),
+        ({"text_cfg": 3}, "not an object of fields"),
+    ],
+)
+def test_open_clips_other_towers_are_refused_by_name(changes, message, tmp_path):
+    open_clip_folder("openai_vit", tmp_path / "theirs", **changes)
+    with pytest.raises(WeightsError, match=message):
+        load_pretrained(tmp_path / "theirs")
