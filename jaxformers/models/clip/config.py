@@ -164,8 +164,8 @@ class CLIPTextConfig(CheckedFields):
 
     def __post_init__(self):
         super().__post_init__()
-        # argmax finds no other id: it would give position 0, the start of the text.
-        if self.pooling == "eos" and self.eos_id >= self.vocab_size:
+        # A lookup beyond the table gives NaN, and pooling at it would give position 0.
+        if self.eos_id >= self.vocab_size:
             raise ConfigError(f"eos_id {self.eos_id} is not in a vocabulary of {self.vocab_size}")
         self.block  # noqa: B018  (validates it here)
 
@@ -298,6 +298,7 @@ class CLIPConfig(CheckedFields):
             feed_forward=3072,
             causal=False,
             pooling="last",
+            eos_id=1,
             projection=768,
             projection_bias=True,
             **common,

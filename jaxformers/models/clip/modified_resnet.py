@@ -106,11 +106,15 @@ class AttentionPool2d(nn.Module):
     def __call__(self, x: Float[Array, "B h w D"]) -> Float[Array, "B E"]:
         """The attention's output for the mean token."""
         x = x.reshape(x.shape[0], -1, x.shape[-1])  # [B, h w, D], row by row
+        # Constrained before and after: XLA would cut D over idle mesh axes and move it back.
+        x = constrain(x, "batch", "length", "embed")
         x = jnp.concatenate([x.mean(1, keepdims=True), x], axis=1)  # [B, L, D]
         # The mean is taken before positions are added: it has a position of its own, the first.
         x = x + self.position_embedding.rows(x.shape[1]).astype(x.dtype)
+        x = constrain(x, "batch", "length", "embed")
         # One query, the mean's: [B, 1, D] to [B, 1, E].
-        return self.attention(x[:, :1], x)[:, 0]
+        mean = constrain(x[:, :1], "batch", "length", "embed")
+        return self.attention(mean, x)[:, 0]
 
 
 class ModifiedResNet(nn.Module):

@@ -107,7 +107,7 @@ def read_siglip_text(fields: Fields) -> CLIPTextConfig:
         context_length=fields.size("max_position_embeddings", 64),
         causal=False,
         pooling="last",
-        eos_id=0,
+        eos_id=1,
         projection=fields.size("projection_size", common["width"]),
         projection_bias=True,
         init="xavier",

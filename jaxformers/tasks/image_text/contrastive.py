@@ -268,7 +268,8 @@ class Contrastive(Task):
         """A few thousand parameters and some dozens of bundled emoji."""
         model = registry.shrink(self.model)
         if model.text.vocab_size != OPENAI_VOCABULARY:  # one is trained on the few captions
-            text = replace(model.text, vocab_size=REHEARSED_VOCABULARY)
+            eos_id = min(model.text.eos_id, REHEARSED_VOCABULARY - 1)
+            text = replace(model.text, vocab_size=REHEARSED_VOCABULARY, eos_id=eos_id)
             model = replace(model, text=text)
         size = model.image_size
         return replace(
