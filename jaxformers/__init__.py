@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxformers.api import classify as classify
     from jaxformers.api import classify_images as classify_images
     from jaxformers.api import embed as embed
+    from jaxformers.api import embed_images as embed_images
     from jaxformers.api import explain as explain
     from jaxformers.api import fill_mask as fill_mask
     from jaxformers.api import from_pretrained as from_pretrained
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from jaxformers.api import load_text as load_text
     from jaxformers.api import save_pretrained as save_pretrained
     from jaxformers.api import translate as translate
+    from jaxformers.api import zero_shot as zero_shot
     from jaxformers.decoding import beam_search as beam_search
     from jaxformers.decoding import greedy as greedy
     from jaxformers.models import CLIP as CLIP
@@ -73,6 +75,7 @@ _NAMES = {
     "classify": "api",
     "classify_images": "api",
     "embed": "api",
+    "embed_images": "api",
     "explain": "api",
     "fill_mask": "api",
     "from_pretrained": "api",
@@ -84,6 +87,7 @@ _NAMES = {
     "train": "training.loop",
     "translate": "api",
     "tune": "runs.tune",
+    "zero_shot": "api",
 }
 _ROOMS = (
     "costs",

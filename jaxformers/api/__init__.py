@@ -3,7 +3,8 @@
 May be imported by `cli`; imports all rooms below.
 """
 
-from jaxformers.api.images import classify_images, explain
+from jaxformers.api.image_text import zero_shot
+from jaxformers.api.images import classify_images, embed_images, explain
 from jaxformers.api.loading import from_pretrained, load_images, load_text
 from jaxformers.api.text import answer, classify, embed, fill_mask, translate
 from jaxformers.pretrained import save_pretrained
@@ -13,6 +14,7 @@ __all__ = [
     "classify",
     "classify_images",
     "embed",
+    "embed_images",
     "explain",
     "fill_mask",
     "from_pretrained",
@@ -20,4 +22,5 @@ __all__ = [
     "load_text",
     "save_pretrained",
     "translate",
+    "zero_shot",
 ]

@@ -8,22 +8,29 @@ from typing import Any
 
 from etils import epath
 
-from jaxformers.api.file_cache import FileCache
+from jaxformers.api.file_cache import FileCache, local_path
 from jaxformers.api.loading import from_pretrained, load_images, load_text
 from jaxformers.data.images import Preprocessing
 from jaxformers.errors import ConfigError, WeightsError
+from jaxformers.models.clip import CLIP, CLIPImageTower, CLIPTextTower
 from jaxformers.pretrained import resolve
 from jaxformers.pretrained.bert.sentence_pooling import Pooling, read_pooling
+from jaxformers.pretrained.clip.clip_family import published_preprocessing
 from jaxformers.pretrained.model_variables import check_variables
+from jaxformers.pretrained.preprocessing.processor_file import states_preprocessing
+from jaxformers.tasks.image_text.contrastive import OPENAI_VOCABULARY
+from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.text.text_inference import check_head, check_tokenizer
-from jaxformers.text import Tokenizer
+from jaxformers.text import CLIPTokenizer, Tokenizer, holds_tokenizer
 from jaxformers.training.run_directory import is_run
 
 Variables = Mapping[str, Any]
-TextSource = epath.PathLike | tuple[Any, Variables, Tokenizer]
+TextSource = epath.PathLike | tuple[Any, Variables, Tokenizer | Processor]
 """A path or name as for `from_pretrained`, or `(model, variables, tokenizer)`."""
-ImageSource = epath.PathLike | tuple[Any, Variables, Preprocessing]
+ImageSource = epath.PathLike | tuple[Any, Variables, Preprocessing | Processor]
 """A path or name as for `from_pretrained`, or `(model, variables, preprocessing)`."""
+ImageTextSource = epath.PathLike | tuple[Any, Variables, Processor]
+"""A path or name as for `from_pretrained`, or `(model, variables, processor)`."""
 
 # They look up `from_pretrained` and `load_text` when they are called, for tests to replace these.
 _models = FileCache(lambda path: from_pretrained(path))
@@ -40,12 +47,26 @@ def text_model(use: str, source: TextSource) -> tuple[Any, Variables, Tokenizer]
     """
     model, variables = model_of(source)
     check_head(use, model, name_of(source))
-    tokenizer = _tokenizers.get(source) if _is_path(source) else source[2]
-    check_tokenizer(use, model, tokenizer, name_of(source))
+    tokenizer = _tokenizer_of(source, model)
+    check_tokenizer(model, tokenizer, name_of(source))
     return model, variables, tokenizer
 
 
-def model_of(source: TextSource | ImageSource) -> tuple[Any, Variables]:
+def _tokenizer_of(source: TextSource, model: Any) -> Any:
+    if not _is_path(source):
+        return source[2].tokenizer if isinstance(source[2], Processor) else source[2]
+    if isinstance(model, CLIP | CLIPTextTower) and not is_run(source):
+        path = local_path(source)
+        folder = path if path.is_dir() else path.parent
+        if holds_tokenizer(folder):
+            return _tokenizers.get(folder)
+        # OpenAI's archives hold no tokenizer: theirs is the only one of that size.
+        if model.config.vocab_size == OPENAI_VOCABULARY:
+            return CLIPTokenizer()
+    return _tokenizers.get(source)
+
+
+def model_of(source: TextSource | ImageSource | ImageTextSource) -> tuple[Any, Variables]:
     """The model and its variables."""
     if _is_path(source):
         return _models.get(source)
@@ -59,16 +80,26 @@ def model_of(source: TextSource | ImageSource) -> tuple[Any, Variables]:
     return model, variables
 
 
-def preprocessing_of(source: ImageSource) -> Preprocessing:
-    """The preprocessing of a model of images."""
+def preprocessing_of(source: ImageSource, model: Any) -> Preprocessing:
+    """The preprocessing of a model of images; CLIP's own where its folder states none."""
     if _is_path(source):
-        return load_images(source)
-    if not isinstance(source[2], Preprocessing):
+        published = None
+        if isinstance(model, CLIP | CLIPImageTower) and not _states_preprocessing(source):
+            published = published_preprocessing(model.config)
+        return load_images(source) if published is None else published
+    value = source[2].preprocessing if isinstance(source[2], Processor) else source[2]
+    if not isinstance(value, Preprocessing):
         raise WeightsError(
             f"(model, variables, preprocessing) holds a {type(source[2]).__name__}; give a "
             "Preprocessing, such as load_images(path)"
         )
-    return source[2]
+    return value
+
+
+def _states_preprocessing(source: epath.PathLike) -> bool:
+    path = local_path(source)
+    folders = (path, path / "model") if path.is_dir() else (path.parent,)
+    return any(map(states_preprocessing, folders))
 
 
 def pooling_of(source: TextSource) -> Pooling:
@@ -76,7 +107,7 @@ def pooling_of(source: TextSource) -> Pooling:
     return _poolings.get(source) if _is_path(source) else Pooling()
 
 
-def name_of(source: TextSource | ImageSource) -> str:
+def name_of(source: TextSource | ImageSource | ImageTextSource) -> str:
     """What messages call the source."""
     return str(source) if _is_path(source) else "the model in memory"
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, overload
 from jaxformers.api import sources
 from jaxformers.api.sources import TextSource
 from jaxformers.errors import ConfigError, check_top
+from jaxformers.models.clip import CLIP, CLIPTextTower
 from jaxformers.pretrained.bert.sentence_pooling import MODES
+from jaxformers.tasks.image_text import zero_shot
 from jaxformers.tasks.text import embedding, text_inference
 from jaxformers.tasks.text import fill_mask as masked_words
 from jaxformers.tasks.text.span_answers import Answer
@@ -188,25 +190,38 @@ def embed(
     """A vector for each text, float32 `[n, D]`, in their order.
 
     Args:
-        source: any BERT, as for `from_pretrained`, which is kept loaded
-            for the next call; or `(model, variables, tokenizer)`.
+        source: any BERT, a CLIP or SigLIP or its text tower, as for `from_pretrained`, which is
+            kept loaded for the next call; or `(model, variables, tokenizer)`. OpenAI's tokenizer
+            stands in where a CLIP's folder has none.
         texts: a longer one than the folder's `max_seq_length`, or than the model's positions, is
-            cut at its end, as sentence-transformers does. A special token's name in a text, such
-            as "[SEP]", is text, which Hugging Face's tokenizers take for the token.
+            cut at its end, as sentence-transformers does; of CLIP the end-of-text token stays. A
+            special token's name in a text, such as "[SEP]", is text, which Hugging Face's
+            tokenizers take for the token.
         pooling: "mean", "cls", "max", "mean_sqrt_len", "weightedmean" or "lasttoken"; None: as the
-            folder's files say (those of sentence-transformers), else the mean over all tokens.
+            folder's files say (those of sentence-transformers), else the mean over all tokens; of
+            CLIP always the projected encoding of the end of the text.
         normalize: whether vectors get length 1; None: as the folder's files say, else not.
 
     Raises:
-        ConfigError: an unknown pooling.
-        WeightsError: a model that is no BERT, another model's tokenizer, a module of the folder
+        ConfigError: an unknown pooling, or any of a CLIP.
+        WeightsError: a model that reads no text, another model's tokenizer, a module of the folder
             that is not supported, or outputs that are not finite.
     """
-    model, how = sources.text_model("embed", source), sources.pooling_of(source)
+    model, variables, tokenizer = sources.text_model("embed", source)
+    if isinstance(model, CLIP | CLIPTextTower):
+        if pooling is not None:
+            raise ConfigError(
+                f"pooling {pooling!r} of a {type(model).__name__}, which pools as it was trained: "
+                "leave it out"
+            )
+        return zero_shot.embed_texts(
+            model, variables, tokenizer, listed_texts(texts), normalize=bool(normalize)
+        )
+    how = sources.pooling_of(source)
     if pooling is not None:
         if pooling not in MODES.values():
             raise ConfigError(f"no pooling {pooling!r}: choose {', '.join(MODES.values())}")
         how = replace(how, modes=(pooling,))
     if normalize is not None:
         how = replace(how, normalize=normalize)
-    return embedding.embed(*model, listed_texts(texts), how)
+    return embedding.embed(model, variables, tokenizer, listed_texts(texts), how)

@@ -228,12 +228,13 @@ def convert(args: argparse.Namespace, fields: list[str]) -> None:
     load_code(args)
     from jaxformers.api import from_pretrained, save_pretrained
     from jaxformers.pretrained import registry, resolve
+    from jaxformers.pretrained.formats.single_file import is_single_file
     from jaxformers.pretrained.loading import tokenizer_source
     from jaxformers.training.run_directory import is_run, tokenizer_folder
 
     model, variables = from_pretrained(args.source, weights=args.weights)
     family, tokenizer = registry.family_of(model), None
-    if family.tokenizers:
+    if family.tokenizers and not is_single_file(args.source):
         run = is_run(args.source)
         tokenizer = tokenizer_folder(args.source) if run else tokenizer_source(resolve(args.source))
     save_pretrained(model, variables, args.target, tokenizer=tokenizer)

@@ -218,6 +218,11 @@ class CLIPConfig(CheckedFields):
         """Channels of the images."""
         return self.image.channels
 
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the text tower's token embedding."""
+        return self.text.vocab_size
+
     @staticmethod
     def vit_b32(**changes) -> CLIPConfig:
         """ViT-B/32: 151,277,313 parameters; `changes` set fields of this class."""

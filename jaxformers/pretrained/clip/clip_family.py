@@ -28,9 +28,13 @@ from jaxformers.pretrained.family import (
     image_inputs,
 )
 from jaxformers.pretrained.preprocessing.processor_file import states_open_clip
+from jaxformers.text import CLIPTokenizer, HuggingFaceTokenizer, WordPiece
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
+# No SentencePiece: SigLIP's text is lower-cased and stripped of punctuation first, which only a
+# `tokenizer.json` states.
+TOKENIZERS = (CLIPTokenizer, HuggingFaceTokenizer, WordPiece)
 
 
 def clip_preprocessing(config: CLIPConfig) -> Preprocessing:
@@ -44,6 +48,24 @@ def clip_preprocessing(config: CLIPConfig) -> Preprocessing:
         crop="round",
         alpha="late",
     )
+
+
+def published_preprocessing(config: Any) -> Preprocessing | None:
+    """CLIP's preprocessing for a folder that states none; None for SigLIP, which has several.
+
+    Args:
+        config: a `CLIPConfig`, or the configuration of an image tower.
+    """
+    image = config.image if isinstance(config, CLIPConfig) else config
+    siglip = isinstance(image, CLIPImageConfig) and not image.class_token
+    return None if siglip else clip_preprocessing(config)
+
+
+def special_ids(config: CLIPConfig | CLIPTextConfig) -> dict[str, int]:
+    """The id that ends a text, where the text tower pools at it."""
+    text = config.text if isinstance(config, CLIPConfig) else config
+    ends = {"eos": text.eos_id, "highest_id": text.vocab_size - 1}
+    return {"eos_id": ends[text.pooling]} if text.pooling in ends else {}
 
 
 def text_inputs(config: CLIPTextConfig) -> InputShapes:
@@ -79,7 +101,10 @@ CLIP_FAMILY = Family(
     CLIPConfig,
     {"clip": CLIP},
     clip_inputs,
+    tokenizers=TOKENIZERS,
+    special_ids=special_ids,
     takes_images=True,
+    uses={"zero_shot": (CLIP,), "embed": (CLIP,), "embed_images": (CLIP,)},
     shrink=_shrink,
     formats=(
         *clip_hf.CLIP_FORMATS,
@@ -104,6 +129,9 @@ CLIP_TEXT_FAMILY = Family(
     CLIPTextConfig,
     {"clip_text": CLIPTextTower},
     text_inputs,
+    tokenizers=TOKENIZERS,
+    special_ids=special_ids,
+    uses={"embed": (CLIPTextTower,)},
     shrink=_shrink_text,
     formats=clip_hf.TEXT_FORMATS,
 )
@@ -113,6 +141,7 @@ CLIP_IMAGE_FAMILY = Family(
     {"clip_image": CLIPImageTower},
     image_inputs,
     takes_images=True,
+    uses={"embed_images": (CLIPImageTower,)},
     shrink=_shrink_image,
     formats=clip_hf.IMAGE_FORMATS,
 )

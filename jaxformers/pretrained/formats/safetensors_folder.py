@@ -40,6 +40,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "merges.txt",
+    "openai_clip.json",
 )
 LARGEST_TOKENIZER_FILE = 256 << 20  # bytes
 # Files by which sentence-transformers knows a folder.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from jaxformers.arrays import check_finite
 from jaxformers.data.images import Preprocessing
 from jaxformers.data.images.sources.folder_listing import describe_passed_over, list_entries
 from jaxformers.errors import DataError, WeightsError
+from jaxformers.models.clip import CLIP, CLIPImageTower
 from jaxformers.models.problem_type import class_scores
 from jaxformers.pretrained import registry
 from jaxformers.tasks.evaluation_loop import apply_batched
@@ -68,7 +70,7 @@ def image_outputs(
     method: str = "pooled",
     rows: int = 32,
 ) -> Float[np.ndarray, "B D"]:
-    """Float32 outputs of a model's method for each picture; `pooled` gives the head's inputs.
+    """Float32 outputs `[n, D]` of a model's method; `pooled` gives the head's inputs.
 
     Raises:
         DataError: a picture cannot be read; the message names it.
@@ -80,7 +82,33 @@ def image_outputs(
         outputs.append(
             apply_batched(lambda batch: run(variables, batch["pixels"]), {"pixels": pixels}, rows)
         )
-    return np.concatenate(outputs) if outputs else np.zeros((0, max(model.config.classes, 1)))
+    if outputs:
+        return np.concatenate(outputs)
+    pixels = jax.ShapeDtypeStruct((1, *preprocessing.pixels([]).shape[1:]), np.uint8)
+    return np.zeros((0, jax.eval_shape(run, variables, pixels).shape[1]), np.float32)
+
+
+def embed_images(
+    model: Any,
+    variables: Any,
+    preprocessing: Preprocessing,
+    pictures: Sequence[Any],
+    *,
+    rows: int = 32,
+) -> Float[np.ndarray, "n D"]:
+    """The vector of each picture, not normalised.
+
+    Of CLIP it is the projected encoding, of a classifier the input of its head.
+
+    Raises:
+        DataError: a picture cannot be read; the message names it.
+        WeightsError: outputs that are not finite.
+    """
+    methods = {CLIP: "encode_image", CLIPImageTower: "encode"}
+    method = methods.get(type(model), "pooled")
+    vectors = image_outputs(model, variables, preprocessing, pictures, method=method, rows=rows)
+    check_finite(vectors)
+    return vectors
 
 
 def list_pictures(paths: Sequence[epath.PathLike]) -> tuple[list[str], list[str]]:
@@ -109,6 +137,16 @@ def list_pictures(paths: Sequence[epath.PathLike]) -> tuple[list[str], list[str]
             raise DataError("; ".join([f"{path} holds no image", *lines[-1:]]))
         images += [str(folder / name) for name in entries.images]
     return images, lines
+
+
+def check_embedder(model: Any, path: Any) -> None:
+    """Raises WeightsError unless the model from `path` gives vectors of images."""
+    modules = registry.modules_for("embed_images") + registry.modules_for("classify_images")
+    if type(model) not in modules:
+        raise WeightsError(
+            f"{path} holds a {type(model).__name__}, which gives no vectors of pictures: give a "
+            "CLIP, ViT, ResNet or BiT"
+        )
 
 
 def check_classifier(model: Any, path: Any) -> None:

@@ -34,6 +34,7 @@ LACKING = {
     "classify": "a classifier",
     "answer": "a head for answers",
     "embed": "a text encoder",
+    "zero_shot": "towers of images and of texts",
 }
 
 
@@ -45,10 +46,10 @@ def check_head(use: str, model: Any, path: Any) -> None:
         raise WeightsError(f"{path} holds {what}; {use} needs a {modules[0].__name__}")
 
 
-def check_tokenizer(use: str, model: Any, tokenizer: Any, path: Any) -> None:
+def check_tokenizer(model: Any, tokenizer: Any, path: Any) -> None:
     """Raises WeightsError where the tokenizer cannot be that of the weights, or is no BERT's."""
     registry.check_tokenizer(model, tokenizer, path)
-    if use != "translate":
+    if isinstance(model.config, BertConfig):
         check_template(tokenizer, path)
 
 
