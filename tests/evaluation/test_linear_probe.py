@@ -1,0 +1,77 @@
+"""CLIP's linear probe against scikit-learn's logistic regression."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from jaxformers.errors import DataError
+from jaxformers.evaluation.linear_probe import PENALTIES, clip_linear_probe
+from jaxformers.evaluation.logistic_regression import fit_logistic_regression, place_rows
+from jaxformers.evaluation.probe import Split
+from jaxformers.sharding.mesh import MeshConfig, make_mesh
+
+RNG = np.random.default_rng(0)
+CENTRES = RNG.normal(size=(5, 16))
+
+
+def draw(count, classes=5):
+    labels = RNG.integers(0, classes, count)
+    features = CENTRES[labels] * 0.6 + RNG.normal(size=(count, 16))
+    return Split((features * np.logspace(-1, 0.5, 16) + 1).astype(np.float32), labels)
+
+
+TRAIN, DEV, TEST = draw(150), draw(53), draw(90)
+
+
+def peer(split, penalty):
+    solver = "newton-cholesky"  # the optimum of lbfgs at the same tolerance, in less time
+    regression = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=10000, solver=solver)
+    return regression.fit(split.features.astype(np.float64), split.labels)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_weights_are_scikit_learns(classes):
+    rows = Split(*draw(203, classes))
+    placed = place_rows(*rows)
+    for penalty in (1e6, 10.0, 1.0, 1e-2):
+        ours, theirs = fit_logistic_regression(placed, penalty), peer(rows, penalty)
+        np.testing.assert_allclose(ours.coefficients, theirs.coef_, atol=1e-3)
+        np.testing.assert_allclose(ours.intercepts, theirs.intercept_, atol=1e-3)
+        np.testing.assert_array_equal(
+            ours.predict(TEST.features), theirs.predict(TEST.features.astype(np.float64))
+        )
+
+
+def test_the_search_and_the_result_are_those_of_scikit_learn_by_hand():
+    result = clip_linear_probe(TRAIN, DEV, TEST)
+    assert result.penalty in PENALTIES
+    chosen = peer(TRAIN, result.penalty)
+    assert result.dev_accuracy == pytest.approx(100 * chosen.score(*DEV))
+    coarse = [100 * peer(TRAIN, penalty).score(*DEV) for penalty in PENALTIES[::16][2:]]
+    assert result.dev_accuracy >= max(coarse)
+    both = Split(*(np.concatenate(arrays) for arrays in zip(TRAIN, DEV, strict=True)))
+    correct = peer(both, result.penalty).predict(TEST.features) == TEST.labels
+    assert result.accuracy == pytest.approx(100 * correct.mean())
+    by_class = [correct[TEST.labels == label].mean() for label in range(5)]
+    assert result.mean_per_class == pytest.approx(100 * np.mean(by_class))
+
+
+@pytest.mark.skipif(len(jax.devices()) < 8, reason="needs 8 devices")
+def test_sharded_rows_give_the_same_weights():
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+    rows = draw(203)
+    one = fit_logistic_regression(place_rows(*rows), 1.0)
+    sharded = fit_logistic_regression(place_rows(*rows, mesh), 1.0)
+    np.testing.assert_allclose(sharded.coefficients, one.coefficients, atol=1e-4)
+
+
+def test_faulty_sets_are_refused():
+    with pytest.raises(DataError, match="not finite"):
+        place_rows(np.full((2, 3), np.nan, np.float32), np.array([0, 1]))
+    with pytest.raises(DataError, match="two classes"):
+        fit_logistic_regression(place_rows(np.ones((2, 3), np.float32), np.array([1, 1])), 1.0)
+    with pytest.raises(DataError, match="one width"):
+        clip_linear_probe(TRAIN, DEV, Split(TEST.features[:, :3], TEST.labels))
