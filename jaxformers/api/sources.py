@@ -17,7 +17,10 @@ from jaxformers.pretrained import resolve
 from jaxformers.pretrained.bert.sentence_pooling import Pooling, read_pooling
 from jaxformers.pretrained.clip.clip_family import published_preprocessing
 from jaxformers.pretrained.model_variables import check_variables
-from jaxformers.pretrained.preprocessing.processor_file import states_preprocessing
+from jaxformers.pretrained.preprocessing.processor_file import (
+    states_open_clip,
+    states_preprocessing,
+)
 from jaxformers.tasks.image_text.contrastive import OPENAI_VOCABULARY
 from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.text.text_inference import check_head, check_tokenizer
@@ -58,10 +61,11 @@ def _tokenizer_of(source: TextSource, model: Any) -> Any:
     if isinstance(model, CLIP | CLIPTextTower) and not is_run(source):
         path = local_path(source)
         folder = path if path.is_dir() else path.parent
-        if holds_tokenizer(folder):
+        openai = model.config.vocab_size == OPENAI_VOCABULARY
+        # open_clip reads with OpenAI's, whatever files for transformers lie beside its own.
+        if holds_tokenizer(folder) and not (openai and states_open_clip(folder)):
             return _tokenizers.get(folder)
-        # OpenAI's archives hold no tokenizer: theirs is the only one of that size.
-        if model.config.vocab_size == OPENAI_VOCABULARY:
+        if openai:
             return CLIPTokenizer()
     return _tokenizers.get(source)
 

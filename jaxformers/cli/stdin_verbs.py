@@ -106,10 +106,8 @@ def answer(args: argparse.Namespace, fields: list[str]) -> None:
 def embed(args: argparse.Namespace, fields: list[str]) -> None:
     """Prints the vector of every line, or saves all of them as an array."""
     _at_least_one(args, "batch")
-    if args.output is not None and not args.output.endswith(".npy"):
-        raise ConfigError(f"--output: {args.output} does not end in .npy")
-    if args.output is not None and not os.path.isdir(os.path.dirname(args.output) or "."):
-        raise ConfigError(f"--output: there is no folder {os.path.dirname(args.output)}")
+    if args.output is not None:
+        check_array_path(args.output)
     load_code(args)
     from jaxformers.api import embed as embedded
 
@@ -121,6 +119,14 @@ def embed(args: argparse.Namespace, fields: list[str]) -> None:
             lambda lines: ["\t".join(map(str, row)) for row in vectors(lines)], args
         )
     _save(args.output, vectors, args.batch)
+
+
+def check_array_path(path: str) -> None:
+    """Raises ConfigError unless `--output` names a `.npy` file in a folder that exists."""
+    if not path.endswith(".npy"):
+        raise ConfigError(f"--output: {path} does not end in .npy")
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise ConfigError(f"--output: there is no folder {os.path.dirname(path)}")
 
 
 def _save(path: str, vectors: Callable[[list[str]], Any], batch: int) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from jaxformers.cli import plan, verbs
+from jaxformers.cli import image_verbs, plan, verbs
 from jaxformers.cli.options import (
     CODE,
     FOLDER,
     PROCESSES,
     REHEARSE,
     RESTARTS,
+    TRUNCATE,
     Verb,
     number,
     whole_number,
@@ -118,6 +119,56 @@ examples:
                 "--skip-damaged",
                 dict(action="store_true", help="name pictures that do not decode, and go on"),
             ),
+            CODE,
+        ),
+    ),
+    "zero-shot": Verb(
+        image_verbs.zero_shot,
+        "the classes of pictures by their names alone",
+        ("RUN", "PICTURE..."),
+        """Prints for each picture its path and the likeliest of the given classes with their
+probabilities, tabs between them. A folder stands for the pictures in it. RUN holds a CLIP or
+SigLIP: a run's folder, one with published weights, a single file of weights, or a hub's name.
+Several templates are averaged.
+
+examples:
+  jaxformers zero-shot openai/clip-vit-base-patch32 cat.jpg --name cat --name dog
+  jaxformers zero-shot clip-folder photos/ --names flowers.txt --template "a {}, a flower." """,
+        (
+            (
+                "--name",
+                dict(metavar="NAME", action="append", help="a class; may be given again"),
+            ),
+            ("--names", dict(metavar="FILE", help="a text file with a class on each line")),
+            (
+                "--template",
+                dict(
+                    metavar="TEXT",
+                    action="append",
+                    help="a prompt with {} for the name; may be given again (default: a photo of "
+                    "a {}.)",
+                ),
+            ),
+            ("--top", dict(metavar="N", type=whole_number, default=5, help="how many classes")),
+            TRUNCATE,
+            CODE,
+        ),
+    ),
+    "embed-images": Verb(
+        image_verbs.embed_images,
+        "a vector for every picture",
+        ("RUN", "PICTURE..."),
+        """Prints for each picture its path and its vector, tabs between the numbers, or writes all
+vectors as a NumPy array [pictures, width], in the order in which a folder's names are sorted. Of
+a CLIP or SigLIP it is the projected encoding, of a ViT, ResNet or BiT the input of its head. RUN
+is a run's folder, one with published weights, a single file of weights, or a hub's name.
+
+examples:
+  jaxformers embed-images openai/clip-vit-base-patch32 photos/ --output photos.npy --normalize
+  jaxformers embed-images google/vit-base-patch16-224 cat.jpg""",
+        (
+            ("--output", dict(metavar="FILE.npy", help="write an array there instead")),
+            ("--normalize", dict(action="store_true", help="bring vectors to length 1")),
             CODE,
         ),
     ),

@@ -135,6 +135,10 @@ def test_convert_keeps_the_tokenizer_where_there_is_one(clip, tmp_path):
     assert main(["convert", str(tmp_path / "clip.safetensors"), str(tmp_path / "file")]) == 0
     vectors = jf.embed_images(tmp_path / "clip.safetensors", use.pictures())
     np.testing.assert_allclose(jf.embed_images(tmp_path / "file", use.pictures()), vectors)
+    # Of another vocabulary than OpenAI's, an open_clip folder's tokenizer cannot be told.
+    model = jf.from_pretrained(tmp_path / "clip.safetensors")
+    jf.save_pretrained(*model, tmp_path / "open_clip", format="open_clip")
+    assert main(["convert", str(tmp_path / "open_clip"), str(tmp_path / "again")]) == 0
 
 
 @pytest.mark.parametrize("name", ["clip_text_projection", "clip_vision_projection"])
@@ -168,6 +172,36 @@ def test_siglips_probabilities_are_sigmoids_with_the_bias(tmp_path):
     assert "has no preprocessor_config.json" in refused(
         WeightsError, jf.embed_images, folder, use.pictures()
     )
+
+
+def test_the_verbs_print_what_the_functions_return(clip, tmp_path, capsys):
+    for number, picture in enumerate(use.pictures()):
+        Image.fromarray(picture).save(tmp_path / f"{number}.png")
+    (tmp_path / "names.txt").write_text("\ufeffa {brace}\n\ncrane\r\npink primrose\n")
+    words = ["zero-shot", str(clip), str(tmp_path), "--name", "crane"]
+    assert main([*words, "--names", str(tmp_path / "names.txt"), "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    answers = jf.zero_shot(clip, use.pictures(), ["crane", *use.NAMES[1:]], top=2)
+    expected_lines = [
+        "\t".join([str(tmp_path / f"{i}.png"), *(f"{name} {share:.4f}" for name, share in answer)])
+        for i, answer in enumerate(answers)
+    ]
+    assert lines == expected_lines
+    vectors = jf.embed_images(clip, use.pictures(), normalize=True)
+    path, output = str(tmp_path / "1.png"), str(tmp_path / "vectors.npy")
+    words = ["embed-images", str(clip)]
+    assert main([*words, path, "--normalize"]) == 0
+    name, *numbers = capsys.readouterr().out.strip().split("\t")
+    assert name == path
+    np.testing.assert_allclose(np.array(numbers, float), vectors[1], atol=1e-6)
+    assert main([*words, str(tmp_path), "--normalize", "--output", output]) == 0
+    np.testing.assert_allclose(np.load(output), vectors, atol=1e-6)
+    assert "passed over" in capsys.readouterr().err
+    assert main([*words, path, "--output", "vectors.txt"]) == 2
+    assert main(["zero-shot", str(clip), path]) == 2
+    assert main(["zero-shot", str(clip), path, "--names", str(tmp_path / "none.txt")]) == 2
+    assert main(["zero-shot", str(clip), path, "--name", "a", "--template", "b"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 4
 
 
 def refused(kind, call, *args, **options) -> str:

@@ -113,8 +113,10 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> LoadedModel:
 
 
 def load_tokenizer(folder: epath.Path) -> Tokenizer | None:
-    """OpenAI's tokenizer, which the supported text towers share."""
-    return CLIPTokenizer()
+    """OpenAI's tokenizer; None for a vocabulary of another size."""
+    tokenizer = CLIPTokenizer()
+    size = read_config(read_fields(folder, "model_cfg")).vocab_size
+    return tokenizer if tokenizer.vocab_size == size else None
 
 
 def read_config(fields: Fields) -> CLIPConfig:

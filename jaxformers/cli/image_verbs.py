@@ -1,0 +1,72 @@
+"""The verbs that answer pictures by a model of images and texts, or write their vectors.
+
+A function takes the parsed arguments, as those of `verbs` do, and these verbs have no fields.
+The library is imported inside, so that other verbs stay quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from jaxformers.cli.stdin_verbs import check_array_path
+from jaxformers.cli.verbs import load_code
+from jaxformers.errors import ConfigError, DataError, printable
+
+
+def zero_shot(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints the classes of pictures by the names of the classes."""
+    if args.top < 1:
+        raise ConfigError(f"--top: {args.top} is not at least 1")
+    names = [*(args.name or ()), *(_names(args.names) if args.names else ())]
+    if not names:
+        raise ConfigError("no class names: give --name NAME, or --names FILE with one a line")
+    load_code(args)
+    from jaxformers.api import zero_shot as classified
+    from jaxformers.tasks.image_text.zero_shot import TEMPLATE
+
+    paths = _pictures(args.picture)
+    options = dict(template=args.template or [TEMPLATE], top=args.top, truncate=args.truncate)
+    for path, classes in zip(paths, classified(args.run, paths, names, **options), strict=True):
+        shares = (f"{printable(name)} {share:.4f}" for name, share in classes)
+        print("\t".join([printable(path), *shares]))
+
+
+def embed_images(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints the vectors of pictures, or saves them as an array."""
+    if args.output is not None:
+        check_array_path(args.output)
+    load_code(args)
+    import numpy as np
+
+    from jaxformers.api import embed_images as embedded
+
+    paths = _pictures(args.picture)
+    vectors = embedded(args.run, paths, normalize=args.normalize)
+    if args.output is None:
+        for path, vector in zip(paths, vectors, strict=True):
+            print("\t".join([printable(path), *map(str, vector)]))
+        return
+    np.save(args.output, vectors)
+    print(f"wrote {args.output}: {len(vectors)} vectors of {vectors.shape[1]}")
+
+
+def _pictures(paths: list[str]) -> list[str]:
+    """Paths of pictures, those in folders too; what is passed over goes to standard error."""
+    from jaxformers.tasks.images.image_inference import list_pictures
+
+    pictures, passed_over = list_pictures(paths)
+    for line in passed_over:
+        print(f"jaxformers: {line}", file=sys.stderr)
+    return pictures
+
+
+def _names(path: str) -> list[str]:
+    """The lines of a file that are not blank."""
+    from jaxformers.data.images.preprocessing import read_file
+
+    try:
+        lines = read_file(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"--names: {path} is not text in UTF-8") from None
+    return [line.strip() for line in lines if line.strip()]
