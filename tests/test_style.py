@@ -29,7 +29,7 @@ LEAST_COMMENTS = {
     "layers": 6,
     "models": 6,
     "decoding": 6,
-    "interpret": 4.9,
+    "interpret": 6,
     "planning": 6,
     "costs": 6,
     "sharding": 6,

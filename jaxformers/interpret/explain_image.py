@@ -60,6 +60,7 @@ class ExplainedPicture:
             return np.zeros_like(self.heat)
         if self.regression:
             return self.heat
+        # Each class's probability is shared out over its patches: heats of classes compare.
         total = self.relevance.sum(-1)[:, None, None]  # [M, 1, 1]
         shares = np.divide(self.heat, total, out=np.zeros_like(self.heat), where=total > 0)
         return np.asarray(self.probabilities)[:, None, None] * shares
@@ -131,6 +132,7 @@ def explain_picture(
 
 def seen(image: Float[Array, "H W C"], preprocessing: Preprocessing) -> Float[np.ndarray, "H W C"]:
     """A preprocessed image as pixels between 0 and 1 again."""
+    # The inverse of x = (scale * pixel - mean) / std.
     pixels = np.asarray(image) * np.asarray(preprocessing.std, np.float32)
     pixels = (pixels + np.asarray(preprocessing.mean, np.float32)) / preprocessing.scale
     return np.clip(pixels / 255, 0, 1)

@@ -151,6 +151,7 @@ def attention_figure(
     probabilities = np.asarray(probabilities)
     side = 2.4 + 0.12 * max(len(targets), len(sources))
     figure, axes = _tiles(len(probabilities), 4, side, "", right=0.8)
+    # One scale for all heads, so that a sharp head looks sharper than a diffuse one.
     peak = float(probabilities.max())
     for head, (axis, weights) in enumerate(zip(axes, probabilities, strict=True)):
         mappable = axis.imshow(weights, vmin=0, vmax=peak, cmap="viridis", aspect="auto")
@@ -181,8 +182,9 @@ def heat_figure(
     """
     image, heats = np.asarray(image), np.nan_to_num(np.asarray(heats))
     peak = float(heats.max(initial=0.0))
-    shown = [bool(peak > 0 and heat.max() >= LEAST_EVIDENCE * peak) for heat in heats]
-    titles = [t if seen else f"{t}\n(no evidence)" for t, seen in zip(titles, shown, strict=True)]
+    # A faint class stretched over its own range would glow like the likeliest one.
+    evident = [bool(peak > 0 and heat.max() >= LEAST_EVIDENCE * peak) for heat in heats]
+    titles = [t if e else f"{t}\n(no evidence)" for t, e in zip(titles, evident, strict=True)]
     width = 3 * image.shape[1] / image.shape[0]
     # Classes of ImageNet have names of a whole line: they wrap within their own image's width.
     titles = [_wrapped(title, max(12, int(11 * width))) for title in titles]
@@ -194,12 +196,13 @@ def heat_figure(
         _picture(axis, image)
         axis.set_title(title, fontsize=10)
     grey = image.mean(-1)  # [H, W]: colours are the relevance's alone
-    for axis, heat, seen in zip(axes[1:], heats, shown, strict=True):
-        if not seen:
+    for axis, heat, has_evidence in zip(axes[1:], heats, evident, strict=True):
+        if not has_evidence:
             continue
         _picture(axis, np.repeat(grey[..., None], 3, -1))
         mappable = axis.imshow(heat, cmap="inferno", alpha=0.7, vmin=0, vmax=peak)
-    if any(shown):
+    if any(evident):
+        # Inset: a colour bar beside the axes would make the last image narrower than the others.
         bar = axes[-1].inset_axes((1.03, 0.0, 0.06, 1.0))
         figure.colorbar(mappable, cax=bar).set_label(label, fontsize=8)
         bar.tick_params(labelsize=7)
