@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from etils import epath
 
+import jaxformers as jf
 from jaxformers.data.captions import BundledEmoji
 from jaxformers.data.images import Augmentation, Preprocessing, WholeImage
 from jaxformers.errors import ConfigError
@@ -136,6 +137,11 @@ def test_a_run_trains_evaluates_and_is_loaded(tmp_path):
 
     model, variables = load_pretrained(tmp_path)
     assert model.config == experiment.task.model and variables["params"]["logit_scale"] > 2
+    picture = np.zeros((20, 16, 3), np.uint8)
+    for folder in (tmp_path, tmp_path / "model"):
+        (classes,) = jf.zero_shot(folder, picture, ["face", "dog"], template="{}")
+        assert sum(share for _, share in classes) == pytest.approx(1)
+        assert jf.embed(folder, ["dog"]).shape == jf.embed_images(folder, picture).shape == (1, 8)
 
 
 @pytest.mark.parametrize(
