@@ -103,18 +103,19 @@ def read_config(
         "scale_embedding": fields.flag("scale_embedding"),
     }
     values |= FIXED | {"attention_bias": True, "logits_bias": True, "zero_pad": False}
-    model_config = fields.make(TransformerConfig, **values)
-    _check_tokens(model_config, place)
-    return model_config
+    _check_tokens(values, place)
+    return fields.make(TransformerConfig, **values)
 
 
-def _check_tokens(config: TransformerConfig, place: str) -> None:
-    tokens = {theirs: getattr(config, ours) for ours, (theirs, _) in TOKENS.items()}
-    tokens |= {"forced_eos_token_id": config.forced_eos_id}
-    tokens |= {f"bad_words_ids[{i}]": token for i, token in enumerate(config.banned_ids)}
+def _check_tokens(values: dict[str, Any], place: str) -> None:
+    """Refuses ids outside the vocabulary by the names that the file has for them."""
+    vocab_size = values["vocab_size"]
+    tokens = {theirs: values[ours] for ours, (theirs, _) in TOKENS.items()}
+    tokens |= {"forced_eos_token_id": values["forced_eos_id"]}
+    tokens |= {f"bad_words_ids[{i}]": token for i, token in enumerate(values["banned_ids"])}
     for name, token in tokens.items():
-        if token is not None and token >= config.vocab_size:
-            raise WeightsError(f"{place}: {name} {token} is outside {config.vocab_size:,} tokens")
+        if token is not None and token >= vocab_size:
+            raise WeightsError(f"{place}: {name} {token} is outside {vocab_size:,} tokens")
 
 
 class _Fields(Fields):
