@@ -228,6 +228,7 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 
 
+@pytest.mark.slow
 def test_a_damaged_result_in_the_cache_is_made_anew(divided, tmp_path, monkeypatch):
     monkeypatch.setenv("JAXFORMERS_CACHE", str(tmp_path))
     small = experiment(8, 8)

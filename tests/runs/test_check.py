@@ -188,6 +188,7 @@ def test_an_added_collective_is_named_with_its_operation(monkeypatch):
     assert "feed_forward" in finding.text and "%all-gather" in finding.text
 
 
+@pytest.mark.slow
 def test_flattened_gradients_are_found_to_be_gathered(monkeypatch):
     # `jnp.vdot` in the train step gathered every divided gradient whole: what `check` is for.
     class Flattening:
@@ -202,6 +203,7 @@ def test_flattened_gradients_are_found_to_be_gathered(monkeypatch):
     assert not finding.ok and "all-gather over" in finding.text and "reshape" in finding.text
 
 
+@pytest.mark.slow
 def test_waste_that_xla_warns_of_is_named(monkeypatch):
     from jaxformers.layers.embeddings import TokenEmbedding
 
@@ -217,6 +219,7 @@ def test_waste_that_xla_warns_of_is_named(monkeypatch):
     assert not finding.ok and "Involuntary full rematerialization" in finding.text
 
 
+@pytest.mark.slow
 def test_other_losses_are_named_with_the_field_that_moved_them(monkeypatch):
     content = golden.read(golden.find(demo(), DEMO))
     changed = replace(demo(), seed=1)

@@ -146,6 +146,7 @@ def test_a_run_of_8_devices_goes_on_with_2(tmp_path):
         np.testing.assert_allclose(rest.losses[step], whole.losses[step], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_other_data_is_refused_with_what_changed(tmp_path):
     experiment = demo(steps=2)
     train(experiment, tmp_path / "run")
@@ -171,12 +172,14 @@ def test_another_number_of_steps_is_refused_and_nothing_is_rewritten(undisturbed
     file.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_the_log_says_which_attention_was_passed_up_and_why(tmp_path):
     train(demo(steps=2, attention="splash"), tmp_path / "run")
     log = (tmp_path / "run" / "log.txt").read_text()
     assert log.count("keys: plain (splash attention is for TPU, not CPU)") >= 1
 
 
+@pytest.mark.slow
 def test_own_text_that_changed_on_disk_is_refused_with_what_changed(tmp_path):
     from jaxformers.data import TsvPairs
 
@@ -201,6 +204,7 @@ def test_a_number_that_is_not_finite_stops_the_run_and_is_named(tmp_path):
     assert "decoder/blocks/cross_attention/key/kernel" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_second_run_in_a_folder_in_use_is_refused(tmp_path):
     process = start(tmp_path / "run")
     wait_for(lambda: (tmp_path / "run" / "experiment.json").exists(), process)

@@ -83,6 +83,7 @@ def test_a_loss_whose_parts_do_not_add_up_is_not_accumulated(monkeypatch):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("parts", [2, 4])
 def test_a_batch_in_parts_gives_the_same_update(parts):
     whole, (seen, state) = (
@@ -98,6 +99,7 @@ def test_a_batch_in_parts_gives_the_same_update(parts):
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_a_batch_in_parts_on_a_mesh_gives_the_losses_of_one_device():
     parted = tiny.changed(dropout=0.0, accumulate=2)
     np.testing.assert_allclose(

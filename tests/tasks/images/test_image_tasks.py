@@ -126,6 +126,7 @@ def test_a_run_without_its_export_still_has_its_running_statistics(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(
     "model", [replace(VIT, drop_path=0.3, dropout=0.1), RESNET], ids=["vit", "resnet"]
 )
@@ -147,6 +148,7 @@ def test_a_run_that_was_stopped_is_augmented_as_if_it_had_not_been(model, tmp_pa
     jax.tree.map(np.testing.assert_array_equal, *found)
 
 
+@pytest.mark.slow
 def test_any_mesh_and_parts_of_batches_train_alike(tmp_path):
     task = classification(VIT, mixup=0.5, cutmix=0.5, smoothing=0.1)
     one = train(run(task), tmp_path / "one")
@@ -166,6 +168,7 @@ def test_the_mean_of_a_batchs_statistics_is_taken_over_all_devices(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_vit_starts_from_what_an_mae_learned(painted, tmp_path):
     _, folder, result = painted
     assert np.isfinite(result.evaluation.metrics["dev_loss"])
@@ -240,6 +243,7 @@ def test_classes_and_sizes_that_do_not_fit_are_refused(tmp_path):
         classification(VIT, augmentation=Augmentation(size=32, channels=1, crop=AsIs()))
 
 
+@pytest.mark.slow
 def test_an_evaluation_hides_the_same_patches_every_time(painted):
     task, folder, result = painted
     model, variables = jf.from_pretrained(folder)

@@ -175,6 +175,7 @@ def two_phases(next_sentence):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.default_cases(1)
 @pytest.mark.parametrize("next_sentence", [True, False], ids=["pairs", "packed"])
 def test_a_run_of_two_phases_trains_and_is_judged(next_sentence, tmp_path):
