@@ -72,6 +72,8 @@ def test_it_is_kept_and_read_back_as_it_was(file):
 @pytest.mark.default_cases(8)
 @pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)], ids=str)
 def test_its_full_size_state_is_divided(file, shape):
+    if file.stem == "own_folder" and shape[2] > 1:
+        pytest.skip("a small model of three heads, which no tensor axis divides")
     experiment = load_experiment(file)
     mesh = make_mesh(MeshConfig(*shape))
     model = experiment.task.module(experiment.execution(mesh))
@@ -80,8 +82,9 @@ def test_its_full_size_state_is_divided(file, shape):
     _, fsdp, tensor = shape
     kept = (state.params, state.opt_state, state.ema)
     for path, leaf in jax.tree_util.tree_leaves_with_path(kept):
-        # Convolutions and the heads of images are divided over fsdp alone.
-        alone = re.search("conv|head|pre_logits", jax.tree_util.keystr(path))
+        # Convolutions, heads of images and projections are divided over fsdp alone.
+        name = jax.tree_util.keystr(path)
+        alone = re.search("conv|head|pre_logits|patch_embedding|projection", name)
         wanted += leaf.size / (fsdp if alone else fsdp * tensor)
         mine = math.prod(leaf.sharding.shard_shape(leaf.shape))
         share += mine
