@@ -7,6 +7,7 @@ import pytest
 from jaxformers.evaluation.published.costs import COSTS
 from jaxformers.runs.check_steps import explained_collectives
 from jaxformers.runs.check_subject import Subject
+from jaxformers.tasks import Contrastive
 from jaxformers.training.config.experiment_files import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2] / "experiments"
@@ -20,8 +21,11 @@ def test_pure_data_parallelism_sums_gradients_and_other_meshes_gather_parameters
     said = explained_collectives(subject)
     data = said.split(";")[0]
     assert data.startswith("(8, 1, 1)") and "all-reduce over data" in data
-    # Pictures that are mixed with others of the batch move between its shards.
-    assert getattr(subject.full.task, "mixup", 0) or data.count(" over ") == 1
+    # Images that are mixed with others of the batch move between its shards, and so do the
+    # embeddings that a contrastive loss compares.
+    task = subject.full.task
+    exchanges = getattr(task, "mixup", 0) or isinstance(task, Contrastive)
+    assert exchanges or data.count(" over ") == 1
 
 
 def test_published_costs_are_those_of_experiments_that_there_are():
