@@ -194,7 +194,14 @@ def _no_weights(folder: epath.Path) -> str:
 def to_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
     """A safetensors file with the metadata that Hugging Face asks for, and checksums."""
     checksums = json.dumps({name: _checksum(tensor) for name, tensor in tensors.items()})
-    return safetensors.numpy.save(dict(tensors), metadata={"format": "pt", CHECKSUMS: checksums})
+    content = safetensors.numpy.save(dict(tensors), metadata={"format": "pt", CHECKSUMS: checksums})
+    # The library writes metadata in no fixed order; equal tensors must give equal files.
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    ordered += b" " * (-len(ordered) % 8)
+    return len(ordered).to_bytes(8, "little") + ordered + content[8 + size :]
 
 
 def _checksum(tensor: np.ndarray) -> int:
