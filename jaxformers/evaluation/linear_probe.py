@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from jaxformers.errors import DataError
 from jaxformers.evaluation.logistic_regression import fit_logistic_regression, place_rows
+from jaxformers.evaluation.nearest_neighbours import unit_rows
 from jaxformers.evaluation.probe import Split
 
 PENALTIES = np.logspace(-6, 6, 97)
@@ -53,7 +54,7 @@ def clip_linear_probe(
         shapes = [split.features.shape for split in (train, dev, test)]
         raise DataError(f"features of shapes {shapes}: one width, and a row in every set, are due")
     if normalize:
-        train, dev, test = (Split(_unit(features), y) for features, y in (train, dev, test))
+        train, dev, test = (Split(unit_rows(features), y) for features, y in (train, dev, test))
     features, labels = (np.concatenate(arrays) for arrays in zip(train, dev, strict=True))
     rows = place_rows(features, labels, mesh)
     scores: dict[int, float] = {}
@@ -77,11 +78,6 @@ def clip_linear_probe(
         float(PENALTIES[best]),
         scores[best],
     )
-
-
-def _unit(features: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B D"]:
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(lengths == 0, 1, lengths)
 
 
 def _mean_per_class(correct: np.ndarray, labels: Int[np.ndarray, "B"]) -> float:

@@ -54,7 +54,7 @@ def classify_by_neighbours(
             f"{queries.shape}: one width, and K from 1 to the number of rows, are due"
         )
     if metric == "cosine":
-        bank, queries = _unit(bank), _unit(queries)
+        bank, queries = unit_rows(bank), unit_rows(queries)
     classes, codes = np.unique(train.labels, return_inverse=True)
     predictions = {number: np.empty(len(queries), classes.dtype) for number in numbers}
     for start in range(0, len(queries), QUERY_BLOCK):
@@ -130,6 +130,7 @@ def _winners(labels, votes, classes: int, ties: str) -> Int[np.ndarray, "B"]:
     return np.take_along_axis(labels, winning.argmax(axis=1)[:, None], axis=1)[:, 0]
 
 
-def _unit(features: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B D"]:
+def unit_rows(features: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B D"]:
+    """Rows divided by their lengths; a row of zeros stays."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.where(lengths == 0, 1, lengths)

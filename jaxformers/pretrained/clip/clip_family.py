@@ -27,11 +27,13 @@ from jaxformers.pretrained.family import (
     SingleFileFormat,
     image_inputs,
 )
-from jaxformers.pretrained.preprocessing.processor_file import states_open_clip
+from jaxformers.pretrained.preprocessing.processor_file import (
+    OPENAI_MEAN,
+    OPENAI_STD,
+    states_open_clip,
+)
 from jaxformers.text import CLIPTokenizer, HuggingFaceTokenizer, WordPiece
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 # No SentencePiece: SigLIP's text is lower-cased and stripped of punctuation first, which only a
 # `tokenizer.json` states.
 TOKENIZERS = (CLIPTokenizer, HuggingFaceTokenizer, WordPiece)
@@ -43,8 +45,8 @@ def clip_preprocessing(config: CLIPConfig) -> Preprocessing:
         config.image_size,
         rule="small",
         interpolation="bicubic",
-        mean=MEAN,
-        std=STD,
+        mean=OPENAI_MEAN,
+        std=OPENAI_STD,
         crop="round",
         alpha="late",
     )

@@ -180,17 +180,17 @@ class Contrastive(Task):
 
         state = {name: value for name, value in variables.items() if name != "params"}
         rows = batch["images"], batch["input_ids"]
-        parts = self.microbatches
-        if parts == 1:
+        num_microbatches = self.microbatches
+        if num_microbatches == 1:
             state, (image, text) = encode(state, (*rows, key))
             return image, text, {name: state[name] for name in mutable}
         # [B, ...] -> [A, B / A, ...]: row i in part i % A, so that no row leaves its device.
-        rows = (x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for x in rows)
+        rows = (x.reshape(-1, num_microbatches, *x.shape[1:]).swapaxes(0, 1) for x in rows)
         # The backward pass recomputes one part at a time from its inputs alone; only the
         # embeddings of the others are kept, which is what caching gradients amounts to.
-        state, embeds = jax.lax.scan(
-            jax.checkpoint(encode, prevent_cse=False), state, (*rows, jax.random.split(key, parts))
-        )
+        keys = jax.random.split(key, num_microbatches)
+        encode = jax.checkpoint(encode, prevent_cse=False)
+        state, embeds = jax.lax.scan(encode, state, (*rows, keys))
         image, text = (x.swapaxes(0, 1).reshape(-1, x.shape[-1]) for x in embeds)
         return image, text, {name: state[name] for name in mutable}
 
@@ -319,10 +319,10 @@ class RetrievalEvaluator(CheckedFields):
         run = _program(model, processor.preprocessing)
         rows = round_up_rows(min(self.rows, len(store)))
         outputs = [
-            [np.asarray(part)[:count] for part in run(variables, batch)]
+            [np.asarray(embeds)[:count] for embeds in run(variables, batch)]
             for batch, count in every_row(store, rows)
         ]
-        image, text = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+        image, text = (np.concatenate(batches) for batches in zip(*outputs, strict=True))
         captions = np.array([images.captions(index)[0] for index in range(len(images))])
         positives = captions[:, None] == captions[None]
         metrics = {}

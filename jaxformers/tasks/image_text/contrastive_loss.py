@@ -24,6 +24,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
+from jaxformers.layers.attention.multi_head import MASKED
 from jaxformers.sharding.activations import ACTIVATION_AXES
 
 Objective = Literal["softmax", "sigmoid"]
@@ -33,7 +34,6 @@ LARGEST_PLAIN = 2**26
 """Logits of a device up to which `auto` takes the plain form: four arrays of 256 MiB."""
 BLOCK = 1024
 """Columns of the ring's blocks at most."""
-MASKED = -1e9
 NEGATIVES = "negatives"
 """Name of the scope of these operations: `check` expects them to move rows between devices."""
 
