@@ -5,11 +5,11 @@ Imports `layers`, `sharding`, `arrays` and `errors`.
 
 from jaxformers.models.bert import (
     Bert,
-    BertConfig,
     BertForPreTraining,
     BertForSequenceClassification,
     BertForSpanExtraction,
 )
+from jaxformers.models.bert_config import BertConfig
 from jaxformers.models.bit import BiT, BiTConfig
 from jaxformers.models.clip import (
     CLIP,

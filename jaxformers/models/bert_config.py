@@ -1,0 +1,128 @@
+"""BERT's configuration, with the published sizes by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxformers.errors import ConfigError
+from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveFloat, PositiveInt, Rate
+from jaxformers.layers import Activation, BlockConfig
+from jaxformers.models.problem_type import ProblemType
+
+UNCASED, CASED = 30_522, 28_996
+
+
+@dataclass(frozen=True)
+class BertConfig(CheckedFields):
+    """Shape and choices of a BERT; the defaults are the uncased base model.
+
+    `activation`: the models published in 2018 were trained with the exact GELU; Google's code has
+    used its tanh approximation (`gelu_tanh`) since February 2019.
+    """
+
+    vocab_size: PositiveInt = UNCASED
+    width: PositiveInt = 768
+    heads: PositiveInt = 12
+    feed_forward: PositiveInt = 3072
+    layers: PositiveInt = 12
+    max_length: PositiveInt = 512
+    """Longest sequence, in tokens."""
+    type_vocab_size: PositiveInt = 2
+    """Segments: sentence A and sentence B."""
+    dropout: Rate = 0.1
+    """On embeddings, each sub-layer's output, and the classifier's input."""
+    attention_dropout: Rate = 0.1
+    classifier_dropout: Rate | None = None
+    """On the classifier's input; None: `dropout`."""
+    activation: Activation = "gelu"
+    norm_epsilon: PositiveFloat = 1e-12
+    pad_id: NonNegativeInt = 0
+    pooler: bool = True
+    """Has the dense layer over [CLS]; some published models were saved without it."""
+    next_sentence: bool = True
+    """`BertForPreTraining` has the next-sentence head, which needs the pooler."""
+    masked_words: bool = True
+    """`BertForPreTraining` has the masked-word head."""
+    labels: PositiveInt = 2
+    """Number of classes of `BertForSequenceClassification`."""
+    label_names: tuple[str, ...] = ()
+    """Names of the classes, in order; empty: numbers."""
+    problem_type: ProblemType | None = None
+    """What the logits mean, in `problem_type.class_scores`; None: a softmax over the classes, of a
+    single label a regression, as transformers trains it."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.pad_id >= self.vocab_size:
+            raise ConfigError(f"pad_id {self.pad_id} is not below vocab_size {self.vocab_size}")
+        if self.label_names and len(self.label_names) != self.labels:
+            raise ConfigError(
+                f"label_names has {len(self.label_names)} names for {self.labels} labels"
+            )
+        self.block  # noqa: B018  (validates it here)
+
+    @staticmethod
+    def sized(layers: int, width: int, *, cased: bool = False, **changes) -> BertConfig:
+        """A published size: heads of width 64, feed-forward width 4 x width.
+
+        Published for 2, 4, ... 12 layers and widths 128, 256, 512 and 768 (uncased). `changes` set
+        any fields, heads and feed-forward width included.
+        """
+        size = dict(layers=layers, width=width, heads=width // 64, feed_forward=4 * width)
+        return BertConfig(**(dict(vocab_size=CASED if cased else UNCASED) | size | changes))
+
+    @staticmethod
+    def tiny(**changes) -> BertConfig:
+        """BERT-Tiny: 2 layers, width 128."""
+        return BertConfig.sized(**dict(layers=2, width=128) | changes)
+
+    @staticmethod
+    def mini(**changes) -> BertConfig:
+        """BERT-Mini: 4 layers, width 256."""
+        return BertConfig.sized(**dict(layers=4, width=256) | changes)
+
+    @staticmethod
+    def small(**changes) -> BertConfig:
+        """BERT-Small: 4 layers, width 512."""
+        return BertConfig.sized(**dict(layers=4, width=512) | changes)
+
+    @staticmethod
+    def medium(**changes) -> BertConfig:
+        """BERT-Medium: 8 layers, width 512."""
+        return BertConfig.sized(**dict(layers=8, width=512) | changes)
+
+    @staticmethod
+    def base(**changes) -> BertConfig:
+        """BERT-Base: 12 layers, width 768.
+
+        110,106,428 parameters with both pre-training heads (uncased).
+        """
+        return BertConfig.sized(**dict(layers=12, width=768) | changes)
+
+    @staticmethod
+    def large(**changes) -> BertConfig:
+        """BERT-Large: 24 layers, width 1024.
+
+        336,226,108 parameters with both pre-training heads (uncased).
+        """
+        return BertConfig.sized(**dict(layers=24, width=1024) | changes)
+
+    @property
+    def resolved_problem_type(self) -> ProblemType | None:
+        """`problem_type`; "regression" where it is None and there is a single label."""
+        return self.problem_type or ("regression" if self.labels == 1 else None)
+
+    @property
+    def block(self) -> BlockConfig:
+        """Configuration of the encoder's blocks: post-norm, with biases everywhere."""
+        return BlockConfig(
+            width=self.width,
+            heads=self.heads,
+            feed_forward=self.feed_forward,
+            activation=self.activation,
+            norm_position="post",
+            norm_epsilon=self.norm_epsilon,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            init="truncated_normal",
+        )
