@@ -1,5 +1,6 @@
 """Eight emulated CPU devices, checked shapes, strict types, a compilation cache in the checkout."""
 
+import gc
 import os
 import shutil
 from collections import Counter
@@ -39,6 +40,8 @@ LONG = (
     "models/test_resnet",
 )
 
+MAX_MAPPINGS = 20_000
+
 CHECKED = ["sharding", "layers", "models", "decoding", "tasks.losses"]
 install_import_hook([f"jaxformers.{room}" for room in CHECKED], "beartype.beartype")
 
@@ -56,6 +59,20 @@ def pytest_collection_modifyitems(items):
     order = {f"{file}.py": index for index, file in enumerate(LONG)}
     tests = Path(__file__).parent
     items.sort(key=lambda item: order.get(str(item.path.relative_to(tests)), len(LONG)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unloaded_programs():
+    """Unloads JAX's compiled programs after a file of tests, once they are many.
+
+    A program for CPU takes a few memory mappings, of which Linux gives a process 65,530. Beyond
+    them LLVM and XLA crash; the largest file of tests takes 26,000.
+    """
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MAX_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 def _without_waste(item):
