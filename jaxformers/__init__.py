@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from jaxformers.models import BertForPreTraining as BertForPreTraining
     from jaxformers.models import BertForSequenceClassification as BertForSequenceClassification
     from jaxformers.models import BertForSpanExtraction as BertForSpanExtraction
+    from jaxformers.models import BertForTokenClassification as BertForTokenClassification
     from jaxformers.models import BiT as BiT
     from jaxformers.models import BiTConfig as BiTConfig
     from jaxformers.models import CLIPConfig as CLIPConfig
@@ -57,6 +58,7 @@ _NAMES = {
     "BertForPreTraining": "models",
     "BertForSequenceClassification": "models",
     "BertForSpanExtraction": "models",
+    "BertForTokenClassification": "models",
     "BiT": "models",
     "BiTConfig": "models",
     "CLIP": "models",

@@ -8,6 +8,7 @@ from jaxformers.models.bert import (
     BertForPreTraining,
     BertForSequenceClassification,
     BertForSpanExtraction,
+    BertForTokenClassification,
 )
 from jaxformers.models.bert_config import BertConfig
 from jaxformers.models.bit import BiT, BiTConfig
@@ -31,6 +32,7 @@ __all__ = [
     "BertForPreTraining",
     "BertForSequenceClassification",
     "BertForSpanExtraction",
+    "BertForTokenClassification",
     "BiT",
     "BiTConfig",
     "CLIPConfig",

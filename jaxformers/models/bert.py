@@ -229,6 +229,35 @@ class BertForSequenceClassification(nn.Module):
         return self.classifier(self.drop(pooled, train=train))
 
 
+class BertForTokenClassification(nn.Module):
+    """Encoder with a classifier over every token (section 5.3, named entities).
+
+    It has no pooler, which no loss would train.
+    """
+
+    config: BertConfig
+    execution: Execution = Execution()
+
+    def setup(self):
+        c = self.config
+        self.bert = Bert(replace(c, pooler=False), self.execution)
+        rate = c.dropout if c.classifier_dropout is None else c.classifier_dropout
+        self.drop = Dropout(rate)
+        self.classifier = _dense(c.width, c.labels)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "B L"],
+        token_type_ids: Int[Array, "B L"] | None = None,
+        attention_mask: Int[Array, "B L"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "B L N"]:
+        """Float32 logits of the classes of every token, padding included."""
+        hidden = self.bert(input_ids, token_type_ids, attention_mask, train=train).hidden
+        return self.classifier(self.drop(hidden, train=train))
+
+
 class BertForSpanExtraction(nn.Module):
     """Encoder with a start vector and an end vector for answer spans (section 4.2).
 

@@ -54,7 +54,8 @@ def test_parameter_counts_to_the_unit(config, encoder, both_heads):
     assert count(jf.BertForPreTraining) == both_heads
     assert count(jf.BertForSequenceClassification) == encoder + 2 * config.width + 2
     pooler = config.width * (config.width + 1)
-    assert count(jf.BertForSpanExtraction) == encoder - pooler + 2 * config.width + 2
+    for head in (jf.BertForSpanExtraction, jf.BertForTokenClassification):
+        assert count(head) == encoder - pooler + 2 * config.width + 2
 
 
 def test_the_pooled_token_alone_is_that_of_the_whole_output():

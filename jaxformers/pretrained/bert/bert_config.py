@@ -80,7 +80,14 @@ def inexpressible(config: BertConfig) -> str | None:
 def write_config(config: BertConfig, architecture: str) -> dict[str, Any]:
     """`config.json` of a configuration that is not `inexpressible`."""
     numbers = {theirs: getattr(config, ours) for ours, (theirs, _) in (SIZES | RATES).items()}
-    named = class_fields(config.label_names, config.labels, config.resolved_problem_type)
+    # A single label of a text is a regression; of a token it is a class like any other.
+    problem = {
+        "BertForSequenceClassification": config.resolved_problem_type,
+        "BertForTokenClassification": config.problem_type,
+    }
+    named = {}
+    if architecture in problem:
+        named = class_fields(config.label_names, config.labels, problem[architecture])
     return (
         {"model_type": MODEL_TYPE, "architectures": [architecture], "dtype": "float32"}
         | ONLY
@@ -91,5 +98,5 @@ def write_config(config: BertConfig, architecture: str) -> dict[str, Any]:
             "pad_token_id": config.pad_id,
             "classifier_dropout": config.classifier_dropout,
         }
-        | (named if architecture == "BertForSequenceClassification" else {})
+        | named
     )

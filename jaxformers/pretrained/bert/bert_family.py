@@ -8,6 +8,7 @@ from jaxformers.models import (
     BertForPreTraining,
     BertForSequenceClassification,
     BertForSpanExtraction,
+    BertForTokenClassification,
 )
 from jaxformers.pretrained.bert import bert_config, bert_google, bert_hf
 from jaxformers.pretrained.family import (
@@ -24,6 +25,7 @@ MODULES = {
     "bert_pretraining": BertForPreTraining,
     "bert_classification": BertForSequenceClassification,
     "bert_spans": BertForSpanExtraction,
+    "bert_tokens": BertForTokenClassification,
 }
 BERT = Family(
     "bert",
@@ -35,12 +37,14 @@ BERT = Family(
         "fill_mask": (BertForPreTraining,),
         "classify": (BertForSequenceClassification,),
         "answer": (BertForSpanExtraction,),
+        "tag": (BertForTokenClassification,),
         "embed": tuple(MODULES.values()),
     },
     fine_tuning=FineTuning(
         backbone="bert",
         # Masked words, the next sentence and spans mean the same on all data, so pre-training goes
-        # on with its heads and SQuAD follows TriviaQA; a classifier is of its data's classes.
+        # on with its heads and SQuAD follows TriviaQA; a classifier, of texts or of tokens, is of
+        # its data's classes.
         transferable_heads=(BertForPreTraining, BertForSpanExtraction),
         free_fields=(
             "dropout",

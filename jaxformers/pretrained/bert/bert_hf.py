@@ -12,7 +12,6 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import (
     Bert,
@@ -20,6 +19,7 @@ from jaxformers.models import (
     BertForPreTraining,
     BertForSequenceClassification,
     BertForSpanExtraction,
+    BertForTokenClassification,
 )
 from jaxformers.pretrained.bert.bert_config import inexpressible, read_config, write_config
 from jaxformers.pretrained.family import Variables
@@ -40,9 +40,10 @@ ARCHITECTURES = {
     Bert: "BertModel",
     BertForSequenceClassification: "BertForSequenceClassification",
     BertForSpanExtraction: "BertForQuestionAnswering",
+    BertForTokenClassification: "BertForTokenClassification",
 }
 # Heads whose tensors have the names of another head's.
-OTHERS = ("BertForTokenClassification", "BertForMultipleChoice", "BertLMHeadModel")
+OTHERS = ("BertForMultipleChoice", "BertLMHeadModel")
 LAYER = "encoder.layer.{layer}"
 SENTENCE = "cls.seq_relationship.weight"
 
@@ -83,8 +84,9 @@ def name_map(module: type[nn.Module], prefix: str, table: Transform = Same()) ->
     """The names of a head's file; `prefix` stands before those of the encoder."""
     ours = "params/" if module is Bert else "params/bert/"
     words = (f"{prefix}embeddings.word_embeddings.weight", "cls.predictions.decoder.weight")
-    # Nothing trains the pooler under a span head, but older files have one.
-    pooler = (r"(bert\.)?pooler\..*",) if module is BertForSpanExtraction else ()
+    # Nothing trains the pooler under a head over all tokens, but older files have one.
+    unpooled = module in (BertForSpanExtraction, BertForTokenClassification)
+    pooler = (r"(bert\.)?pooler\..*",) if unpooled else ()
     return NameMap(
         (
             Entry(words, f"{ours}token_embedding/table", table),
@@ -102,29 +104,36 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module
         WeightsError: a damaged file, what is not supported, or tensors that do not fit; one line.
     """
     opened = open_folder(path, PREFIX)
-    opened.fields.architecture(OTHERS)
-    module, config = _module(opened, read_config(opened.fields.content, opened.fields.place))
+    architecture = opened.fields.architecture(OTHERS)
+    config = read_config(opened.fields.content, opened.fields.place)
+    module, config = _module(opened, config, architecture)
     names = name_map(module, opened.prefix)
     return read_model(module(config, execution), names, opened.tensors)
 
 
-def _module(opened: Published, config: BertConfig) -> tuple[type[nn.Module], BertConfig]:
-    """The module that has the file's head, and its configuration."""
+def _module(
+    opened: Published, config: BertConfig, architecture: str | None
+) -> tuple[type[nn.Module], BertConfig]:
+    """The module that has the file's head, and its configuration.
+
+    The classifiers of texts and of tokens have tensors of the same names and shapes: that of texts
+    reads the pooler, which old files of the other hold too, so `architecture` decides.
+    """
     shapes = opened.tensors.shapes
     pooler, sentence = f"{opened.prefix}pooler.dense.weight" in shapes, SENTENCE in shapes
     words = any(name.startswith("cls.predictions.") for name in shapes)
     config = replace(config, pooler=pooler, next_sentence=sentence)
     if "qa_outputs.weight" in shapes:
         return BertForSpanExtraction, config
-    if "classifier.weight" in shapes and not pooler:
-        raise WeightsError(
-            f"{opened.tensors.place} has a classifier but no pooler: a head over every token, "
-            "which is not supported"
-        )
     if "classifier.weight" in shapes:
         labels = shapes["classifier.weight"][0]
         names = class_names(opened.fields.content, labels)
-        return BertForSequenceClassification, replace(config, labels=labels, label_names=names)
+        config = replace(config, labels=labels, label_names=names)
+        of_texts = architecture == ARCHITECTURES[BertForSequenceClassification]
+        of_tokens = architecture == ARCHITECTURES[BertForTokenClassification]
+        if of_tokens or not (pooler or of_texts):
+            return BertForTokenClassification, replace(config, pooler=False)
+        return BertForSequenceClassification, replace(config, pooler=True)
     if words or sentence:
         return BertForPreTraining, replace(config, masked_words=words)
     return Bert, config

@@ -33,6 +33,7 @@ LACKING = {
     "fill_mask": "a masked-word head",
     "classify": "a classifier",
     "answer": "a head for answers",
+    "tag": "a classifier over tokens",
     "embed": "a text encoder",
     "zero_shot": "towers of images and of texts",
 }

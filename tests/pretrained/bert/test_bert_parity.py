@@ -57,7 +57,7 @@ def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
 
 
 @pytest.mark.default_cases(1)
-@pytest.mark.parametrize("name", ["pretraining", "classifier", "spans", "encoder"])
+@pytest.mark.parametrize("name", ["pretraining", "classifier", "spans", "encoder", "tokens"])
 def test_our_own_format_keeps_every_head(name, tmp_path):
     folder, _, batch = case(name, tmp_path / "theirs")
     model, variables = load_pretrained(folder)
@@ -100,12 +100,28 @@ def test_a_head_over_an_encoder_without_prefix_is_read(tmp_path):
     np.testing.assert_array_equal(found, wanted)
 
 
-def test_a_classifier_of_single_tokens_is_refused_whatever_the_file_is_called(tmp_path):
+def test_a_classifier_of_texts_without_its_pooler_is_refused(tmp_path):
     folder, tensors, _ = case("classifier", tmp_path)
     tensors = {key: value for key, value in tensors.items() if "pooler" not in key}
     write(folder, cases.CASES["classifier"], tensors)
-    with pytest.raises(WeightsError, match="a classifier but no pooler: a head over every token"):
+    with pytest.raises(WeightsError, match="missing bert.pooler.dense.weight"):
         load_pretrained(folder)
+
+
+@pytest.mark.parametrize("architectures", [None, ["BertForTokenClassification"]])
+def test_the_head_over_tokens_is_known_by_its_name_or_by_the_missing_pooler(
+    architectures, tmp_path
+):
+    folder, tensors, batch = case("tokens", tmp_path / "named")
+    (expected,) = outputs(*load_pretrained(folder), batch)
+    pooler = {"bert.pooler.dense.weight": (24, 24), "bert.pooler.dense.bias": (24,)}
+    if architectures:  # old files keep the pooler that nothing trained
+        tensors |= {name: np.ones(shape, np.float32) for name, shape in pooler.items()}
+    write(tmp_path / "old", cases.CASES["tokens"] | {"architectures": architectures}, tensors)
+    model, variables = load_pretrained(tmp_path / "old")
+    assert isinstance(model, jf.BertForTokenClassification)
+    assert model.config.label_names == tuple(f"class {i}" for i in range(7))
+    np.testing.assert_array_equal(outputs(model, variables, batch)[0], expected)
 
 
 def test_an_untied_decoder_is_refused(tmp_path):
@@ -126,7 +142,7 @@ def test_an_untied_decoder_is_refused(tmp_path):
         ({"layer_norm_eps": 0}, "layer_norm_eps"),
         ({"pad_token_id": 97}, "pad_token_id"),
         ({"num_attention_heads": 5}, "5 heads do not divide"),
-        ({"architectures": ["BertForTokenClassification"]}, "BertForTokenClassification"),
+        ({"architectures": ["BertForMultipleChoice"]}, "BertForMultipleChoice"),
         ({"vocab_size": 98}, "word_embeddings.weight .97, 24. instead of .98, 24."),
     ],
     ids=lambda each: "-".join(each) if isinstance(each, dict) else "",
@@ -175,8 +191,9 @@ def test_a_head_for_words_sentences_or_spans_is_kept(name, tmp_path):
         np.testing.assert_allclose(a[..., : b.shape[-1]], b, atol=1e-6)
 
 
-def test_a_classifier_begins_anew(tmp_path):
-    folder, _, _ = case("classifier", tmp_path)
+@pytest.mark.parametrize("name", ["classifier", "tokens"])
+def test_a_classifier_begins_anew(name, tmp_path):
+    folder, _, _ = case(name, tmp_path)
     assert set(load_text_backbone(folder, load_pretrained(folder)[0])) == {"bert"}
 
 
