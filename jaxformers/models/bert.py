@@ -4,6 +4,8 @@ An encoder over token, segment and position embeddings (figure 2), pre-trained o
 modelling and next-sentence prediction (section 3.1), then fine-tuned with a small output head
 (section 3.2). What the paper leaves open follows the released code: the epsilon of norms, the
 transform before the masked-word logits, initial weights truncated at two standard deviations.
+RoBERTa (Liu et al. 2019) and DistilBERT (Sanh et al. 2019) are the same encoder under other
+embeddings and heads: `BertConfig.variant`.
 
 Axis letters: B batch, L length, M masked positions, D model width, V vocabulary, N classes.
 """
@@ -73,8 +75,9 @@ class Bert(nn.Module):
         self.token_embedding = TokenEmbedding(
             c.vocab_size, c.width, std=0.02, truncated=True, execution=self.execution
         )
-        self.position_embedding = PositionEmbedding(c.max_length, c.width, truncated=True)
-        self.type_embedding = TypeEmbedding(c.type_vocab_size, c.width)
+        self.position_embedding = PositionEmbedding(c.position_rows, c.width, truncated=True)
+        if c.type_vocab_size:
+            self.type_embedding = TypeEmbedding(c.type_vocab_size, c.width)
         self.embedding_norm = Norm("layer", c.norm_epsilon)
         self.drop = Dropout(c.dropout)
         self.encoder = EncoderStack(c.block, c.layers, execution=self.execution)
@@ -95,10 +98,12 @@ class Bert(nn.Module):
 
         Args:
             input_ids: tokens, `[CLS] A [SEP] B [SEP]`.
-            token_type_ids: 0 for sentence A, 1 for sentence B; None: all 0.
+            token_type_ids: 0 for sentence A, 1 for sentence B; None: all 0. A model without
+                segment embedding (DistilBERT) does not read them.
             attention_mask: 1 for tokens, 0 for padding; None: no padding.
             segments: in packed rows, the example from 1 on that each token belongs to.
-            positions: positions within the example; None: 0, 1, 2...
+            positions: positions within the example, from 0 on; None: 0, 1, 2..., in RoBERTa
+                those among the tokens that are not `pad_id`.
             train: dropout on; needs `rngs={"dropout": key}`.
         """
         x = self.embed(input_ids, token_type_ids, positions, train=train)
@@ -135,7 +140,10 @@ class Bert(nn.Module):
                 f"a sequence of {length} tokens is longer than the model's {c.max_length} positions"
             )
         x = self.token_embedding.embed(input_ids)  # [B, L, D]
-        x = x + self.type_embedding(token_type_ids, x.dtype)
+        if c.type_vocab_size:
+            x = x + self.type_embedding(token_type_ids, x.dtype)
+        if c.variant == "roberta":
+            positions = roberta_positions(input_ids, positions, c.pad_id)
         x = x + self.position_embedding.rows(length, positions).astype(x.dtype)
         # The norm after the sum is the released code's: figure 2 has none.
         x = constrain(self.embedding_norm(x), "batch", "length", "embed")
@@ -195,23 +203,31 @@ class BertForPreTraining(nn.Module):
 
     def masked_word_logits(self, x: Float[Array, "B M D"]) -> Float[Array, "B M V"]:
         """Float32 logits over the vocabulary: norm(act(W x + b)) E^T + bias, E the token table."""
-        x = self.transform_norm(activate(self.transform(x), self.config.activation))
+        c = self.config
+        activation = "gelu" if c.variant == "roberta" else c.activation
+        x = self.transform_norm(activate(self.transform(x), activation))
         logits = self.bert.token_logits(x) + self.logits_bias[None, None]
         # Masked again, since the bias has been added to the padding's logits too.
-        return mask_padding(logits, self.config.vocab_size)
+        return mask_padding(logits, c.vocab_size)
 
 
 class BertForSequenceClassification(nn.Module):
-    """Encoder with a classifier, or a regression for one label (section 4.1)."""
+    """Encoder with a classifier, or a regression for one label (section 4.1).
+
+    BERT's reads the pooler's output. RoBERTa's and DistilBERT's have a dense layer of their own
+    over the first token, `pre_classifier`, in its place.
+    """
 
     config: BertConfig
     execution: Execution = Execution()
 
     def setup(self):
         c = self.config
-        if not c.pooler:
+        if c.variant == "bert" and not c.pooler:
             raise ConfigError("a BERT classifier takes the pooler's output: set pooler")
-        self.bert = Bert(c, self.execution)
+        if c.variant != "bert":
+            self.pre_classifier = _dense(c.width, c.width, self.execution)
+        self.bert = Bert(c if c.variant == "bert" else replace(c, pooler=False), self.execution)
         rate = c.dropout if c.classifier_dropout is None else c.classifier_dropout
         self.drop = Dropout(rate)
         self.classifier = _dense(c.width, c.labels)
@@ -225,8 +241,18 @@ class BertForSequenceClassification(nn.Module):
         train: bool = False,
     ) -> Float[Array, "B N"]:
         """Float32 logits of the classes, or the regressed value `[B, 1]`."""
-        pooled = self.bert.pooled(input_ids, token_type_ids, attention_mask, train=train)
+        inputs = (input_ids, token_type_ids, attention_mask)
+        if self.config.variant == "bert":
+            pooled = self.bert.pooled(*inputs, train=train)
+        else:
+            first = self.bert(*inputs, train=train).hidden[:, 0]
+            pooled = self._pre_classified(constrain(first, "batch", "embed"), train)
         return self.classifier(self.drop(pooled, train=train))
+
+    def _pre_classified(self, first: Float[Array, "B D"], train: bool) -> Float[Array, "B D"]:
+        if self.config.variant == "distilbert":
+            return nn.relu(self.pre_classifier(first))
+        return jnp.tanh(self.pre_classifier(self.drop(first, train=train)))
 
 
 class BertForTokenClassification(nn.Module):
@@ -283,6 +309,22 @@ class BertForSpanExtraction(nn.Module):
         hidden = self.bert(input_ids, token_type_ids, attention_mask, train=train).hidden
         logits = self.spans(hidden)  # [B, L, 2]: S and E of section 4.2
         return SpanOutput(logits[..., 0], logits[..., 1])
+
+
+def roberta_positions(
+    input_ids: Int[Array, "B L"], positions: Int[Array, "B L"] | None, pad_id: int
+) -> Int[Array, "B L"]:
+    """RoBERTa's rows of the position table: the first token's is `pad_id` + 1, padding's `pad_id`.
+
+    Args:
+        input_ids: the tokens; what is padding is told by them, not by the mask, as in fairseq.
+        positions: positions from 0 on that are stated, in packed rows; None: counted.
+        pad_id: the padding token.
+    """
+    if positions is not None:
+        return positions + pad_id + 1
+    is_token = (input_ids != pad_id).astype(jnp.int32)
+    return jnp.cumsum(is_token, axis=1) * is_token + pad_id
 
 
 def _dense(inputs: int, outputs: int, execution: Execution = Execution()) -> Linear:  # noqa: B008

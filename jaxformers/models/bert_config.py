@@ -1,15 +1,17 @@
-"""BERT's configuration, with the published sizes by name."""
+"""The configuration of BERT, RoBERTa and DistilBERT, with the published sizes by name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxformers.errors import ConfigError
 from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveFloat, PositiveInt, Rate
 from jaxformers.layers import Activation, BlockConfig
 from jaxformers.models.problem_type import ProblemType
 
-UNCASED, CASED = 30_522, 28_996
+UNCASED, CASED, ROBERTA = 30_522, 28_996, 50_265
+Variant = Literal["bert", "roberta", "distilbert"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,12 @@ class BertConfig(CheckedFields):
     used its tanh approximation (`gelu_tanh`) since February 2019.
     """
 
+    variant: Variant = "bert"
+    """The embeddings and heads around the encoder, which is the same in all. "roberta" (Liu et al.
+    2019; XLM-RoBERTa and CamemBERT too): positions count from `pad_id` + 1 and leave out padding;
+    the classifier has a dense layer with tanh of its own; masked words are transformed by the exact
+    GELU. "distilbert" (Sanh et al. 2019): no segment embedding, no pooler; the classifier has a
+    dense layer with ReLU of its own."""
     vocab_size: PositiveInt = UNCASED
     width: PositiveInt = 768
     heads: PositiveInt = 12
@@ -27,8 +35,8 @@ class BertConfig(CheckedFields):
     layers: PositiveInt = 12
     max_length: PositiveInt = 512
     """Longest sequence, in tokens."""
-    type_vocab_size: PositiveInt = 2
-    """Segments: sentence A and sentence B."""
+    type_vocab_size: NonNegativeInt = 2
+    """Segments: sentence A and sentence B; 0: there is no segment embedding, as in DistilBERT."""
     dropout: Rate = 0.1
     """On embeddings, each sub-layer's output, and the classifier's input."""
     attention_dropout: Rate = 0.1
@@ -38,7 +46,7 @@ class BertConfig(CheckedFields):
     norm_epsilon: PositiveFloat = 1e-12
     pad_id: NonNegativeInt = 0
     pooler: bool = True
-    """Has the dense layer over [CLS]; some published models were saved without it."""
+    """Has the dense layer over the first token; some published models were saved without it."""
     next_sentence: bool = True
     """`BertForPreTraining` has the next-sentence head, which needs the pooler."""
     masked_words: bool = True
@@ -55,6 +63,13 @@ class BertConfig(CheckedFields):
         super().__post_init__()
         if self.pad_id >= self.vocab_size:
             raise ConfigError(f"pad_id {self.pad_id} is not below vocab_size {self.vocab_size}")
+        is_distilbert = self.variant == "distilbert"
+        if is_distilbert != (self.type_vocab_size == 0) or (is_distilbert and self.pooler):
+            raise ConfigError(
+                f"variant {self.variant!r} does not go with type_vocab_size "
+                f"{self.type_vocab_size} and pooler {self.pooler}: DistilBERT, and it alone, has "
+                "no segments (type_vocab_size 0), and it has no pooler (pooler False)"
+            )
         if self.label_names and len(self.label_names) != self.labels:
             raise ConfigError(
                 f"label_names has {len(self.label_names)} names for {self.labels} labels"
@@ -106,6 +121,31 @@ class BertConfig(CheckedFields):
         336,226,108 parameters with both pre-training heads (uncased).
         """
         return BertConfig.sized(**dict(layers=24, width=1024) | changes)
+
+    @staticmethod
+    def roberta(layers: int = 12, width: int = 768, **changes) -> BertConfig:
+        """RoBERTa-Base, or RoBERTa-Large with 24 layers of width 1024.
+
+        124,697,433 parameters with the masked-word head (base).
+        """
+        fields = dict(variant="roberta", vocab_size=ROBERTA, type_vocab_size=1, pad_id=1)
+        fields |= dict(norm_epsilon=1e-5, pooler=False, next_sentence=False)
+        return BertConfig.sized(layers, width, **(fields | changes))
+
+    @staticmethod
+    def distilbert(*, cased: bool = False, **changes) -> BertConfig:
+        """DistilBERT-Base: 6 layers, width 768.
+
+        66,985,530 parameters with the masked-word head (uncased).
+        """
+        fields = dict(variant="distilbert", type_vocab_size=0, classifier_dropout=0.2)
+        fields |= dict(layers=6, width=768, pooler=False, next_sentence=False)
+        return BertConfig.sized(cased=cased, **(fields | changes))
+
+    @property
+    def position_rows(self) -> int:
+        """Rows of the position table: `max_length`, behind those up to `pad_id` in RoBERTa."""
+        return self.max_length + (self.pad_id + 1 if self.variant == "roberta" else 0)
 
     @property
     def resolved_problem_type(self) -> ProblemType | None:

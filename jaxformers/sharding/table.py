@@ -71,9 +71,12 @@ TABLE: tuple[Row, ...] = (
         replicate=("embed",),
     ),
     # Dense layers and output heads around a backbone.
-    Row(r"(.*/)?(pooler|transform|pre_logits)/kernel", ("embed", None)),
+    Row(r"(.*/)?(pooler|transform|pre_logits|pre_classifier)/kernel", ("embed", None)),
     Row(r"(.*/)?(next_sentence|classifier|spans)/kernel", (None, None)),
-    Row(r"(.*/)?(pooler|transform|pre_logits|next_sentence|classifier|spans)/bias", (None,)),
+    Row(
+        r"(.*/)?(pooler|transform|pre_logits|pre_classifier|next_sentence|classifier|spans)/bias",
+        (None,),
+    ),
     Row(r"(.*/)?(distillation_)?head/kernel", ("embed", None), replicate=("embed",)),
     Row(r"(.*/)?(distillation_)?head/bias", (None,)),
     Row(r"(.*/)?(class|distillation|mask)_token", (None,)),

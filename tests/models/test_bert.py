@@ -10,9 +10,16 @@ import pytest
 import jaxformers as jf
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
+from jaxformers.models.bert import roberta_positions
 from jaxformers.sharding import MeshConfig, make_mesh, put_batch, shardings
 
 SMALL = jf.BertConfig(vocab_size=101, width=16, heads=4, feed_forward=32, layers=2, max_length=32)
+
+
+ROBERTA = replace(
+    SMALL, variant="roberta", type_vocab_size=1, pad_id=3, pooler=False, next_sentence=False
+)
+DISTILBERT = replace(SMALL, variant="distilbert", type_vocab_size=0, pooler=False)
 
 
 def batch(rows=8, length=12, seed=0):
@@ -56,6 +63,27 @@ def test_parameter_counts_to_the_unit(config, encoder, both_heads):
     pooler = config.width * (config.width + 1)
     for head in (jf.BertForSpanExtraction, jf.BertForTokenClassification):
         assert count(head) == encoder - pooler + 2 * config.width + 2
+
+
+@pytest.mark.parametrize(
+    ("config", "with_masked_words"),
+    [
+        (jf.BertConfig.roberta(), 124_697_433),
+        (jf.BertConfig.roberta(24, 1024), 355_412_057),
+        (jf.BertConfig.distilbert(), 66_985_530),
+        (jf.BertConfig.distilbert(cased=True), 65_812_036),
+    ],
+    ids=["roberta", "roberta large", "distilbert", "distilbert cased"],
+)
+def test_parameter_counts_of_berts_successors(config, with_masked_words):
+    init, ids = jf.BertForPreTraining(config).init, np.zeros((1, 4), np.int32)
+    shapes = jax.eval_shape(init, jax.random.key(0), ids)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == with_masked_words
+    # The classifier's own dense layer is as large as that of the masked words.
+    shapes = jax.eval_shape(jf.BertForSequenceClassification(config).init, jax.random.key(0), ids)
+    head = config.vocab_size + 2 * config.width  # the bias of the logits, and the norm
+    classes = 2 * config.width + 2
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == with_masked_words - head + classes
 
 
 def test_the_pooled_token_alone_is_that_of_the_whole_output():
@@ -116,10 +144,12 @@ def test_no_mask_and_no_types_mean_all_ones_and_all_zeros(pretraining):
     np.testing.assert_allclose(found.mlm_logits, wanted.mlm_logits, atol=1e-6)
 
 
-def test_packed_rows_give_the_logits_of_unpacked_ones():
-    config = replace(SMALL, next_sentence=False)
+@pytest.mark.parametrize(
+    "config", [replace(SMALL, next_sentence=False), ROBERTA, DISTILBERT], ids=lambda c: c.variant
+)
+def test_packed_rows_give_the_logits_of_unpacked_ones(config):
     model = jf.BertForPreTraining(config)
-    ids = np.random.default_rng(2).integers(0, 101, (1, 14)).astype(np.int32)
+    ids = np.random.default_rng(2).integers(4, 101, (1, 14)).astype(np.int32)
     variables = random_variables(model, ids)
     segments = np.array([[1] * 5 + [2] * 7 + [0] * 2], np.int32)
     positions = np.array([[*range(5), *range(7), 0, 1]], np.int32)
@@ -159,13 +189,51 @@ def test_it_is_the_same_on_a_mesh(pretraining, shape):
     assert (np.asarray(found.mlm_logits[..., 101:]) < -1e8).all()
 
 
+@pytest.mark.parametrize("config", [DISTILBERT, ROBERTA], ids=lambda c: c.variant)
+def test_the_classifiers_of_berts_successors_are_the_same_on_a_mesh(config):
+    model = jf.BertForSequenceClassification(config)
+    ids, _, mask = batch()
+    rows = {"input_ids": np.where(mask, ids, config.pad_id), "attention_mask": mask}
+    variables = random_variables(model, rows["input_ids"])
+    expected = model.apply(variables, **rows)
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    model = model.clone(execution=Execution(vocab_multiple=2))
+    table = variables["params"]["bert"]["token_embedding"]
+    table["table"] = np.pad(table["table"], ((0, 1), (0, 0)))
+    with jax.set_mesh(mesh):
+        params = jax.device_put(variables["params"], shardings(variables["params"], mesh))
+        logits = jax.jit(lambda v, b: model.apply(v, **b))(
+            {"params": params}, put_batch(rows, mesh)
+        )
+    np.testing.assert_allclose(logits, expected, atol=5e-5)
+
+
+def test_robertas_positions_leave_out_padding_wherever_it_stands():
+    ids = jnp.array([[5, 3, 7, 7, 3, 3], [3, 3, 3, 3, 3, 3]])
+    rows = roberta_positions(ids, None, 3)
+    np.testing.assert_array_equal(rows, [[4, 3, 5, 6, 3, 3], [3] * 6])
+    rows = roberta_positions(ids[:1], jnp.array([[0, 1, 0, 1, 2, 3]]), 3)
+    np.testing.assert_array_equal(rows, [[4, 5, 4, 5, 6, 7]])
+
+
 def test_too_long_a_sequence_is_refused(pretraining):
     model, variables = pretraining
     with pytest.raises(DataError, match="33 tokens is longer than the model's 32 positions"):
         model.apply(variables, np.zeros((1, 33), np.int32))
 
 
-@pytest.mark.parametrize("changes", [{"heads": 3}, {"labels": 0}, {"label_names": ("a",)}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"heads": 3},
+        {"labels": 0},
+        {"label_names": ("a",)},
+        {"type_vocab_size": 0},
+        {"variant": "distilbert"},
+        {"variant": "distilbert", "type_vocab_size": 0},
+    ],
+    ids=str,
+)
 def test_a_config_that_cannot_be_is_refused(changes):
     with pytest.raises(ConfigError):
         replace(SMALL, **changes)

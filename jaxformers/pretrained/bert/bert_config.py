@@ -72,6 +72,8 @@ def read_config(config: dict[str, Any], place: str) -> BertConfig:
 
 def inexpressible(config: BertConfig) -> str | None:
     """The first field that keeps a model from Hugging Face's form, and why; None: nothing does."""
+    if config.variant != "bert":
+        return f"its variant is {config.variant!r}"
     if config.activation not in ACTIVATIONS.values():
         return f"activation {config.activation!r} has no name there"
     return None
