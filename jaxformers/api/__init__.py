@@ -3,6 +3,7 @@
 May be imported by `cli`; imports all rooms below.
 """
 
+from jaxformers.api.image_search import search
 from jaxformers.api.image_text import zero_shot
 from jaxformers.api.images import classify_images, embed_images, explain
 from jaxformers.api.loading import from_pretrained, load_images, load_text
@@ -21,6 +22,7 @@ __all__ = [
     "load_images",
     "load_text",
     "save_pretrained",
+    "search",
     "translate",
     "zero_shot",
 ]

@@ -51,6 +51,36 @@ def embed_images(args: argparse.Namespace, fields: list[str]) -> None:
     print(f"wrote {args.output}: {len(vectors)} vectors of {vectors.shape[1]}")
 
 
+def search(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints the pictures of a folder that are nearest to a text or a picture; may draw them."""
+    if args.top < 1:
+        raise ConfigError(f"--top: {args.top} is not at least 1")
+    load_code(args)
+    from jaxformers.api import search as searched
+
+    if args.output is not None:
+        from jaxformers.interpret import check_picture_path, save
+
+        check_picture_path(args.output)
+    options = dict(top=args.top, index=args.index, truncate=args.truncate, progress=_report)
+    result = searched(args.run, args.query, args.folder, **options)
+    for path, score in result.hits[0]:
+        print(f"{printable(path)}\t{score:.4f}")
+    if result.damaged:
+        print(
+            f"jaxformers: skipped {len(result.damaged):,} of "
+            f"{result.searched + len(result.damaged):,} pictures, which do not decode: "
+            f"{printable(result.damaged[0])}{' ...' if len(result.damaged) > 1 else ''}",
+            file=sys.stderr,
+        )
+    if args.output is not None:
+        print(f"wrote {save(result.figure(), args.output)}")
+
+
+def _report(count: int, total: int) -> None:
+    print(f"jaxformers: read {count:,} of {total:,} pictures", file=sys.stderr)
+
+
 def _pictures(paths: list[str]) -> list[str]:
     """Paths of pictures, those in folders too; what is passed over goes to standard error."""
     from jaxformers.tasks.images.image_inference import list_pictures

@@ -172,6 +172,29 @@ examples:
             CODE,
         ),
     ),
+    "search": Verb(
+        image_verbs.search,
+        "the pictures of a folder that fit a text, or resemble a picture",
+        ("RUN", "QUERY", "FOLDER"),
+        """Prints the paths of the nearest pictures below FOLDER and their cosines, a tab between
+them. QUERY is a text, or the path of a picture. RUN holds a CLIP or SigLIP, or for a picture as
+QUERY any model that embed-images takes: a run's folder, one with published weights, a single file
+of weights, or a hub's name.
+
+The pictures' vectors are kept on disk: the next search reads only pictures that are new or have
+changed, and one that was cut off goes on where it stopped.
+
+examples:
+  jaxformers search openai/clip-vit-base-patch32 "two dogs on a beach" photos/ --output hits.png
+  jaxformers search clip-folder cat.jpg photos/ --top 10 --index photos-index""",
+        (
+            ("--top", dict(metavar="N", type=whole_number, default=5, help="how many pictures")),
+            ("--index", dict(metavar="DIR", help="of the vectors (default: one in the cache)")),
+            ("--output", dict(metavar="FILE", help="draw the pictures there")),
+            TRUNCATE,
+            CODE,
+        ),
+    ),
     "compare": Verb(
         verbs.compare,
         "runs side by side: results against time, FLOPs and parameters",

@@ -209,6 +209,34 @@ def heat_figure(
     return figure
 
 
+def hits_figure(
+    queries: Sequence[str | np.ndarray], hits: Sequence[Sequence[tuple[np.ndarray, float]]]
+) -> Figure:
+    """Results of a search, a row for each query: the query, and its hits with their scores.
+
+    Args:
+        queries: texts, or images `[H, W, C]` between 0 and 1.
+        hits: (image, score) of each query, the best first.
+    """
+    columns = 1 + max(map(len, hits), default=0)
+    figure = Figure(figsize=(1.6 * columns, 1.8 * len(queries)), layout="constrained")
+    axes = figure.subplots(len(queries), columns, squeeze=False)
+    for axis in axes.ravel():
+        axis.set_axis_off()
+    for row, query, entries in zip(axes, queries, hits, strict=True):
+        if isinstance(query, str):
+            text = textwrap.fill(query, 18, max_lines=8, placeholder=" ...")
+            style = dict(ha="center", va="center", fontsize=9, parse_math=False)
+            row[0].text(0.5, 0.5, text, transform=row[0].transAxes, **style)
+        else:
+            _picture(row[0], query)
+            row[0].set_title("query", fontsize=8)
+        for axis, (image, score) in zip(row[1:], entries, strict=False):
+            _picture(axis, image)
+            axis.set_title(f"{score:.3f}", fontsize=8)
+    return figure
+
+
 def _wrapped(title: str, characters: int) -> str:
     return "\n".join(textwrap.fill(line, characters) for line in title.split("\n"))
 

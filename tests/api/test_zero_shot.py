@@ -1,6 +1,5 @@
 """CLIP at work: classes by their names, vectors of pictures and texts, as Hugging Face's."""
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -31,9 +30,7 @@ def golden():
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    folder = write(tmp_path_factory.mktemp("use") / "clip", use.CONFIG, use.tensors())
-    (folder / "preprocessor_config.json").write_text(json.dumps(use.PROCESSOR))
-    return folder
+    return use.folder(tmp_path_factory.mktemp("use") / "clip")
 
 
 def probabilities(answers):

@@ -44,7 +44,7 @@ def write_once(folder: Path, what: str, write: Callable[[Path], dict[str, Any]])
         DataError: the folder cannot be written.
     """
     try:
-        with _locked(folder):
+        with locked(folder):
             if not _complete(folder):
                 _write(folder, write)
     except OSError as error:
@@ -97,7 +97,7 @@ class Appended:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock against the other processes of this machine."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "w") as lock:

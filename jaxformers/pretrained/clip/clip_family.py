@@ -106,7 +106,12 @@ CLIP_FAMILY = Family(
     tokenizers=TOKENIZERS,
     special_ids=special_ids,
     takes_images=True,
-    uses={"zero_shot": (CLIP,), "embed": (CLIP,), "embed_images": (CLIP,)},
+    uses={
+        "zero_shot": (CLIP,),
+        "search": (CLIP,),
+        "embed": (CLIP,),
+        "embed_images": (CLIP,),
+    },
     shrink=_shrink,
     formats=(
         *clip_hf.CLIP_FORMATS,

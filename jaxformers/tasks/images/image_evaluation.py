@@ -150,6 +150,7 @@ def dataset_logits(
 
 
 @lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def image_program(model: Any, preprocessing: Preprocessing, method: str = "__call__"):
     """Compiled outputs `[B, N]` of (variables, uint8 pixels `[B, H, W, C]`)."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from jaxformers.arrays import check_finite
 from jaxformers.data.images import Preprocessing
@@ -21,6 +21,7 @@ from jaxformers.tasks.evaluation_loop import apply_batched
 from jaxformers.tasks.images.image_evaluation import image_program
 
 ClassScores = list[tuple[str, float]]
+_EMBEDDING_METHODS = {CLIP: "encode_image", CLIPImageTower: "encode"}  # of others: "pooled"
 
 
 def classify_images(
@@ -75,17 +76,30 @@ def image_outputs(
     Raises:
         DataError: a picture cannot be read; the message names it.
     """
-    run = image_program(model, preprocessing, method)
     outputs = []
-    for start in range(0, len(pictures), rows):
+    for start in range(0, max(len(pictures), 1), rows):
         pixels = preprocessing.pixels(list(pictures[start : start + rows]))  # uint8 [b, H, W, C]
-        outputs.append(
-            apply_batched(lambda batch: run(variables, batch["pixels"]), {"pixels": pixels}, rows)
+        outputs.append(pixel_outputs(model, variables, preprocessing, pixels, method, rows=rows))
+    return np.concatenate(outputs)
+
+
+def pixel_outputs(
+    model: Any,
+    variables: Any,
+    preprocessing: Preprocessing,
+    pixels: UInt8[np.ndarray, "n H W C"],
+    method: str = "pooled",
+    *,
+    rows: int = 32,
+) -> Float[np.ndarray, "n D"]:
+    """As `image_outputs`, of pixels as `preprocessing.pixels` gives them."""
+    run = image_program(model, preprocessing, method)
+    if len(pixels):
+        return apply_batched(
+            lambda batch: run(variables, batch["pixels"]), {"pixels": pixels}, rows
         )
-    if outputs:
-        return np.concatenate(outputs)
-    pixels = jax.ShapeDtypeStruct((1, *preprocessing.pixels([]).shape[1:]), np.uint8)
-    return np.zeros((0, jax.eval_shape(run, variables, pixels).shape[1]), np.float32)
+    inputs = jax.ShapeDtypeStruct((1, *pixels.shape[1:]), np.uint8)
+    return np.zeros((0, jax.eval_shape(run, variables, inputs).shape[1]), np.float32)
 
 
 def embed_images(
@@ -104,9 +118,23 @@ def embed_images(
         DataError: a picture cannot be read; the message names it.
         WeightsError: outputs that are not finite.
     """
-    methods = {CLIP: "encode_image", CLIPImageTower: "encode"}
-    method = methods.get(type(model), "pooled")
+    method = _EMBEDDING_METHODS.get(type(model), "pooled")
     vectors = image_outputs(model, variables, preprocessing, pictures, method=method, rows=rows)
+    check_finite(vectors)
+    return vectors
+
+
+def embed_pixels(
+    model: Any,
+    variables: Any,
+    preprocessing: Preprocessing,
+    pixels: UInt8[np.ndarray, "n H W C"],
+    *,
+    rows: int = 32,
+) -> Float[np.ndarray, "n D"]:
+    """As `embed_images`, of pixels as `preprocessing.pixels` gives them."""
+    method = _EMBEDDING_METHODS.get(type(model), "pooled")
+    vectors = pixel_outputs(model, variables, preprocessing, pixels, method, rows=rows)
     check_finite(vectors)
     return vectors
 

@@ -36,6 +36,7 @@ LACKING = {
     "tag": "a classifier over tokens",
     "embed": "a text encoder",
     "zero_shot": "towers of images and of texts",
+    "search": "a text tower, which a text as query needs",
 }
 
 
