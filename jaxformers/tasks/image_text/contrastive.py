@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 import jax
@@ -13,41 +12,30 @@ import numpy as np
 from etils import epath
 
 from jaxformers.data import Batch
-from jaxformers.data.captions import (
-    BundledEmoji,
-    CaptionFolder,
-    CaptionPlan,
-    CaptionRows,
-    CaptionTable,
-    TarShards,
-)
+from jaxformers.data.captions import BundledEmoji, CaptionPlan, CaptionRows
 from jaxformers.data.images import Augmentation, Preprocessing
-from jaxformers.data.pipeline.fixed_length import every_row
 from jaxformers.errors import ConfigError
-from jaxformers.evaluation.retrieval import recall_at
-from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt, Range
+from jaxformers.fields import NonNegativeInt, PositiveInt, Range
 from jaxformers.layers import Execution
 from jaxformers.models import CLIP, CLIPConfig
 from jaxformers.pretrained import load_pretrained, registry
 from jaxformers.pretrained.formats.hub import resolve
 from jaxformers.pretrained.image_backbone import all_variables
-from jaxformers.sharding import batch_multiple, constrain
+from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Loss, Task, Variables
-from jaxformers.tasks.evaluation_loop import round_up_rows
-from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.tasks.image_text.contrastive_loss import (
     Duplicates,
     Form,
     Objective,
     contrastive_loss,
 )
+from jaxformers.tasks.image_text.retrieval import CaptionData, RetrievalEvaluator, open_cached
 from jaxformers.tasks.images.image_data import check_sizes, picture_shape, resized
 from jaxformers.tasks.processor import TOKENIZER, Processor
 from jaxformers.tasks.task_data import PlannedData
 from jaxformers.tasks.text.vocabulary import run_tokenizer
 from jaxformers.text import CLIPTokenizer, Tokenizer, WordPiece, holds_tokenizer, load_tokenizer
 
-CaptionData = BundledEmoji | CaptionFolder | CaptionTable | TarShards
 OPENAI_VOCABULARY = 49408
 REHEARSED_VOCABULARY = 300
 MaxLogitScale = Annotated[float, Range(gt=1)]
@@ -229,7 +217,7 @@ class Contrastive(Task):
         length = self.model.text.context_length
         store = CaptionRows(images, self.augmentation, tokenizer, length)
         if self.dev is not None:
-            _open_cached(self.dev)
+            open_cached(self.dev)
         processor = Processor(tokenizer, self.preprocessing)
         return ContrastiveData(store, CaptionPlan(store, self.rows), processor, self.workers)
 
@@ -295,58 +283,3 @@ class ContrastiveData(PlannedData):
         images = self.store.source
         left = f", {images.skipped:,} left out" * bool(images.skipped)
         return f"{len(images):,} captioned images{left}; {self.steps_per_epoch:,.1f} steps an epoch"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrievalEvaluator(CheckedFields):
-    """Recall of images by their first caption, and of captions by image, within a set.
-
-    Images and captions that are equal answer one another: a caption's positives are all images with
-    that caption.
-    """
-
-    BEST: ClassVar[str] = "dev_text_to_image_recall_10"
-
-    name: str = "retrieval"
-    dev: CaptionData
-    rows: PositiveInt = 256
-    """Images of a batch."""
-
-    def evaluate(self, model: CLIP, variables, processor: Processor, *, final: bool) -> Evaluation:
-        """`dev_text_to_image_recall_K` and `dev_image_to_text_recall_K` in percent."""
-        images, length = _open_cached(self.dev), model.config.text.context_length
-        store = CaptionRows(images, processor.preprocessing, processor.tokenizer, length)
-        run = _program(model, processor.preprocessing)
-        rows = round_up_rows(min(self.rows, len(store)))
-        outputs = [
-            [np.asarray(embeds)[:count] for embeds in run(variables, batch)]
-            for batch, count in every_row(store, rows)
-        ]
-        image, text = (np.concatenate(batches) for batches in zip(*outputs, strict=True))
-        captions = np.array([images.captions(index)[0] for index in range(len(images))])
-        positives = captions[:, None] == captions[None]
-        metrics = {}
-        for name, queries, candidates in (
-            ("text_to_image", text, image),
-            ("image_to_text", image, text),
-        ):
-            for k, recall in recall_at(queries, candidates, positives).items():
-                metrics[f"dev_{name}_recall_{k}"] = recall
-        return Evaluation(metrics)
-
-
-@lru_cache(maxsize=4)
-def _open_cached(source: CaptionData):
-    """The images of a set that is judged, read once."""
-    return source.open()
-
-
-@lru_cache(maxsize=2)
-def _program(model: CLIP, preprocessing: Preprocessing):
-    @jax.jit
-    def run(variables, batch):
-        images = preprocessing.normalised(batch["images"])
-        embeds = model.apply(variables, images, batch["input_ids"], method="embed")
-        return tuple(constrain(x, None, None) for x in embeds)
-
-    return run

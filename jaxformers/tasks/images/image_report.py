@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from jaxformers.data.images import LabelledImages, WholeImage
 from jaxformers.data.images.augment.crops import Frame
-from jaxformers.data.images.decoding import decoding, pixels
+from jaxformers.data.images.decoding import ColourRule, decoding, pixels
 from jaxformers.errors import DataError
 from jaxformers.models.problem_type import class_scores
 
 DRAWN_CLASSES, NUMBERED_CLASSES, LISTED_CLASSES = 60, 25, 200
-MOST_WRONG, COLUMNS, THUMBNAIL = 12, 4, 160
+MOST_WRONG, COLUMNS = 12, 4
+THUMBNAIL = Frame(160, ColourRule(3), "bilinear", fast=True)
 CONFUSIONS = 20
 
 
@@ -135,7 +139,6 @@ def most_wrong_figure(images: LabelledImages, wrong: Sequence[WrongImage]) -> Fi
     rows = -(-len(wrong) // COLUMNS)
     figure = Figure(figsize=(2.6 * COLUMNS, 3.0 * rows), layout="constrained")
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-    frame = Frame(THUMBNAIL, 3, "bilinear", True)
     for axis in axes:
         axis.set_axis_off()
     for axis, entry in zip(axes, wrong, strict=False):
@@ -145,12 +148,13 @@ def most_wrong_figure(images: LabelledImages, wrong: Sequence[WrongImage]) -> Fi
             fontsize=8,
             parse_math=False,
         )
-        try:
-            with decoding(images.where(entry.index)):
-                image = images.example(entry.index)[0]
-                thumbnail = pixels(WholeImage()(image, frame, np.zeros(0)), 3)
-                # A square's pixels are drawn in the image's own shape.
-                axis.imshow(thumbnail, aspect=image.height / image.width)
-        except DataError:
-            continue
+        with suppress(DataError), decoding(images.where(entry.index)):
+            draw_thumbnail(axis, images.example(entry.index)[0])
     return figure
+
+
+def draw_thumbnail(axis: Axes, image: Image.Image) -> None:
+    """Draws an image, shrunk, in its own shape."""
+    thumbnail = pixels(WholeImage()(image, THUMBNAIL, np.zeros(0)))
+    # The thumbnail is a square; its pixels are drawn in the image's own shape.
+    axis.imshow(thumbnail, aspect=image.height / image.width)
