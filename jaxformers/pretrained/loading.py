@@ -41,11 +41,12 @@ def load_pretrained(
     """The model in published weights and its variables `{"params": ...}`, float32 `jax.Array`s.
 
     Args:
-        path_or_name: a folder (local or gs://) whose `config.json` says MarianMT, BERT, BiT,
-            ResNet, ViT, DeiT, DINOv2, ViTMAE, another registered family or our own format; one of
-            Google's TensorFlow checkpoints of BERT with its `bert_config.json`; a `.npz` or
-            `.safetensors` file of image weights by the names of Google, torchvision or timm; timm's
-            folder; or a model's name on Hugging Face's hub: "org/name" or "org/name@revision".
+        path_or_name: a folder (local or gs://) whose `config.json` says MarianMT, BERT, RoBERTa,
+            XLM-RoBERTa, CamemBERT, DistilBERT, BiT, ResNet, ViT, DeiT, DINOv2, ViTMAE, another
+            registered family or our own format; one of Google's TensorFlow checkpoints of BERT
+            with its `bert_config.json`; a `.npz` or `.safetensors` file of image weights by the
+            names of Google, torchvision or timm; timm's folder; or a model's name on Hugging
+            Face's hub: "org/name" or "org/name@revision".
         execution: how the model computes; its padded vocabulary is put in.
         image_size: side, or height and width, of the images that a model is to take, its positions
             resized as their publisher does; None: that of the weights.
@@ -123,9 +124,10 @@ def save_pretrained(
         model: a model of a registered family.
         variables: its variables; float32 is written, on one host.
         path: the folder; files in it of other names stay.
-        format: a `model_type` of Hugging Face's ("marian", "bert", "bit", "resnet", "vit", "deit",
-            "dinov2", "dinov2_with_registers", "vit_mae" and those of registered plug-ins) for what
-            its classes load; "jaxformers" for our own, which keeps everything; "auto" for Hugging
+        format: a `model_type` of Hugging Face's ("marian", "bert", "roberta", "xlm-roberta",
+            "camembert", "distilbert", "bit", "resnet", "vit", "deit", "dinov2",
+            "dinov2_with_registers", "vit_mae" and those of registered plug-ins) for what its
+            classes load; "jaxformers" for our own, which keeps everything; "auto" for Hugging
             Face's where that is exact.
         tokenizer: a `text.Tokenizer`, or a folder whose tokenizer files are copied in, with those
             that state its sentence embeddings. Files of an earlier tokenizer are removed.

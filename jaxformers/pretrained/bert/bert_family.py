@@ -1,6 +1,8 @@
-"""BERT and its heads as a family of the registry."""
+"""BERT, RoBERTa and DistilBERT with their heads as a family of the registry."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from jaxformers.models import (
     Bert,
@@ -10,7 +12,13 @@ from jaxformers.models import (
     BertForSpanExtraction,
     BertForTokenClassification,
 )
-from jaxformers.pretrained.bert import bert_config, bert_google, bert_hf
+from jaxformers.pretrained.bert import (
+    bert_config,
+    bert_google,
+    bert_hf,
+    distilbert_hf,
+    roberta_hf,
+)
 from jaxformers.pretrained.family import (
     Family,
     FineTuning,
@@ -27,6 +35,8 @@ MODULES = {
     "bert_spans": BertForSpanExtraction,
     "bert_tokens": BertForTokenClassification,
 }
+# One network under three names; a model is written under the first unless a format is chosen.
+ROBERTA_TITLES = {"roberta": "RoBERTa", "xlm-roberta": "XLM-RoBERTa", "camembert": "CamemBERT"}
 BERT = Family(
     "bert",
     BertConfig,
@@ -55,7 +65,6 @@ BERT = Family(
             "masked_words",
             "labels",
             "label_names",
-            "pad_id",
         ),
     ),
     formats=(
@@ -66,7 +75,25 @@ BERT = Family(
             bert_hf.load,
             bert_hf.unsupported_reason,
             bert_hf.write,
-            recognises_untyped=lambda config: "type_vocab_size" in config,
+            recognises_untyped=bert_hf.recognises_untyped,
+        ),
+        *(
+            HuggingFaceFormat(
+                model_type,
+                title,
+                roberta_hf.load,
+                roberta_hf.unsupported_reason,
+                partial(roberta_hf.write, model_type=model_type),
+                recognises_untyped=roberta_hf.recognises_untyped,
+            )
+            for model_type, title in ROBERTA_TITLES.items()
+        ),
+        HuggingFaceFormat(
+            distilbert_hf.MODEL_TYPE,
+            "DistilBERT",
+            distilbert_hf.load,
+            distilbert_hf.unsupported_reason,
+            distilbert_hf.write,
         ),
     ),
 )

@@ -6,6 +6,7 @@ Sentence-embedding folders are encoders without a head. Which head a file holds,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,13 +23,18 @@ from jaxformers.models import (
     BertForTokenClassification,
 )
 from jaxformers.pretrained.bert.bert_config import inexpressible, read_config, write_config
+from jaxformers.pretrained.bert.encoder_names import (
+    CLASS_SUFFIXES,
+    ENCODER,
+    early_norm,
+    model_map,
+)
 from jaxformers.pretrained.family import Variables
 from jaxformers.pretrained.formats import safetensors_folder
 from jaxformers.pretrained.formats.hf_folder import Published, open_folder
 from jaxformers.pretrained.mapping.config_fields import class_names
 from jaxformers.pretrained.mapping.name_map import Entry, NameMap
 from jaxformers.pretrained.mapping.torch_names import linear
-from jaxformers.pretrained.mapping.transforms import Same, Transform
 from jaxformers.pretrained.model_variables import (
     DEFAULT_EXECUTION,
     read_model,
@@ -37,42 +43,16 @@ from jaxformers.pretrained.model_variables import (
 
 PREFIX = "bert."
 ARCHITECTURES = {
-    Bert: "BertModel",
-    BertForSequenceClassification: "BertForSequenceClassification",
-    BertForSpanExtraction: "BertForQuestionAnswering",
-    BertForTokenClassification: "BertForTokenClassification",
+    module: f"Bert{suffix}"
+    for module, suffix in CLASS_SUFFIXES.items()
+    if module is not BertForPreTraining  # its class goes by the heads that it has
 }
 # Heads whose tensors have the names of another head's.
 OTHERS = ("BertForMultipleChoice", "BertLMHeadModel")
-LAYER = "encoder.layer.{layer}"
 SENTENCE = "cls.seq_relationship.weight"
-
-
-def _norm(theirs: str, ours: str) -> tuple[Entry, ...]:
-    """Files from before 2019 call a norm's weight gamma and its bias beta."""
-    return (
-        Entry((f"{theirs}.weight", f"{theirs}.gamma"), f"{ours}/scale"),
-        Entry((f"{theirs}.bias", f"{theirs}.beta"), f"{ours}/bias"),
-    )
-
-
-ENCODER: tuple[Entry, ...] = (
-    Entry("embeddings.position_embeddings.weight", "position_embedding/table"),
-    Entry("embeddings.token_type_embeddings.weight", "type_embedding/table"),
-    *_norm("embeddings.LayerNorm", "embedding_norm"),
-    *linear(f"{LAYER}.attention.self.query", "encoder/blocks/self_attention/query"),
-    *linear(f"{LAYER}.attention.self.key", "encoder/blocks/self_attention/key"),
-    *linear(f"{LAYER}.attention.self.value", "encoder/blocks/self_attention/value"),
-    *linear(f"{LAYER}.attention.output.dense", "encoder/blocks/self_attention/out", inputs=2),
-    *_norm(f"{LAYER}.attention.output.LayerNorm", "encoder/blocks/self_attention_norm"),
-    *linear(f"{LAYER}.intermediate.dense", "encoder/blocks/feed_forward/up"),
-    *linear(f"{LAYER}.output.dense", "encoder/blocks/feed_forward/down"),
-    *_norm(f"{LAYER}.output.LayerNorm", "encoder/blocks/feed_forward_norm"),
-    *linear("pooler.dense", "pooler"),
-)
 HEADS: tuple[Entry, ...] = (
     *linear("cls.predictions.transform.dense", "transform"),
-    *_norm("cls.predictions.transform.LayerNorm", "transform_norm"),
+    *early_norm("cls.predictions.transform.LayerNorm", "transform_norm"),
     Entry(("cls.predictions.bias", "cls.predictions.decoder.bias"), "logits_bias"),
     *linear("cls.seq_relationship", "next_sentence"),
     *linear("classifier", "classifier"),
@@ -80,21 +60,22 @@ HEADS: tuple[Entry, ...] = (
 )
 
 
-def name_map(module: type[nn.Module], prefix: str, table: Transform = Same()) -> NameMap:  # noqa: B008
+def recognises_untyped(config: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` without `model_type` is a BERT's, as those of 2018 and 2019 are.
+
+    RoBERTa's of that time have a single segment.
+    """
+    names = config.get("architectures") or ["Bert"]
+    named = isinstance(names, list) and str(names[0]).startswith("Bert")
+    return named and config.get("type_vocab_size", 1) != 1
+
+
+def name_map(module: type[nn.Module], prefix: str) -> NameMap:
     """The names of a head's file; `prefix` stands before those of the encoder."""
-    ours = "params/" if module is Bert else "params/bert/"
-    words = (f"{prefix}embeddings.word_embeddings.weight", "cls.predictions.decoder.weight")
     # Nothing trains the pooler under a head over all tokens, but older files have one.
     unpooled = module in (BertForSpanExtraction, BertForTokenClassification)
-    pooler = (r"(bert\.)?pooler\..*",) if unpooled else ()
-    return NameMap(
-        (
-            Entry(words, f"{ours}token_embedding/table", table),
-            *(entry.under(prefix, ours) for entry in ENCODER),
-            *(entry.under("", "params/") for entry in HEADS),
-        ),
-        ignored=(r"(bert\.)?embeddings\.position_ids", *pooler),
-    )
+    ignored = (r"pooler\..*",) if unpooled else ()
+    return model_map(module, prefix, ENCODER, HEADS, "cls.predictions.decoder.weight", ignored)
 
 
 def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module, dict[str, Any]]:
@@ -141,7 +122,7 @@ def _module(
 
 def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:
     """Why the model has no Hugging Face form; None when it has."""
-    if type(model) not in (*ARCHITECTURES, BertForPreTraining):
+    if type(model) not in CLASS_SUFFIXES or model.config.variant != "bert":
         return "it is no BERT"
     return inexpressible(model.config)
 
