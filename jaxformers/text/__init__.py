@@ -16,6 +16,7 @@ from jaxformers.text.clip import CLIPTokenizer
 from jaxformers.text.huggingface import HuggingFaceTokenizer
 from jaxformers.text.marian import Marian
 from jaxformers.text.sentence_piece import SentencePiece
+from jaxformers.text.unified_io import UnifiedIOTokenizer
 from jaxformers.text.word_piece import WordPiece
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "SentencePiece",
     "Spans",
     "Tokenizer",
+    "UnifiedIOTokenizer",
     "WordPiece",
     "holds_tokenizer",
     "listed_texts",
@@ -35,5 +37,13 @@ __all__ = [
 ]
 
 # In the order in which a folder's files are asked for; families register further classes.
-for _class in (CLIPTokenizer, Marian, HuggingFaceTokenizer, SentencePiece, WordPiece):
+TOKENIZERS = (
+    CLIPTokenizer,
+    Marian,
+    HuggingFaceTokenizer,
+    UnifiedIOTokenizer,
+    SentencePiece,
+    WordPiece,
+)
+for _class in TOKENIZERS:
     register_tokenizer(_class)

@@ -36,7 +36,7 @@ class SentencePiece:
     FILE_NAMES: ClassVar[str] = MODEL_FILE
 
     def __init__(self, model: bytes):
-        self._model = model
+        self.model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.vocab_size = self._processor.get_piece_size()
         self.pad_id = self._processor.pad_id()
@@ -128,7 +128,7 @@ class SentencePiece:
         """Write `tokenizer.model` into `folder`."""
         folder = epath.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / MODEL_FILE).write_bytes(self._model)
+        (folder / MODEL_FILE).write_bytes(self.model)
 
     def encode(self, texts: str | Sequence[str]) -> list[list[int]]:
         """Ids of the pieces of each text, without eos; many texts are shared among threads."""
@@ -147,7 +147,7 @@ class SentencePiece:
         return self._processor.decode(rows) if rows else []
 
     def __getstate__(self) -> bytes:
-        return self._model
+        return self.model
 
     def __setstate__(self, model: bytes) -> None:
         self.__init__(model)
