@@ -4,7 +4,7 @@
     python benchmarks/plans.py --only bert "b16 v3" # those with one of these words in file and pod
     python benchmarks/plans.py --seconds 200        # as many as begin within so many seconds
 
-It needs libtpu (`pip install 'jaxformers[tpu]'`), no TPU and no data. The first table is planned
+It needs libtpu (`pip install -e '.[tpu]'`), no TPU and no data. The first table is planned
 with `--quick`, which compiles in full what is near to a chip's memory; the second one, whose times
 are told, as the command does without it.
 """

@@ -16,6 +16,10 @@ JOINERS = "\u200c\u200d"
 """Format characters that ordinary text contains (Persian, emoji)."""
 
 
+DISTRIBUTION = "landmark-transformers"
+"""The name under which pip knows this package; `jaxformers` on the public index is a stranger's."""
+
+
 class UserError(Exception):
     """A mistake in what the user gave us. The command line prints its one line and exits 2.
 
@@ -52,6 +56,11 @@ class WeightsError(UserError):
 
 class CheckpointError(UserError):
     """A run's folder that cannot be written, is in use, or holds no usable checkpoint."""
+
+
+def install_extra(extra: str) -> str:
+    """The command that installs what an extra of this package names."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
 
 
 def folder_contents(folder: Any) -> str:

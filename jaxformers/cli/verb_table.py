@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from jaxformers.cli import image_verbs, plan, verbs
+import argparse
+
+from jaxformers.cli import completion, image_verbs, plan, verbs
 from jaxformers.cli.options import (
     CODE,
     FOLDER,
@@ -15,6 +17,12 @@ from jaxformers.cli.options import (
     whole_number,
 )
 from jaxformers.cli.stdin_verb_table import STDIN_VERBS
+
+
+def _print_completion(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints the completion script of a shell."""
+    print(completion.script(args.shell, VERBS), end="")
+
 
 VERBS: dict[str, Verb] = {
     "train": Verb(
@@ -39,6 +47,34 @@ examples:
   jaxformers train experiments/translation/wmt14_en_de_base.py --rehearse --processes 4
   jaxformers train my.py --folder gs://bucket/runs/my --mesh.fsdp 4 --schedule cosine""",
         (FOLDER, REHEARSE, PROCESSES, RESTARTS),
+        fields=True,
+    ),
+    "demo": Verb(
+        verbs.demo,
+        "train a small model on bundled data, in minutes on two cores",
+        (),
+        """Trains one of the demonstrations, which need no download: a Transformer that translates
+English to German, or that of another family. They are experiment files like any other
+(experiments/FAMILY/demo.py), so fields may be set and the same command goes on where it stopped.
+
+examples:
+  jaxformers demo
+  jaxformers demo --family vit
+  jaxformers demo --rehearse      in seconds, to see that all is installed""",
+        (
+            (
+                "--family",
+                dict(
+                    metavar="FAMILY",
+                    default="translation",
+                    help="translation (default), bert, clip, mae, resnet, vit",
+                ),
+            ),
+            FOLDER,
+            REHEARSE,
+            PROCESSES,
+            RESTARTS,
+        ),
         fields=True,
     ),
     "evaluate": Verb(
@@ -330,5 +366,16 @@ example:
   jaxformers check experiments/translation/demo.py""",
         (("--update", dict(action="store_true", help="write the golden file anew")),),
         fields=True,
+    ),
+    "completion": Verb(
+        _print_completion,
+        "print a script that completes verbs and options in a shell",
+        ("SHELL",),
+        """Prints the completion script of SHELL: bash, zsh or fish.
+
+examples:
+  jaxformers completion bash >> ~/.bashrc
+  jaxformers completion zsh >> ~/.zshrc
+  jaxformers completion fish > ~/.config/fish/completions/jaxformers.fish""",
     ),
 }

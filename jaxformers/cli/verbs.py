@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from jaxformers.errors import ConfigError, DamagedImageError, DataError, printable
+from jaxformers.errors import ConfigError, DamagedImageError, DataError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from jaxformers.training.experiment import Experiment
@@ -53,6 +53,18 @@ def train(args: argparse.Namespace, fields: list[str]) -> int:
         except Ended as ended:
             print(f"jaxformers: {ended}", file=sys.stderr)
             return ended.status
+
+
+def demo(args: argparse.Namespace, fields: list[str]) -> int:
+    """Trains a family's demonstration, which the package brings along."""
+    from jaxformers.training.config.experiment_files import experiments_folder
+
+    files = {path.parent.name: path for path in sorted(experiments_folder().glob("*/demo.py"))}
+    if args.family not in files:
+        hint = did_you_mean(args.family, files) or f"; there are {', '.join(files)}"
+        raise ConfigError(f"--family: no demonstration {printable(args.family)!r}{hint}")
+    args.file = str(files[args.family])
+    return train(args, fields)
 
 
 def _train_here(

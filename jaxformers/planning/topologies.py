@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import jax
 
 from jaxformers.costs import CHIPS, Chip, chip_for, chips_in
-from jaxformers.errors import ConfigError
+from jaxformers.errors import ConfigError, install_extra
 from jaxformers.pod.libtpu import give_compiler_stacks
 
 # Environment that libtpu needs before it is loaded on a machine without a TPU.
@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-16",
     "TPU_LOG_DIR": "disabled",
 }
-INSTALL = "pip install 'jaxformers[tpu]'"
+INSTALL = install_extra("tpu")
 _NAME = re.compile(r"(?:(?P<slices>\d+)x)?(?P<kind>[a-z]+\d+[a-z]*):(?P<shape>\d+(?:x\d+)+)")
 
 

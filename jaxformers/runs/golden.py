@@ -19,7 +19,7 @@ import numpy as np
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
 from jaxformers.sharding import path_text
-from jaxformers.training.config.experiment_files import to_json
+from jaxformers.training.config.experiment_files import experiments_folder, to_json
 from jaxformers.training.experiment import Experiment
 from jaxformers.training.stored_files import DamagedFile, read_json
 
@@ -38,7 +38,7 @@ def find(experiment: Experiment, file: Path | None) -> Path | None:
     So a changed copy of an experiment file is held against the original's.
     """
     beside = [place(experiment, file)] if file else []
-    roots = (Path("experiments"), Path(__file__).parents[2] / "experiments")
+    roots = (Path("experiments"), experiments_folder())
     candidates = [
         p for root in roots for p in sorted(root.glob(f"*/golden/{experiment.name}.json"))
     ]

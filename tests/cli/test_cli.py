@@ -115,7 +115,7 @@ def test_version(capfd):
         (["trian"], "unknown verb trian; did you mean train?"),
         (["help", "trian"], "unknown verb trian; did you mean train?"),
         (["--verison"], "unknown option --verison; did you mean --version?"),
-        (["frobnicate"], "unknown verb frobnicate; there are train, evaluate"),
+        (["frobnicate"], "unknown verb frobnicate; there are train, demo, evaluate"),
         (["--frobnicate"], "unknown option --frobnicate; --help tells more"),
         (["train"], "FILE is missing"),
         (["convert", "a"], "TARGET is missing"),

@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         importlib.util.find_spec("libtpu") is None,
-        reason="the TPU compiler is not installed: pip install 'jaxformers[tpu]'",
+        reason="the TPU compiler is not installed: pip install -e '.[tpu]'",
     ),
 ]
 

@@ -42,7 +42,9 @@ def test_slices_are_said_once():
 
 def test_without_libtpu_the_command_to_install_it_is_told(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"TPU compiler: pip install 'jaxformers\[tpu\]'"):
+    with pytest.raises(
+        ConfigError, match=r"TPU compiler: pip install 'landmark-transformers\[tpu\]'"
+    ):
         tpu_pod("v5e:4x4")
 
 

@@ -12,7 +12,7 @@ from urllib.request import getproxies
 from etils import epath
 
 from jaxformers.data.files.tfds_rows import default_data_dir, prepared_folder
-from jaxformers.errors import DataError
+from jaxformers.errors import DataError, install_extra
 
 # Without TensorFlow these builders register only when their modules are imported.
 BUILDER_MODULES = ("translate", "text", "question_answering", "image_classification", "image")
@@ -36,7 +36,7 @@ def prepare(name: str, data_dir: Any = None) -> epath.Path:
         builder.download_and_prepare()
     except ImportError as error:
         raise DataError(
-            f"preparing {name} needs {error.name or error}: pip install 'jaxformers[prepare]'"
+            f"preparing {name} needs {error.name or error}: {install_extra('prepare')}"
         ) from None
     except Exception as error:
         if isinstance(error, DataError):

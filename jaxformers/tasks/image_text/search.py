@@ -98,7 +98,7 @@ def nearest_rows(
     """The greatest inner products of each query and their rows; of equal ones the first row.
 
     Exact: a matrix product, or from `faiss_from` rows on faiss's blocked one where it is installed
-    (`pip install "jaxformers[search]"`), which is threaded and keeps no `[q, n]` scores.
+    (the extra `search`), which is threaded and keeps no `[q, n]` scores.
     """
     if len(vectors) >= faiss_from and importlib.util.find_spec("faiss"):
         import faiss

@@ -281,6 +281,13 @@ def _article(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
+def experiments_folder() -> Path:
+    """`experiments/` of the checkout, or its copy in an installed wheel."""
+    package = Path(__file__).resolve().parents[2]
+    bundled = package / "experiments"
+    return bundled if bundled.is_dir() else package.parent / "experiments"
+
+
 def _near_miss(path: Path) -> str:
     experiments = {str(p): p.stem for p in sorted(Path("experiments").glob("**/*.py"))}
     if path.is_dir():

@@ -54,7 +54,10 @@ def test_no_network_is_said_at_once(tmp_path, monkeypatch):
     ("error", "says"),
     [
         (ConnectionError("refused"), "no network, or its server does not answer"),
-        (ModuleNotFoundError("x", name="tensorflow"), "pip install 'jaxformers[prepare]'"),
+        (
+            ModuleNotFoundError("x", name="tensorflow"),
+            "pip install 'landmark-transformers[prepare]'",
+        ),
         (ValueError("disk is full\nmore"), "cannot be prepared: disk is full"),
     ],
 )
