@@ -2,51 +2,100 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 from jaxformers.api import sources
-from jaxformers.api.sources import ImageSource
+from jaxformers.api.sources import ImageSource, ImageTextSource
 from jaxformers.data.images.preprocessing import one_by_one
-from jaxformers.errors import check_top
+from jaxformers.errors import ConfigError, check_top
 from jaxformers.tasks.image_text import zero_shot
 from jaxformers.tasks.images import image_inference
+from jaxformers.text import listed_texts
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxformers.interpret import ExplainedPicture
+    from jaxformers.interpret import ExplainedMatch, ExplainedPicture
 
 
+@overload
 def explain(
     source: ImageSource,
     image: Any,
-    method: str = "attribution",
+    method: str | None = ...,
     *,
+    text: None = ...,
+    top: int = ...,
+    start_layer: int | None = ...,
+) -> ExplainedPicture: ...
+@overload
+def explain(
+    source: ImageTextSource,
+    image: Any,
+    method: str | None = ...,
+    *,
+    text: str | Sequence[str],
+    start_layer: int | None = ...,
+    text_start_layer: int | None = ...,
+) -> ExplainedMatch: ...
+def explain(
+    source: ImageSource | ImageTextSource,
+    image: Any,
+    method: str | None = None,
+    *,
+    text: str | Sequence[str] | None = None,
     top: int = 3,
-    start_layer: int = 0,
-) -> ExplainedPicture:
-    """Where in a picture a ViT sees its likeliest classes; `.figure()` draws the heat maps.
+    start_layer: int | None = None,
+    text_start_layer: int | None = None,
+) -> ExplainedPicture | ExplainedMatch:
+    """Where in a picture a ViT sees its likeliest classes, or a CLIP what a text says.
+
+    `.figure()` of the result draws the heat maps; with `text` the words, too, on which the match
+    rests.
 
     Args:
-        source: a ViT with a head, as for `from_pretrained`, which is kept loaded for the next
-            call; or `(model, variables, preprocessing)`.
+        source: a ViT with a head, or with `text` a CLIP, as for `from_pretrained`, which is kept
+            loaded for the next call; or `(model, variables, preprocessing)`, of a CLIP
+            `(model, variables, processor)`.
         image: a path, encoded bytes, a Pillow image or a uint8 array `[H, W, C]`.
-        method: "attribution" (Chefer et al., CVPR 2021) or "generic" (ICCV 2021), which tell
-            classes apart; "rollout" or "attention" (the last layer's), which do not.
+        method: "attribution" (Chefer et al., CVPR 2021; the default) or "generic" (ICCV 2021),
+            which tell classes apart; "rollout" or "attention" (the last layer's), which do not.
+            With `text` always "generic".
+        text: what is compared with the picture, one or several.
         top: how many classes.
-        start_layer: the first layer that counts.
+        start_layer: the first layer that counts; None: the first of all, with `text` the last, as
+            in the authors' notebook.
+        text_start_layer: that of the text tower; None: the last.
 
     Raises:
         ConfigError: an unknown method, no such layer, or no class asked for.
-        DataError: a picture that cannot be read.
-        WeightsError: a model without patches or without a head.
+        DataError: a picture that cannot be read, or a text that is too long.
+        WeightsError: a model without patches or without a head; with `text` one without a text
+            tower, or whose image tower is a ResNet or a SigLIP's.
     """
-    from jaxformers.interpret import explain_picture  # matplotlib: only where it is needed
+    from jaxformers.interpret import explain_match, explain_picture  # matplotlib
 
-    model, variables = sources.model_of(source)
+    if text is None:
+        model, variables = sources.model_of(source)
+        preprocessing = sources.preprocessing_of(source, model)
+        choices = dict(top=top, start_layer=start_layer or 0)
+        method = "attribution" if method is None else method
+        return explain_picture(model, variables, preprocessing, image, method, **choices)
+    if method not in (None, "generic"):
+        raise ConfigError(f"method {method!r} explains no text: leave it out, or take 'generic'")
+    model, variables, tokenizer = sources.text_model("zero_shot", source)
     preprocessing = sources.preprocessing_of(source, model)
-    choices = dict(top=top, start_layer=start_layer)
-    return explain_picture(model, variables, preprocessing, image, method, **choices)
+    return explain_match(
+        model,
+        variables,
+        tokenizer,
+        preprocessing,
+        image,
+        listed_texts(text),
+        start_layer=start_layer,
+        text_start_layer=text_start_layer,
+    )
 
 
 def classify_images(

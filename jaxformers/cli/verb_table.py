@@ -248,20 +248,32 @@ example:
     ),
     "explain": Verb(
         verbs.explain,
-        "where in a picture a ViT sees its classes",
+        "where in a picture a ViT sees its classes, or a CLIP what a text says",
         ("RUN",),
         """Draws a heat map over the picture for each of the likeliest classes, and prints these
-with their probabilities. RUN is a run's folder or one with published weights of a ViT.
+with their probabilities. RUN is a run's folder or one with published weights of a ViT. With
+--text RUN holds a CLIP: the heat map shows where the text's match rests, its words are drawn on
+red as deep as their share, and its cosine and the words' shares are printed.
 
 Methods: attribution (Chefer et al., CVPR 2021) and generic (Chefer et al., ICCV 2021) tell
 classes apart; rollout (Abnar and Zuidema 2020) and attention (the last layer's) do not.
 
 examples:
   jaxformers explain runs/vit --image cat.jpg
-  jaxformers explain google/vit-base-patch16-224 --image cat.jpg --method generic --top 1""",
+  jaxformers explain google/vit-base-patch16-224 --image cat.jpg --method generic --top 1
+  jaxformers explain openai/clip-vit-base-patch32 --image cat.jpg --text "a cat on a sofa" """,
         (
             ("--image", dict(metavar="FILE", required=True, help="the picture")),
-            ("--method", dict(metavar="METHOD", default="attribution", help="see above")),
+            (
+                "--text",
+                dict(metavar="TEXT", action="append", help="for a CLIP; may be given again"),
+            ),
+            (
+                "--method",
+                dict(
+                    metavar="METHOD", help="see above (default: attribution, with --text generic)"
+                ),
+            ),
             ("--top", dict(metavar="N", type=whole_number, default=3, help="how many classes")),
             ("--output", dict(metavar="FILE", default="explained.png", help="what to write")),
             CODE,

@@ -14,11 +14,15 @@ from jaxformers.interpret.explain import explain_translation as explain_translat
 from jaxformers.interpret.explain import heat_map as heat_map
 from jaxformers.interpret.explain_image import ExplainedPicture as ExplainedPicture
 from jaxformers.interpret.explain_image import explain_picture as explain_picture
+from jaxformers.interpret.explain_match import ExplainedMatch as ExplainedMatch
+from jaxformers.interpret.explain_match import explain_match as explain_match
 from jaxformers.interpret.figures import attention_distance_figure as attention_distance_figure
 from jaxformers.interpret.figures import attention_figure as attention_figure
 from jaxformers.interpret.figures import check_picture_path as check_picture_path
 from jaxformers.interpret.figures import filters_figure as filters_figure
 from jaxformers.interpret.figures import heat_figure as heat_figure
+from jaxformers.interpret.figures import hits_figure as hits_figure
+from jaxformers.interpret.figures import match_figure as match_figure
 from jaxformers.interpret.figures import position_similarity_figure as position_similarity_figure
 from jaxformers.interpret.figures import reconstruction_figure as reconstruction_figure
 from jaxformers.interpret.figures import save as save

@@ -47,7 +47,7 @@ class ExplainedPicture:
     @property
     def uniform(self) -> bool:
         """Whether all pixels are alike, so that nothing in the picture speaks for a class."""
-        return float(np.ptp(self.picture, axis=(0, 1)).max()) < GREY_LEVEL
+        return is_uniform(self.picture)
 
     def evidence(self) -> np.ndarray:
         """Heat maps that are comparable between classes, `[M, H, W]`.
@@ -109,7 +109,8 @@ def explain_picture(
     config = model.config
     if type(model) not in registry.modules_for("explain") or not config.classes:
         raise WeightsError(
-            f"a {type(model).__name__} has no heat map of classes: explain needs a ViT with a head"
+            f"a {type(model).__name__} has no heat map of classes: explain needs a ViT with a "
+            "head, or a CLIP and a text"
         )
     check_top(top)
     images = preprocessing(os.fspath(picture) if isinstance(picture, os.PathLike) else picture)
@@ -120,7 +121,7 @@ def explain_picture(
     grid = images.shape[1] // config.patch_pixels, images.shape[2] // config.patch_pixels
     names = config.class_names or [str(i) for i in range(config.classes)]
     return ExplainedPicture(
-        seen(images[0], preprocessing),
+        model_view(images[0], preprocessing),
         tuple(names[i] for i in explanation.classes[0]),
         explanation.probabilities[0],
         relevance,
@@ -130,7 +131,14 @@ def explain_picture(
     )
 
 
-def seen(image: Float[Array, "H W C"], preprocessing: Preprocessing) -> Float[np.ndarray, "H W C"]:
+def is_uniform(picture: Float[np.ndarray, "H W C"]) -> bool:
+    """Whether all pixels, between 0 and 1, are alike but for what JPEG and resizing leave."""
+    return float(np.ptp(picture, axis=(0, 1)).max()) < GREY_LEVEL
+
+
+def model_view(
+    image: Float[Array, "H W C"], preprocessing: Preprocessing
+) -> Float[np.ndarray, "H W C"]:
     """A preprocessed image as pixels between 0 and 1 again."""
     # The inverse of x = (scale * pixel - mean) / std.
     pixels = np.asarray(image) * np.asarray(preprocessing.std, np.float32)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from jaxformers.arrays import Array
 from jaxformers.errors import DataError
 
+CHARACTER, LINE = 0.0765, 0.26  # inches of a monospaced character of 9 points, and of a line
 LEAST_EVIDENCE = 0.01  # of the scale's end: what is below it cannot be told from 0 by its colour
 
 
@@ -209,6 +210,66 @@ def heat_figure(
     return figure
 
 
+def match_figure(
+    image: Float[Array, "H W C"],
+    heats: Float[Array, "M H W"],
+    scores: Sequence[float],
+    words: Sequence[Sequence[str]],
+    shares: Sequence[Float[Array, " n"]],
+) -> Figure:
+    """A row for each text: the image, its heat map, and the text with its words on red.
+
+    Args:
+        image: pixels between 0 and 1.
+        heats: of each text, all on one scale from 0.
+        scores: what to write above each heat map.
+        words: of each text.
+        shares: of each text's words, all on one scale from 0.
+    """
+    image, heats = np.asarray(image), np.nan_to_num(np.asarray(heats))
+    side, text_width, rows = 2.4, 4.4, len(heats)
+    figure = Figure(figsize=(2 * side + text_width + 1.3, rows * (side + 0.35)))
+    width, height = figure.get_size_inches()
+    peak = float(heats.max(initial=0.0))
+    # One scale for all texts: a share of all of a text's relevance, whatever its length.
+    darkest = max((float(np.max(row, initial=0.0)) for row in shares), default=0.0)
+    for number, (heat, score) in enumerate(zip(heats, scores, strict=True)):
+        bottom = height - (number + 1) * (side + 0.35) + 0.05
+        # Rectangles in inches: the third axis then holds a number of characters that is known.
+        lefts = (0.05, side + 0.15, 2 * side + 1.2)
+        inches = ((lefts[0], side), (lefts[1], side), (lefts[2], text_width))
+        picture, map_axis, text_axis = (
+            figure.add_axes((left / width, bottom / height, span / width, side / height))
+            for left, span in inches
+        )
+        _picture(picture, image)
+        text_axis.set_axis_off()
+        evident = peak > 0 and heat.max() >= LEAST_EVIDENCE * peak
+        _picture(map_axis, np.repeat(image.mean(-1)[..., None], 3, -1) if evident else image)
+        map_axis.set_title(f"cosine {score:.3f}{'' if evident else ' (no evidence)'}", fontsize=9)
+        if evident:
+            mappable = map_axis.imshow(heat, cmap="inferno", alpha=0.7, vmin=0, vmax=peak)
+            bar = map_axis.inset_axes((1.03, 0.0, 0.05, 1.0))
+            figure.colorbar(mappable, cax=bar).set_label("relevance for the logit", fontsize=7)
+            bar.tick_params(labelsize=6)
+        strengths = np.asarray(shares[number]) / max(darkest, 1e-12)
+        if not strengths.any():
+            text_axis.set_title("no evidence in the words", fontsize=9, loc="left")
+        _marked_words(text_axis, words[number], strengths, int(text_width / CHARACTER), side)
+    return figure
+
+
+def _marked_words(axis, words, strengths, characters: int, height: float) -> None:
+    """Words in lines from the top of an axis `height` inches high, each on red."""
+    strength = iter(strengths)
+    for down, line in enumerate(_lines(words, characters), 1):
+        for start, word in line:
+            box = dict(facecolor=(1, 0.15, 0.15, float(next(strength))), edgecolor="none", pad=1.5)
+            style = dict(fontsize=9, family="monospace", parse_math=False, bbox=box)
+            position = start / characters, 1 - LINE * down / height
+            axis.text(*position, word, transform=axis.transAxes, **style)
+
+
 def hits_figure(
     queries: Sequence[str | np.ndarray], hits: Sequence[Sequence[tuple[np.ndarray, float]]]
 ) -> Figure:
@@ -260,7 +321,7 @@ def text_figure(
             title, row = f"{title} (no evidence)", np.zeros_like(row)
         texts.append((title, _lines(tokens, characters), row / max(peak, 1e-12)))
     height = sum(len(lines) + 1.7 for _, lines, _ in texts)
-    figure = Figure(figsize=(0.0765 * (characters + 2), 0.26 * height + 0.1))
+    figure = Figure(figsize=(CHARACTER * (characters + 2), LINE * height + 0.1))
     at = height
     for title, lines, strength in texts:
         figure.text(0.01, (at - 1) / height, title, fontsize=11, weight="bold")

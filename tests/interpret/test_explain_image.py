@@ -16,7 +16,7 @@ from jaxformers.data.images import Preprocessing
 from jaxformers.errors import ConfigError, DataError, WeightsError
 from jaxformers.interpret.attention import attention_maps
 from jaxformers.interpret.explain import explain
-from jaxformers.interpret.explain_image import explain_picture, seen
+from jaxformers.interpret.explain_image import explain_picture, model_view
 from jaxformers.models.vit import ViT
 from jaxformers.pretrained.preprocessing.preprocessor_config import write_preprocessing
 from jaxformers.tasks.images.image_inference import classify_images
@@ -51,7 +51,7 @@ def test_a_picture_is_explained_by_its_likeliest_classes(published):
 def test_what_the_model_saw_is_shown_as_pixels():
     preprocessing = Preprocessing(4, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
     pixels = np.random.RandomState(0).randint(0, 256, (4, 4, 3), np.uint8)
-    assert_allclose(seen(preprocessing(pixels)[0], preprocessing), pixels / 255, atol=1e-5)
+    assert_allclose(model_view(preprocessing(pixels)[0], preprocessing), pixels / 255, atol=1e-5)
 
 
 def test_the_verb_writes_a_picture_and_prints_the_classes(published, tmp_path, capsys):
