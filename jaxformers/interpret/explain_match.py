@@ -129,14 +129,8 @@ def explain_match(
         matrix, ends = _text_relevance(
             model, variables, input_ids, scale * image[0], text_start_layer
         )
-    template = getattr(tokenizer, "template", None)
-    start = len(template.single[0]) if template else 0
-    # The row of the token that is pooled, without the columns of the start and of itself.
-    rows = [row[end, start:end] for row, end in zip(matrix, ends, strict=True)]
-    ids = [row[start:end].tolist() for row, end in zip(input_ids, ends, strict=True)]
-    tokens = [tuple(tokenizer.decode([[i] for i in row])) if row else () for row in ids]
-    words, word_relevance = zip(
-        *map(_by_word, [tokenizer] * len(texts), texts, ids, tokens, rows), strict=True
+    tokens, token_relevance, words, word_relevance = zip(
+        *_by_token_and_word(tokenizer, texts, input_ids, matrix, ends), strict=True
     )
     grid = model.config.image.grid
     return ExplainedMatch(
@@ -145,8 +139,8 @@ def explain_match(
         cosines,
         relevance,
         heat_map(relevance, (grid, grid), images.shape[1:3]),
-        tuple(tokens),
-        tuple(rows),
+        tokens,
+        token_relevance,
         words,
         word_relevance,
     )
@@ -208,6 +202,17 @@ def _text_relevance(model, variables, input_ids, image, start_layer):
     matrix = generic(e.probabilities.encoder, e.gradients.encoder[:, :, 0], start_layer=start)
     ends = tower.apply(params, input_ids, method="pooled_positions")
     return np.asarray(matrix), np.asarray(ends).tolist()
+
+
+def _by_token_and_word(tokenizer, texts, input_ids, matrix, ends):
+    """Of each text its tokens, their relevance, its words and theirs."""
+    template = getattr(tokenizer, "template", None)
+    start = len(template.single[0]) if template else 0
+    for text, row_ids, relevance, end in zip(texts, input_ids, matrix, ends, strict=True):
+        # The row of the token that is pooled, without the columns of the start and of itself.
+        row, ids = relevance[end, start:end], row_ids[start:end].tolist()
+        tokens = tuple(tokenizer.decode([[i] for i in ids])) if ids else ()
+        yield tokens, row, *_by_word(tokenizer, text, ids, tokens, row)
 
 
 def _by_word(tokenizer, text, ids, tokens, relevance) -> tuple[tuple[str, ...], np.ndarray]:
