@@ -113,9 +113,7 @@ def explain_picture(
             "head, or a CLIP and a text"
         )
     check_top(top)
-    images = preprocessing(os.fspath(picture) if isinstance(picture, os.PathLike) else picture)
-    if len(images) != 1:
-        raise DataError(f"{len(images)} pictures were given, and one is explained at a time")
+    images = one_image(preprocessing, picture)
     explanation = explain(model, variables, images, None, method, top=top, start_layer=start_layer)
     relevance = explanation.relevance[0]
     grid = images.shape[1] // config.patch_pixels, images.shape[2] // config.patch_pixels
@@ -129,6 +127,14 @@ def explain_picture(
         method,
         config.problem_type == "regression",
     )
+
+
+def one_image(preprocessing: Preprocessing, picture: Any) -> Float[np.ndarray, "1 H W C"]:
+    """The model's input of a picture; raises DataError where several are given."""
+    images = preprocessing(os.fspath(picture) if isinstance(picture, os.PathLike) else picture)
+    if len(images) != 1:
+        raise DataError(f"{len(images)} pictures were given, and one is explained at a time")
+    return images
 
 
 def is_uniform(picture: Float[np.ndarray, "H W C"]) -> bool:

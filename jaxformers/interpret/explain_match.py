@@ -9,7 +9,6 @@ Axis letters: B batch, M texts, P patches, L tokens, E embedding.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +25,7 @@ from jaxformers.data.images import Preprocessing
 from jaxformers.errors import DataError, WeightsError
 from jaxformers.interpret.attention import explained_attention
 from jaxformers.interpret.explain import heat_map, in_float32
-from jaxformers.interpret.explain_image import is_uniform, model_view
+from jaxformers.interpret.explain_image import is_uniform, model_view, one_image
 from jaxformers.interpret.figures import match_figure
 from jaxformers.interpret.relevance import generic
 from jaxformers.models.clip import CLIP, CLIPImageConfig, CLIPImageTower, CLIPTextTower
@@ -114,9 +113,7 @@ def explain_match(
     _check_towers(model)
     if not texts:
         raise DataError("no text to explain: give at least one")
-    images = preprocessing(os.fspath(picture) if isinstance(picture, os.PathLike) else picture)
-    if len(images) != 1:
-        raise DataError(f"{len(images)} pictures were given, and one is explained at a time")
+    images = one_image(preprocessing, picture)
     length = model.config.text.context_length
     input_ids = padded_rows(tokenizer, texts, length, truncate=False)  # [M, L]
     model = in_float32(model)
