@@ -47,6 +47,13 @@ from jaxformers.data.text.labelled_texts import Labels
 from jaxformers.data.text.movies import BundledMovies
 from jaxformers.data.text.questions import Question, Questions
 from jaxformers.data.text.squad import BundledQuestions, SquadJson, TfdsSquad
+from jaxformers.data.text.tags.sources import (
+    BundledEntities,
+    ConllFile,
+    JsonlTags,
+    TfdsTags,
+    TsvTags,
+)
 from jaxformers.data.text.text_files import CsvTexts, JsonlTexts, TsvTexts
 from jaxformers.data.text.windows import Windows, WindowSize
 from jaxformers.data.translation.parallel_text import ListedPairs, Pairs, PairSource, sentences
@@ -62,11 +69,13 @@ __all__ = [
     "Bucketing",
     "BucketingPlan",
     "BundledDocuments",
+    "BundledEntities",
     "BundledFashionMnist",
     "BundledMovies",
     "BundledPairs",
     "BundledQuestions",
     "CentralCrop",
+    "ConllFile",
     "CsvTexts",
     "DocumentSource",
     "Documents",
@@ -77,6 +86,7 @@ __all__ = [
     "ImageSource",
     "InceptionCrop",
     "JoinedDocuments",
+    "JsonlTags",
     "JsonlTexts",
     "LabelledImages",
     "LabelledRows",
@@ -107,9 +117,11 @@ __all__ = [
     "TfdsImages",
     "TfdsPairs",
     "TfdsSquad",
+    "TfdsTags",
     "TokenizedDocuments",
     "TokenizedPairs",
     "TsvPairs",
+    "TsvTags",
     "TsvTexts",
     "Vtab",
     "WholeImage",

@@ -102,12 +102,17 @@ def _plain(value: Any) -> Any:
 
 
 def prepared_folder(name: str, root: epath.Path) -> epath.Path | None:
-    """The folder of the newest (or the named) version of a set under `root`, if it is there."""
+    """The folder of the newest (or the named) version of a set under `root`, if it is there.
+
+    A set without a configuration in its name may have one that is called as the set is, as
+    conll2003 has.
+    """
     name, _, version = name.partition(":")
-    parent = root.joinpath(*name.split("/"))
-    versions = parent.iterdir() if parent.is_dir() else ()
-    ready = [folder for folder in versions if _numbers(folder) and (folder / INFO_FILE).exists()]
-    ready = [folder for folder in ready if version in ("", folder.name)]
+    folder = root.joinpath(*name.split("/"))
+    parents = [parent for parent in (folder, folder / folder.name) if parent.is_dir()]
+    versions = [entry for parent in parents for entry in parent.iterdir()]
+    ready = [entry for entry in versions if _numbers(entry) and (entry / INFO_FILE).exists()]
+    ready = [entry for entry in ready if version in ("", entry.name)]
     return max(ready, key=_numbers, default=None)
 
 
