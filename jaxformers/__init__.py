@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jaxformers.api import load_text as load_text
     from jaxformers.api import save_pretrained as save_pretrained
     from jaxformers.api import search as search
+    from jaxformers.api import tag as tag
     from jaxformers.api import translate as translate
     from jaxformers.api import zero_shot as zero_shot
     from jaxformers.decoding import beam_search as beam_search
@@ -88,6 +89,7 @@ _NAMES = {
     "plan": "planning",
     "save_pretrained": "api",
     "search": "api",
+    "tag": "api",
     "train": "training.loop",
     "translate": "api",
     "tune": "runs.tune",

@@ -7,7 +7,7 @@ from jaxformers.api.image_search import search
 from jaxformers.api.image_text import zero_shot
 from jaxformers.api.images import classify_images, embed_images, explain
 from jaxformers.api.loading import from_pretrained, load_images, load_text
-from jaxformers.api.text import answer, classify, embed, fill_mask, translate
+from jaxformers.api.text import answer, classify, embed, fill_mask, tag, translate
 from jaxformers.pretrained import save_pretrained
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "load_text",
     "save_pretrained",
     "search",
+    "tag",
     "translate",
     "zero_shot",
 ]

@@ -1,10 +1,10 @@
-"""Models of text at work: translations, masked words, classes, answers, vectors."""
+"""Models of text at work: translations, masked words, classes, answers, entities, vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, get_args, overload
 
 from jaxformers.api import sources
 from jaxformers.api.sources import TextSource
@@ -15,6 +15,8 @@ from jaxformers.tasks.image_text import zero_shot
 from jaxformers.tasks.text import embedding, text_inference
 from jaxformers.tasks.text import fill_mask as masked_words
 from jaxformers.tasks.text.span_answers import Answer
+from jaxformers.tasks.text.tagging import tag_inference
+from jaxformers.tasks.text.tagging.tag_inference import Aggregation, Entity
 from jaxformers.tasks.translation import translation_evaluation
 from jaxformers.tasks.translation.translation_evaluation import stated_search
 from jaxformers.text import listed_texts
@@ -178,6 +180,43 @@ def answer(
         contexts = contexts * len(questions)
     options = dict(longest=longest, null_threshold=null_threshold)
     return text_inference.answer(*model, questions, contexts, **options)
+
+
+def tag(
+    source: TextSource,
+    texts: Texts,
+    *,
+    aggregation: Aggregation = "first",
+    truncate: bool = False,
+) -> list[list[Entity]]:
+    """The named entities of each text, or its words with their classes (parts of speech).
+
+    Args:
+        source: a BERT with a classifier over tokens, as for `from_pretrained`, which is kept loaded
+            for the next call; or `(model, variables, tokenizer)`.
+        texts: a text or several, as plain text.
+        aggregation: how the tokens of a word agree on a tag, as in transformers' pipeline: "first",
+            the first token's, as the model was trained; "max", that of the most certain one;
+            "average", that of their mean probabilities; "simple", each token has its own.
+        truncate: whether a longer text is cut at the model's positions; nothing is tagged behind.
+
+    Returns:
+        For each text its entities in their order: (text, label, score, start, end), where label is
+        the type ("PER"), score a mean probability, and start and end are characters of the text.
+        Words with the tag "O" belong to none.
+
+    Raises:
+        ConfigError: an unknown aggregation.
+        DataError: a text with more tokens than the model has positions, unless `truncate`.
+        WeightsError: a model without a classifier over tokens, another model's tokenizer, or
+            outputs that are not finite.
+    """
+    if aggregation not in get_args(Aggregation):
+        choices = ", ".join(get_args(Aggregation))
+        raise ConfigError(f"no aggregation {aggregation!r:.80}: choose {choices}")
+    model = sources.text_model("tag", source)
+    options = dict(aggregation=aggregation, truncate=truncate)
+    return tag_inference.tag(*model, listed_texts(texts), **options)
 
 
 def embed(

@@ -108,6 +108,31 @@ examples:
             *LINES,
         ),
     ),
+    "tag": Verb(
+        stdin_verbs.tag,
+        "the named entities of every line of standard input",
+        ("RUN",),
+        """Reads texts from standard input, a line each. For each line it prints the entities in it:
+each one's text, its type, its score, and where it begins and ends in the line (in characters,
+from 0), with tabs between them; an empty line where there is none. RUN is a run's folder, one
+with published weights, or a hub's name.
+
+examples:
+  echo "Ada Lovelace was born in London." | jaxformers tag runs/conll
+  jaxformers tag dslim/bert-base-NER --aggregation simple < texts.txt > entities.tsv""",
+        (
+            (
+                "--aggregation",
+                dict(
+                    choices=("simple", "first", "average", "max"),
+                    default="first",
+                    help="how a word's tokens agree on a tag (default: first)",
+                ),
+            ),
+            TRUNCATE,
+            *LINES,
+        ),
+    ),
     "embed": Verb(
         stdin_verbs.embed,
         "a vector for every line of standard input",

@@ -103,6 +103,26 @@ def answer(args: argparse.Namespace, fields: list[str]) -> None:
     _answer_lines(_but_empty(use), args)
 
 
+def tag(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints the entities of every line."""
+    _at_least_one(args, "batch")
+    load_code(args)
+    from jaxformers.api import tag as tagged
+
+    options = dict(aggregation=args.aggregation, truncate=args.truncate)
+
+    def use(lines: list[str]) -> list[str]:
+        return ["\t".join(map(_entity_columns, row)) for row in tagged(args.run, lines, **options)]
+
+    _answer_lines(_but_empty(use), args)
+
+
+def _entity_columns(entity: Any) -> str:
+    """An entity as five columns; blanks stand for tabs in its text."""
+    text, label = " ".join(entity.text.split()), printable(entity.label)
+    return f"{text}\t{label}\t{entity.score:.4f}\t{entity.start}\t{entity.end}"
+
+
 def embed(args: argparse.Namespace, fields: list[str]) -> None:
     """Prints the vector of every line, or saves all of them as an array."""
     _at_least_one(args, "batch")

@@ -10,6 +10,7 @@ from jaxformers.tasks.processor import Processor, load_processor
 from jaxformers.tasks.text.masked_language import MaskedLanguage, WordPieces
 from jaxformers.tasks.text.sequence_classification import SequenceClassification
 from jaxformers.tasks.text.span_extraction import SpanExtraction
+from jaxformers.tasks.text.tagging.token_classification import TokenClassification
 from jaxformers.tasks.translation.translation import Translation, Vocabulary
 from jaxformers.tasks.translation.translation_evaluation import Search
 
@@ -28,6 +29,7 @@ __all__ = [
     "SpanExtraction",
     "Task",
     "TaskData",
+    "TokenClassification",
     "Translation",
     "Vocabulary",
     "WordPieces",

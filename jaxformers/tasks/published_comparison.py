@@ -7,7 +7,8 @@ from typing import Any
 
 from jaxformers.data.text.glue import Glue
 from jaxformers.data.text.squad import BundledQuestions, SquadJson, TfdsSquad
-from jaxformers.evaluation import PUBLISHED, published_squad, published_table
+from jaxformers.data.text.tags.sources import TfdsTags
+from jaxformers.evaluation import PUBLISHED, PUBLISHED_CONLL, published_squad, published_table
 from jaxformers.tasks.evaluator import Comparison
 from jaxformers.tasks.text.span_evaluation import QuestionsConfig
 
@@ -113,6 +114,35 @@ def compare_with_published_squad(
         columns = tuple(f"{_metric_title(name)} (%)" for name in ("exact", "f1"))
         tables.append(Comparison(title, columns, rows, ours, note))
     return tables
+
+
+def compare_with_published_conll(
+    train: Any, dev: Any, test: Any, metrics: Mapping[str, Any]
+) -> list[Comparison]:
+    """Compares a run's F1 with the published results of CoNLL-2003.
+
+    Args:
+        train: source of the training sentences; no table where they are not CoNLL-2003's of TFDS.
+        dev: source of the development sentences, or None.
+        test: source of the test sentences, or None.
+        metrics: the run's metrics, `dev_f1` and `test_f1`.
+    """
+    if not _is_conll(train) or not metrics:
+        return []
+    rows = [(system, (dev_f1, test_f1)) for system, dev_f1, test_f1 in PUBLISHED_CONLL]
+    ours = (metrics.get("dev_f1"), metrics.get("test_f1"))
+    note = "The published BERTs read each sentence with the text around it; this run does not."
+    sources = [(source, split) for source, split in ((dev, "dev"), (test, "test")) if source]
+    if not all(_is_conll(source) and source.split == split for source, split in sources):
+        note = ELSEWHERE.format("sentences")
+    columns = ("development F1 (%)", "test F1 (%)")
+    return [Comparison("Beside published results, CoNLL-2003", columns, rows, ours, note)]
+
+
+def _is_conll(source: Any) -> bool:
+    """Whether a source is named entities of TFDS's CoNLL-2003."""
+    named = isinstance(source, TfdsTags) and source.name.partition(":")[0] == "conll2003"
+    return named and source.feature == "ner"
 
 
 def is_squad_v2(source: QuestionsConfig) -> bool:

@@ -64,6 +64,8 @@ class HuggingFaceTokenizer:
         cls_id, eos_id, sep_id, mask_id, pad_id, unk_id, start_id: `eos_id` is `sep_id`, `start_id`
             is `cls_id`; -1: there is no such token (mask and unk only).
         continues: `continues[i]` says whether piece i goes on with a word.
+        continuation_prefix: the mark of the pieces that do ("##"); empty: those that begin a word
+            are marked, or none.
     """
 
     FILE_NAMES: ClassVar[str] = (
@@ -99,6 +101,8 @@ class HuggingFaceTokenizer:
         self.template: InputTemplate = read_template(self._content.get("post_processor"), ids)
         special = [token["id"] for token in self._content["added_tokens"] if token["special"]]
         self._special_ids = {*special, self.pad_id, self.unk_id, self.cls_id, self.mask_id}
+        model = self._content["model"]
+        self.continuation_prefix: str = model.get("continuing_subword_prefix") or ""
         self.continues = np.array([self._continues(token) for token in vocabulary], bool)
         stated = json.dumps([content, sorted(roles.items()), self._splits_special_tokens])
         self.fingerprint = hashlib.sha256(stated.encode()).hexdigest()
@@ -213,9 +217,8 @@ class HuggingFaceTokenizer:
         return self._backend.token_to_id(name)
 
     def _continues(self, token: str) -> bool:
-        model = self._content["model"]
-        if prefix := model.get("continuing_subword_prefix"):
-            return token.startswith(prefix)
+        if self.continuation_prefix:
+            return token.startswith(self.continuation_prefix)
         kind = (self._content.get("decoder") or {}).get("type")
         return kind in WORD_STARTS and not token.startswith(WORD_STARTS[kind])
 

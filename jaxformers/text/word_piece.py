@@ -46,10 +46,11 @@ class WordPiece:
         cls_id, eos_id, mask_id, pad_id, sep_id, start_id, unk_id: `eos_id` is `sep_id`, `start_id`
             is `cls_id`.
         continues: `continues[i]` says whether piece i goes on with a word ("##ing").
+        continuation_prefix: the mark of the pieces that do, "##".
         mask_token: how a mask is written in a text.
     """
 
-    mask_token = MASK
+    mask_token, continuation_prefix = MASK, CONTINUES
 
     FILE_NAMES: ClassVar[str] = word_piece_files.VOCABULARY_FILE
 

@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent / "fixtures"))
 
 import bert_use as use
+import tag_use
 import text_folders
 
 import jaxformers as jf
@@ -47,6 +48,17 @@ def test_fill_mask_prints_words_and_probabilities_places_divided_by_tabs(said, f
     wanted = jf.fill_mask(folders["words"], [use.MASKED[0]], top=2)[0][0]
     assert lines[0] == " ".join(f"{token} {share:.4f}" for token, share in wanted)
     assert lines[1] == ""
+
+
+def test_tag_prints_five_columns_for_each_entity(said, tmp_path):
+    folder, text = str(tag_use.folder("types", tmp_path)), "A good\tfilm."
+    status, lines, _ = said(f"{text}\n\nbad\n", "tag", folder, "--aggregation", "max")
+    first, second = jf.tag(folder, [text, "bad"], aggregation="max")
+    rows = [
+        [f"{' '.join(e.text.split())}\t{e.label}\t{e.score:.4f}\t{e.start}\t{e.end}" for e in row]
+        for row in (first, second)
+    ]
+    assert first and (status, lines) == (0, ["\t".join(rows[0]), "", "\t".join(rows[1])])
 
 
 def test_classify_reads_texts_and_pairs(said, folders):

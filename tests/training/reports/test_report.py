@@ -299,6 +299,7 @@ def test_the_command_to_try_a_run_is_that_of_its_task(folder):
         (tasks.MaskedLanguage, "fill-mask"),
         (tasks.SequenceClassification, "classify"),
         (tasks.SpanExtraction, "answer"),
+        (tasks.TokenClassification, "tag"),
     ]:
         run.task.verb, run.task.line = task.verb, task.line
         assert f"| jaxformers {verb} {folder}" in report_run(folder, run, result).read_text()
