@@ -1,0 +1,36 @@
+"""A small world of emoji scenes, with exact truth for tasks on images and text.
+
+Imports `data.captions`, `data.pipeline`, `fields` and `errors`.
+"""
+
+from jaxformers.data.scenes.composition import Scene, SceneObject
+from jaxformers.data.scenes.drawings import THINGS, Drawing, Thing, drawings
+from jaxformers.data.scenes.emoji_scenes import EmojiScenes
+from jaxformers.data.scenes.truth import (
+    Expression,
+    Question,
+    Relation,
+    captions,
+    expressions,
+    questions,
+    region_caption,
+    relations,
+)
+
+__all__ = [
+    "THINGS",
+    "Drawing",
+    "EmojiScenes",
+    "Expression",
+    "Question",
+    "Relation",
+    "Scene",
+    "SceneObject",
+    "Thing",
+    "captions",
+    "drawings",
+    "expressions",
+    "questions",
+    "region_caption",
+    "relations",
+]

@@ -1,0 +1,130 @@
+"""Emoji scenes: pure functions of (seed, index), with truth that the pixels bear out."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from jaxformers.data.scenes import (
+    THINGS,
+    EmojiScenes,
+    captions,
+    drawings,
+    expressions,
+    questions,
+    region_caption,
+    relations,
+)
+from jaxformers.errors import ConfigError, DataError
+
+SCENES = EmojiScenes(size=200)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [SCENES.scene(index) for index in range(60)]
+
+
+def digest(scene):
+    arrays = [scene.image, scene.depth, *(obj.mask for obj in scene.objects)]
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+
+def test_a_scene_is_a_function_of_seed_and_index_alone(scenes):
+    assert digest(EmojiScenes(size=200).scene(7)) == digest(scenes[7])
+    assert digest(SCENES.scene(8)) != digest(scenes[7])
+    assert digest(EmojiScenes(size=200, seed=1).scene(7)) != digest(scenes[7])
+    assert digest(EmojiScenes(size=9_000_000).scene(7)) == digest(scenes[7])
+
+
+def test_drawings_held_out_are_of_the_same_things_in_a_style_never_trained_on():
+    for seen, held_out in zip(drawings(False), drawings(True), strict=True):
+        assert {d.thing for d in seen} == {d.thing for d in held_out}
+        assert not {d.style for d in seen} & {d.style for d in held_out}
+    held_out = EmojiScenes(held_out=True, size=200).scene(0)
+    styles = {(d.thing, d.style) for row in drawings(True) for d in row}
+    assert all((obj.drawing.thing, obj.drawing.style) in styles for obj in held_out.objects)
+
+
+def test_masks_are_disjoint_and_their_boxes_tight(scenes):
+    for scene in scenes:
+        assert 1 <= len(scene.objects) <= 5
+        assert np.sum([obj.mask for obj in scene.objects], axis=0).max() == 1
+        for obj in scene.objects:
+            x1, y1, x2, y2 = obj.box
+            assert obj.mask[y1:y2, x1:x2].sum() == obj.mask.sum() > 0
+            assert obj.mask[y1].any()
+            assert obj.mask[y2 - 1].any()
+            assert obj.mask[:, x1].any()
+            assert obj.mask[:, x2 - 1].any()
+
+
+def test_depth_is_zero_on_the_ground_and_grows_towards_the_nearest(scenes):
+    for scene in scenes:
+        covered = np.logical_or.reduce([obj.mask for obj in scene.objects])
+        assert (scene.depth[~covered] == 0).all()
+        depths = [np.unique(scene.depth[obj.mask]) for obj in scene.objects]
+        assert all(len(values) == 1 for values in depths)
+        assert sorted(float(v[0]) for v in depths) == [float(v[0]) for v in depths]
+
+
+def test_the_ground_is_untouched_where_no_object_is(scenes):
+    for scene in scenes:
+        covered = np.logical_or.reduce([obj.mask for obj in scene.objects])
+        near = np.pad(covered, 2)
+        rows, columns = covered.shape
+        for dy in range(5):
+            for dx in range(5):
+                covered = covered | near[dy : dy + rows, dx : dx + columns]
+        ground = scene.ground.pixels(rows)
+        np.testing.assert_array_equal(scene.image[~covered], ground[~covered])
+
+
+def test_answers_agree_with_the_objects(scenes):
+    plurals = {thing.plural: thing.name for thing in THINGS}
+    for scene in scenes:
+        names = [obj.name for obj in scene.objects]
+        for question in questions(scene, len(THINGS)):
+            words = question.question.split()
+            if question.kind == "count" and words[2] != "things":
+                assert int(question.answer) == names.count(plurals[words[2]])
+            if question.kind == "presence":
+                assert question.answer == ("yes" if words[3] in names else "no")
+        assert all(name in captions(scene)[0] or names.count(name) > 1 for name in names)
+        for text, number in expressions(scene):
+            assert text.split()[-1] == names[number]
+        assert len({text for text, _ in expressions(scene)}) == len(expressions(scene))
+        for number, name in enumerate(names):
+            assert name in region_caption(scene, number)
+
+
+def test_relations_come_in_opposite_pairs(scenes):
+    opposite = {"left of": "right of", "above": "below", "in front of": "behind"}
+    opposite |= {b: a for a, b in opposite.items()}
+    seen = set()
+    for scene in scenes:
+        triples = set(relations(scene))
+        for first, predicate, second in triples:
+            assert (second, opposite[predicate], first) in triples
+            seen.add(predicate)
+            if predicate == "left of":
+                assert scene.objects[first].centre[0] < scene.objects[second].centre[0]
+            if predicate == "in front of":
+                assert first > second  # the nearer is painted later
+    assert seen == set(opposite)
+
+
+def test_what_cannot_be_a_set_of_scenes_is_refused():
+    with pytest.raises(ConfigError, match="above most_objects"):
+        EmojiScenes(least_objects=4, most_objects=2)
+    with pytest.raises(ConfigError, match="most_objects"):
+        EmojiScenes(most_objects=6)
+    with pytest.raises(DataError, match="scene 200 of 200"):
+        SCENES.scene(200)
+
+
+@pytest.mark.parametrize("side", [16, 48, 128])
+def test_pictures_have_the_stated_side(side):
+    scene = EmojiScenes(side=side).scene(3)
+    assert scene.image.shape == (side, side, 3)
+    assert scene.objects
