@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from jaxformers.models import ResNetConfig as ResNetConfig
     from jaxformers.models import Transformer as Transformer
     from jaxformers.models import TransformerConfig as TransformerConfig
+    from jaxformers.models import UnifiedIO as UnifiedIO
+    from jaxformers.models import UnifiedIOConfig as UnifiedIOConfig
     from jaxformers.models import ViT as ViT
     from jaxformers.models import ViTConfig as ViTConfig
     from jaxformers.planning import plan as plan
@@ -72,6 +74,8 @@ _NAMES = {
     "MAEConfig": "models",
     "Transformer": "models",
     "TransformerConfig": "models",
+    "UnifiedIO": "models",
+    "UnifiedIOConfig": "models",
     "ViT": "models",
     "ViTConfig": "models",
     "answer": "api",

@@ -41,6 +41,8 @@ class BlockInit(CheckedFields):
     """Of `up` and `gate`."""
     down: Init = "xavier"
     feed_forward_bias: BiasInit = "zeros"
+    query: Init | None = None
+    """Of query alone; None: `query_key_value`."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class BlockConfig(CheckedFields):
     qkv_bias: bool = True
     """False leaves out those of query, key and value alone."""
     feed_forward_bias: bool = True
+    attention_scale: PositiveFloat | None = None
+    """Factor of the attention scores; None: (width of a head)^-0.5 (T5 has 1)."""
     query_key_norm: bool = False
     """Norms each head's queries and keys before their product (Dehghani et al. 2023)."""
     layer_scale: PositiveFloat | None = None
@@ -143,7 +147,9 @@ class _Block(nn.Module):
             c.attention_dropout,
             c.initialisers.query_key_value,
             self.execution,
+            scale=c.attention_scale,
             out_init=c.initialisers.out,
+            query_init=c.initialisers.query,
             qkv_bias=c.qkv_bias,
             query_key_norm=c.norm_epsilon if c.query_key_norm else None,
         )
@@ -199,18 +205,24 @@ class EncoderBlock(_Block):
         self,
         x: Float[Array, "B L D"],
         mask: Mask | None = None,
+        bias: Float[Array, "#B #H #L #L"] | None = None,
         *,
         train: bool = False,
         skip: Float[Array, ""] | None = None,
     ) -> Float[Array, "B L D"]:
         """One block; its output is sown as `blocks` when that collection is mutable.
 
-        `skip`: the rate at which an example goes without each sub-layer; None: never.
+        Args:
+            x: the input.
+            mask: which tokens each token attends to; None: all.
+            bias: added to the scaled attention scores, such as relative positions; None: nothing.
+            train: dropout on.
+            skip: the rate at which an example goes without each sub-layer; None: never.
         """
         x = self.residual(
             x,
             self.self_attention_norm,
-            lambda y: self.self_attention(y, mask=mask, train=train),
+            lambda y: self.self_attention(y, mask=mask, bias=bias, train=train),
             scale=self.self_attention_scale,
             train=train,
             skip=skip,
@@ -247,15 +259,19 @@ class DecoderBlock(_Block):
         memory: Float[Array, "B S D"],
         mask: Mask | None = None,
         cross_mask: Mask | None = None,
+        bias: Float[Array, "#B #H #T #T"] | None = None,
         *,
         train: bool = False,
         skip: Float[Array, ""] | None = None,
     ) -> Float[Array, "B T D"]:
-        """One block; `mask` should be causal. Its output is sown as `blocks` when asked for."""
+        """One block; `mask` should be causal. Its output is sown as `blocks` when asked for.
+
+        `bias` is added to the scores of self-attention; cross-attention has none.
+        """
         x = self.residual(
             x,
             self.self_attention_norm,
-            lambda y: self.self_attention(y, mask=mask, train=train),
+            lambda y: self.self_attention(y, mask=mask, bias=bias, train=train),
             scale=self.self_attention_scale,
             train=train,
             skip=skip,
@@ -286,6 +302,7 @@ class DecoderBlock(_Block):
         at: Int[Array, ""],
         mask: Mask,
         cross_mask: Mask,
+        bias: Float[Array, "#B #H #T #S"] | None = None,
     ) -> tuple[Float[Array, "B T D"], KeysValues]:
         """The block over new tokens only, given what it computed for earlier ones.
 
@@ -296,6 +313,7 @@ class DecoderBlock(_Block):
             at: the place of x's first token in `past`.
             mask: which places each new token may attend to, itself included.
             cross_mask: which source tokens it may attend to.
+            bias: added to the scores of self-attention, of the new tokens against all of `past`.
 
         Returns the block's output, and `past` with x's keys and values written at `at`.
         """
@@ -307,7 +325,7 @@ class DecoderBlock(_Block):
                 jax.lax.dynamic_update_slice_in_dim(old, kv, at, axis=2)
                 for old, kv in zip(past, new, strict=True)
             )
-            return self.self_attention.attend(y, *past, mask)
+            return self.self_attention.attend(y, *past, mask, bias=bias)
 
         def attend_to_memory(y):
             return self.cross_attention.attend(y, *memory, cross_mask)

@@ -78,11 +78,15 @@ class EncoderStack(Stack):
         self,
         x: Float[Array, "B L D"],
         mask: Mask | None = None,
+        bias: Float[Array, "#B #H #L #L"] | None = None,
         *,
         train: bool = False,
     ) -> Float[Array, "B L D"]:
-        """Runs the stack; `Mask(causal=True)` makes it a decoder without cross-attention."""
-        return self.run(x, mask, train=train)
+        """Runs the stack; `Mask(causal=True)` makes it a decoder without cross-attention.
+
+        `bias` is added to the attention scores of every block.
+        """
+        return self.run(x, mask, bias, train=train)
 
 
 class DecoderStack(Stack):
@@ -96,8 +100,9 @@ class DecoderStack(Stack):
         memory: Float[Array, "B S D"],
         mask: Mask | None = None,
         cross_mask: Mask | None = None,
+        bias: Float[Array, "#B #H #T #T"] | None = None,
         *,
         train: bool = False,
     ) -> Float[Array, "B T D"]:
-        """Runs the stack."""
-        return self.run(x, memory, mask, cross_mask, train=train)
+        """Runs the stack; `bias` is added to the scores of every block's self-attention."""
+        return self.run(x, memory, mask, cross_mask, bias, train=train)

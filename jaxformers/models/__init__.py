@@ -22,6 +22,7 @@ from jaxformers.models.clip import (
 from jaxformers.models.mae import MAE, MAEConfig, MAEOutput
 from jaxformers.models.resnet import ResNet, ResNetConfig
 from jaxformers.models.transformer import Transformer, TransformerConfig
+from jaxformers.models.unified_io import UnifiedIO, UnifiedIOConfig
 from jaxformers.models.vit import ViT, ViTConfig
 
 __all__ = [
@@ -45,6 +46,8 @@ __all__ = [
     "ResNetConfig",
     "Transformer",
     "TransformerConfig",
+    "UnifiedIO",
+    "UnifiedIOConfig",
     "ViT",
     "ViTConfig",
 ]

@@ -63,6 +63,8 @@ class MultiHeadAttention(nn.Module):
     """Width of the output; None: `width`."""
     out_init: Init | None = None
     """Initialiser of the output projection; None: `kernel_init`."""
+    query_init: Init | None = None
+    """Initialiser of query; None: `kernel_init`."""
     qkv_bias: bool = True
     """False leaves out the biases of query, key and value, whatever `use_bias` is."""
     query_key_norm: float | None = None
@@ -73,8 +75,9 @@ class MultiHeadAttention(nn.Module):
         dtype, split = self.execution.compute_dtype, (self.heads, self.head_width)
         common = dict(dtype=dtype, platform=self.execution.platform)
         inputs = common | dict(use_bias=self.use_bias and self.qkv_bias)
+        query_init = self.kernel_init if self.query_init is None else self.query_init
+        self.query = Linear((self.width,), split, kernel_init=query_init, **inputs)
         inputs |= dict(kernel_init=self.kernel_init)
-        self.query = Linear((self.width,), split, **inputs)
         self.key = Linear((self.width,), split, **inputs)
         self.value = Linear((self.width,), split, **inputs)
         out_init = self.kernel_init if self.out_init is None else self.out_init

@@ -1,0 +1,175 @@
+"""The network of Unified-IO against the authors' code, its sizes and its masks."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxformers.errors import ConfigError, DataError
+from jaxformers.models.unified_io import UnifiedIO, UnifiedIOConfig
+from jaxformers.pretrained.model_variables import flatten, unflatten
+from jaxformers.pretrained.unified_io.unified_io_names import UNIFIED_IO_MAP
+from jaxformers.sharding.table import describe_parameters
+from tests.fixtures import unified_io_cases as cases
+
+FIXTURES = Path(cases.__file__).parent
+NAMES = json.loads((FIXTURES / "unified_io_names.json").read_text())
+SIZES = {"small": 71_693_184, "base": 241_446_912, "large": 776_548_352, "xl": 2_849_161_216}
+
+
+def config_of(fields):
+    rows, columns = fields["default_image_size"]
+    return UnifiedIOConfig(
+        vocab_size=fields["vocab_size"],
+        image_vocab_size=fields["image_vocab_size"],
+        width=fields["emb_dim"],
+        heads=fields["num_heads"],
+        head_width=fields["head_dim"],
+        feed_forward=fields["mlp_dim"],
+        encoder_layers=fields["num_encoder_layers"],
+        decoder_layers=fields["num_decoder_layers"],
+        segments=fields["num_seg_emb"],
+        patch_size=fields["image_patch_size"],
+        image_rows=rows,
+        image_columns=columns,
+        encoder_text_length=fields["encoder_max_text_length"],
+        encoder_image_length=fields["encoder_max_image_length"],
+        decoder_text_length=fields["decoder_max_text_length"],
+        decoder_image_length=fields["decoder_max_image_length"],
+    )
+
+
+class Source:
+    """The reference's parameters by name."""
+
+    place = "the reference"
+
+    def __init__(self, name):
+        names = {k: v for k, v in NAMES[name].items() if not k.startswith("discrete_vae")}
+        self.values = cases.weights(names)
+        self.shapes = {k: tuple(v) for k, v in names.items()}
+
+    def read(self, name):
+        return self.values[name]
+
+
+@pytest.fixture(scope="module")
+def networks():
+    out = {}
+    for name, fields in cases.CONFIGS.items():
+        model = UnifiedIO(config_of(fields))
+        shapes = {
+            path: tuple(leaf.shape)
+            for path, leaf in flatten(jax.eval_shape(model.init, jax.random.key(0))).items()
+        }
+        out[name] = model, unflatten(UNIFIED_IO_MAP.read(Source(name), shapes))
+    return out
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(FIXTURES / "unified_io.npz") as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize("case", sorted(cases.CASES))
+def test_logits_equal_the_authors(case, networks, golden):
+    model, variables = networks[cases.CASES[case][0]]
+    given = cases.inputs(case)
+    step = 5 if case == "long" else 1
+
+    @jax.jit
+    def run(variables, given):
+        targets = ("target_ids", "target_mask", "target_codes")
+        encoder = {key: value for key, value in given.items() if key not in targets}
+        states = model.apply(variables, **encoder, method="encode")
+        return states, model.apply(variables, **given)
+
+    states, logits = run(variables, given)
+    valid = np.ones(states.shape[:2], bool)
+    if case in ("text", "image_to_text"):  # masked rows see what is absent here
+        names = [n for n in ("input_mask", "image_mask") if n in given]
+        valid = np.concatenate([given[n] for n in names], axis=1).astype(bool)
+    expected = golden[f"{case}/states"]
+    np.testing.assert_allclose(
+        states[:, ::step][valid[:, ::step]], expected[valid[:, ::step]], atol=1e-4
+    )
+    for key in ("text_logits", "image_logits"):
+        if f"{case}/{key}" not in golden:
+            assert getattr(logits, key).shape[1] == 0
+            continue
+        ours, expected = getattr(logits, key)[:, ::step], golden[f"{case}/{key}"]
+        assert ours.dtype == jnp.float32 and ours.shape == expected.shape
+        rows = np.ones(ours.shape[:2], bool)
+        if case in ("text", "image_to_text"):
+            rows = given["target_mask"].astype(bool)
+        np.testing.assert_allclose(ours[rows], expected[rows], atol=1e-4)
+        assert np.abs(expected).max() > 1
+
+
+@pytest.mark.parametrize("size", sorted(SIZES))
+def test_sizes_have_the_published_counts_and_every_parameter_a_sharding_row(size):
+    model = UnifiedIO(getattr(UnifiedIOConfig, size)())
+    params = jax.eval_shape(model.init, jax.random.key(0))["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == SIZES[size]
+    tensor = 2 if size == "small" else 4
+    rows = describe_parameters(params, {"data": 2, "fsdp": 8, "tensor": tensor})
+    assert len(rows) == len(jax.tree.leaves(params))
+
+
+def test_the_cross_attention_bias_has_no_effect_and_the_self_attention_bias_has(networks):
+    model, variables = networks["odd"]
+    given = cases.inputs("both")
+    apply = jax.jit(model.apply)
+    before = apply(variables, **given).text_logits
+
+    def perturbed(name):
+        decoder = dict(variables["params"]["decoder"])
+        decoder[name] = jax.tree.map(lambda x: x + 1, decoder[name])
+        params = variables["params"] | {"decoder": decoder}
+        return apply({"params": params}, **given).text_logits
+
+    np.testing.assert_array_equal(before, perturbed("cross_position_bias"))
+    assert np.abs(before - perturbed("self_position_bias")).max() > 0.1
+
+
+def test_a_masked_image_is_as_if_absent(networks):
+    model, variables = networks["odd"]
+    given = cases.inputs("text")
+    images = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
+    apply = jax.jit(model.apply)
+    masked = apply(variables, **given, images=images, image_mask=np.zeros((3, 16), np.int32))
+    absent = apply(variables, **given)
+    rows = given["target_mask"].astype(bool)
+    np.testing.assert_allclose(masked.text_logits[rows], absent.text_logits[rows], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(input_ids=None, images=None), "no input"),
+        (dict(target_ids=None), "no target"),
+        (dict(input_ids=np.zeros((2, 15), np.int32)), "input_ids of 15 tokens"),
+        (dict(target_ids=np.zeros((2, 10), np.int32)), "target_ids of 10 tokens"),
+        (dict(images=np.zeros((2, 10, 16, 3), np.float32)), "do not divide"),
+        (dict(images=np.zeros((2, 8, 12, 3), np.float32)), "square"),
+        (dict(images=np.zeros((2, 4, 47), np.float32)), "patches of 47 numbers"),
+        (dict(image_mask=np.ones((2, 15), np.int32)), "image_mask of shape"),
+        (dict(image_positions=np.zeros((2, 3), np.int32)), "image_positions of shape"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(change, message, networks):
+    model, variables = networks["odd"]
+    given = dict(cases.inputs("unmasked"), target_codes=None) | change
+    with pytest.raises(DataError, match=message):
+        jax.eval_shape(model.apply, variables, **given)
+
+
+def test_configurations_that_cannot_be_are_refused():
+    with pytest.raises(ConfigError, match="segments=1"):
+        UnifiedIOConfig(segments=1)
+    with pytest.raises(ConfigError, match="do not divide"):
+        UnifiedIOConfig(image_rows=380)
