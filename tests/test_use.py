@@ -381,4 +381,6 @@ def test_what_cannot_be_translated_is_one_line(translator, sentences, options, s
 def test_a_model_of_one_segment_takes_no_pairs(tmp_path):
     folder = use.folder("classes", tmp_path, type_vocab_size=1)
     jf.classify(folder, ["a"])
-    assert "one segment only" in mistake(jf.classify, folder, [("a", "b")], kind=ConfigError)
+    assert "has 1 segment, and the tokenizer puts the second" in mistake(
+        jf.classify, folder, [("a", "b")], kind=ConfigError
+    )

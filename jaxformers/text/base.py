@@ -86,6 +86,24 @@ class InputTemplate(NamedTuple):
     pair: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     second_type: int
 
+    @property
+    def single_size(self) -> int:
+        """Number of special tokens around one text."""
+        return sum(map(len, self.single))
+
+    @property
+    def pair_size(self) -> int:
+        """Number of special tokens around a pair of texts."""
+        return sum(map(len, self.pair))
+
+    def arrange(self, first: Sequence[int], second: Sequence[int] = ()) -> list[int]:
+        """Ids of one text or, where `second` has any, of a pair, special tokens included."""
+        if not second:
+            before, behind = self.single
+            return [*before, *first, *behind]
+        before, between, behind = self.pair
+        return [*before, *first, *between, *second, *behind]
+
 
 def listed_texts(texts: Any) -> list[str]:
     """`texts` as a list; a single text becomes a list of one.

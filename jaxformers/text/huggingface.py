@@ -170,6 +170,13 @@ class HuggingFaceTokenizer:
         rows = [[i for i in row if 0 <= i < self.vocab_size and self.vocabulary[i]] for row in rows]
         return self._backend.decode_batch(rows, skip_special_tokens=False)
 
+    def token_text(self, index: int) -> str:
+        """The text of one token, as transformers' pipelines show it; empty: there is none."""
+        piece = self.vocabulary[index] if 0 <= index < self.vocab_size else ""
+        if not piece or any(token["id"] == index for token in self._content["added_tokens"]):
+            return piece
+        return self._backend.decode([index], skip_special_tokens=False)
+
     @property
     def mask_token(self) -> str:
         """How a mask is written in a text; empty: there is none."""

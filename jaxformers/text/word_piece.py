@@ -201,6 +201,10 @@ class WordPiece:
             for row, words in zip(rows, aligned, strict=True)
         ]
 
+    def token_text(self, index: int) -> str:
+        """The piece of one token ("##ing"); empty: there is none."""
+        return self.vocabulary[index] if 0 <= index < self.vocab_size else ""
+
     def decode(self, ids: Sequence[int] | Sequence[Sequence[int]]) -> list[str]:
         """Texts of `ids` up to the first [SEP]; special ids and ids without a piece are dropped.
 

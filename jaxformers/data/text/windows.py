@@ -1,10 +1,11 @@
 """Sliding windows over contexts: [CLS] question [SEP] piece of the context [SEP].
 
-The arrangement is that of BERT's published `run_squad.py`: windows of one length, each `stride`
-pieces behind the one before, and an answer counts in the windows that hold all of it. Where that
-script goes from characters to words between blanks and from there to pieces, the pieces' own
-offsets are used here: the same where an answer begins and ends with a piece, and closer to the
-annotation where the script falls back to whole words.
+The special tokens are those of the tokenizer's template: RoBERTa has two between the texts. The
+arrangement is that of BERT's published `run_squad.py`: windows of one length, each `stride` pieces
+behind the one before, and an answer counts in the windows that hold all of it. Where that script
+goes from characters to words between blanks and from there to pieces, the pieces' own offsets are
+used here: the same where an answer begins and ends with a piece, and closer to the annotation where
+the script falls back to whole words.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt
 
 CHUNK = 1024  # texts that are tokenized at once
-SPECIAL = 3  # [CLS] and two [SEP]
+SPECIAL = 3  # [CLS] and two [SEP]; RoBERTa has one more
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,16 @@ class WindowSize(CheckedFields):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.length <= self.query_length + SPECIAL:
-            raise ConfigError(
-                f"windows of {self.length} tokens leave no room for the context beside a question "
-                f"of {self.query_length} and {SPECIAL} special ones; raise length"
-            )
+        check_room(self, SPECIAL)
+
+
+def check_room(size: WindowSize, num_special: int) -> None:
+    """Raises ConfigError where a question and special tokens leave no room for a context."""
+    if size.length <= size.query_length + num_special:
+        raise ConfigError(
+            f"windows of {size.length} tokens leave no room for the context beside a question "
+            f"of {size.query_length} and {num_special} special ones; raise length"
+        )
 
 
 class Pieces(NamedTuple):
@@ -79,7 +85,8 @@ class ContextWindows:
     def __init__(
         self, questions: Sequence[str], contexts: Sequence[str], tokenizer: Any, size: WindowSize
     ):
-        self.size, self._special = size, (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
+        self.size, self._template, self._pad_id = size, tokenizer.template, tokenizer.pad_id
+        check_room(size, self._template.pair_size)
         self._set_texts(questions, contexts, tokenizer)
         self._cut()
 
@@ -96,7 +103,8 @@ class ContextWindows:
     def _cut(self) -> None:
         """Where every window begins, and how much it shows."""
         queries, total = np.diff(self.query_bounds), self.pieces.counts[self.context]
-        room = self.size.length - SPECIAL - queries
+        before, between, _ = map(len, self._template.pair)
+        room = self.size.length - self._template.pair_size - queries
         # Window r of a question shows context pieces [r * step, r * step + room). A stride larger
         # than the room would skip pieces, and the last window is the first that reaches the end:
         # 1 + ceil((total - room) / step) windows.
@@ -107,7 +115,8 @@ class ContextWindows:
         rank = np.arange(len(self.question)) - self.bounds[self.question]
         self.first = rank * step[self.question]
         self.count = np.minimum(room[self.question], total[self.question] - self.first)
-        self.begin = queries[self.question] + 2  # place of the first piece in the window
+        # Index of the first piece in the window.
+        self.begin = before + queries[self.question] + between
 
     def __len__(self) -> int:
         return len(self.question)
@@ -115,25 +124,30 @@ class ContextWindows:
     @property
     def used_length(self) -> int:
         """Tokens of the longest window, special ones included."""
-        return int((self.begin + self.count).max()) + 1
+        return int((self.begin + self.count).max()) + len(self._template.pair[2])
 
     def inputs(self, indices: np.ndarray) -> Batch:
         """What BERT reads of the windows at `indices`, int32 `[n, L]` each."""
         at = np.arange(self.size.length)[None]
         question = self.question[indices]
         begin, end = self.begin[indices][:, None], (self.begin + self.count)[indices][:, None]
-        pad_id, cls_id, sep_id = self._special
-        ids = np.where(at <= end, sep_id, pad_id)
-        ids[:, 0] = cls_id
-        asking, showing = (at > 0) & (at < begin - 1), (at >= begin) & (at < end)
-        token = self.query_bounds[question][:, None] + at - 1
+        before, between, behind = (np.array(tokens, int) for tokens in self._template.pair)
+        mask = at < end + len(behind)
+        ids = np.full(mask.shape, self._pad_id)
+        ids[:, : len(before)] = before
+        rows = np.arange(len(ids))[:, None]
+        ids[rows, begin - len(between) + np.arange(len(between))] = between
+        ids[rows, end + np.arange(len(behind))] = behind
+        asking = (at >= len(before)) & (at < begin - len(between))
+        showing = (at >= begin) & (at < end)
+        token = self.query_bounds[question][:, None] + at - len(before)
         ids[asking] = self.query_ids[token[asking]]
         token = (self.pieces.bounds[self.context[question]] + self.first[indices])[:, None]
         ids[showing] = self.pieces.ids[(token + at - begin)[showing]]
         return {
             "input_ids": ids.astype(np.int32),
-            "token_type_ids": ((at >= begin) & (at <= end)).astype(np.int32),
-            "attention_mask": (at <= end).astype(np.int32),
+            "token_type_ids": ((at >= begin) & mask) * np.int32(self._template.second_type),
+            "attention_mask": mask.astype(np.int32),
         }
 
     @cached_property

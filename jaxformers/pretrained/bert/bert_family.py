@@ -43,6 +43,8 @@ BERT = Family(
     MODULES,
     token_inputs,
     tokenizers=(WordPiece, HuggingFaceTokenizer),
+    # RoBERTa's positions depend on which token is padding.
+    special_ids=lambda config: {"pad_id": config.pad_id} if config.variant == "roberta" else {},
     uses={
         "fill_mask": (BertForPreTraining,),
         "classify": (BertForSequenceClassification,),

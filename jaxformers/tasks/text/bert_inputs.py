@@ -1,4 +1,4 @@
-"""What the tasks over BERT share: the arrays that it reads, made-up ones, and a small model."""
+"""What the tasks over BERT share: the arrays that it reads, random ones, and a small model."""
 
 from __future__ import annotations
 
@@ -11,54 +11,83 @@ import numpy as np
 
 from jaxformers.data import Batch
 from jaxformers.data.text.labelled_rows import cut_pairs
-from jaxformers.errors import WeightsError
+from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.models import Bert, BertConfig
-from jaxformers.text import InputTemplate
 
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 SMALL = 1e-3  # with all parameters this small, every norm sees a variance near its epsilon
 
 
-def random_inputs(rng: np.random.Generator, rows: int, length: int, vocab_size: int) -> Batch:
-    """Random tokens of two segments, int32 `[rows, length]`; padding at the end of most rows."""
+def random_inputs(rng: np.random.Generator, rows: int, length: int, model: BertConfig) -> Batch:
+    """Random tokens, int32 `[rows, length]`, of two segments where `model` has as many.
+
+    There is padding at the end of most rows.
+    """
     at, ends = np.arange(length)[None], rng.integers(3, length + 1, (rows, 1))
     mask = at < ends
-    ids = rng.integers(0, vocab_size, (rows, length)) * mask
-    values = (np.asarray(array, np.int32) for array in (ids, mask & (at > ends // 3), mask))
+    ids = np.where(mask, rng.integers(0, model.vocab_size, (rows, length)), model.pad_id)
+    types = mask & (at > ends // 3) & (model.type_vocab_size > 1)
+    values = (np.asarray(array, np.int32) for array in (ids, types, mask))
     return dict(zip(INPUTS, values, strict=True))
 
 
 def check_template(tokenizer: Any, path: Any) -> None:
-    """Raises WeightsError where a tokenizer arranges texts otherwise than BERT reads them."""
-    cls, sep = (tokenizer.cls_id,), (tokenizer.sep_id,)
-    if tokenizer.template != InputTemplate((cls, sep), (cls, sep, sep), second_type=1):
+    """Raises WeightsError where a tokenizer puts no token before a text, which the heads read."""
+    if not (tokenizer.template.single[0] and tokenizer.template.pair[0]):
         raise WeightsError(
-            f"the post_processor of the tokenizer in {path} does not arrange texts as [CLS] text "
-            "[SEP] text [SEP] with segments 0 and 1, which is how BERT's tasks read them"
+            f"the post_processor of the tokenizer in {path} puts no token before a text, and the "
+            "heads of BERT and its relatives read the first one"
+        )
+
+
+def check_inputs(model: BertConfig, tokenizer: Any, pairs: bool) -> None:
+    """Checks that a model can read what a tokenizer gives.
+
+    Args:
+        model: of any variant.
+        tokenizer: with a template.
+        pairs: whether pairs of texts are read.
+
+    Raises:
+        ConfigError: a segment that the model does not have, or padding that RoBERTa would count.
+    """
+    second_type = tokenizer.template.second_type
+    if pairs and 0 < model.type_vocab_size <= second_type:
+        raise ConfigError(
+            f"the model has {model.type_vocab_size} segment, and the tokenizer puts the second "
+            f"text of a pair into segment {second_type}: set type_vocab_size to {second_type + 1}, "
+            "or read no pairs"
+        )
+    if model.variant == "roberta" and model.pad_id != tokenizer.pad_id:
+        raise ConfigError(
+            f"RoBERTa counts positions from pad_id, which is {model.pad_id}, but padding has the "
+            f"id {tokenizer.pad_id} in the tokenizer: set pad_id to {tokenizer.pad_id}"
         )
 
 
 def encode_pairs(
     first: Sequence[Sequence[int]], second: Sequence[Sequence[int]], tokenizer: Any, length: int
 ) -> Batch:
-    """`[CLS] first [SEP]`, or `[CLS] first [SEP] second [SEP]`, int32 `[n, length]`, padded.
+    """Texts or pairs between the tokenizer's special tokens, int32 `[n, length]`, padded.
 
     Args:
         first: ids of each first text.
         second: ids of each second text; an empty one counts as none.
-        tokenizer: a WordPiece tokenizer.
+        tokenizer: with a template.
         length: of the rows; the longer text of a longer pair is cut.
     """
-    sizes = ([len(ids) for ids in texts] for texts in (first, second))
-    retained = cut_pairs(*(np.array(lengths, int) for lengths in sizes), length)
+    template = tokenizer.template
+    sizes = (np.array([len(ids) for ids in texts], int) for texts in (first, second))
+    lengths = cut_pairs(*sizes, length, template)
     ids = np.full((len(first), length), tokenizer.pad_id, np.int32)
     types, mask = np.zeros_like(ids), np.zeros_like(ids)
-    for row, (a, b, (num_a, num_b)) in enumerate(zip(first, second, retained.T, strict=True)):
-        tokens = [tokenizer.cls_id, *a[:num_a], tokenizer.sep_id]
-        tokens += [*b[:num_b], tokenizer.sep_id] if num_b else []
+    before_second = template.pair_size - len(template.pair[2])
+    for row, (a, b, (num_a, num_b)) in enumerate(zip(first, second, lengths.T, strict=True)):
+        tokens = template.arrange(a[:num_a], b[:num_b])
         ids[row, : len(tokens)] = tokens
-        types[row, num_a + 2 : len(tokens)] = 1  # after the first [SEP]
         mask[row, : len(tokens)] = 1
+        if num_b:
+            types[row, before_second + num_a : len(tokens)] = template.second_type
     return dict(zip(INPUTS, (ids, types, mask), strict=True))
 
 
@@ -75,6 +104,11 @@ def states_on_small(model: Any, variables: Any, *inputs, scale: float = SMALL) -
 
 
 def small_bert(model: BertConfig, vocab_size: int, max_length: int) -> BertConfig:
-    """The same model with few thousand parameters, for rehearsals."""
-    shape = dict(width=16, heads=4, feed_forward=32, layers=2)
-    return replace(model, vocab_size=vocab_size, max_length=max_length, **shape)
+    """The same model with few thousand parameters, for rehearsals with a WordPiece vocabulary.
+
+    Its padding has the id 0, and its pairs have two segments.
+    """
+    shape = dict(width=16, heads=4, feed_forward=32, layers=2, max_length=max_length, pad_id=0)
+    if model.type_vocab_size == 1:
+        shape["type_vocab_size"] = 2
+    return replace(model, vocab_size=vocab_size, **shape)

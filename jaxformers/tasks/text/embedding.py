@@ -50,8 +50,9 @@ def embed(
     limit = min(pooling.max_length or config.max_length, config.max_length)
     texts = [pooling.prompt + text for text in texts]
     texts = [text.lower() for text in texts] if pooling.lowercase else texts
-    first, last = tokenizer.cls_id, tokenizer.sep_id
-    ids = [[first, *row[: limit - 2], last] for row in tokenized(texts, tokenizer)]
+    template = tokenizer.template
+    room = max(limit - template.single_size, 0)
+    ids = [template.arrange(row[:room]) for row in tokenized(texts, tokenizer)]
     layers = [(dense.kernel, dense.bias) for dense in pooling.dense]
     width = layers[-1][0].shape[1] if layers else config.width * len(pooling.modes)
     if layers and layers[0][0].shape[0] != config.width * len(pooling.modes):

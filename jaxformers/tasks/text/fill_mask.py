@@ -38,14 +38,16 @@ def fill_mask(
         rows: texts of similar lengths that are computed at once.
 
     Returns:
-        For each text, for each [MASK], (token, probability), the best first.
+        For each text, for each [MASK], (token, probability), the best first. Tokens are as
+        transformers' pipelines show them: "##ing" of WordPiece, " house" of byte-level pairs; a
+        row of the embedding beyond the vocabulary is an empty text.
 
     Raises:
         DataError: a text with more tokens than the model has positions.
         WeightsError: outputs that are not finite.
     """
-    first, last, limit = tokenizer.cls_id, tokenizer.sep_id, model.config.max_length
-    ids = [[first, *row, last] for row in tokenizer.encode_with_masks(texts)]
+    limit = model.config.max_length
+    ids = [tokenizer.template.arrange(row) for row in tokenizer.encode_with_masks(texts)]
     check_lengths([len(row) for row in ids], limit)
     candidates: list[list[Candidates]] = [[] for _ in texts]
     full = [text for text, row in enumerate(ids) if tokenizer.mask_id in row]
@@ -54,14 +56,9 @@ def fill_mask(
         row, column = np.nonzero(padded[: len(chosen)] == tokenizer.mask_id)
         words = _words(model, variables, hidden[row, column], top)
         for at, (shares, tokens) in zip(row, words, strict=True):
-            named = [_token_name(tokenizer, token) for token in tokens]
+            named = [tokenizer.token_text(int(token)) for token in tokens]
             candidates[full[chosen[at]]].append(list(zip(named, shares.tolist(), strict=True)))
     return candidates
-
-
-def _token_name(tokenizer: Any, token: int) -> str:
-    """The piece of a token; empty for a row of the embedding beyond the vocabulary."""
-    return tokenizer.vocabulary[token] if token < tokenizer.vocab_size else ""
 
 
 def _words(

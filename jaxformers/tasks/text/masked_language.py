@@ -33,8 +33,9 @@ from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.tasks.losses import label_smoothed_loss
 from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.task_data import PlannedData
-from jaxformers.tasks.text.bert_inputs import small_bert, states_on_small
+from jaxformers.tasks.text.bert_inputs import check_inputs, small_bert, states_on_small
 from jaxformers.tasks.text.vocabulary import EncoderTokenizer, run_tokenizer, word_pieces
+from jaxformers.text import InputTemplate
 
 DocumentsConfig = BundledDocuments | TextFolder | TfdsDocuments | JoinedDocuments
 SLACK = 1e-5  # the released code adds it to the number of masked words
@@ -143,7 +144,8 @@ class MaskedLanguage(Task):
         real = rng.integers(2 * length // 3, length + 1, (rows, 1))
         mask = (np.arange(length) < real).astype(np.int32)
         batch["attention_mask"] = mask
-        batch["input_ids"] = (rng.integers(0, size, (rows, length)) * mask).astype(np.int32)
+        ids = rng.integers(0, size, (rows, length))
+        batch["input_ids"] = np.where(mask, ids, self.model.pad_id).astype(np.int32)
         if self.pretraining.next_sentence:
             batch["token_type_ids"] = (np.arange(length) > real // 2).astype(np.int32) * mask
             batch["next_sentence"] = rng.integers(0, 2, rows).astype(np.int32)
@@ -185,12 +187,29 @@ class MaskedLanguage(Task):
             lambda: self._new_tokenizer(documents),
             spare_rows=self.weights is not None,
         )
+        self._check_tokenizer(tokenizer)
         store = TokenizedDocuments.build(documents, tokenizer)
         if self.dev is not None:
             TokenizedDocuments.build(self.dev.open(), tokenizer)
         return MaskedLanguageData(
             store, self.pretraining.plan(store), Processor(tokenizer), self.workers
         )
+
+    def _check_tokenizer(self, tokenizer: EncoderTokenizer) -> None:
+        """Raises ConfigError where examples would be arranged otherwise than by the tokenizer."""
+        check_inputs(self.model, tokenizer, self.pretraining.next_sentence)
+        cls, sep = (tokenizer.cls_id,), (tokenizer.sep_id,)
+        if tokenizer.template.single != (cls, sep):
+            raise ConfigError(
+                "the tokenizer's post_processor does not put its cls_token before a text and its "
+                "sep_token behind it, as examples for pre-training have them"
+            )
+        bert = InputTemplate((cls, sep), (cls, sep, sep), second_type=1)
+        if self.pretraining.next_sentence and tokenizer.template != bert:
+            raise ConfigError(
+                "next_sentence arranges pairs as BERT does, [CLS] A [SEP] B [SEP], which the "
+                "tokenizer does not: set --task.pretraining.no-next-sentence"
+            )
 
     def _new_tokenizer(self, documents: Any) -> EncoderTokenizer:
         vocabulary, size = self.vocabulary, self.model.vocab_size

@@ -34,7 +34,13 @@ from jaxformers.tasks.losses import negative_log_likelihood
 from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.published_comparison import compare_with_published_glue
 from jaxformers.tasks.task_data import PlannedData
-from jaxformers.tasks.text.bert_inputs import INPUTS, random_inputs, small_bert, states_on_small
+from jaxformers.tasks.text.bert_inputs import (
+    INPUTS,
+    check_inputs,
+    random_inputs,
+    small_bert,
+    states_on_small,
+)
 from jaxformers.tasks.text.classification_evaluation import ClassificationEvaluator
 from jaxformers.tasks.text.vocabulary import EncoderTokenizer, run_tokenizer, word_pieces
 
@@ -82,7 +88,7 @@ class SequenceClassification(Task):
                 f"length is {self.length}; it lies between {SHORTEST} and the model's "
                 f"{self.model.max_length} positions: set --task.length"
             )
-        if not self.model.pooler:
+        if self.model.variant == "bert" and not self.model.pooler:
             raise ConfigError("the classifier reads the pooled [CLS]: set --task.model.pooler")
         if self.model.problem_type == "multi_label_classification":
             raise ConfigError("an example has one label here: leave out --task.model.problem-type")
@@ -158,7 +164,7 @@ class SequenceClassification(Task):
     def example(self, seed: int) -> Batch:
         """Random pairs and labels, padding at the end of most rows."""
         rng, count = np.random.default_rng(seed), self.labels.count
-        inputs = random_inputs(rng, self.rows, self.length, self.model.vocab_size)
+        inputs = random_inputs(rng, self.rows, self.length, self.model)
         numbers = rng.standard_normal(self.rows).astype(np.float32)
         classes = rng.integers(0, count, self.rows).astype(np.int32)
         return inputs | {"labels": numbers if count == 1 else classes}
@@ -185,8 +191,6 @@ class SequenceClassification(Task):
         texts = self.data.open(self.labels)
         if texts.labels is None:
             raise DataError(f"{texts.source} has no labels to train on")
-        if texts.pairs is not None and self.model.type_vocab_size < 2:
-            raise ConfigError("pairs have two segments: set --task.model.type-vocab-size 2")
         self.evaluators()[0].open_sets(final=True)
         size = self.model.vocab_size
         tokenizer = run_tokenizer(
@@ -196,6 +200,7 @@ class SequenceClassification(Task):
             lambda: self._new_tokenizer(texts),
             spare_rows=self.weights is not None,
         )
+        check_inputs(self.model, tokenizer, texts.pairs is not None)
         store = LabelledRows.build(texts, tokenizer, self.length)
         plan = RowPlan(store, self.rows)
         return ClassificationData(store, plan, Processor(tokenizer), self.workers, texts.skipped)

@@ -28,7 +28,13 @@ from jaxformers.tasks.losses import negative_log_likelihood
 from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.published_comparison import compare_with_published_squad, is_squad_v2
 from jaxformers.tasks.task_data import PlannedData
-from jaxformers.tasks.text.bert_inputs import INPUTS, random_inputs, small_bert, states_on_small
+from jaxformers.tasks.text.bert_inputs import (
+    INPUTS,
+    check_inputs,
+    random_inputs,
+    small_bert,
+    states_on_small,
+)
 from jaxformers.tasks.text.span_evaluation import QuestionsConfig, SpanEvaluator
 from jaxformers.tasks.text.vocabulary import EncoderTokenizer, run_tokenizer, word_pieces
 
@@ -78,8 +84,6 @@ class SpanExtraction(Task):
                 f"windows of {self.length} tokens are longer than the model's "
                 f"{self.model.max_length} positions; lower --task.length"
             )
-        if self.model.type_vocab_size < 2:
-            raise ConfigError("question and context are two segments: set type_vocab_size to 2")
 
     @property
     def size(self) -> WindowSize:
@@ -127,7 +131,7 @@ class SpanExtraction(Task):
     def example(self, seed: int) -> Batch:
         """Random tokens of two segments, padding at the end of most rows."""
         rng = np.random.default_rng(seed)
-        inputs = random_inputs(rng, self.rows, self.length, self.model.vocab_size)
+        inputs = random_inputs(rng, self.rows, self.length, self.model)
         real = inputs["attention_mask"].sum(1, keepdims=True)
         starts, ends = np.sort(rng.integers(0, real, (self.rows, 2)), axis=1).astype(np.int32).T
         return inputs | dict(starts=starts, ends=ends, window=np.arange(self.rows, dtype=np.int32))
@@ -162,6 +166,7 @@ class SpanExtraction(Task):
             lambda: self._new_tokenizer(questions),
             spare_rows=self.weights is not None,
         )
+        check_inputs(self.model, tokenizer, pairs=True)
         windows = Windows(questions, tokenizer, self.size, training=True)
         self.evaluators()[0].open_sets(tokenizer, final=True)
         left_out = windows.skipped + questions.mismatched

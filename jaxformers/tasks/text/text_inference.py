@@ -13,15 +13,20 @@ import numpy as np
 from jaxformers.arrays import check_finite
 from jaxformers.data.text.labelled_rows import tokenized
 from jaxformers.data.text.labelled_texts import Labels
-from jaxformers.data.text.windows import SPECIAL, WindowSize
+from jaxformers.data.text.windows import WindowSize
 from jaxformers.decoding.batching import length_step, row_step
-from jaxformers.errors import ConfigError, DataError, WeightsError
+from jaxformers.errors import DataError, WeightsError
 from jaxformers.models import BertConfig
 from jaxformers.models.problem_type import class_scores
 from jaxformers.pretrained import registry
 from jaxformers.tasks.evaluation_loop import apply_batched
 from jaxformers.tasks.text import span_answers
-from jaxformers.tasks.text.bert_inputs import INPUTS, check_template, encode_pairs
+from jaxformers.tasks.text.bert_inputs import (
+    INPUTS,
+    check_inputs,
+    check_template,
+    encode_pairs,
+)
 from jaxformers.tasks.text.classification_evaluation import logits_program
 from jaxformers.tasks.text.span_answers import Answer
 
@@ -101,9 +106,10 @@ def classify(
     if isinstance(texts, Mapping | bytes):
         raise DataError(f"expected texts or pairs of texts, not a {type(texts).__name__}")
     pairs = [_pair(number, text) for number, text in enumerate(texts, 1)]
-    _check_segments(model, any(second for _, second in pairs))
+    check_inputs(model.config, tokenizer, any(second for _, second in pairs))
     first, second = (tokenized([pair[i] for pair in pairs], tokenizer) for i in (0, 1))
-    sizes = [len(a) + len(b) + 2 + bool(b) for a, b in zip(first, second, strict=True)]
+    arrange = tokenizer.template.arrange
+    sizes = [len(arrange(a, b)) for a, b in zip(first, second, strict=True)]
     limit = model.config.max_length
     if not truncate:
         check_lengths(sizes, limit)
@@ -143,11 +149,6 @@ def _pair(number: int, text: Any) -> tuple[str, str]:
     return tuple(pair)
 
 
-def _check_segments(model: Any, pairs: bool) -> None:
-    if pairs and model.config.type_vocab_size < 2:
-        raise ConfigError("the model knows one segment only (type_vocab_size 1), so no pairs")
-
-
 def answer(
     model: Any,
     variables: Any,
@@ -169,16 +170,17 @@ def answer(
     """
     if len(questions) != len(contexts):
         raise DataError(f"{len(questions)} questions but {len(contexts)} contexts: give one each")
-    _check_segments(model, True)
+    check_inputs(model.config, tokenizer, pairs=True)
     full_size = span_answers.default_size(model.config.max_length)
     question_ids, read = (tokenized(list(texts), tokenizer) for texts in (questions, contexts))
+    num_special = tokenizer.template.pair_size
     sizes = [
-        min(len(q), full_size.query_length) + max(len(c), 1) + SPECIAL
+        min(len(q), full_size.query_length) + max(len(c), 1) + num_special
         for q, c in zip(question_ids, read, strict=True)
     ]
     results = [Answer("", 0.0, 0, 0)] * len(sizes)
     for chosen in length_groups(sizes, rows):
-        size, several = _window(sizes[chosen[0]], full_size)
+        size, several = _window(sizes[chosen[0]], full_size, num_special)
         answers = span_answers.answer(
             model,
             variables,
@@ -194,11 +196,11 @@ def answer(
     return results
 
 
-def _window(needed: int, full_size: WindowSize) -> tuple[WindowSize, bool]:
+def _window(needed: int, full_size: WindowSize, num_special: int) -> tuple[WindowSize, bool]:
     """Windows that hold so many tokens, and whether a context takes several of them."""
     if needed > full_size.length:
         return full_size, True
     length = length_step(needed, full_size.length)
     return WindowSize(
-        length, full_size.stride, min(full_size.query_length, length - SPECIAL - 1)
+        length, full_size.stride, min(full_size.query_length, length - num_special - 1)
     ), False

@@ -99,7 +99,9 @@ def _load_encoder_tokenizer(folder: epath.PathLike) -> EncoderTokenizer:
     tokenizer = load_tokenizer(folder)
     if not isinstance(tokenizer, EncoderTokenizer):
         kind = type(tokenizer).__name__
-        raise ConfigError(f"{folder} holds a {kind} tokenizer; BERT needs a WordPiece vocabulary")
+        raise ConfigError(
+            f"{folder} holds a {kind} tokenizer; BERT needs a WordPiece one or a tokenizer.json"
+        )
     check_template(tokenizer, folder)
     return tokenizer
 

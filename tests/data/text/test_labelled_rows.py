@@ -1,6 +1,7 @@
 import itertools
 import pickle
 
+import encoder_use
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from jaxformers.data.pipeline.fixed_length import RowPlan, Rows
 from jaxformers.data.text.labelled_rows import LabelledRows, cut_pairs
 from jaxformers.data.text.labelled_texts import LabelledTexts
 from jaxformers.errors import ConfigError
-from jaxformers.text import WordPiece
+from jaxformers.text import WordPiece, load_tokenizer
 
 WORDS = ["my", "dog", "is", "cute", "he", "likes", "play", "##ing", "."]
 TOKENIZER = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])
@@ -48,10 +49,28 @@ def test_a_single_text_has_one_segment_and_an_empty_second_counts_as_none():
     assert all(np.array_equal(alone[name], empty[name]) for name in alone)
 
 
+def test_robertas_pairs_have_two_tokens_between_and_one_segment(tmp_path):
+    encoder_use.folder("roberta", "encoder", tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    a, b = tokenizer.encode(["Who left", "The baker left"])
+    rows = LabelledRows.build(texts(["Who left"] * 2, ["The baker left", ""]), tokenizer, 20)
+    assert rows.longest == len(a) + len(b) + 4
+    batch = rows.gather(np.array([0, 1]))
+    expected = [[0, *a, 2, 2, *b, 2], [0, *a, 2]]
+    for row, ids in enumerate(expected):
+        assert batch["input_ids"][row].tolist() == ids + [1] * (20 - len(ids))
+        assert batch["attention_mask"][row].sum() == len(ids)
+    assert not batch["token_type_ids"].any()
+    cut = LabelledRows.build(texts(["Who left"], ["The baker left"]), tokenizer, 6)
+    assert cut.gather(np.array([0]))["input_ids"].tolist() == [[0, a[0], 2, 2, b[0], 2]]
+    with pytest.raises(ConfigError, match="a pair needs at least 6"):
+        LabelledRows.build(texts(["a"], ["b"]), tokenizer, 5)
+
+
 def test_what_is_cut_is_what_popping_from_the_longer_cuts():
     sizes = np.array(list(itertools.product(range(18), range(18))))
     for length in range(5, 24):
-        kept = cut_pairs(*sizes.T, length)
+        kept = cut_pairs(*sizes.T, length, TOKENIZER.template)
         rooms = length - 2 - (sizes[:, 1] > 0)
         wanted = [popped(a, b, room) for (a, b), room in zip(sizes, rooms, strict=True)]
         assert kept.T.tolist() == [list(each) for each in wanted]

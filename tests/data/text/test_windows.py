@@ -13,10 +13,11 @@ from jaxformers.data.pipeline.fixed_length import RowPlan, Rows, every_row
 from jaxformers.data.text.questions import Question, Questions
 from jaxformers.data.text.windows import Windows, WindowSize
 from jaxformers.errors import ConfigError, DataError
-from jaxformers.text import WordPiece
+from jaxformers.text import WordPiece, load_tokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
 
+import encoder_use
 from span_items import items
 
 SIZE = WindowSize(64, 16, 16)
@@ -51,6 +52,30 @@ def test_a_window_is_cls_question_sep_context_sep_and_padding():
     assert row["attention_mask"].tolist() == [1] * 8 + [0] * 2
     assert (row["starts"], row["ends"], row["window"]) == (5, 5, 0)
     assert {values.dtype for values in row.values()} == {np.dtype(np.int32)}
+
+
+def test_robertas_windows_have_two_tokens_between_and_one_segment(tmp_path):
+    encoder_use.folder("roberta", "encoder", tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    question, context = tokenizer.encode(["Who left", "The baker left at noon"])
+    size = WindowSize(len(question) + 4 + 3, 2, len(question))
+    asked = ("Who left", "The baker left at noon", "left", 10)
+    windows = windows_of(asked, size=size, tokenizer=tokenizer)
+    rows = windows.gather(np.arange(len(windows)))
+    assert len(windows) > 1 and windows.used_length == size.length
+    for ids, mask, first, count in zip(
+        rows["input_ids"], rows["attention_mask"], windows.first, windows.count, strict=True
+    ):
+        expected = [0, *question, 2, 2, *context[first : first + count], 2]
+        assert ids.tolist() == expected + [1] * (size.length - len(expected))
+        assert mask.sum() == len(expected)
+    assert not rows["token_type_ids"].any()
+    for ids, start, end in zip(rows["input_ids"], rows["starts"], rows["ends"], strict=True):
+        if end:
+            assert tokenizer.decode(ids[start : end + 1]) == ["left"]
+    assert (rows["ends"] > 0).any()
+    with pytest.raises(ConfigError, match=r"no room .* and 4 special ones"):
+        windows_of(asked, size=WindowSize(8, 2, 4), tokenizer=tokenizer)
 
 
 def test_questions_are_cut_and_windows_slide_to_the_end():

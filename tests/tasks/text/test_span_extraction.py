@@ -259,13 +259,18 @@ def test_a_model_answers_any_question(opened, model):
         ({"stride": 0}, "stride is 0; it is a whole number, at least 1"),
         ({"rows": 0}, "at least 1"),
         ({"n_best": 0}, "at least 1"),
-        ({"model": replace(SMALL.model, type_vocab_size=1)}, "type_vocab_size"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(change, said):
     with pytest.raises(ConfigError, match=said) as error:
         replace(SMALL, **change)
     assert "\n" not in str(error.value)
+
+
+def test_questions_need_the_second_segment_of_the_tokenizers_template(tmp_path):
+    task = replace(SMALL, model=replace(SMALL.model, type_vocab_size=1))
+    with pytest.raises(ConfigError, match="into segment 1: set type_vocab_size to 2"):
+        task.open(tmp_path, seed=0)
 
 
 def test_a_vocabulary_of_another_size_than_the_models_is_refused(opened, tmp_path):
