@@ -12,7 +12,7 @@ from jaxformers.text.base import (
     plain_text,
     register_tokenizer,
 )
-from jaxformers.text.clip import CLIPTokenizer
+from jaxformers.text.clip import CLIPTokenizer, SigLIPTokenizer
 from jaxformers.text.huggingface import HuggingFaceTokenizer
 from jaxformers.text.marian import Marian
 from jaxformers.text.sentence_piece import SentencePiece
@@ -25,6 +25,7 @@ __all__ = [
     "InputTemplate",
     "Marian",
     "SentencePiece",
+    "SigLIPTokenizer",
     "Spans",
     "Tokenizer",
     "UnifiedIOTokenizer",
@@ -40,6 +41,7 @@ __all__ = [
 TOKENIZERS = (
     CLIPTokenizer,
     Marian,
+    SigLIPTokenizer,
     HuggingFaceTokenizer,
     UnifiedIOTokenizer,
     SentencePiece,

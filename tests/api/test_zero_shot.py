@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "fixtures"))
 
 import clip_cases as cases
 import clip_use as use
+import siglip_lines
 from folders import write
 
 import jaxformers as jf
@@ -169,6 +170,24 @@ def test_siglips_probabilities_are_sigmoids_with_the_bias(tmp_path):
     assert "has no preprocessor_config.json" in refused(
         WeightsError, jf.embed_images, folder, use.pictures()
     )
+
+
+def test_siglips_texts_are_canonicalised_and_padded(tmp_path):
+    config, shapes = cases.CASES["siglip"], cases.shapes("siglip")
+    length = config["text_config"]["max_position_embeddings"]
+    config = config | {"text_config": config["text_config"] | {"vocab_size": 450}}
+    name = "text_model.embeddings.token_embedding.weight"
+    shapes[name] = [450, *shapes[name][1:]]
+    folder = write(tmp_path / "siglip", config, cases.weights(shapes, 7))
+    shutil.copy(siglip_lines.model_file("identity"), folder / "spiece.model")
+    vectors = jf.embed(folder, ["A photo, of 2 cats!", "a photo of 2 cats", "a dog"])
+    np.testing.assert_array_equal(vectors[0], vectors[1])
+    assert np.abs(vectors[0] - vectors[2]).max() > 0.01
+    model, variables = jf.from_pretrained(folder)
+    ids = jf.load_text(folder).encode("a dog")[0]
+    row = np.array([[*ids, *[1] * (length - len(ids))]])
+    alone = model.apply(variables, row, method="encode_text")
+    np.testing.assert_allclose(vectors[2], alone[0], atol=1e-5)
 
 
 def test_the_verbs_print_what_the_functions_return(clip, tmp_path, capsys):

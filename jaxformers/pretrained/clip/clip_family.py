@@ -32,11 +32,9 @@ from jaxformers.pretrained.preprocessing.processor_file import (
     OPENAI_STD,
     states_open_clip,
 )
-from jaxformers.text import CLIPTokenizer, HuggingFaceTokenizer, WordPiece
+from jaxformers.text import CLIPTokenizer, HuggingFaceTokenizer, SigLIPTokenizer, WordPiece
 
-# No SentencePiece: SigLIP's text is lower-cased and stripped of punctuation first, which only a
-# `tokenizer.json` states.
-TOKENIZERS = (CLIPTokenizer, HuggingFaceTokenizer, WordPiece)
+TOKENIZERS = (CLIPTokenizer, SigLIPTokenizer, HuggingFaceTokenizer, WordPiece)
 
 
 def clip_preprocessing(config: CLIPConfig) -> Preprocessing:

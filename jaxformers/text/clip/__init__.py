@@ -1,0 +1,9 @@
+"""The tokenizers of CLIP and SigLIP, and the rows of ids that their text towers read.
+
+Imports `text.base`, `text.json_files`, `text.added_tokens`, `text.word_piece_files` and `errors`.
+"""
+
+from jaxformers.text.clip.openai import CLIPTokenizer, padded_rows
+from jaxformers.text.clip.siglip import SigLIPTokenizer
+
+__all__ = ["CLIPTokenizer", "SigLIPTokenizer", "padded_rows"]
