@@ -16,7 +16,6 @@ from jaxformers.text import Spans
 UNLABELLED = -1
 """The label of special tokens, of padding, and of all pieces of a word but its first."""
 CHUNK = 1024
-NUM_SPECIAL = 2  # [CLS] and [SEP]
 
 
 class TaggedRows:
@@ -68,18 +67,19 @@ class TaggedRows:
                 f"{', '.join(names):.300}: set --task.model.label-names"
             )
         ids, labels, word_positions, cut = [], [], [], 0
-        special = (tokenizer.cls_id, tokenizer.sep_id)
+        before, behind = tokenizer.template.single
+        num_special = len(before) + len(behind)
         for words, tags, spans in zip(
             sentences.words, sentences.tags, _spans(sentences.words, tokenizer), strict=True
         ):
-            num_pieces = min(len(spans.ids), length - NUM_SPECIAL)
+            num_pieces = min(len(spans.ids), length - num_special)
             cut += num_pieces < len(spans.ids)
             positions = first_pieces(words, spans)
-            positions = np.where(positions < num_pieces, positions + 1, -1)  # behind [CLS]
-            row = np.full(num_pieces + NUM_SPECIAL, UNLABELLED, np.int32)
+            positions = np.where(positions < num_pieces, positions + len(before), -1)
+            row = np.full(num_pieces + num_special, UNLABELLED, np.int32)
             real = positions >= 0
             row[positions[real]] = np.array([classes[tag] for tag in tags], np.int32)[real]
-            ids.append(np.array([special[0], *spans.ids[:num_pieces], special[1]], np.int32))
+            ids.append(np.array([*before, *spans.ids[:num_pieces], *behind], np.int32))
             labels.append(row)
             word_positions.append(positions)
         fingerprint = {"tokenizer": tokenizer.fingerprint, "length": length, "classes": list(names)}

@@ -17,8 +17,6 @@ from jaxformers.tasks.text.tagging.tag_evaluation import logits_program
 from jaxformers.tasks.text.text_inference import LENGTH_STEP, check_lengths, length_groups
 from jaxformers.text import Spans
 
-NUM_SPECIAL = 2  # [CLS] and [SEP]
-
 Aggregation = Literal["simple", "first", "average", "max"]
 """How the tokens of a word agree on a tag, see `tag`."""
 
@@ -67,7 +65,8 @@ def tag(
         WeightsError: outputs that are not finite.
     """
     limit, all_spans = model.config.max_length, tokenizer.spans(list(texts))
-    lengths = [len(spans.ids) + NUM_SPECIAL for spans in all_spans]
+    before, behind = map(len, tokenizer.template.single)
+    lengths = [before + len(spans.ids) + behind for spans in all_spans]
     if not truncate:
         check_lengths(lengths, limit)
     run, results = logits_program(model), [list[Entity]() for _ in texts]
@@ -83,9 +82,9 @@ def tag(
         check_finite(logits)
         for index, row in zip(indices, logits, strict=False):
             spans = all_spans[index]
-            num_tokens = min(len(spans.ids), length - NUM_SPECIAL)
+            num_tokens = min(len(spans.ids), length - before - behind)
             spans = Spans(spans.ids[:num_tokens], spans.starts, spans.ends)
-            scores = class_scores(row[1 : num_tokens + 1], None)  # behind [CLS]: [n, N]
+            scores = class_scores(row[before : before + num_tokens], None)  # [n, N]
             results[index] = entities(
                 texts[index], spans, scores, model.config, tokenizer, aggregation
             )

@@ -35,7 +35,13 @@ from jaxformers.tasks.losses import negative_log_likelihood
 from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.published_comparison import compare_with_published_conll
 from jaxformers.tasks.task_data import PlannedData
-from jaxformers.tasks.text.bert_inputs import INPUTS, random_inputs, small_bert, states_on_small
+from jaxformers.tasks.text.bert_inputs import (
+    INPUTS,
+    check_inputs,
+    random_inputs,
+    small_bert,
+    states_on_small,
+)
 from jaxformers.tasks.text.tagging.tag_evaluation import TagEvaluator, TagsConfig, read_tags
 from jaxformers.tasks.text.vocabulary import EncoderTokenizer, run_tokenizer, word_pieces
 
@@ -136,7 +142,7 @@ class TokenClassification(Task):
     def example(self, seed: int) -> Batch:
         """Random tokens, every second one labelled, padding at the end of most rows."""
         rng = np.random.default_rng(seed)
-        inputs = random_inputs(rng, self.rows, self.length, self.model.vocab_size)
+        inputs = random_inputs(rng, self.rows, self.length, self.model)
         classes = len(self.label_names) or self.model.labels
         labels = rng.integers(0, classes, (self.rows, self.length), np.int32)
         labelled = (inputs["attention_mask"] > 0) & (np.arange(self.length)[None] % 2 == 1)
@@ -165,6 +171,7 @@ class TokenClassification(Task):
             lambda: self._new_tokenizer(sentences),
             spare_rows=self.weights is not None,
         )
+        check_inputs(self.model, tokenizer, pairs=False)
         self.evaluators()[0].open_sets(tokenizer, final=True)
         store = TaggedRows.build(sentences, self.label_names, tokenizer, self.length)
         return TagData(store, RowPlan(store, self.rows), Processor(tokenizer), self.workers)
