@@ -16,6 +16,7 @@ def mixed_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)
 
 
+SHORT = 2**14  # items of which the orders of many epochs are held
 MAX_SORTED_ITEMS = 2**22  # up to which an epoch's order is held as an array
 
 
@@ -31,9 +32,15 @@ def permuted(start: int, count: int, size: int, *seeds: int) -> np.ndarray:
     epoch, rank = divmod(start, size)
     chunks: list[np.ndarray] = []
     while count:
-        chunks.append(_order(size, *seeds, epoch)[rank : rank + count])
+        order = _short_order if size <= SHORT else _order
+        chunks.append(order(size, *seeds, epoch)[rank : rank + count])
         count, epoch, rank = count - len(chunks[-1]), epoch + 1, 0
     return np.concatenate(chunks) if chunks else np.zeros(0, np.int64)
+
+
+@lru_cache(maxsize=256)  # tasks of a mixture
+def _short_order(size: int, *seeds: int) -> np.ndarray:
+    return _order.__wrapped__(size, *seeds)
 
 
 @lru_cache(maxsize=4)
