@@ -17,17 +17,19 @@ def prepare(name, folder, splits, override=lambda row, index: row):
     `override` may change a drawn row before it is kept.
     """
     real = tfds.builder(name, data_dir=folder)
+    config = real.builder_config and real.builder_config.name
+    write(real.name, config, real.version, real.info.features, folder, splits, override)
+
+
+def write(name, config, version, features, folder, splits, override=lambda row, index: row):
+    """Write a set of these features, as `prepare` does."""
 
     class Mocked(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = real.version
-        BUILDER_CONFIGS = (
-            [tfds.core.BuilderConfig(name=real.builder_config.name, version=real.version)]
-            if real.builder_config
-            else []
-        )
+        VERSION = tfds.core.Version(version)
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=config, version=VERSION)] if config else []
 
         def _info(self):
-            return tfds.core.DatasetInfo(builder=self, features=real.info.features)
+            return tfds.core.DatasetInfo(builder=self, features=features)
 
         def _split_generators(self, manager):
             return {split: self._generate_examples(split) for split in splits}
@@ -35,10 +37,9 @@ def prepare(name, folder, splits, override=lambda row, index: row):
         def _generate_examples(self, split):
             rng = np.random.default_rng(len(split))
             for index in range(splits[split]):
-                yield index, override(drawn(real.info.features, rng), index)
+                yield index, override(drawn(features, rng), index)
 
-    Mocked.name = real.name
-    config = name.partition("/")[2] or None
+    Mocked.name = name
     Mocked(data_dir=folder, config=config, file_format="array_record").download_and_prepare()
 
 

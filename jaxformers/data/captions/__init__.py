@@ -1,4 +1,4 @@
-"""Images with captions: folders, tables, tar shards, the bundled emoji, and rows of batches.
+"""Images with captions: folders, tables, tar shards, TFDS, the bundled emoji, and rows of batches.
 
 Imports `data.pipeline`, `data.images`, `data.files`, `text`, `fields` and `errors`.
 """
@@ -9,6 +9,7 @@ from jaxformers.data.captions.caption_table import CaptionTable
 from jaxformers.data.captions.captioned_images import CaptionedImages, CaptionSource
 from jaxformers.data.captions.emoji import BundledEmoji
 from jaxformers.data.captions.tar_shards import TarShards
+from jaxformers.data.captions.tfds_captions import TfdsCaptions
 
 __all__ = [
     "BundledEmoji",
@@ -19,4 +20,5 @@ __all__ = [
     "CaptionTable",
     "CaptionedImages",
     "TarShards",
+    "TfdsCaptions",
 ]

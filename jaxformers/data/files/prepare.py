@@ -15,7 +15,14 @@ from jaxformers.data.files.tfds_rows import default_data_dir, prepared_folder
 from jaxformers.errors import DataError, install_extra
 
 # Without TensorFlow these builders register only when their modules are imported.
-BUILDER_MODULES = ("translate", "text", "question_answering", "image_classification", "image")
+BUILDER_MODULES = (
+    "translate",
+    "text",
+    "question_answering",
+    "image_classification",
+    "image",
+    "object_detection",  # coco_captions is among them
+)
 
 
 def prepare(name: str, data_dir: Any = None) -> epath.Path:
