@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from jaxformers.api import embed_images as embed_images
     from jaxformers.api import explain as explain
     from jaxformers.api import fill_mask as fill_mask
+    from jaxformers.api import from_nnx as from_nnx
     from jaxformers.api import from_pretrained as from_pretrained
     from jaxformers.api import load_images as load_images
     from jaxformers.api import load_text as load_text
     from jaxformers.api import save_pretrained as save_pretrained
     from jaxformers.api import search as search
     from jaxformers.api import tag as tag
+    from jaxformers.api import to_nnx as to_nnx
     from jaxformers.api import translate as translate
     from jaxformers.api import zero_shot as zero_shot
     from jaxformers.decoding import beam_search as beam_search
@@ -86,6 +88,7 @@ _NAMES = {
     "embed_images": "api",
     "explain": "api",
     "fill_mask": "api",
+    "from_nnx": "api",
     "from_pretrained": "api",
     "greedy": "decoding",
     "load_images": "api",
@@ -94,6 +97,7 @@ _NAMES = {
     "save_pretrained": "api",
     "search": "api",
     "tag": "api",
+    "to_nnx": "api",
     "train": "training.loop",
     "translate": "api",
     "tune": "runs.tune",

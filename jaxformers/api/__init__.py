@@ -7,6 +7,7 @@ from jaxformers.api.image_search import search
 from jaxformers.api.image_text import zero_shot
 from jaxformers.api.images import classify_images, embed_images, explain
 from jaxformers.api.loading import from_pretrained, load_images, load_text
+from jaxformers.api.nnx_bridge import from_nnx, to_nnx
 from jaxformers.api.text import answer, classify, embed, fill_mask, tag, translate
 from jaxformers.pretrained import save_pretrained
 
@@ -18,12 +19,14 @@ __all__ = [
     "embed_images",
     "explain",
     "fill_mask",
+    "from_nnx",
     "from_pretrained",
     "load_images",
     "load_text",
     "save_pretrained",
     "search",
     "tag",
+    "to_nnx",
     "translate",
     "zero_shot",
 ]
