@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from jaxformers.interpret import ExplainedMatch, ExplainedPicture
+    from jaxformers.interpret.explain import Method
 
 
 @overload
 def explain(
     source: ImageSource,
     image: Any,
-    method: str | None = ...,
+    method: Method | None = ...,
     *,
     text: None = ...,
     top: int = ...,
@@ -33,7 +34,7 @@ def explain(
 def explain(
     source: ImageTextSource,
     image: Any,
-    method: str | None = ...,
+    method: Method | None = ...,
     *,
     text: str | Sequence[str],
     start_layer: int | None = ...,
@@ -42,7 +43,7 @@ def explain(
 def explain(
     source: ImageSource | ImageTextSource,
     image: Any,
-    method: str | None = None,
+    method: Method | None = None,
     *,
     text: str | Sequence[str] | None = None,
     top: int = 3,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from etils import epath
 
@@ -28,11 +28,11 @@ from jaxformers.text import CLIPTokenizer, Tokenizer, holds_tokenizer
 from jaxformers.training.run_directory import is_run
 
 Variables = Mapping[str, Any]
-TextSource = epath.PathLike | tuple[Any, Variables, Tokenizer | Processor]
+TextSource: TypeAlias = epath.PathLike | tuple[Any, Variables, Tokenizer | Processor]
 """A path or name as for `from_pretrained`, or `(model, variables, tokenizer)`."""
-ImageSource = epath.PathLike | tuple[Any, Variables, Preprocessing | Processor]
+ImageSource: TypeAlias = epath.PathLike | tuple[Any, Variables, Preprocessing | Processor]
 """A path or name as for `from_pretrained`, or `(model, variables, preprocessing)`."""
-ImageTextSource = epath.PathLike | tuple[Any, Variables, Processor]
+ImageTextSource: TypeAlias = epath.PathLike | tuple[Any, Variables, Processor]
 """A path or name as for `from_pretrained`, or `(model, variables, processor)`."""
 
 # They look up `from_pretrained` and `load_text` when they are called, for tests to replace these.

@@ -10,7 +10,7 @@ from jaxformers.api import sources
 from jaxformers.api.sources import TextSource
 from jaxformers.errors import ConfigError, check_top
 from jaxformers.models.clip import CLIP, CLIPTextTower
-from jaxformers.pretrained.bert.sentence_pooling import MODES
+from jaxformers.pretrained.bert.sentence_pooling import MODES, Mode
 from jaxformers.tasks.image_text import zero_shot
 from jaxformers.tasks.text import embedding, text_inference
 from jaxformers.tasks.text import fill_mask as masked_words
@@ -178,8 +178,9 @@ def answer(
         questions = questions * len(contexts)
     elif one_context:
         contexts = contexts * len(questions)
-    options = dict(longest=longest, null_threshold=null_threshold)
-    return text_inference.answer(*model, questions, contexts, **options)
+    return text_inference.answer(
+        *model, questions, contexts, longest=longest, null_threshold=null_threshold
+    )
 
 
 def tag(
@@ -215,15 +216,16 @@ def tag(
         choices = ", ".join(get_args(Aggregation))
         raise ConfigError(f"no aggregation {aggregation!r:.80}: choose {choices}")
     model = sources.text_model("tag", source)
-    options = dict(aggregation=aggregation, truncate=truncate)
-    return tag_inference.tag(*model, listed_texts(texts), **options)
+    return tag_inference.tag(
+        *model, listed_texts(texts), aggregation=aggregation, truncate=truncate
+    )
 
 
 def embed(
     source: TextSource,
     texts: Texts,
     *,
-    pooling: str | None = None,
+    pooling: Mode | None = None,
     normalize: bool | None = None,
 ) -> np.ndarray:
     """A vector for each text, float32 `[n, D]`, in their order.

@@ -60,7 +60,7 @@ def convolve(
         return multiply(x[:, ::stride, ::stride], kernel[0, 0], 1, execution.platform)
     if cpu.uses_cpu_forms(execution.platform):
         return cpu.convolve(x, kernel, stride, around)
-    axes = ("NHWC", "HWIO", "NHWC")
+    axes, (x, kernel) = ("NHWC", "HWIO", "NHWC"), map(jnp.asarray, (x, kernel))
     return lax.conv_general_dilated(x, kernel, (stride, stride), around, dimension_numbers=axes)
 
 
@@ -137,8 +137,8 @@ def average_pool(x: Images, window: int) -> Array:
     padded = jnp.pad(x.astype(jnp.float32), ((0, 0), *beyond, (0, 0)))
     sums = padded.reshape(batch, rows, window, columns, window, channels).sum((2, 4))
     # Pixels in each window, [rows, 1] times [columns]: whole but at the far edges.
-    counts = [np.minimum(window, n - window * np.arange(-(-n // window))) for n in (height, width)]
-    counts = np.float32(np.outer(*counts))[None, :, :, None]
+    sizes = [np.minimum(window, n - window * np.arange(-(-n // window))) for n in (height, width)]
+    counts = np.outer(*sizes).astype(np.float32)[None, :, :, None]
     return (sums / counts).astype(x.dtype)
 
 

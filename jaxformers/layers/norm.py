@@ -70,7 +70,7 @@ class BatchNorm(nn.Module):
             bias = self.param("bias", nn.initializers.zeros, width)
         means = self.variable("batch_stats", "mean", jnp.zeros, width, jnp.float32)
         variances = self.variable("batch_stats", "var", jnp.ones, width, jnp.float32)
-        y = x.astype(jnp.float32)
+        y = jnp.asarray(x, jnp.float32)
         mean, variance = means.value, variances.value
         if train:
             axes = tuple(range(y.ndim - 1))
@@ -89,12 +89,14 @@ class BatchNorm(nn.Module):
 
 
 @jax.custom_jvp
-def _variance(y: Float[Array, "*batch C"], mean: Float[Array, "C"]) -> Float[Array, "C"]:
+def _variance(
+    y: Float[jax.Array, "*batch C"], mean: Float[jax.Array, "C"]
+) -> Float[jax.Array, "C"]:
     """Each channel's mean squared deviation from `mean`, which must be y's own."""
     return jnp.square(y - _wide(mean, y.ndim)).mean(tuple(range(y.ndim - 1)))
 
 
-def _variance_rate(rate: Array, _, y: Array, mean: Array) -> Array:
+def _variance_rate(rate: jax.Array, _, y: jax.Array, mean: jax.Array) -> jax.Array:
     return (2 * (y - _wide(mean, y.ndim)) * rate).mean(tuple(range(y.ndim - 1)))
 
 

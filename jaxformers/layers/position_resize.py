@@ -5,6 +5,7 @@ Every method is one small matrix for each side of the grid. `jax.image.resize` g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -74,7 +75,7 @@ def _bicubic_antialiased(inputs: int, outputs: int) -> np.ndarray:
     return weights / weights.sum(1, keepdims=True)
 
 
-MATRICES = {
+MATRICES: dict[PositionResize, Callable[[int, int], np.ndarray]] = {
     "zoom": _zoom,
     "bilinear": _bilinear,
     "bicubic": _bicubic,

@@ -6,6 +6,9 @@ step time does. One layout serves every platform, name map and sharding row.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
@@ -17,7 +20,7 @@ from jaxformers.layers.execution import Execution, remat_policy
 from jaxformers.layers.norm import Norm
 
 SHOWN = ("probs", "perturb", "blocks")  # collections of what is inside
-SCANNED = dict.fromkeys(("params", *SHOWN), 0)
+SCANNED: Mapping[Any, int] = dict.fromkeys(("params", *SHOWN), 0)
 
 
 class Stack(nn.Module):
@@ -28,7 +31,7 @@ class Stack(nn.Module):
     final_norm: bool = False
     execution: Execution = Execution()
 
-    block = EncoderBlock
+    block: ClassVar[type[EncoderBlock | DecoderBlock]] = EncoderBlock
 
     def setup(self):
         self.blocks = type(self).block(self.config, self.execution)

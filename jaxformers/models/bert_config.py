@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from jaxformers.errors import ConfigError
 from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveFloat, PositiveInt, Rate
@@ -128,7 +128,9 @@ class BertConfig(CheckedFields):
 
         124,697,433 parameters with the masked-word head (base).
         """
-        fields = dict(variant="roberta", vocab_size=ROBERTA, type_vocab_size=1, pad_id=1)
+        fields: dict[str, Any] = dict(
+            variant="roberta", vocab_size=ROBERTA, type_vocab_size=1, pad_id=1
+        )
         fields |= dict(norm_epsilon=1e-5, pooler=False, next_sentence=False)
         return BertConfig.sized(layers, width, **(fields | changes))
 
@@ -138,7 +140,9 @@ class BertConfig(CheckedFields):
 
         66,985,530 parameters with the masked-word head (uncased).
         """
-        fields = dict(variant="distilbert", type_vocab_size=0, classifier_dropout=0.2)
+        fields: dict[str, Any] = dict(
+            variant="distilbert", type_vocab_size=0, classifier_dropout=0.2
+        )
         fields |= dict(layers=6, width=768, pooler=False, next_sentence=False)
         return BertConfig.sized(cased=cased, **(fields | changes))
 

@@ -10,6 +10,7 @@ Axis letters: B batch, T queries, S keys, H heads, K width of a head.
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ from jaxformers.layers.attention.masks import Mask
 from jaxformers.layers.attention.splash import seeing_something
 from jaxformers.sharding import activation_spec
 
+Implementation = Literal["cudnn", "xla"]
+
 
 def cudnn_attention(
     q: Float[Array, "B H T K"],
@@ -27,7 +30,7 @@ def cudnn_attention(
     v: Float[Array, "B H S K"],
     mask: Mask | None = None,
     *,
-    implementation: str = "cudnn",
+    implementation: Implementation = "cudnn",
 ) -> Float[Array, "B H T K"]:
     """softmax(q k^T) v, as plain attention gives it; the queries come already scaled.
 
@@ -53,13 +56,16 @@ def cudnn_attention(
             check_vma=False,
         )
     mixed = run(q, k, v, allowed)
-    return mixed if allowed is None else seeing_something(mixed, v, mask)
+    return mixed if mask is None else seeing_something(mixed, v, mask)
 
 
-def _kernel(q, k, v, allowed, *, implementation: str):
-    """The kernel, which takes and gives [B, T, H, K]."""
+def _kernel(q, k, v, allowed, *, implementation: Implementation):
+    """The kernel, which reads and returns `[B, T, H, K]`, between two changes of axes."""
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
     mixed = jax.nn.dot_product_attention(
-        *(x.swapaxes(1, 2) for x in (q, k, v)),
+        q,
+        k,
+        v,
         mask=allowed,
         scale=1.0,
         implementation=implementation,

@@ -106,7 +106,7 @@ def seeing_something(mixed: Array, v: Array, mask: Mask) -> Array:
     if allowed is None:
         return mixed
     mean = v.mean(axis=2, keepdims=True, dtype=jnp.float32).astype(mixed.dtype)
-    return jnp.where(allowed.any(-1)[..., None], mixed, mean)
+    return jnp.where(jnp.any(allowed, -1, keepdims=True), mixed, mean)
 
 
 def _block(length: int) -> int:

@@ -97,7 +97,7 @@ def _patch_product(x: Array, kernel: Array, *, stride: int, pads: Pads) -> Array
 
 
 def _convolve(x: Array, kernel: Array, stride: int, pads: Pads) -> Array:
-    axes = ("NHWC", "HWIO", "NHWC")
+    axes, (x, kernel) = ("NHWC", "HWIO", "NHWC"), map(jnp.asarray, (x, kernel))
     return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=axes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from jaxformers.errors import ConfigError
 from jaxformers.fields import (
@@ -81,7 +81,7 @@ class CLIPImageConfig(CheckedFields):
         """Configuration of the encoder's blocks: pre-norm."""
         # PyTorch's defaults: nn.MultiheadAttention draws its [3 D, D] input projection by Xavier;
         # every other linear layer is U(-fan_in^-0.5, fan_in^-0.5), feed-forward biases too.
-        uniform = "fan_in_uniform"
+        uniform: Literal["fan_in_uniform"] = "fan_in_uniform"
         torch = BlockInit("xavier_qkv", uniform, uniform, uniform, uniform)
         return _block(self, torch if self.init == "openai" else "xavier")
 
@@ -284,7 +284,7 @@ class CLIPConfig(CheckedFields):
     @staticmethod
     def siglip_b16(image_size: int = 224, **changes) -> CLIPConfig:
         """SigLIP B/16: sigmoid loss, attention pooling, text pooled at its last position."""
-        common = dict(activation="gelu_tanh", norm_epsilon=1e-6, init="xavier")
+        common: dict[str, Any] = dict(activation="gelu_tanh", norm_epsilon=1e-6, init="xavier")
         image = CLIPImageConfig(
             image_size=image_size,
             patch_size=16,

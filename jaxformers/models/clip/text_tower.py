@@ -65,8 +65,8 @@ class CLIPTextTower(nn.Module):
         x = self.features(input_ids, train=train)  # [B, L, D]
         # One token of each text: a gather of B rows, local to the device that holds a text.
         positions = self.pooled_positions(input_ids)[:, None, None]  # [B, 1, 1]
-        pooled = jnp.take_along_axis(x, positions, axis=1)[:, 0]  # [B, D]
-        pooled = constrain(pooled.astype(jnp.float32), "batch", "embed")
+        tokens = jnp.take_along_axis(x, positions, axis=1)[:, 0]  # [B, D]
+        pooled = constrain(tokens.astype(jnp.float32), "batch", "embed")
         return self.projection(pooled) if self.config.projection else pooled
 
     def features(

@@ -156,9 +156,9 @@ class UnifiedIO(nn.Module):
     ) -> tuple[Array, Patches]:
         """Input ids `[B, S]` and patches; what is absent has a length of 0."""
         c = self.config
-        if input_ids is None and images is None:
-            raise DataError("no input: give input_ids, images or both")
         if images is None:
+            if input_ids is None:
+                raise DataError("no input: give input_ids, images or both")
             if image_positions is not None:
                 raise DataError("image_positions without images: give the patches they belong to")
             images = jnp.zeros((input_ids.shape[0], 0, c.numbers_per_patch))

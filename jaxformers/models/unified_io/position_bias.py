@@ -97,7 +97,8 @@ def text_buckets(positions: Int[Array, "B T"], bidirectional: bool) -> Int[Array
     if not bidirectional:
         return _log_buckets(distance.clip(0), TEXT_BUCKETS, TEXT_DISTANCE)
     half = TEXT_BUCKETS // 2
-    buckets = _log_buckets(abs(distance), half, TEXT_DISTANCE)
+    # |query - key|, of NumPy's and of JAX's arrays.
+    buckets = _log_buckets(distance.clip(0) + (-distance).clip(0), half, TEXT_DISTANCE)
     return buckets + half * (distance < 0).astype(np.int32)
 
 
@@ -125,6 +126,6 @@ def _log_buckets(
     logarithm = np.log(d / np.float32(exact) + epsilon) / np.log(np.float32(longest / exact))
     large = exact + (logarithm * np.float32(buckets - exact)).astype(np.int32)
     table = np.where(d < exact, d.astype(np.int32), np.minimum(large, buckets - 1))
+    indices = distances.clip(0, longest)
     # Fixed positions stay NumPy arrays, constants of the program.
-    table = jnp.asarray(table) if isinstance(distances, jax.Array) else table
-    return table[distances.clip(0, longest)]
+    return jnp.asarray(table)[indices] if isinstance(indices, jax.Array) else table[indices]
