@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but make and a Python from 3.11 to 3.13.
 # PYTHON=... names another interpreter, CONSTRAINTS=... another file of pinned versions, such as
 # constraints-jax0.12.txt for the newest jax; TESTS=... gives pytest other arguments.
-.PHONY: demo test test-all lint clean FORCE
+.PHONY: demo test test-all lint types clean FORCE
 .DELETE_ON_ERROR:
 CONSTRAINTS ?= constraints.txt
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -17,13 +17,18 @@ demo: .venv/installed
 test: .venv/installed-test
 	.venv/bin/python -m pytest $(TESTS)
 
-# Everything: the linter, the default suite and, one at a time for their clocks, the slow tests.
-test-all: lint test
+# Everything: the linter, the types, the default suite and, one at a time for their clocks, the slow
+# tests.
+test-all: lint types test
 	.venv/bin/python -m pytest -m slow
 
 lint: .venv/installed-test
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
+
+# The public surface, as [tool.mypy] in pyproject.toml lists it.
+types: .venv/installed-test
+	.venv/bin/mypy
 
 clean:
 	rm -rf .venv .cache build *.egg-info

@@ -29,7 +29,10 @@ def explain(
     text: None = ...,
     top: int = ...,
     start_layer: int | None = ...,
-) -> ExplainedPicture: ...
+) -> ExplainedPicture:
+    """Heat maps of a picture's likeliest classes."""
+
+
 @overload
 def explain(
     source: ImageTextSource,
@@ -39,7 +42,10 @@ def explain(
     text: str | Sequence[str],
     start_layer: int | None = ...,
     text_start_layer: int | None = ...,
-) -> ExplainedMatch: ...
+) -> ExplainedMatch:
+    """Heat maps of a picture and of a text's words, of how well they match."""
+
+
 def explain(
     source: ImageSource | ImageTextSource,
     image: Any,

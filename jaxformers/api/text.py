@@ -37,7 +37,10 @@ def translate(
     no_repeat_ngram: int | None = ...,
     truncate: bool = ...,
     n_best: None = ...,
-) -> list[str]: ...
+) -> list[str]:
+    """One translation of each sentence."""
+
+
 @overload
 def translate(
     source: TextSource,
@@ -48,7 +51,10 @@ def translate(
     no_repeat_ngram: int | None = ...,
     truncate: bool = ...,
     n_best: int,
-) -> list[list[tuple[str, float]]]: ...
+) -> list[list[tuple[str, float]]]:
+    """The `n_best` translations of each sentence with their scores."""
+
+
 def translate(
     source: TextSource,
     sentences: Texts,
