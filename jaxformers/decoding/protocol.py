@@ -73,3 +73,18 @@ class StepDecoder(Protocol):
     def reorder(self, cache: Any, parents: Int[Array, "B beams"]) -> Any:
         """The cache in which each beam continues the one that `parents` names, from 0 on."""
         ...
+
+
+@runtime_checkable
+class PrefixDecoder(StepDecoder, Protocol):
+    """A `StepDecoder` whose sequences continue a prefix that `encode` put into the memory."""
+
+    def prefill(self, memory: Any, cache: Any) -> Any:
+        """The cache with the prefix in it."""
+        ...
+
+
+def first_cache(decoder: StepDecoder, memory: Any, batch: int, beams: int, length: int) -> Any:
+    """The cache before the first step, with the prefix of a `PrefixDecoder` in it."""
+    cache = decoder.init_cache(batch, beams, length)
+    return decoder.prefill(memory, cache) if isinstance(decoder, PrefixDecoder) else cache

@@ -34,7 +34,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxformers.arrays import Array
 from jaxformers.decoding.candidates import Candidates, best_candidates
-from jaxformers.decoding.protocol import StepDecoder, Vocabulary
+from jaxformers.decoding.protocol import StepDecoder, Vocabulary, first_cache
 from jaxformers.decoding.scoring import Scoring, completes_repeated_ngram, length_penalty
 from jaxformers.errors import ConfigError
 from jaxformers.sharding import batch_multiple, constrain
@@ -204,7 +204,10 @@ def _search(decoder, variables, inputs, limits, alpha, sizes: Sizes, scoring: Sc
         lambda s: (s.time < sizes.length) & ~s.done.all(),
         grow,
         _initial_state(
-            vocabulary, decoder.init_cache(batch, sizes.beams, sizes.length), limits, sizes
+            vocabulary,
+            first_cache(decoder, memory, batch, sizes.beams, sizes.length),
+            limits,
+            sizes,
         ),
     )
     # Replicated on every device, so that each host of a pod can read all rows.

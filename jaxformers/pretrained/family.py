@@ -18,6 +18,7 @@ from etils import epath
 from jaxformers.arrays import height_width
 from jaxformers.data.images.preprocessing import Preprocessing
 from jaxformers.layers import Execution
+from jaxformers.pretrained.formats.safetensors_folder import write_tensors
 from jaxformers.pretrained.mapping.name_map import TensorSource
 from jaxformers.pretrained.mapping.transforms import Shape
 from jaxformers.pretrained.timm.timm_args import TimmArgs
@@ -45,6 +46,8 @@ class HuggingFaceFormat:
     """Tensors by name and JSON files by name of a model without an `unsupported_reason`."""
     recognises_untyped: Callable[[Mapping[str, Any]], bool] = lambda config: False
     """Whether a `config.json` without `model_type` is of this format (files of 2018 and 2019)."""
+    write_weights: Callable[[epath.Path, Mapping[str, np.ndarray]], None] = write_tensors
+    """Writes the tensors into a folder; by default as `model.safetensors`."""
 
 
 @dataclass(frozen=True)

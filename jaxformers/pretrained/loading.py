@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from etils import epath
 
@@ -18,7 +17,7 @@ from jaxformers.pretrained.family import FolderFormat, LoadedModel, TimmFormat, 
 from jaxformers.pretrained.formats import native_format, safetensors_folder, single_file
 from jaxformers.pretrained.formats.hub import resolve
 from jaxformers.pretrained.mapping.position_resize import at_image_size
-from jaxformers.pretrained.model_variables import DEFAULT_EXECUTION
+from jaxformers.pretrained.model_variables import DEFAULT_EXECUTION, flatten, unflatten
 from jaxformers.pretrained.preprocessing.preprocessor_config import write_preprocessing
 from jaxformers.pretrained.text_folder import use_files
 from jaxformers.pretrained.timm.timm_args import (
@@ -70,7 +69,14 @@ def load_pretrained(
         model, variables = load_folder(resolve(path_or_name), execution)
     if image_size is not None:
         model, variables = at_image_size(model, variables, image_size)
-    return model, jax.tree.map(jnp.asarray, variables)
+    return model, _as_jax_arrays(variables)
+
+
+def _as_jax_arrays(variables: dict[str, Any]) -> dict[str, Any]:
+    """The same tree of `jax.Array`s; each NumPy array is released as soon as it is converted."""
+    leaves = flatten(variables)
+    variables.clear()
+    return unflatten({path: jnp.asarray(leaves.pop(path)) for path in list(leaves)})
 
 
 def load_folder(folder: epath.Path, execution: Execution) -> LoadedModel:
@@ -158,7 +164,8 @@ def save_pretrained(
         )
     else:
         tensors, files = formats[format].write(model, variables)
-        safetensors_folder.write_folder(path, tensors, files, tokenizer)
+        write_weights = formats[format].write_weights
+        safetensors_folder.write_folder(path, tensors, files, tokenizer, write_weights)
     if preprocessing is not None:
         write_preprocessing(preprocessing, epath.Path(path).expanduser())
 

@@ -1,9 +1,10 @@
-"""Hugging Face's Flax weights, `flax_model.msgpack` whole or in shards: read without unpickling.
+"""Flax's msgpack files of weights: read without unpickling, and written, array by array.
 
 Such a file is a nested map from names to arrays. It is scanned header by header: every length is
-checked against the file, and no array is read before it is asked for. Names and layouts become
-PyTorch's by the rule with which transformers converted between the two, so that one name map serves
-both: `kernel` [in, out] is `weight` [out, in], `scale` and `embedding` are `weight`.
+checked against the file, and no array is read before it is asked for. `FlaxFile` has the file's own
+names. `FlaxTensors` reads Hugging Face's, `flax_model.msgpack` whole or in shards, under PyTorch's
+names and layouts by the rule with which transformers converted between the two, so that one name
+map serves both: `kernel` [in, out] is `weight` [out, in], `scale` and `embedding` are `weight`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 from etils import epath
+from flax import traverse_util
 
 from jaxformers.errors import WeightsError, printable
 from jaxformers.pretrained.formats.safetensors_folder import (
@@ -25,6 +27,7 @@ from jaxformers.pretrained.formats.safetensors_folder import (
 )
 from jaxformers.pretrained.mapping.transforms import Shape
 
+SUFFIX = ".bin"
 WEIGHTS, INDEX = "flax_model.msgpack", "flax_model.msgpack.index.json"
 COLLECTIONS = ("params", "batch_stats")
 TYPES = {
@@ -63,6 +66,33 @@ class StoredArray(NamedTuple):
     """The order in which PyTorch has its axes."""
 
 
+class FlaxFile:
+    """One file's arrays under its own names, joined by slashes: shapes now, values when asked.
+
+    A collection `params` around all of them is left out of the names.
+
+    Raises:
+        WeightsError: a truncated or damaged file, or lengths that lie.
+    """
+
+    def __init__(self, path: epath.PathLike):
+        path = epath.Path(path)
+        self.place = str(path)
+        entries = _scan(path)
+        inner = bool(entries) and all(names[0] == "params" and names[1:] for names, _ in entries)
+        self._arrays: dict[str, StoredArray] = {}
+        for names, array in entries:
+            name = "/".join(names[1:] if inner else names)
+            if name in self._arrays:
+                raise WeightsError(f"{path} repeats {printable(name)}: fetch it again")
+            self._arrays[name] = array
+        self.shapes: Mapping[str, Shape] = {n: a.shape for n, a in self._arrays.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        """One array as float32."""
+        return _read(self._arrays[name], name)
+
+
 class FlaxTensors:
     """A folder's arrays under PyTorch's names and in its layout: shapes now, values when asked.
 
@@ -90,15 +120,7 @@ class FlaxTensors:
 
     def read(self, name: str) -> np.ndarray:
         """One array as float32."""
-        array = self._arrays[name]
-        size = math.prod(array.shape) * array.dtype.itemsize
-        try:
-            with array.file.open("rb") as file:
-                file.seek(array.offset)
-                values = np.frombuffer(file.read(size), array.dtype).reshape(array.shape)
-        except (OSError, ValueError):
-            raise WeightsError(f"{array.file} has changed at {printable(name)}") from None
-        return values.transpose(array.axes).astype(np.float32, order="C")
+        return _read(self._arrays[name], name)
 
     def _read_index(self, folder: epath.Path) -> list[str]:
         index = read_json(folder / INDEX, INDEX_BYTES).get("weight_map")
@@ -113,6 +135,27 @@ class FlaxTensors:
             if not (folder / file).exists():
                 raise WeightsError(f"{self.place} names {file}, which is missing")
         return sorted(set(index.values()))
+
+
+def _read(array: StoredArray, name: str) -> np.ndarray:
+    """The values of an array as float32, its axes in the order that it states."""
+    size = math.prod(array.shape) * array.dtype.itemsize
+    try:
+        with array.file.open("rb") as file:
+            file.seek(array.offset)
+            values = np.frombuffer(file.read(size), array.dtype).reshape(array.shape)
+    except (OSError, ValueError):
+        raise WeightsError(f"{array.file} has changed at {printable(name)}") from None
+    return values.transpose(array.axes).astype(np.float32, order="C")
+
+
+def is_file(path: epath.Path) -> bool:
+    """Whether a `.bin` file may be Flax's: a pickle of PyTorch's, zipped or not, is not."""
+    if path.suffix != SUFFIX:
+        return False
+    require_regular(path)
+    with path.open("rb") as file:
+        return file.read(2)[:1] not in (b"P", b"\x80")
 
 
 def is_in(folder: epath.Path) -> bool:
@@ -243,3 +286,51 @@ class _Scanner:
         """The file must end here."""
         if self.position != self.size:
             raise ValueError(f"{self.size - self.position:,} bytes after its end")
+
+
+def write_file(path: epath.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays by names joined by slashes as Flax's nested map, one array at a time.
+
+    The file is that of `flax.serialization.to_bytes` for the same tree.
+    """
+    tree = traverse_util.unflatten_dict(dict(tensors), sep="/")
+    with path.open("wb") as file:
+        for chunk in _packed(tree):
+            file.write(chunk)
+
+
+def _packed(value: Any) -> Iterator[bytes | memoryview]:
+    """MessagePack bytes of a nested map of arrays."""
+    if isinstance(value, Mapping):
+        yield _length(len(value), 0x80, 16, 0xDE, 2)
+        for name, item in value.items():
+            yield _packed_text(name)
+            yield from _packed(item)
+        return
+    array = np.ascontiguousarray(value)
+    shape = b"".join(map(_packed_number, np.shape(value)))
+    head = b"\x93" + bytes([0x90 | np.ndim(value)]) + shape + _packed_text(array.dtype.name)
+    head += _length(array.nbytes, 0, 0, 0xC4, 1)
+    size = len(head) + array.nbytes
+    fixed = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
+    yield bytes([fixed[size]]) if size in fixed else _length(size, 0, 0, 0xC7, 1)
+    yield bytes([ARRAY]) + head
+    yield array.reshape(-1).view(np.uint8).data
+
+
+def _length(length: int, short: int, below: int, code: int, width: int) -> bytes:
+    """The head of a value: in one byte `short + length` if `below`, else the narrowest code."""
+    if length < below:
+        return bytes([short | length])
+    while length >= 1 << 8 * width:
+        code, width = code + 1, 2 * width
+    return bytes([code]) + length.to_bytes(width, "big")
+
+
+def _packed_text(text: str) -> bytes:
+    data = text.encode()
+    return _length(len(data), 0xA0, 32, 0xD9, 1) + data
+
+
+def _packed_number(number: int) -> bytes:
+    return _length(number, 0, 128, 0xCC, 1)

@@ -12,13 +12,12 @@ import shutil
 import tempfile
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 from etils import epath
 
 from jaxformers.errors import WeightsError, folder_contents, printable
@@ -47,6 +46,10 @@ LARGEST_TOKENIZER_FILE = 256 << 20  # bytes
 SENTENCE_FILES = ("modules.json", "config_sentence_transformers.json")
 JSON_BYTES = 1 << 20
 INDEX_BYTES = 64 << 20
+TYPE_NAMES = {
+    **{"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"},
+    **{"bool": "BOOL", "uint8": "U8", "int32": "I32", "int64": "I64"},
+}
 FLOATS = ("F16", "BF16", "F32", "F64")
 CHECKSUMS = "crc32"
 """Key of a file's metadata: JSON of each tensor's CRC-32, in files that this library writes."""
@@ -191,22 +194,36 @@ def _no_weights(folder: epath.Path) -> str:
     )
 
 
-def to_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """A safetensors file with the metadata that Hugging Face asks for, and checksums."""
+def write_tensors(folder: epath.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes `model.safetensors` with Hugging Face's metadata and checksums, tensor by tensor.
+
+    Equal tensors give equal files.
+    """
+    # Wider types first, so that every tensor is aligned.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
     checksums = json.dumps({name: _checksum(tensor) for name, tensor in tensors.items()})
-    content = safetensors.numpy.save(dict(tensors), metadata={"format": "pt", CHECKSUMS: checksums})
-    # The library writes metadata in no fixed order; equal tensors must give equal files.
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    ordered += b" " * (-len(ordered) % 8)
-    return len(ordered).to_bytes(8, "little") + ordered + content[8 + size :]
+    header: dict[str, Any] = {"__metadata__": {CHECKSUMS: checksums, "format": "pt"}}
+    offset = 0
+    for name, tensor in ordered:
+        end = offset + tensor.nbytes
+        entry = {"dtype": TYPE_NAMES[tensor.dtype.name], "shape": list(tensor.shape)}
+        header[name] = entry | {"data_offsets": [offset, end]}
+        offset = end
+    content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    content += b" " * (-len(content) % 8)
+    with (folder / WEIGHTS).open("wb") as file:
+        file.write(len(content).to_bytes(8, "little") + content)
+        for _, tensor in ordered:
+            file.write(_bytes(tensor).data)
+
+
+def _bytes(tensor: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
 
 
 def _checksum(tensor: np.ndarray) -> int:
     """The CRC-32 of the tensor's bytes."""
-    return zlib.crc32(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8))
+    return zlib.crc32(_bytes(tensor))
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
@@ -219,15 +236,17 @@ def write_folder(
     tensors: Mapping[str, np.ndarray],
     files: Mapping[str, Mapping[str, Any]],
     tokenizer: Any = None,
+    write_weights: Callable[[epath.Path, Mapping[str, np.ndarray]], None] = write_tensors,
 ) -> None:
     """Writes tensors, JSON files and a tokenizer's into `folder`; a failure leaves it as it was.
 
     Args:
         folder: made if it is not there; files in it of other names stay.
-        tensors: by name, for one safetensors file.
+        tensors: by name, for one file of weights.
         files: contents of JSON files by name.
         tokenizer: a `text.Tokenizer`, contents of files by relative path, or None. Those of an
             earlier tokenizer are removed.
+        write_weights: writes the tensors into a folder.
 
     Raises:
         WeightsError: it cannot be written (no room, no permission, a file stands there).
@@ -236,10 +255,10 @@ def write_folder(
     folder = folder if _remote(folder) else folder.resolve()
     if folder.exists() and not folder.is_dir():
         raise WeightsError(f"cannot write {folder}: it is a file, not a folder")
-    contents = {WEIGHTS: to_bytes(tensors)} | {n: json_bytes(each) for n, each in files.items()}
     with _one_line(folder), _staging(folder) as stage:
-        for name, content in contents.items():
-            (stage / name).write_bytes(content)
+        write_weights(stage, tensors)
+        for name, content in files.items():
+            (stage / name).write_bytes(json_bytes(content))
         _write_tokenizer(stage, tokenizer)
         # Files of an earlier export would change how those written now are read.
         stale = () if tokenizer is None else TOKENIZER_FILES

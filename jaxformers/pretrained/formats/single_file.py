@@ -1,4 +1,4 @@
-"""Published weights in one file without a configuration: `.npz` and `.safetensors`.
+"""Published weights in one file without a configuration: `.npz`, `.safetensors`, Flax's `.bin`.
 
 The names of the tensors identify the architecture, their shapes its size.
 """
@@ -14,7 +14,7 @@ from jaxformers.errors import WeightsError, printable
 from jaxformers.layers import Execution
 from jaxformers.pretrained import registry
 from jaxformers.pretrained.family import LoadedModel, SingleFileFormat
-from jaxformers.pretrained.formats import safetensors_folder
+from jaxformers.pretrained.formats import flax_msgpack, safetensors_folder
 from jaxformers.pretrained.formats.npz_file import NpzFile
 from jaxformers.pretrained.formats.weight_sets import select_weights
 from jaxformers.pretrained.mapping.name_map import TensorSource
@@ -26,7 +26,7 @@ SUFFIXES = (".npz", ".safetensors")
 def is_single_file(path: Any) -> bool:
     """Whether the path is that of a file of weights."""
     path = epath.Path(path).expanduser()
-    return path.suffix in SUFFIXES and path.is_file()
+    return path.is_file() and (path.suffix in SUFFIXES or flax_msgpack.is_file(path))
 
 
 def load(
@@ -70,7 +70,13 @@ def recognise(path: Any, weights: str | None = None) -> tuple[TensorSource, Sing
 
 
 def open_file(path: epath.Path) -> TensorSource:
-    """The tensors of a `.npz` or `.safetensors` file: shapes now, values when asked."""
+    """The tensors of a file: shapes now, values when asked.
+
+    Raises:
+        WeightsError: a damaged file.
+    """
     if path.suffix == ".npz":
         return NpzFile(path)
+    if path.suffix == flax_msgpack.SUFFIX:
+        return flax_msgpack.FlaxFile(path)
     return safetensors_folder.TensorFile(Path(path), str(path))

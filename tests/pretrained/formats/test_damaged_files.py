@@ -352,10 +352,12 @@ def test_a_pipe_in_place_of_a_file_is_refused_at_once(kind, tmp_path):
 
 
 def test_a_changed_number_in_weights_that_we_wrote_is_noticed(tmp_path):
-    content = bytearray(safetensors_folder.to_bytes({"a": ARRAY, "b": ARRAY[:3]}))
+    path = tmp_path / safetensors_folder.WEIGHTS
+    safetensors_folder.write_tensors(tmp_path, {"a": ARRAY, "b": ARRAY[:3]})
+    content = bytearray(path.read_bytes())
     content[-5] ^= 1
-    (tmp_path / "weights.safetensors").write_bytes(content)
-    file = safetensors_folder.TensorFile(tmp_path / "weights.safetensors", "weights")
+    path.write_bytes(content)
+    file = safetensors_folder.TensorFile(path, "weights")
     name = "b" if file._open.offset_keys()[-1] == "b" else "a"
     refusal(lambda: file.read(name), f"weights: {name} is damaged")
     np.testing.assert_array_equal(file.read("b" if name == "a" else "a")[:3], ARRAY[:3])

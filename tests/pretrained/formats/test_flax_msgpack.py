@@ -6,13 +6,16 @@ import shutil
 import struct
 from pathlib import Path
 
+import flax
 import jax
 import numpy as np
 import pytest
+from etils import epath
+from flax import traverse_util
 
 from jaxformers.errors import WeightsError
 from jaxformers.pretrained import load_pretrained, save_pretrained
-from jaxformers.pretrained.formats.flax_msgpack import FlaxTensors
+from jaxformers.pretrained.formats.flax_msgpack import FlaxFile, FlaxTensors, write_file
 
 INPUTS = ("pixel_values", "input_ids", "decoder_input_ids")
 FLAX = Path(__file__).resolve().parents[2] / "fixtures" / "flax"
@@ -149,3 +152,27 @@ def test_shards_that_do_not_fit_their_index_are_refused(change, words, tmp_path)
     change(folder)
     with pytest.raises(WeightsError, match=words):
         load_pretrained(folder)
+
+
+def test_a_written_file_is_flaxs_own_byte_for_byte(tmp_path):
+    random = np.random.RandomState(0)
+    shapes = [(), (0,), (3,), (40,), (5, 17), (300, 70), (1, 2, 3, 4)]
+    tensors = {
+        f"layers_{i}/kernel": np.array(random.rand(*s), np.float32) for i, s in enumerate(shapes)
+    }
+    tensors |= {f"wide/{'n' * n}": np.float16(random.rand(n)) for n in (1, 31, 32, 256)}
+    tensors |= {f"many/{i}": np.zeros(1, np.int32) for i in range(20)}
+    path = epath.Path(tmp_path / "weights.bin")
+    write_file(path, tensors)
+    expected = flax.serialization.to_bytes(traverse_util.unflatten_dict(tensors, sep="/"))
+    assert path.read_bytes() == expected
+    file = FlaxFile(path)
+    assert dict(file.shapes) == {name: array.shape for name, array in tensors.items()}
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(file.read(name), array.astype(np.float32))
+
+
+def test_a_collection_around_all_arrays_is_no_part_of_their_names(tmp_path):
+    path = epath.Path(tmp_path / "weights.bin")
+    write_file(path, {"params/a/b": np.ones(2, np.float32)})
+    assert dict(FlaxFile(path).shapes) == {"a/b": (2,)}
