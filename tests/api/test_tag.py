@@ -3,6 +3,7 @@
 import json
 
 import bert_use
+import encoder_use
 import numpy as np
 import pytest
 import tag_use as use
@@ -19,13 +20,15 @@ GOLDEN = json.loads(use.GOLDEN.read_text())
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("tags")
-    return {name: use.folder(name, root / name) for name in use.CLASSES}
+    folders = {name: use.folder(name, root / name) for name in use.CLASSES}
+    families = encoder_use.FAMILIES
+    return folders | {name: encoder_use.folder(name, "tags", root / name) for name in families}
 
 
-@pytest.mark.parametrize("name", sorted(use.CLASSES))
+@pytest.mark.parametrize("name", sorted([*use.CLASSES, *encoder_use.FAMILIES]))
 def test_entities_are_those_of_transformers(name, folders):
     for aggregation in use.AGGREGATIONS:
-        results = jf.tag(str(folders[name]), use.TEXTS, aggregation=aggregation)
+        results = jf.tag(str(folders[name]), use.TEXTS, aggregation=aggregation, truncate=True)
         for text, row, expected in zip(use.TEXTS, results, GOLDEN[name][aggregation], strict=True):
             assert [(e.label, e.start, e.end) for e in row] == [(e[0], *e[2:]) for e in expected]
             np.testing.assert_allclose([e.score for e in row], [e[1] for e in expected], atol=5e-5)
