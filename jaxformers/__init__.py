@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from jaxformers.decoding import greedy as greedy
     from jaxformers.models import CLIP as CLIP
     from jaxformers.models import MAE as MAE
+    from jaxformers.models import VQGAN as VQGAN
     from jaxformers.models import Bert as Bert
     from jaxformers.models import BertConfig as BertConfig
     from jaxformers.models import BertForPreTraining as BertForPreTraining
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from jaxformers.models import UnifiedIOConfig as UnifiedIOConfig
     from jaxformers.models import ViT as ViT
     from jaxformers.models import ViTConfig as ViTConfig
+    from jaxformers.models import VQGANConfig as VQGANConfig
     from jaxformers.planning import plan as plan
     from jaxformers.runs.tune import tune as tune
     from jaxformers.training import Experiment as Experiment
@@ -78,6 +80,8 @@ _NAMES = {
     "TransformerConfig": "models",
     "UnifiedIO": "models",
     "UnifiedIOConfig": "models",
+    "VQGAN": "models",
+    "VQGANConfig": "models",
     "ViT": "models",
     "ViTConfig": "models",
     "answer": "api",

@@ -9,6 +9,7 @@ C channels in, D channels out.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -19,9 +20,10 @@ from jax import lax
 from jaxtyping import Float
 
 from jaxformers.arrays import Array
+from jaxformers.fields import NonNegativeFloat
 from jaxformers.layers import cpu
 from jaxformers.layers.execution import Execution
-from jaxformers.layers.linear import initializer, multiply
+from jaxformers.layers.linear import BiasInit, initializer, multiply
 from jaxformers.sharding import constrain
 
 Padding = int | Literal["SAME"]
@@ -30,7 +32,7 @@ Images = Float[Array, "B H W C"]
 FLOAT32 = Execution()
 
 
-KernelInit = Literal["he_normal", "fan_in_uniform"]
+KernelInit = Literal["he_normal", "fan_in_uniform"] | NonNegativeFloat
 
 
 def he_normal(key, shape, dtype=jnp.float32):
@@ -93,7 +95,10 @@ class Conv(nn.Module):
     epsilon: float = 1e-5
     """Of the standardisation."""
     kernel_init: KernelInit = "he_normal"
-    """`fan_in_uniform`: PyTorch's default, uniform within (h w C)^-0.5."""
+    """`fan_in_uniform`: PyTorch's default, uniform within (h w C)^-0.5. A number: N(0, that
+    number)."""
+    bias_init: BiasInit = "zeros"
+    """`fan_in_uniform`: PyTorch's default, as for the kernel."""
     execution: Execution = Execution()
 
     @nn.compact
@@ -101,16 +106,22 @@ class Conv(nn.Module):
         """Maps `[B, H, W, inputs]` to `[B, h, w, outputs]`."""
         dtype = self.execution.compute_dtype
         shape = (self.size, self.size, self.inputs, self.outputs)
-        init = he_normal if self.kernel_init == "he_normal" else initializer("fan_in_uniform", 3)
+        init = he_normal if self.kernel_init == "he_normal" else initializer(self.kernel_init, 3)
         kernel = self.param("kernel", init, shape)
         kernel = standardised(kernel, self.standardisation, self.epsilon).astype(dtype)
         # Whole in the product, which XLA would else cut along idle mesh axes.
         kernel = constrain(kernel, None, None, None, None)
         y = convolve(x.astype(dtype), kernel, self.stride, self.padding, self.execution)
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
+            bias = self.param("bias", self._bias_initializer(), (self.outputs,))
             y = y + bias.astype(dtype).reshape(1, 1, 1, -1)
         return constrain(y, "batch", None, None, None)
+
+    def _bias_initializer(self):
+        if self.bias_init == "zeros":
+            return nn.initializers.zeros
+        limit = (self.size * self.size * self.inputs) ** -0.5
+        return partial(jax.random.uniform, minval=-limit, maxval=limit)
 
 
 def max_pool(

@@ -24,10 +24,12 @@ from jaxformers.models.resnet import ResNet, ResNetConfig
 from jaxformers.models.transformer import Transformer, TransformerConfig
 from jaxformers.models.unified_io import UnifiedIO, UnifiedIOConfig
 from jaxformers.models.vit import ViT, ViTConfig
+from jaxformers.models.vqgan import VQGAN, PatchDiscriminator, PatchDiscriminatorConfig, VQGANConfig
 
 __all__ = [
     "CLIP",
     "MAE",
+    "VQGAN",
     "Bert",
     "BertConfig",
     "BertForPreTraining",
@@ -42,12 +44,15 @@ __all__ = [
     "MAEConfig",
     "MAEOutput",
     "ModifiedResNetConfig",
+    "PatchDiscriminator",
+    "PatchDiscriminatorConfig",
     "ResNet",
     "ResNetConfig",
     "Transformer",
     "TransformerConfig",
     "UnifiedIO",
     "UnifiedIOConfig",
+    "VQGANConfig",
     "ViT",
     "ViTConfig",
 ]

@@ -8,6 +8,7 @@ from jaxformers.pretrained.clip.clip_family import CLIP_FAMILY, CLIP_IMAGE_FAMIL
 from jaxformers.pretrained.marian.transformer_family import TRANSFORMER
 from jaxformers.pretrained.resnet import RESNET
 from jaxformers.pretrained.vit.vit_family import MASKED_AUTOENCODER, VIT
+from jaxformers.pretrained.vqgan.vqgan_family import VQGAN_FAMILY
 
 BUILTIN_FAMILIES = (
     TRANSFORMER,
@@ -19,4 +20,5 @@ BUILTIN_FAMILIES = (
     CLIP_FAMILY,
     CLIP_IMAGE_FAMILY,
     CLIP_TEXT_FAMILY,
+    VQGAN_FAMILY,
 )

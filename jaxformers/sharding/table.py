@@ -99,6 +99,9 @@ TABLE: tuple[Row, ...] = (
         replicate=("embed",),
     ),
     Row(r"(.*/)?\w*([cC]onv|patch_embedding|PatchEmbedding)\w*/bias", (None,)),
+    # A codebook [codes, width]: every row competes in the search for the nearest, so codes stay
+    # together.
+    Row(r"(.*/)?codebook", (None, "embed"), replicate=("embed",)),
 )
 
 

@@ -12,7 +12,7 @@ from jaxformers.errors import WeightsError, folder_contents
 from jaxformers.pretrained.formats.safetensors_folder import CONFIG, GOOGLE_CONFIG, OLD_PLACE
 
 CONFIGS = CONFIG, GOOGLE_CONFIG, "open_clip_config.json"  # one of them makes a folder a model's
-TORCH = (".pth", ".pt", ".bin")
+TORCH = (".pth", ".pt", ".bin", ".ckpt")
 PATTERNS = ["*.json", "*.safetensors", "*.spm", "vocab.txt", "merges.txt"]
 FLAX_PATTERN = "flax_model*.msgpack"  # fetched where there are no safetensors
 
