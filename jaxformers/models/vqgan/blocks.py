@@ -103,7 +103,7 @@ class Upsample(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
         """`[B, 2 H, 2 W, C]`."""
-        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)  # [B, 2 H, 2 W, C]
         return conv(self.width, self.width, 3, self.execution, "conv")(x)
 
 

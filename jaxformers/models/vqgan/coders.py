@@ -30,11 +30,11 @@ class Encoder(nn.Module):
         width = c.ch
         for i, outputs in enumerate(c.widths):
             shape = (width, outputs, c.num_res_blocks, c.has_attention(i))
-            x = Level(c, *shape, execution, name=f"down_{i}")(x, train)
+            x = Level(c, *shape, execution, name=f"down_{i}")(x, train)  # [B, H / 2^i, W / 2^i, .]
             width = outputs
             if i < len(c.widths) - 1:
                 x = Downsample(width, execution, name=f"down_{i}_downsample")(x)
-        x = Middle(c, width, execution, name="middle")(x, train)
+        x = Middle(c, width, execution, name="middle")(x, train)  # [B, h, w, C]
         return conv(width, c.z_channels, 3, execution, "conv_out")(jax.nn.silu(norm("norm_out")(x)))
 
 
@@ -61,9 +61,9 @@ class Decoder(nn.Module):
 
     def features(self, z: Float[Array, "B h w Z"], train: bool) -> Float[Array, "B H W C"]:
         """What the last convolution takes."""
-        x = self.middle(self.conv_in(z), train)
+        x = self.middle(self.conv_in(z), train)  # [B, h, w, C]
         for i, level in enumerate(self.levels):
             x = level(x, train)
             if i < len(self.upsamples):
-                x = self.upsamples[i](x)
+                x = self.upsamples[i](x)  # [B, 2^(i+1) h, 2^(i+1) w, C]
         return jax.nn.silu(self.norm_out(x))

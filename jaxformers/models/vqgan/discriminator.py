@@ -55,6 +55,7 @@ class PatchDiscriminator(nn.Module):
             x = BatchNorm(name=f"norm_{i}")(x, train=train) if i else x
             x = jax.nn.leaky_relu(x, 0.2)
             inputs = width
+        # A logit for each patch, [B, h, w, 1]; PyTorch's padding of 1 takes a pixel off twice.
         return self._conv(inputs, 1, 1, True, "conv_out")(x).astype(jnp.float32)
 
     def _conv(self, inputs: int, outputs: int, stride: int, use_bias: bool, name: str) -> Conv:

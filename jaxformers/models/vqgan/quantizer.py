@@ -51,12 +51,14 @@ class Quantizer(nn.Module):
         # |z - e|^2 = |z|^2 + |e|^2 - 2 z e, summed in the published order: the codes are equal.
         squares = jnp.square(self.codebook).sum(1).reshape(1, 1, 1, -1)
         products = jnp.einsum("BhwE,VE->BhwV", z, self.codebook, precision="highest")
+        # [B, h, w, V]
         distances = jnp.square(z).sum(-1, keepdims=True) + squares - 2.0 * products
         codes = distances.argmin(-1).astype(jnp.int32)
         vectors = self.vectors(codes)
         # The published loss (`legacy`): beta weighs the codes' term, not the encoder's.
         stop = jax.lax.stop_gradient
         loss = jnp.square(stop(vectors) - z) + self.config.beta * jnp.square(vectors - stop(z))
+        # Forward the codes' vectors; backward the identity, since argmin has no gradient.
         straight_through = z + stop(vectors - z)
         return Quantized(straight_through, codes, loss.mean((1, 2, 3)), distances)
 

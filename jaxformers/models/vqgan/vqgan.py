@@ -105,7 +105,7 @@ class VQGAN(nn.Module):
                 raise DataError(
                     f"{codes.shape[1]} codes are no square grid: give codes [batch, height, width]"
                 )
-            codes = codes.reshape(codes.shape[0], side, side)
+            codes = codes.reshape(codes.shape[0], side, side)  # [B, h, w], row after row
         features = self.decoder.features(self.post_quant_conv(self.quantizer.vectors(codes)), train)
         return self._pixels(features)
 

@@ -77,6 +77,7 @@ def test_remat_changes_no_gradient(tmp_path):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-2), plain, full)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", sorted(cases.UNIFIED_IO))
 def test_the_names_of_unified_io_lead_to_the_same_variables(name, tmp_path):
     model, variables = load(name, tmp_path)
@@ -91,6 +92,7 @@ def test_the_names_of_unified_io_lead_to_the_same_variables(name, tmp_path):
     assert mapped == set(leaves)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_folders_hold_the_published_tensors_and_fields(name, tmp_path):
     model, variables = load(name, tmp_path / "theirs")
