@@ -56,6 +56,7 @@ class ResidualBlock(nn.Module):
         y = jax.nn.silu(norm("norm2")(y))
         y = Dropout(self.dropout, name="dropout")(y, train=train)
         y = convolution(self.outputs, self.outputs, 3, name="conv2")(y)
+        # The shortcut is taken before the norm: a linear map of x itself where the width changes.
         if self.inputs != self.outputs:
             x = convolution(self.inputs, self.outputs, 1, name="shortcut_conv")(x)
         return constrain(x + y, "batch", None, None, None)
@@ -71,6 +72,7 @@ class AttentionBlock(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
         """Softmax in float32."""
         convolution = partial(conv, self.width, self.width, 1, self.execution)
+        # 1x1 convolutions are linear maps of each pixel's channels.
         y = norm("norm")(x)
         q, k, v = (
             convolution(name=name)(y).reshape(x.shape[0], -1, self.width)
@@ -126,6 +128,7 @@ class Level(nn.Module):
             # Argument 2 of `__call__(self, x, train)` is a Python bool, which remat must not trace.
             residual = nn.remat(residual, policy=policy, static_argnums=(2,))
             attention = nn.remat(attention, policy=policy)
+        # Only the first block changes the width.
         widths = (self.inputs, *(self.outputs,) * self.depth)
         for i in range(self.depth):
             shape = (*widths[i : i + 2], self.config.dropout, self.execution)

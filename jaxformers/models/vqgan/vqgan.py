@@ -64,6 +64,7 @@ class VQGAN(nn.Module):
     def outputs(self, images: Float[Array, "B H W C"], *, train: bool = False) -> VQGANOutput:
         """Reconstructed images with codes and quantisation loss."""
         quantized = self.quantize(images, train=train)
+        # [B, H, W, D]: the features of the last layer serve the discriminator's adaptive weight.
         features = self.decoder.features(self.post_quant_conv(quantized.vectors), train)
         return VQGANOutput(self._pixels(features), features, quantized)
 
@@ -85,6 +86,7 @@ class VQGAN(nn.Module):
                 f"images of {images.shape[1]} x {images.shape[2]} pixels: VQGAN takes heights and "
                 f"widths that divide by {factor}"
             )
+        # [B, H, W, C] -> latents [B, h, w, Z] -> [B, h, w, E]
         return self.quantizer(self.quant_conv(self.encoder(images, train)))
 
     def encode(self, images: Float[Array, "B H W C"], *, train: bool = False) -> Int[Array, "B L"]:
