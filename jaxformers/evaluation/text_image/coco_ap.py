@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from jaxformers.errors import UserError
+from jaxformers.errors import UserError, install_extra
 
 Boxes = Sequence[Sequence[float]]
 
@@ -34,7 +34,7 @@ def coco_ap(
         from pycocotools.cocoeval import COCOeval
     except ImportError:
         raise UserError(
-            "COCO's average precision needs pycocotools: pip install 'jaxformers[coco]'"
+            f"COCO's average precision needs pycocotools: {install_extra('coco')}"
         ) from None
     names = sorted({label for row in reference_labels for label in row})
     categories = {name: number for number, name in enumerate(names, 1)}

@@ -84,7 +84,7 @@ def test_coco_ap_is_that_of_pycocotools_or_says_what_to_install():
     try:
         import pycocotools  # noqa: F401
     except ImportError:
-        with pytest.raises(UserError, match="pip install 'jaxformers\\[coco\\]'"):
+        with pytest.raises(UserError, match="pip install 'landmark-transformers\\[coco\\]'"):
             coco_ap(boxes, labels, references, reference_labels)
     else:
         metrics = coco_ap(boxes, labels, references, reference_labels)
