@@ -94,10 +94,13 @@ class UnifiedIOTokenizer:
     def train(cls, sentences: Iterable[str], num_pieces: int) -> UnifiedIOTokenizer:
         """Learns `num_pieces` pieces of a vocabulary with T5's layout; see `SentencePiece.train`.
 
+        Location tokens and other special ones in `sentences` are left out.
+
         Raises:
             UserError: `sentences` hold no text, or cannot fill or fit into `num_pieces`.
         """
-        return cls(SentencePiece.train(sentences, num_pieces).model)
+        texts = (SPECIAL.sub(" ", sentence) for sentence in sentences)
+        return cls(SentencePiece.train(texts, num_pieces).model)
 
     @classmethod
     def recognises(cls, folder: epath.Path) -> bool:

@@ -1,0 +1,97 @@
+"""Masks of the objects of a name, painted in white, red, green and blue on black."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Bool
+from scipy import ndimage
+
+from jaxformers.data.scenes import Scene
+from jaxformers.data.scenes.truth import thing_counts
+from jaxformers.evaluation.text_image import mean_iou
+from jaxformers.tasks.text_image.base import (
+    Picture,
+    Record,
+    Sample,
+    TextImageTask,
+    choose,
+    mean_picture,
+)
+
+PAINTS = ((255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255))
+BACKGROUND, GREY_BELOW, MARGIN = 30, 100, 40  # of the published reading, in grey levels
+SMALLEST = 10  # pixels of a connected region
+
+
+@dataclass(frozen=True)
+class Segmentation(TextImageTask):
+    """Features `image`, `name` and `masks` [N, H, W], up to four; further ones are left out."""
+
+    PROMPT: ClassVar[str] = 'What is the segmentation of " {name} " ?'
+    FEATURES: ClassVar[tuple[str, ...]] = ("image", "name", "masks")
+    OUTPUT: ClassVar[str] = "image"
+    BEST: ClassVar[str] = "iou"
+
+    def sample(self, record: Record, word: int) -> Sample:
+        """The painted masks."""
+        size = record["image"].shape[:2]
+        masks = np.asarray(record["masks"], bool).reshape(-1, *size)[: len(PAINTS)]
+        target = paint_masks(masks)
+        prompt = self.PROMPT.format(name=record["name"])
+        return Sample(prompt, record["image"], target=target, truth=target)
+
+    def scene_record(self, scene: Scene, word: int) -> Record:
+        """One of the things; the masks of all of it, the nearest first."""
+        name = choose(list(thing_counts(scene)), word)
+        masks = [obj.mask for obj in reversed(scene.objects) if obj.name == name]
+        return {"image": scene.image, "name": name, "masks": np.stack(masks)}
+
+    def metrics(self, answers: Sequence[Picture], truths: Sequence[Picture]) -> dict[str, float]:
+        """`iou` in percent of all masks together with the true ones, averaged over pictures."""
+        covered = [[p.mean(axis=-1) > BACKGROUND for p in row] for row in (answers, truths)]
+        return {"iou": 100 * mean_iou(*covered)}
+
+    def trivial(self, truths: Sequence[Picture]) -> list[Picture]:
+        """The mean map, brightened to where a mask is more likely than the average pixel."""
+        mean = mean_picture(truths)[0].mean(axis=-1)
+        likely = (mean > mean.mean()).astype(np.uint8) * 255
+        return [np.repeat(likely[..., None], 3, axis=-1)] * len(truths)
+
+
+def paint_masks(masks: Bool[np.ndarray, "N H W"]) -> Picture:
+    """Up to four masks on black; the first lies over the others."""
+    picture = np.zeros((*masks.shape[1:], 3), np.uint8)
+    for mask, colour in reversed(list(zip(masks, PAINTS, strict=False))):
+        picture[mask] = colour
+    return picture
+
+
+def read_masks(picture: Picture) -> list[Bool[np.ndarray, "H W"]]:
+    """The masks of a painted picture, by the colour that pixels are nearest to.
+
+    The thresholds are those of the published code. Connected regions of up to ten pixels are
+    dropped; the published code measures such regions along rows alone, which is mended here.
+    """
+    levels = picture.astype(np.float64)
+    means = levels.mean(axis=-1)
+    deviations = levels - means[..., None]  # [H, W, 3]
+    drawn = means > BACKGROUND
+    colours = levels.argmax(axis=-1)
+    candidates = [drawn & (np.abs(deviations).sum(axis=-1) < GREY_BELOW)]
+    candidates += [
+        (colours == channel) & (np.abs(deviations[..., channel]) > MARGIN) for channel in range(3)
+    ]
+    cleaned = map(_large_regions, candidates)
+    return [mask for mask in cleaned if mask.any()]
+
+
+def _large_regions(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    labels, _ = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel())
+    large = sizes > SMALLEST
+    large[0] = False  # the background
+    return large[labels]

@@ -1,0 +1,113 @@
+"""Pictures from a text, from segments, and around a region that is blank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from jaxformers.data.scenes import Scene, captions
+from jaxformers.evaluation.text_image import root_mean_square
+from jaxformers.tasks.text_image.base import (
+    Picture,
+    Record,
+    Sample,
+    TextImageTask,
+    as_list,
+    choose,
+    mean_picture,
+)
+from jaxformers.text.unified_io import box_text, segments_text
+from jaxformers.text.unified_io.colours import PALETTE
+
+
+@dataclass(frozen=True)
+class PictureTask(TextImageTask):
+    """A picture that is compared with the true one pixel for pixel."""
+
+    OUTPUT: ClassVar[str] = "image"
+    BEST: ClassVar[str] = "psnr"
+
+    def metrics(self, answers: Sequence[Picture], truths: Sequence[Picture]) -> dict[str, float]:
+        """The mean `psnr` in decibels."""
+        errors = [
+            max(root_mean_square(answer, truth), 1e-3)
+            for answer, truth in zip(answers, truths, strict=True)
+        ]
+        return {"psnr": float(np.mean(20 * np.log10(255 / np.array(errors))))}
+
+    def trivial(self, truths: Sequence[Picture]) -> list[Picture]:
+        """The mean picture."""
+        return mean_picture(truths)
+
+
+@dataclass(frozen=True)
+class Synthesis(PictureTask):
+    """A picture from a text: features `image` and `captions`."""
+
+    PROMPT: ClassVar[str] = 'What is the complete image? Text: " {text} " .'
+    FEATURES: ClassVar[tuple[str, ...]] = ("image", "captions")
+
+    def sample(self, record: Record, word: int) -> Sample:
+        """One of the captions in the prompt; no input picture."""
+        prompt = self.PROMPT.format(text=choose(as_list(record["captions"]), word))
+        return Sample(prompt, target=record["image"], truth=record["image"])
+
+    def scene_record(self, scene: Scene, word: int) -> Record:
+        """The canonical caption."""
+        return {"image": scene.image, "captions": captions(scene)[:1]}
+
+
+@dataclass(frozen=True)
+class Inpainting(PictureTask):
+    """A picture from all of it but a box: features `image`, `box` and `label`.
+
+    The patches of the box are masked; no pixel is blanked.
+    """
+
+    PROMPT: ClassVar[str] = 'Filling the blank region " {region} " ?'
+    FEATURES: ClassVar[tuple[str, ...]] = ("image", "box", "label")
+
+    def sample(self, record: Record, word: int) -> Sample:
+        """The box's location tokens and its label in the prompt."""
+        image, box = record["image"], record["box"]
+        region = f"{box_text(box, image.shape[:2])} {record['label']}"
+        prompt = self.PROMPT.format(region=region)
+        return Sample(prompt, image, hidden=tuple(map(float, box)), target=image, truth=image)
+
+    def scene_record(self, scene: Scene, word: int) -> Record:
+        """One of the objects is blank."""
+        obj = choose(scene.objects, word)
+        return {"image": scene.image, "box": obj.box, "label": obj.name}
+
+
+@dataclass(frozen=True)
+class SegmentSynthesis(PictureTask):
+    """A picture from segments: features `image`, `labels` and `masks` [N, H, W], up to 16.
+
+    The input picture shows the segments in colours that the prompt names.
+    """
+
+    PROMPT: ClassVar[str] = 'What is the complete image? Segmentation color: " {segments} "'
+    FEATURES: ClassVar[tuple[str, ...]] = ("image", "labels", "masks")
+
+    def sample(self, record: Record, word: int) -> Sample:
+        """Later segments lie over earlier ones."""
+        labels = list(record["labels"])[: len(PALETTE)]
+        image = record["image"]
+        masks = np.asarray(record["masks"], bool).reshape(-1, *image.shape[:2])
+        painted = np.zeros_like(image)
+        for mask, (_, colour) in zip(masks, PALETTE, strict=False):
+            painted[mask] = colour
+        prompt = self.PROMPT.format(segments=segments_text(labels))
+        return Sample(prompt, painted, target=image, truth=image)
+
+    def scene_record(self, scene: Scene, word: int) -> Record:
+        """All objects, the farthest first."""
+        return {
+            "image": scene.image,
+            "labels": [obj.name for obj in scene.objects],
+            "masks": np.stack([obj.mask for obj in scene.objects]),
+        }

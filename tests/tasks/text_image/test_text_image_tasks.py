@@ -1,0 +1,259 @@
+"""Tasks on text and images: prompts as published, targets that read back as the truth."""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from jaxformers.data.pipeline.stateless_random import Draws
+from jaxformers.data.scenes import EmojiScenes
+from jaxformers.errors import DataError
+from jaxformers.tasks import text_image as ti
+from jaxformers.tasks.text_image.pictures.segmentation import paint_masks, read_masks
+from jaxformers.tasks.text_image.texts.denoising import noise_mask, with_sentinels
+from jaxformers.text.unified_io import Regions, UnifiedIOTokenizer
+
+SCENES = EmojiScenes(size=300)
+ON_SCENES = (
+    ti.VQA,
+    ti.Captioning,
+    ti.Categorisation,
+    ti.Depth,
+    ti.Detection,
+    ti.GroundedVQA,
+    ti.ImageClassification,
+    ti.ImageDenoising,
+    ti.Inpainting,
+    ti.Localisation,
+    ti.Referring,
+    ti.RegionCaptioning,
+    ti.Relationship,
+    ti.SegmentSynthesis,
+    ti.Segmentation,
+    ti.Synthesis,
+    ti.VisualEntailment,
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    samples = [task(SCENES).open() for task in (ti.VQA, ti.Captioning, ti.RegionCaptioning)]
+    texts = [
+        text
+        for examples in samples
+        for index in range(60)
+        for sample in [examples.sample(index, index << 33)]
+        for text in (sample.prompt, sample.text)
+    ]
+    return UnifiedIOTokenizer.train([*texts, 'abcdefghijklmnopqrstuvwxyz0123456789?",.:'], 120)
+
+
+def words(count, seed=0):
+    return [int(word) for word in Draws(seed).words(count)]
+
+
+def answered(tokenizer, task, sample):
+    """The answer of a model that gives the target."""
+    ids = [*tokenizer.encode(sample.text or "")[0], 1]
+    return task.read(tokenizer, ti.Prediction(ids, sample.target), sample)
+
+
+@pytest.mark.parametrize("task_class", ON_SCENES, ids=lambda cls: cls.__name__)
+def test_the_target_reads_back_as_the_truth_and_the_trivial_answer_does_not(tokenizer, task_class):
+    task = task_class(SCENES)
+    examples = task.open()
+    samples = [examples.sample(index, word) for index, word in enumerate(words(60))]
+    truths = [sample.truth for sample in samples]
+    right = task.metrics([answered(tokenizer, task, sample) for sample in samples], truths)
+    trivial = task.metrics(task.trivial(truths), truths)
+    wrong = task.metrics([task.read(tokenizer, ti.Prediction(), s) for s in samples], truths)
+    assert set(right) == set(trivial) == set(wrong)
+    better = -1 if task.BEST in ("rmse", "angle") else 1
+    assert better * right[task.BEST] > better * trivial[task.BEST]
+    assert better * right[task.BEST] > better * wrong[task.BEST]
+    if task.BEST in ("accuracy", "exact"):
+        assert right[task.BEST] == 100
+    axis = Figure().subplots()
+    task.show(axis, samples[0], answered(tokenizer, task, samples[0]))
+
+
+def test_samples_are_functions_of_index_and_word():
+    examples = ti.VQA(SCENES).open()
+    first, again = (examples.sample(5, 3 << 40) for _ in range(2))
+    assert (first.prompt, first.text) == (again.prompt, again.text)
+    asked = {examples.sample(5, word).prompt for word in words(30)}
+    assert len(asked) > 2
+
+
+@pytest.mark.parametrize(
+    ("task_class", "prompt"),
+    [
+        (ti.Captioning, "What does the image describe ?"),
+        (ti.Depth, "What is the depth map of the image ?"),
+        (ti.ImageClassification, "What is this in the image ?"),
+        (ti.SurfaceNormals, "What is the surface normal of the image ?"),
+    ],
+)
+def test_prompts_are_the_published_ones(task_class, prompt):
+    assert prompt == task_class.PROMPT
+
+
+def test_prompts_hold_locations_and_names_as_published():
+    sample = ti.Inpainting(SCENES).open().sample(0, 0)
+    assert sample.prompt.startswith('Filling the blank region " <extra_id_')
+    assert sample.prompt.endswith(' " ?')
+    assert len(sample.hidden) == 4
+    sample = ti.Segmentation(SCENES).open().sample(0, 0)
+    assert sample.prompt.startswith('What is the segmentation of " ')
+    sample = ti.SegmentSynthesis(SCENES).open().sample(0, 0)
+    assert " : white" in sample.prompt
+
+
+def test_masks_are_painted_and_read_again():
+    masks = np.zeros((4, 40, 40), bool)
+    for number, (y, x) in enumerate([(2, 2), (2, 22), (22, 2), (22, 22)]):
+        masks[number, y : y + 12, x : x + 12] = True
+    read = read_masks(paint_masks(masks))
+    assert len(read) == 4
+    np.testing.assert_array_equal(read, masks)
+    assert read_masks(np.zeros((8, 8, 3), np.uint8)) == []
+
+
+def test_spans_of_three_tokens_are_removed_from_fifteen_percent():
+    removed = spans = total = 0
+    for number in range(2_000):
+        mask = noise_mask(200, 0.15, 3.0, Draws(number))
+        assert not mask[0]  # a text begins with a token that stays
+        removed, total = removed + mask.sum(), total + 200
+        spans += (mask[1:] & ~mask[:-1]).sum()
+    assert removed == 0.15 * total
+    assert removed / spans == 3.0
+    for length in range(2, 30):
+        assert 1 <= noise_mask(length, 0.15, 3.0, Draws(length)).sum() < length
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_texts_are_corrupted_evenly():
+    positions = np.zeros(64)
+    for number in range(100_000):
+        positions += noise_mask(64, 0.15, 3.0, Draws(1, number))
+    share = positions / 100_000
+    assert share.sum() == pytest.approx(10)  # round(0.15 * 64) of every text
+    assert share[0] == 0
+    # Away from the ends, where a span cannot begin or end, every token is as likely.
+    np.testing.assert_allclose(share[8:-8], 10 / 63, rtol=0.12)
+
+
+def test_sentinels_and_their_spans_make_the_text_again(tokenizer):
+    text = "how many buses are there and what color is the ground ?"
+    tokens = tokenizer.encode(text)[0]
+    inputs, target = with_sentinels(tokenizer, tokens, noise_mask(len(tokens), 0.4, 2.0, Draws(4)))
+    spans, current = {}, None
+    for token in target:
+        if token >= tokenizer.sentinel_id(99):
+            current = spans.setdefault(token, [])
+        else:
+            current.append(token)
+    restored = [t for token in inputs for t in spans.get(token, [token])]
+    assert restored == tokens
+    assert list(spans) == [tokenizer.sentinel_id(k) for k in range(len(spans))]
+    task = ti.TextDenoising(ti.ListedRecords.of([{"text": text}]))
+    sample = task.open().sample(0, 9)
+    assert task.ids(tokenizer, sample, 9, 40) == task.ids(tokenizer, sample, 9, 40)
+    assert max(map(len, task.ids(tokenizer, sample, 9, 4))) <= 5
+
+
+def test_texts_that_are_bundled_feed_tasks_on_text():
+    task = ti.TextClassification(question="is the sentence positive or negative ?")
+    examples = task.open()
+    sample = examples.sample(3, 0)
+    assert sample.text in ("positive", "negative")
+    assert sample.prompt.endswith("question: is the sentence positive or negative ?")
+    assert sample.image is None
+    languages = ti.TextClassification(ti.BundledTexts("headings")).open()
+    assert {languages.sample(5, word).text for word in words(20)} == {"english", "german"}
+    train, held_out = (ti.BundledTexts("headings", held_out=h) for h in (False, True))
+    assert not {r[0][0] for r in train._rows} & {r[0][0] for r in held_out._rows}
+
+
+def test_tasks_on_listed_records():
+    qa = ti.QuestionAnswering(
+        ti.ListedRecords.of(
+            [{"context": "A bus is red.", "question": "what is red ?", "answers": ["bus", "a bus"]}]
+        )
+    )
+    sample = qa.open().sample(0, 0)
+    assert sample.prompt == "context: A bus is red. question: what is red ?"
+    assert qa.metrics(["the bus"], [sample.truth]) == {"f1": 100, "exact": 100}
+    pair = {"premise": "a", "hypothesis": "b", "label": "entailment"}
+    entailment = ti.TextEntailment(ti.ListedRecords.of([pair])).open().sample(0, 0)
+    assert entailment.prompt.startswith("sentence1: a sentence2: b question:")
+    summary = ti.Summarisation(ti.ListedRecords.of([{"text": "long", "summary": "short"}]))
+    assert summary.metrics(["short"], [summary.open().sample(0, 0).truth]) == {"rouge_l": 100}
+
+
+def write_records(folder, **features):
+    Image.fromarray(np.full((20, 30, 3), 99, np.uint8)).save(folder / "a.png")
+    path = folder / "records.jsonl"
+    path.write_text(json.dumps({"image": "a.png"} | features) + "\n")
+    return ti.JsonlRecords(str(path))
+
+
+def test_records_of_a_table_hold_decoded_pictures(tmp_path):
+    source = write_records(
+        tmp_path, box=[0, 0, 30, 20], points=[[3, 4]] * 17, visibility=[2] * 17, who="cat"
+    )
+    task = ti.KeyPointEstimation(source)
+    sample = task.open().sample(0, 0)
+    assert sample.image.shape == (20, 30, 3)
+    assert sample.text.count(" 3") >= 17
+    assert task.metrics([sample.truth.joints], [sample.truth]) == {"similarity": 100}
+    named = ti.Categorisation(ti.JsonlRecords(source.path, features=(("label", "who"),)))
+    assert named.open().sample(0, 0).text == "cat"
+
+
+def test_normals_ignore_unknown_pixels(tmp_path):
+    Image.fromarray(np.full((20, 30, 3), 200, np.uint8)).save(tmp_path / "n.png")
+    task = ti.SurfaceNormals(write_records(tmp_path, normals="n.png"))
+    truth = task.open().sample(0, 0).truth.copy()
+    answer = truth.copy()
+    truth[:10] = 0
+    answer[:10] = 255
+    assert task.metrics([answer], [truth])["angle"] == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({}, r"VQA, example 0: the feature 'question' is missing"),
+        ({"question": 5, "answers": ["a"]}, r"VQA, example 0: its features .*question \(int\)"),
+        ({"question": "q", "answers": []}, r"VQA, example 0: .* nothing to choose from"),
+    ],
+)
+def test_errors_name_task_example_and_feature(tmp_path, features, message):
+    with pytest.raises(DataError, match=message):
+        ti.VQA(write_records(tmp_path, **features)).open().sample(0, 0)
+
+
+def test_what_has_no_data_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no truth for KeyPointEstimation"):
+        ti.KeyPointEstimation().open()
+    with pytest.raises(DataError, match="no truth for Commonsense"):
+        ti.Commonsense().open()
+    with pytest.raises(DataError, match="no such file"):
+        ti.VQA(ti.JsonlRecords(str(tmp_path / "none.jsonl"))).open()
+    with pytest.raises(DataError, match="none suits Relationship"):
+        ti.Relationship(EmojiScenes(size=100, most_objects=1)).open()
+
+
+def test_malformed_regions_score_nothing_but_raise_nothing(tokenizer):
+    task = ti.Detection(SCENES)
+    sample = task.open().sample(0, 0)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        row = rng.integers(0, tokenizer.vocab_size, 20)
+        answer = task.read(tokenizer, ti.Prediction(row.tolist()), sample)
+        assert isinstance(answer, Regions)
+        task.metrics([answer], [sample.truth])
