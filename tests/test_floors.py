@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tasks",),
     ("training",),
     ("runs", "planning"),
-    ("api", "cli", "__init__", "__main__"),
+    ("api", "serve", "cli", "__init__", "__main__"),
 )
 HEAVY = {"torch", "tensorflow", "transformers"}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -231,6 +231,27 @@ examples:
             CODE,
         ),
     ),
+    "serve": Verb(
+        verbs.serve,
+        "a page to try models on",
+        ("RUN...",),
+        """Opens a page on this machine with a tab for each model and for what it can do: translate,
+fill masks, classify, answer, tag, compare sentences; classify pictures and show where the classes
+lie; find pictures by words. RUN is as for the other verbs. It needs the extra `serve`.
+
+The page listens on this machine alone; another --host lets others of the network use it, without a
+password.
+
+examples:
+  jaxformers serve runs/demo runs/vit_demo
+  jaxformers serve openai/clip-vit-base-patch32 --pictures photos/""",
+        (
+            ("--pictures", dict(metavar="DIR", help="pictures that a CLIP finds by words")),
+            ("--host", dict(metavar="ADDRESS", help="where to listen (default: 127.0.0.1)")),
+            ("--port", dict(metavar="N", type=whole_number, help="the port (default: 7860)")),
+            CODE,
+        ),
+    ),
     "compare": Verb(
         verbs.compare,
         "runs side by side: results against time, FLOPs and parameters",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import signal
 import sys
@@ -324,6 +325,19 @@ def _text_lines(explanation: ExplainedMatch) -> list[str]:
         fields = [f"{printable(word)} {share:.4f}" for word, share in pairs]
         lines.append("\t".join([printable(text), f"{cosine:.4f}", *fields]))
     return lines
+
+
+def serve(args: argparse.Namespace, fields: list[str]) -> None:
+    """Serves a page on which the models are tried."""
+    if importlib.util.find_spec("gradio") is None:
+        raise ConfigError("serve needs Gradio: install the extra `serve`")
+    if args.port is not None and not 1 <= args.port <= 65535:
+        raise ConfigError(f"--port: {args.port} is not between 1 and 65535")
+    load_code(args)
+    from jaxformers.serve.page import LOOPBACK, PORT
+    from jaxformers.serve.page import serve as serve_page
+
+    serve_page(args.run, args.pictures, args.host or LOOPBACK, args.port or PORT)
 
 
 def classify_image(args: argparse.Namespace, fields: list[str]) -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Int
 
 from jaxformers.errors import DataError
-from jaxformers.evaluation.image_metrics import mean_per_class
-from jaxformers.evaluation.probes.logistic_regression import (
-    LinearClassifier,
-    fit_logistic_regression,
-    place_rows,
-)
-from jaxformers.evaluation.probes.standardized_probe import Split
+from jaxformers.evaluation.logistic_regression import fit_logistic_regression, place_rows
+from jaxformers.evaluation.nearest_neighbours import unit_rows
+from jaxformers.evaluation.probe import Split
 
 PENALTIES = np.logspace(-6, 6, 97)
 STRIDES = (16, 8, 4, 2, 1)
@@ -62,36 +57,28 @@ def clip_linear_probe(
         train, dev, test = (Split(unit_rows(features), y) for features, y in (train, dev, test))
     features, labels = (np.concatenate(arrays) for arrays in zip(train, dev, strict=True))
     rows = place_rows(features, labels, mesh)
-    classifiers: dict[int, LinearClassifier] = {}
+    scores: dict[int, float] = {}
 
-    @cache
     def score(index: int) -> float:
-        # The solution of the nearest penalty is most of the way to this one's.
-        nearest = min(classifiers, key=lambda i: abs(i - index), default=None)
-        start = None if nearest is None else classifiers[nearest]
-        subset = slice(len(train.labels))
-        classifier = fit_logistic_regression(rows, PENALTIES[index], subset, start)
-        classifiers[index] = classifier
-        return 100 * float(np.mean(classifier.predict(dev.features) == dev.labels))
+        if index not in scores:
+            subset = slice(len(train.labels))
+            classifier = fit_logistic_regression(rows, PENALTIES[index], subset)
+            scores[index] = 100 * float(np.mean(classifier.predict(dev.features) == dev.labels))
+        return scores[index]
 
-    coarse = range(0, len(PENALTIES), STRIDES[0])
-    for index in reversed(coarse):  # from the strongest on, whose solution is nearest to zero
-        score(index)
-    best = max(coarse, key=score)
+    best = max(range(0, len(PENALTIES), STRIDES[0]), key=score)
     for stride in STRIDES[1:]:
         neighbours = [i for i in (best - stride, best + stride) if 0 <= i < len(PENALTIES)]
         best = max([best, *neighbours], key=score)
-    classifier = fit_logistic_regression(rows, PENALTIES[best], start=classifiers[best])
-    predictions = classifier.predict(test.features)
+    predictions = fit_logistic_regression(rows, PENALTIES[best]).predict(test.features)
+    correct = predictions == test.labels
     return LinearProbe(
-        100 * float(np.mean(predictions == test.labels)),
-        100 * mean_per_class(predictions, test.labels),
+        100 * float(correct.mean()),
+        100 * _mean_per_class(correct, test.labels),
         float(PENALTIES[best]),
-        score(best),
+        scores[best],
     )
 
 
-def unit_rows(features: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B D"]:
-    """Rows divided by their lengths; a row of zeros stays."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(lengths == 0, 1, lengths)
+def _mean_per_class(correct: np.ndarray, labels: Int[np.ndarray, "B"]) -> float:
+    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
