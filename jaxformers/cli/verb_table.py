@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from jaxformers.cli import completion, image_verbs, plan, verbs
+from jaxformers.cli import completion, plan, verbs
+from jaxformers.cli.image_verb_table import IMAGE_VERBS
 from jaxformers.cli.options import (
     CODE,
     FOLDER,
     PROCESSES,
     REHEARSE,
     RESTARTS,
-    TRUNCATE,
     Verb,
     number,
     whole_number,
@@ -138,99 +138,7 @@ examples:
         fields=True,
     ),
     **STDIN_VERBS,
-    "classify-image": Verb(
-        verbs.classify_image,
-        "the classes of pictures",
-        ("RUN", "PICTURE..."),
-        """Prints for each picture its path and the likeliest classes with their probabilities, tabs
-between them. A folder stands for the pictures in it. RUN is a run's folder, one with published
-weights, a single file of weights, or a hub's name.
-
-examples:
-  jaxformers classify-image runs/vit_demo shirt.png
-  jaxformers classify-image google/vit-base-patch16-224 holiday/ --top 1""",
-        (
-            ("--top", dict(metavar="N", type=whole_number, default=5, help="how many classes")),
-            (
-                "--skip-damaged",
-                dict(action="store_true", help="name pictures that do not decode, and go on"),
-            ),
-            CODE,
-        ),
-    ),
-    "zero-shot": Verb(
-        image_verbs.zero_shot,
-        "the classes of pictures by their names alone",
-        ("RUN", "PICTURE..."),
-        """Prints for each picture its path and the likeliest of the given classes with their
-probabilities, tabs between them. A folder stands for the pictures in it. RUN holds a CLIP or
-SigLIP: a run's folder, one with published weights, a single file of weights, or a hub's name.
-Several templates are averaged.
-
-examples:
-  jaxformers zero-shot openai/clip-vit-base-patch32 cat.jpg --name cat --name dog
-  jaxformers zero-shot clip-folder photos/ --names flowers.txt --template "a {}, a flower." """,
-        (
-            (
-                "--name",
-                dict(metavar="NAME", action="append", help="a class; may be given again"),
-            ),
-            ("--names", dict(metavar="FILE", help="a text file with a class on each line")),
-            (
-                "--template",
-                dict(
-                    metavar="TEXT",
-                    action="append",
-                    help="a prompt with {} for the name; may be given again (default: a photo of "
-                    "a {}.)",
-                ),
-            ),
-            ("--top", dict(metavar="N", type=whole_number, default=5, help="how many classes")),
-            TRUNCATE,
-            CODE,
-        ),
-    ),
-    "embed-images": Verb(
-        image_verbs.embed_images,
-        "a vector for every picture",
-        ("RUN", "PICTURE..."),
-        """Prints for each picture its path and its vector, tabs between the numbers, or writes all
-vectors as a NumPy array [pictures, width], in the order in which a folder's names are sorted. Of
-a CLIP or SigLIP it is the projected encoding, of a ViT, ResNet or BiT the input of its head. RUN
-is a run's folder, one with published weights, a single file of weights, or a hub's name.
-
-examples:
-  jaxformers embed-images openai/clip-vit-base-patch32 photos/ --output photos.npy --normalize
-  jaxformers embed-images google/vit-base-patch16-224 cat.jpg""",
-        (
-            ("--output", dict(metavar="FILE.npy", help="write an array there instead")),
-            ("--normalize", dict(action="store_true", help="bring vectors to length 1")),
-            CODE,
-        ),
-    ),
-    "search": Verb(
-        image_verbs.search,
-        "the pictures of a folder that fit a text, or resemble a picture",
-        ("RUN", "QUERY", "FOLDER"),
-        """Prints the paths of the nearest pictures below FOLDER and their cosines, a tab between
-them. QUERY is a text, or the path of a picture. RUN holds a CLIP or SigLIP, or for a picture as
-QUERY any model that embed-images takes: a run's folder, one with published weights, a single file
-of weights, or a hub's name.
-
-The pictures' vectors are kept on disk: the next search reads only pictures that are new or have
-changed, and one that was cut off goes on where it stopped.
-
-examples:
-  jaxformers search openai/clip-vit-base-patch32 "two dogs on a beach" photos/ --output hits.png
-  jaxformers search clip-folder cat.jpg photos/ --top 10 --index photos-index""",
-        (
-            ("--top", dict(metavar="N", type=whole_number, default=5, help="how many pictures")),
-            ("--index", dict(metavar="DIR", help="of the vectors (default: one in the cache)")),
-            ("--output", dict(metavar="FILE", help="draw the pictures there")),
-            TRUNCATE,
-            CODE,
-        ),
-    ),
+    **IMAGE_VERBS,
     "serve": Verb(
         verbs.serve,
         "a page to try models on",
@@ -264,39 +172,6 @@ example:
         (
             ("--metric", dict(metavar="NAME", default="dev_top1", help="of the evaluations")),
             ("--output", dict(metavar="FILE", default="compared.png", help="the picture")),
-            CODE,
-        ),
-    ),
-    "explain": Verb(
-        verbs.explain,
-        "where in a picture a ViT sees its classes, or a CLIP what a text says",
-        ("RUN",),
-        """Draws a heat map over the picture for each of the likeliest classes, and prints these
-with their probabilities. RUN is a run's folder or one with published weights of a ViT. With
---text RUN holds a CLIP: the heat map shows where the text's match rests, its words are drawn on
-red as deep as their share, and its cosine and the words' shares are printed.
-
-Methods: attribution (Chefer et al., CVPR 2021) and generic (Chefer et al., ICCV 2021) tell
-classes apart; rollout (Abnar and Zuidema 2020) and attention (the last layer's) do not.
-
-examples:
-  jaxformers explain runs/vit --image cat.jpg
-  jaxformers explain google/vit-base-patch16-224 --image cat.jpg --method generic --top 1
-  jaxformers explain openai/clip-vit-base-patch32 --image cat.jpg --text "a cat on a sofa" """,
-        (
-            ("--image", dict(metavar="FILE", required=True, help="the picture")),
-            (
-                "--text",
-                dict(metavar="TEXT", action="append", help="for a CLIP; may be given again"),
-            ),
-            (
-                "--method",
-                dict(
-                    metavar="METHOD", help="see above (default: attribution, with --text generic)"
-                ),
-            ),
-            ("--top", dict(metavar="N", type=whole_number, default=3, help="how many classes")),
-            ("--output", dict(metavar="FILE", default="explained.png", help="what to write")),
             CODE,
         ),
     ),
