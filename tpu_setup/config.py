@@ -1,8 +1,8 @@
 """Reads a pod's configuration: `key = value` lines, checked and never executed.
 
-`python3 config.py FILE` prints `key<TAB>value` lines for the scripts beside it, with what follows
-from the topology (hosts, accelerator type, machine). A mistake is one line and exit status 2.
-It uses the standard library only: it runs before anything is installed.
+`python3 config.py FILE` prints `key<TAB>value` lines for the other scripts, and what the topology
+determines (hosts, accelerator type, machine). A mistake is one line and exit status 2. It uses the
+standard library only, because it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ConfigError(Exception):
 
 
 class Key(NamedTuple):
-    """What a value has to look like, in a pattern and in words."""
+    """The form of a value, as a pattern and in words."""
 
     pattern: str
     words: str
@@ -63,29 +63,29 @@ KEYS = {
 
 
 class Chip(NamedTuple):
-    """How a kind of TPU is asked for, as Google's pages on TPU versions and on GKE have it."""
+    """How a kind of TPU is requested, by Google's pages on TPU versions and on GKE."""
 
     accelerator: str  # prefix of the accelerator type
-    counted: int  # what its number counts: chips (1) or cores, two a chip (2)
+    counted: int  # what the type's number counts: chips (1) or cores, two per chip (2)
     runtime: str  # software of the TPU VM
-    machine: str  # machine type on GKE, without its chips; "" where these scripts do not go
+    machine: str  # machine type on GKE, without its chips; "" if GKE is not supported
     label: str  # gke-tpu-accelerator
     sizes: str
 
 
 def cubes(most: int) -> str:
-    """Slices of a 3D torus of up to so many chips, those of whole cubes of 64 chips included.
+    """Topologies of a 3D torus of at most `most` chips: smaller slices, then multiples of 4x4x4.
 
-    An accelerator type tells how many chips, not their shape: it stands for the one most like a
-    cube, so that of several shapes of as many chips only this one can be asked for.
+    An accelerator type states the number of chips and not their shape; the cloud gives the shape
+    that is most like a cube, so of all shapes with as many chips only that one can be requested.
     """
-    found: dict[int, tuple[int, ...]] = {}
+    shapes: dict[int, tuple[int, ...]] = {}
     for shape in itertools.combinations_with_replacement(range(4, 28, 4), 3):
         chips = math.prod(shape)
         if chips <= most:
-            found[chips] = min(found.get(chips, shape), shape, key=sum)
-    whole = ["x".join(map(str, found[chips])) for chips in sorted(found)]
-    return " ".join(["2x2x1 2x2x2 2x2x4 2x4x4", *whole])
+            shapes[chips] = min(shapes.get(chips, shape), shape, key=sum)
+    names = ["x".join(map(str, shapes[chips])) for chips in sorted(shapes)]
+    return " ".join(["2x2x1 2x2x2 2x2x4 2x4x4", *names])
 
 
 # Host 0 of a run holds two connections to every other host, and 4,096 open files are the least that
@@ -111,20 +111,20 @@ TOPOLOGIES = [f"{kind}:{size}" for kind, chip in CHIPS.items() for size in chip.
 BEFORE_COMMENT = re.compile(r"""(?:\\.|"(?:\\.|[^"\\])*"|'[^']*'|(?<=\S)\#|[^\#])*""")
 
 
-def near(word: str, known: list[str]) -> str:
-    """`; nearest: a, b` of the known words, or nothing."""
-    found = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    return f"; nearest: {', '.join(found)}" if found else ""
+def near(word: str, choices: list[str]) -> str:
+    """`; nearest: a, b` of the choices most like `word`; empty where none is."""
+    matches = difflib.get_close_matches(word, choices, n=3, cutoff=0.5)
+    return f"; nearest: {', '.join(matches)}" if matches else ""
 
 
 def parse(text: str) -> dict[str, str]:
-    """The keys and values that a file gives; `#` starts a comment, but not in quotes."""
+    """Parses a file into keys and values; `#` starts a comment, except in quotes."""
     values: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         line = BEFORE_COMMENT.match(line)[0].strip()
         if not line:
             continue
-        key, equals, value = (part.strip() for part in line.partition("="))
+        key, equals, value = map(str.strip, line.partition("="))
         if not equals:
             raise ConfigError(f"line {number} is not `key = value`: {line!r}")
         if key not in KEYS:
@@ -137,7 +137,7 @@ def parse(text: str) -> dict[str, str]:
 
 
 def check(key: str, value: str, where: str = "") -> None:
-    """Raise ConfigError unless the value has the form that its key asks for."""
+    """Raises ConfigError unless the value has the form of its key."""
     if not re.fullmatch(KEYS[key].pattern, value):
         raise ConfigError(f"{where}{key} = {value!r}: write {KEYS[key].words}")
     if key == "topology" and value not in TOPOLOGIES:
@@ -147,7 +147,7 @@ def check(key: str, value: str, where: str = "") -> None:
 
 
 def complete(values: dict[str, str]) -> dict[str, str]:
-    """The values with defaults; raises ConfigError for what is missing or does not go together."""
+    """The values with defaults; raises ConfigError for missing or conflicting keys."""
     missing = [key for key, rule in KEYS.items() if rule.required and not values.get(key)]
     if missing:
         raise ConfigError(f"missing: {', '.join(missing)}")
@@ -160,7 +160,7 @@ def complete(values: dict[str, str]) -> dict[str, str]:
 
 
 def geometry(full: dict[str, str]) -> dict[str, str]:
-    """What follows from the topology: hosts of a slice, chips of a host, and the names of both."""
+    """What the topology determines: hosts per slice, chips per host, and their types' names."""
     kind, _, size = full["topology"].partition(":")
     chip = CHIPS[kind]
     chips = math.prod(int(side) for side in size.split("x"))
@@ -192,7 +192,7 @@ def geometry(full: dict[str, str]) -> dict[str, str]:
 
 
 def words(full: dict[str, str]) -> list[str]:
-    """The words of `arguments`."""
+    """The words of `arguments`, split as a shell does."""
     try:
         return shlex.split(full["arguments"])
     except ValueError as error:
@@ -200,7 +200,7 @@ def words(full: dict[str, str]) -> list[str]:
 
 
 def read(path: str) -> list[tuple[str, str]]:
-    """The pairs that the scripts get; raises ConfigError."""
+    """The (key, value) pairs for the scripts; raises ConfigError."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read(100_000)
@@ -217,7 +217,7 @@ def read(path: str) -> list[tuple[str, str]]:
 
 
 def main() -> int:
-    """Print the pairs of the file that is named; the exit status."""
+    """Prints the pairs of the file on the command line; returns the exit status."""
     if len(sys.argv) != 2:
         print("config.py: name one file: python3 config.py FILE", file=sys.stderr)
         return 2

@@ -1,16 +1,16 @@
 # shellcheck shell=bash disable=SC2154 # `pod` sets what is shared
 # The same steps on a GKE cluster: a node pool for each slice, and one JobSet.
 
-# What kubectl is asked to print: RUN TYPE/REASON... of one JobSet; NAME<TAB>STATE of each.
+# Output formats of kubectl: RUN TYPE/REASON... of one JobSet; NAME<TAB>STATE of all.
 readonly STANDS='{.metadata.labels.jaxformers-run} '\
 '{range .status.conditions[?(@.status=="True")]}{.type}/{.reason} {end}'
 readonly ALL='{range .items[*]}{.metadata.name}{"\t"}{.status.terminalState}{"\n"}{end}'
 
-# What the cloud is assumed to answer in a dry run.
+# Assumed answers of the cloud in a dry run.
 assumed_pools="" assumed_jobset=""
 
-# gke_begin VERB: the words that all commands have in common, and credentials for kubectl of its
-# own, so that a person's current context stays.
+# gke_begin VERB: sets the options that all commands share, and credentials for kubectl in a separate
+# file, so that the user's current context stays as it is.
 gke_begin() {
     place=("--project=${conf[project]}" "--location=${conf[location]}")
     pools=("--cluster=${conf[cluster]}" "${place[@]}")
@@ -95,7 +95,7 @@ gke_drop_secret() {
         die "the secret ${conf[name]}-rendezvous could not be deleted; $again"
 }
 
-# Deletes what is ours, and says so only when a look after that found nothing.
+# Deletes all resources of this configuration; returns only after another listing is empty.
 gke_delete() {
     local all name status left="" looks=0
     gke_drop_jobset
@@ -132,7 +132,7 @@ gke_status() {
     ((count)) || echo "nothing is left in ${conf[cluster]}: nothing costs money"
 }
 
-# The image holds one commit: one that is there already is not built again.
+# Builds the image of this commit, unless it exists.
 gke_bootstrap() {
     local image=${conf[image]}:${conf[version]}
     local seek=(gcloud artifacts docker images describe "$image" "--project=${conf[project]}")
@@ -155,7 +155,7 @@ gke_run_id() {
         cksum | cut -d' ' -f1
 }
 
-# How the run stands, in one word.
+# The state of the run, in one word.
 gke_look() {
     local answer
     answer=$(ask "$assumed_jobset" kubectl get jobset "${conf[name]}" --ignore-not-found \

@@ -1,21 +1,21 @@
 # shellcheck shell=bash disable=SC2154 # `pod` sets what is shared
-# Saying, asking and running: every command of a verb goes through here.
+# Printing, querying and running: all commands of the verbs go through these functions.
 
-# say WORDS...: what is going on; a dry run has only commands to show.
+# say WORDS...: prints progress to standard error; a dry run prints commands only.
 say() { [[ $dry_run ]] || printf '%s\n' "$*" >&2; }
 
-# fail TEXT: a step did not succeed; who called it decides what that means.
+# fail TEXT: reports a failed step; the caller decides whether to go on.
 fail() {
     printf 'tpu_setup: %s\n' "$1" >&2
     return 1
 }
 
-# die TEXT [STATUS]: the last line, and the end.
+# die TEXT [STATUS]: prints the error and exits.
 die() {
     fail "$1" || exit "${2:-1}"
 }
 
-# The words as a person would type them.
+# quoted WORDS...: the words, quoted for a shell where they need it.
 quoted() {
     local word out=()
     for word in "$@"; do
@@ -25,7 +25,7 @@ quoted() {
     printf '%s' "${out[*]}"
 }
 
-# run COMMAND...: does it, having said so; with --dry-run it only says so (on standard output).
+# run COMMAND...: prints and runs it; with --dry-run only prints it (on standard output).
 run() {
     if [[ $dry_run ]]; then
         printf '%s\n' "$(quoted "$@")" >&3
@@ -35,8 +35,8 @@ run() {
     fi
 }
 
-# ask ASSUMED COMMAND...: what a command that changes nothing prints; three tries, as networks
-# fail. With --dry-run the command is said and ASSUMED is the answer.
+# ask ASSUMED COMMAND...: the output of a read-only command, tried three times. With --dry-run the
+# command is printed and ASSUMED is the output.
 ask() {
     local assumed=$1 try
     shift
@@ -52,8 +52,8 @@ ask() {
     return 1
 }
 
-# listing STATE ASSUMED COMMAND...: what a command that lists prints: lines of NAME<TAB>STATE, the
-# pattern that a state has, or nothing. Anything else, of whatever exit status, is no answer.
+# listing STATE ASSUMED COMMAND...: the output of a listing command: lines of NAME<TAB>STATE, where
+# STATE is a pattern, or nothing. Any other output is an error, whatever the exit status.
 listing() {
     local state=$1 answer line form try
     form="^[A-Za-z0-9][A-Za-z0-9._-]*"$'\t'"$state\$"
@@ -71,14 +71,14 @@ listing() {
     fail "this is no list of names and states: ${line@Q}"
 }
 
-# make_secret FILE: a new secret, by which the hosts of a run know one another. It travels as a file:
-# never in a command, an environment or a log.
+# make_secret FILE: writes a new secret, by which the hosts of a run authenticate each other. It is
+# sent as a file, never in a command, an environment variable or a log.
 make_secret() {
     [[ ! $dry_run ]] || return 0
     (umask 077 && head -c 32 /dev/urandom | base64 >"$1") || die "no secret could be made"
 }
 
-# Between two looks at something that takes minutes.
+# Waits between two polls.
 pause() { [[ $dry_run ]] || sleep "$interval"; }
 
 # read_config FILE: fills the array `conf` and the list `arguments`.
@@ -92,8 +92,8 @@ read_config() {
     done <<<"$pairs"
 }
 
-# The commit that is sent to the hosts, as `commit`, and the name of what it holds, as
-# conf[version]. With --dirty: the working tree as it stands, without files that git does not know.
+# Sets `commit`, which is sent to the hosts, and conf[version], its name. With --dirty: the working
+# tree with its uncommitted changes, without untracked files.
 choose_commit() {
     local changed
     commit=$(git -C "$root" rev-parse HEAD) || die "this is not a git repository: nothing to send"
@@ -108,7 +108,7 @@ choose_commit() {
         die "${conf[experiment]} is not in the commit that is sent: git add it, and commit" 2
 }
 
-# How far the run is, from its status.json in the bucket: a line for people, or `progress step`.
+# progress [step]: the run's progress from its status.json in the bucket, as a line or as a step.
 progress() {
     local read=(gcloud storage cat "${conf[folder]}/status.json")
     if [[ $dry_run ]]; then run "${read[@]}" && return; fi

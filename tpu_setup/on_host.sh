@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What runs on each host of a TPU VM slice; `pod` calls it over ssh.
-#   install VERSION                            the code beside this file, with Python and jax[tpu],
+#   install VERSION                            the code in `new`, with Python and jax[tpu],
 #                                              and the secret that was sent with it
 #   start RUN FOLDER EXPERIMENT [ARGUMENT...]  the run, detached: it outlives the connection
 #   state                                      one line: HOST VERSION RUN STATE STATUS
@@ -17,7 +17,7 @@ die() {
     exit 1
 }
 
-# The run holds `lock` for as long as it or its supervisor lives, whatever kills them.
+# The run holds `lock` as long as it or its supervisor is alive.
 take_lock() { exec 9>>lock && flock --nonblock 9; }
 
 make_venv() {
@@ -40,7 +40,7 @@ install() {
     mv new code
     mv "$HOME/jaxformers-pod.secret" secret
     chmod 600 secret
-    # The stamp is written last: what was interrupted is made anew.
+    # The stamp is written last, so that an interrupted installation is repeated.
     [[ -f venv/made ]] || { make_venv && touch venv/made; }
     venv/bin/python -m pip install --quiet --disable-pip-version-check \
         -c code/constraints.txt -e 'code[tpu]'
@@ -55,7 +55,7 @@ start() {
     setsid nohup bash code/tpu_setup/on_host.sh supervise "${@:2}" </dev/null >>log 2>&1 &
 }
 
-# Waits for the run, hands it SIGTERM, keeps its exit status, and leaves the log in the bucket.
+# Waits for the run, forwards SIGTERM to it, records its exit status, copies the log to the bucket.
 supervise() {
     local status child signalled=""
     echo $$ >pid
@@ -74,11 +74,11 @@ supervise() {
 
 # A run that neither holds the lock nor left a status was killed with its host: 137.
 state() {
-    local said="idle -"
-    if [[ -f run ]]; then said="ended $(cat ended 2>/dev/null || echo 137)"; fi
-    flock --nonblock lock true || said="running -"
+    local fields="idle -"
+    if [[ -f run ]]; then fields="ended $(cat ended 2>/dev/null || echo 137)"; fi
+    flock --nonblock lock true || fields="running -"
     printf 'jaxformers-host %s %s %s %s\n' "$(hostname)" "$(cat installed 2>/dev/null || echo -)" \
-        "$(cat run 2>/dev/null || echo -)" "$said"
+        "$(cat run 2>/dev/null || echo -)" "$fields"
 }
 
 follow() {

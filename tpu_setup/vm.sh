@@ -1,10 +1,10 @@
 # shellcheck shell=bash disable=SC2154 # `pod` sets what is shared
 # The steps on TPU VMs: one queued resource, named as the configuration says, holds all slices.
 
-# What the cloud and the hosts are assumed to answer in a dry run.
+# Assumed answers of the cloud and the hosts in a dry run.
 assumed_request="" assumed_hosts=""
 
-# vm_begin VERB: the words that all commands have in common.
+# vm_begin VERB: sets the options that all commands share.
 tpus=(gcloud compute tpus)
 vm_begin() {
     place=("--project=${conf[project]}" "--zone=${conf[zone]}")
@@ -64,7 +64,7 @@ vm_create() {
     done
 }
 
-# What was asked for under this name before must be what the file asks for now.
+# Refuses an existing request of this name for another accelerator type.
 vm_compare() {
     local made
     made=$(ask "${conf[accelerator]}" "${tpus[@]}" queued-resources describe "${conf[name]}" \
@@ -75,7 +75,7 @@ vm_compare() {
 put its topology back, or first: tpu_setup/pod delete $(quoted "$config")" 2
 }
 
-# Asks for the slices. A call that failed may have asked all the same.
+# Requests the slices. A call that failed may still have created the request.
 vm_request() {
     local nodes=("--node-id=${conf[name]}") extra=() state
     ((conf[slices] == 1)) || nodes=("--node-count=${conf[slices]}" "--node-prefix=${conf[name]}")
@@ -94,7 +94,7 @@ vm_request() {
     [[ $state != none ]] || die "the slices could not be asked for; nothing was made"
 }
 
-# Why the request failed, in the cloud's words.
+# The cloud's reason for a failed request.
 vm_reason() {
     ask "" "${tpus[@]}" queued-resources describe "${conf[name]}" "${place[@]}" \
         "--format=value(state.failedData.error.message)" || echo "no reason was given"
@@ -113,7 +113,7 @@ vm_drop() {
     done
 }
 
-# Deletes what is ours, and says so only when a look after that found nothing.
+# Deletes all resources of this configuration; returns only after another listing is empty.
 vm_delete() {
     local state all name left="" looks=0
     while ((looks < 2)) || [[ $left ]]; do
@@ -155,7 +155,7 @@ vm_status() {
     ((count)) || echo "nothing is left in ${conf[zone]}: nothing costs money"
 }
 
-# on_hosts COMMAND: the ssh command, as `on`, that runs COMMAND in a shell on every host. Words
+# on_hosts COMMAND: sets `ssh`, the command that runs COMMAND in a shell on every host. Words
 # from the configuration come through `printf %q` only.
 on_hosts() {
     ssh=("${tpus[@]}" queued-resources ssh "${conf[name]}" "${place[@]}" --node=all --worker=all
@@ -165,7 +165,7 @@ on_hosts() {
 
 readonly ON_HOST=jaxformers-pod/code/tpu_setup/on_host.sh
 
-# What the run is known by on the hosts: it changes with anything that `train` is told.
+# Identifies the run on the hosts: a checksum of the folder, the experiment and the arguments.
 vm_run_id() {
     printf '%s\0' "${conf[folder]}" "${conf[experiment]}" "${arguments[@]}" | cksum | cut -d' ' -f1
 }
@@ -177,7 +177,7 @@ else echo jaxformers-host \$(hostname) - - idle -; fi"
     ask "$assumed_hosts" "${ssh[@]}" | sed -n 's/^jaxformers-host //p'
 }
 
-# vm_assume VERSION STATE STATUS: what all hosts answer in a dry run.
+# vm_assume VERSION STATE STATUS: sets the hosts' answers in a dry run.
 vm_assume() {
     local host
     assumed_hosts=""
@@ -186,7 +186,7 @@ vm_assume() {
     done
 }
 
-# How the run stands, in one word.
+# The state of the run, in one word.
 vm_look() {
     local state lines
     state=$(vm_state) || exit
@@ -200,8 +200,8 @@ vm_look() {
     vm_verdict <<<"$lines"
 }
 
-# The word for what all hosts say: while one runs the others wait for it; an error anywhere is an
-# error; what is left can be resumed.
+# Reduces the hosts' states to one word: running if a host runs, else stop if one ended with an
+# error, else idle or finished if all are, else resume.
 vm_verdict() {
     local host version run_id state status answered=0 running=0 idle=0 finished=0 wrong=""
     local mine expected=$((conf[hosts] * conf[slices]))

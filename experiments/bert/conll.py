@@ -5,7 +5,7 @@ read with the text around it. Here a sentence stands alone, which costs about a 
 states no hyper-parameters for this set; these are among those of appendix A.3: 3 epochs of 32
 sentences at 5e-5, some minutes on one Cloud TPU.
 
-The sentences are prepared once, where a network is at hand, or come from files in CoNLL's columns
+The sentences are prepared once, on a machine with a network, or come from files in CoNLL's columns
 (whose tags, in the original distribution, are IOB1):
     jaxformers prepare conll2003
     jaxformers train experiments/bert/conll.py
@@ -22,7 +22,7 @@ from jaxformers.training import BertAdam, BertLinear, Experiment
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     return Experiment(
         name="conll",
         task=TokenClassification(
@@ -34,7 +34,7 @@ def experiment() -> Experiment:
             rows=32,
             weights="google-bert/bert-base-cased",
         ),
-        steps=1316,  # of CoNLL-2003; `epochs` says it for every set
+        steps=1316,  # of CoNLL-2003; `epochs` decides for every set
         epochs=3,
         optimizer=BertAdam(),
         schedule=BertLinear(peak=5e-5, warmup_share=0.1),

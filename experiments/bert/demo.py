@@ -1,12 +1,12 @@
 """A tiny BERT, pre-trained on the bundled addresses, then fine-tuned: minutes on two CPU cores.
 
-It learns to fill in masked words of the addresses on the state of the union (1.8 million words)
-and whether one passage follows another; then to tell positive from negative sentences about
-films. The same network, fine-tuned as long without pre-training, shows what that was worth: here
-nothing. Over five seeds 75.0 % of the test sentences against 77.7 %, a loss of 2.8 points with a
-standard error of 1.1 (`benchmarks/bert_demo.py`): ten million tokens of two centuries' addresses
-teach a network of this size next to nothing about films (its perplexity is still 362), and it has
-to unlearn them. What published weights are worth on the same sentences is in the README.
+It learns to fill in masked words of the addresses on the state of the union (1.8 million words) and
+whether one passage follows another; then to tell positive from negative sentences about films. The
+same network, fine-tuned as long without pre-training, measures the gain of pre-training: here none.
+Over five seeds 75.0 % of the test sentences against 77.7 %, a loss of 2.8 points with a standard
+error of 1.1 (`benchmarks/bert_demo.py`): ten million tokens of two centuries' addresses teach a
+network of this size next to nothing about films (its perplexity is still 362), and it has to
+unlearn them. The gain of published weights on the same sentences is in the README.
 
     jaxformers train experiments/bert/demo.py
 """
@@ -29,7 +29,7 @@ MODEL = BertConfig(
 
 
 def experiment() -> Experiment:
-    """Pre-training, and the two runs that follow it."""
+    """Pre-training, then fine-tuning of its weights and of random ones."""
     return Experiment(
         name="bert_demo",
         task=MaskedLanguage(
@@ -50,7 +50,7 @@ def experiment() -> Experiment:
 
 
 def fine_tuning(name: str, weights: str | None) -> Experiment:
-    """Positive and negative sentences, from these weights or from none."""
+    """Classification of positive and negative sentences, from `weights` or from scratch."""
     return Experiment(
         name=name,
         task=SequenceClassification(

@@ -31,7 +31,7 @@ def grid() -> dict[str, tuple[float, ...]]:
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     return Experiment(
         name="glue",
         task=SequenceClassification(
@@ -41,7 +41,7 @@ def experiment() -> Experiment:
             rows=32,
             weights="google-bert/bert-base-uncased",
         ),
-        steps=343,  # of MRPC; `epochs` says it for every task
+        steps=343,  # of MRPC; `epochs` decides for every task
         epochs=3,
         optimizer=BertAdam(),
         schedule=BertLinear(peak=2e-5, warmup_share=0.1),

@@ -1,16 +1,16 @@
 """BERT large, pre-trained on books and Wikipedia ("BERT", sections 3.1 and A.2).
 
-Paper: 1,000,000 steps of 256 sequences, nine tenths of them at 128 tokens and the rest at 512, in
-4 days on 16 Cloud TPUs (64 TPU v2 chips), about 5.3e20 FLOPs. A masked word's perplexity of 3.23;
+Paper: 1,000,000 steps of 256 sequences, nine tenths of them at 128 tokens and the rest at 512, in 4
+days on 16 Cloud TPUs (64 TPU v2 chips), about 5.3e20 FLOPs. Masked-word perplexity 3.23;
 fine-tuned: GLUE 82.1, SQuAD 1.1 84.1 exact match and 90.9 F1 (development set).
 
-BooksCorpus (800M words) is not public any more: a folder with one book a text file stands in.
-English Wikipedia (2.5B words) is prepared once, where a network is at hand:
+BooksCorpus (800M words) is not public any more: a folder with one text file per book replaces it.
+English Wikipedia (2.5B words) is prepared once, on a machine with a network:
     jaxformers prepare wikipedia/20230601.en --data-dir gs://BUCKET/tfds
 The vocabulary is the published one: a folder with bert-base-uncased's vocab.txt. The run is
     jaxformers train experiments/bert/pretrain_large.py --task.vocabulary.path VOCABULARY \
         --folder gs://BUCKET/runs/bert_large
-with `BOOKS` and the place of Wikipedia set below, or TFDS_DATA_DIR in the environment.
+with `BOOKS` and Wikipedia's folder set below, or TFDS_DATA_DIR in the environment.
 """
 
 from jaxformers.data import JoinedDocuments, Phase, Pretraining, TextFolder, TfdsDocuments
@@ -22,7 +22,7 @@ BOOKS = "books"
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     return Experiment(
         name="pretrain_large",
         task=MaskedLanguage(

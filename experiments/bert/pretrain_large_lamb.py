@@ -1,9 +1,9 @@
 """BERT large in large batches with LAMB (You et al. 2019), by NVIDIA's published recipe.
 
 7,038 steps of 65,536 sequences of 128 tokens, then 1,563 of 32,768 of 512, each phase with its own
-rate: warm-up, then the root of what is left. NVIDIA's loss at the end is 1.24 to 1.30, and SQuAD
-1.1 90.4 to 91.0 F1; its GPUs take the batch in parts, as `--accumulate` does here. LAMB's paper
-trained in 76 minutes on 1,024 TPU v3 chips.
+learning rate: warm-up, then root decay. NVIDIA's loss at the end is 1.24 to 1.30, and SQuAD 1.1
+90.4 to 91.0 F1; its GPUs accumulate gradients over parts of a batch, as `--accumulate` does here.
+LAMB's paper trained in 76 minutes on 1,024 TPU v3 chips.
 
 The data is as for pretrain_large.py. The run is
     jaxformers train experiments/bert/pretrain_large_lamb.py --task.vocabulary.path VOCABULARY \
@@ -20,7 +20,7 @@ FIRST, SECOND = 7038, 1563
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     return Experiment(
         name="pretrain_large_lamb",
         task=MaskedLanguage(

@@ -4,7 +4,7 @@ Paper, SQuAD 1.1 development set, exact match / F1: base 80.8 / 88.5, large 84.1
 TriviaQA first 84.2 / 91.1, and seven such models together 86.2 / 92.2. SQuAD 2.0: large 78.7 /
 81.9. 3 epochs of 32 windows of 384 tokens at 5e-5; at most half an hour on one Cloud TPU.
 
-The questions are prepared once, where a network is at hand, or come from the official files:
+The questions are prepared once, on a machine with a network, or come from the official files:
     jaxformers prepare squad/v1.1
     jaxformers train experiments/bert/squad.py
     jaxformers train experiments/bert/squad.py --task.data squad-json --task.data.path train.json \
@@ -21,7 +21,7 @@ from jaxformers.training import BertAdam, BertLinear, Checkpointing, Experiment
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     return Experiment(
         name="squad",
         task=SpanExtraction(
@@ -31,7 +31,7 @@ def experiment() -> Experiment:
             rows=32,
             weights="google-bert/bert-base-uncased",
         ),
-        steps=8300,  # of SQuAD 1.1; `epochs` says it for every set
+        steps=8300,  # of SQuAD 1.1; `epochs` decides for every set
         epochs=3,
         optimizer=BertAdam(),
         schedule=BertLinear(peak=5e-5, warmup_share=0.1),

@@ -1,8 +1,8 @@
-"""A tiny CLIP on bundled emoji, then emoji found by words: minutes on two CPU cores.
+"""A tiny CLIP on bundled emoji, then emoji retrieval by text: minutes on two CPU cores.
 
 Some 1,900 concepts are drawn in three styles, with names and keywords. The model learns from two
-styles and nine tenths of the concepts, and is evaluated on the third style, which it never saw: the
-drawing of a concept among all 1,811 by its name. Chance is 0.6 % among the first ten.
+styles and nine tenths of the concepts, and is evaluated on the third, unseen style: retrieval of a
+concept's drawing among all 1,811 by its name. Chance is 0.6 % among the first ten.
 
     jaxformers train experiments/clip/demo.py
 """
@@ -41,7 +41,7 @@ MODEL = CLIPConfig(
 
 
 def experiment() -> Experiment:
-    """Contrastive training, with retrieval in the style that was not seen."""
+    """Contrastive training, evaluated by retrieval in the unseen style."""
     return Experiment(
         name="clip_demo",
         task=Contrastive(

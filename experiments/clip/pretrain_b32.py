@@ -1,8 +1,8 @@
 """CLIP ViT-B/32, pre-trained from scratch ("CLIP", section 2.5).
 
-The data are 400 million pairs (WebImageText, not public) or shards of one's own in WebDataset's
-layout: 32 epochs of 32,768 pairs a step. Rates, betas and decay are those of table 18 and of the
-released training code; crops keep 90 to 100 % of an image.
+The data are 400 million pairs (WebImageText, not public) or your own shards in WebDataset's layout:
+32 epochs of 32,768 pairs a step. Rates, betas and decay are those of table 18 and of the released
+training code; crops keep 90 to 100 % of an image.
 
     jaxformers train experiments/clip/pretrain_b32.py --task.data.path SHARDS
     jaxformers plan experiments/clip/pretrain_b32.py --topology v5p:4x4x8
@@ -18,7 +18,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 def experiment() -> Experiment:
-    """Pre-training."""
+    """The experiment described above."""
     return Experiment(
         name="clip_pretrain_b32",
         task=Contrastive(

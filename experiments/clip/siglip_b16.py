@@ -1,7 +1,7 @@
 """SigLIP B/16, pre-trained from scratch ("SigLIP", section 4).
 
-The data are image and alt-text pairs (WebLI, not public) or shards of one's own; the tokenizer is
-that of a published SigLIP folder, which `--task.tokenizer` names. Rate and decay follow big_vision.
+The data are image and alt-text pairs (WebLI, not public) or your own shards; the tokenizer is that
+of a published SigLIP folder, which `--task.tokenizer` names. Rate and decay follow big_vision.
 
     jaxformers train experiments/clip/siglip_b16.py --task.data.path SHARDS
     jaxformers plan experiments/clip/siglip_b16.py --topology v5p:4x4x4
@@ -17,7 +17,7 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 def experiment() -> Experiment:
-    """Pre-training."""
+    """The experiment described above."""
     return Experiment(
         name="clip_siglip_b16",
         task=Contrastive(

@@ -1,9 +1,9 @@
-"""A tiny MAE on bundled Fashion-MNIST, then what it learned: minutes on two CPU cores.
+"""A tiny MAE on bundled Fashion-MNIST, then probed and fine-tuned: minutes on two CPU cores.
 
-It is shown 12 of the 49 patches of each of 9,000 grey pictures of clothes and paints the others.
-Three runs follow: a linear classifier on what the frozen encoder makes of whole pictures, the same
-on an encoder with random weights, and the encoder fine-tuned. Logistic regression on the pixels
-reaches 84.9 % of the test pictures.
+It reads 12 of the 49 patches of each of 9,000 grey images of clothes and reconstructs the others.
+Three runs follow: a linear classifier on the features of the frozen encoder, the same on an encoder
+with random weights, and fine-tuning of the encoder. Logistic regression on the pixels reaches 84.9
+% of the test images.
 
     jaxformers train experiments/mae/demo.py
     jaxformers compare runs/mae_demo/fine_tuned runs/vit_demo
@@ -34,7 +34,7 @@ LOGGING, CHECKPOINTS = Logging(every=50), Checkpointing(every=1000, keep_last=1)
 
 
 def experiment() -> Experiment:
-    """Pre-training, and the runs that follow it."""
+    """Pre-training, then two linear probes and fine-tuning."""
     return Experiment(
         name="mae_demo",
         task=MaskedImage(
@@ -66,7 +66,7 @@ def experiment() -> Experiment:
 
 
 def probe(name: str, weights: str | None) -> Experiment:
-    """A linear classifier on the mean of the patches' tokens, all else frozen."""
+    """A linear probe: a classifier on the mean of the patches' tokens, the encoder frozen."""
     model = replace(ENCODER, classes=10, pooling="average", head_batch_norm=True)
     return Experiment(
         name=name,
@@ -89,7 +89,7 @@ def probe(name: str, weights: str | None) -> Experiment:
 
 
 def fine_tuning() -> Experiment:
-    """The whole encoder under a new head, lower layers more slowly."""
+    """Fine-tuning under a new head, with smaller learning rates in lower layers."""
     model = replace(ENCODER, classes=10, pooling="average", head_norm=True, drop_path=0.05)
     return Experiment(
         name="fine_tuned",

@@ -1,9 +1,9 @@
 """A linear classifier on a frozen MAE's class token ("Masked Autoencoders", appendix A.1).
 
 Paper: ViT-B 68.0 % of ImageNet, ViT-L 75.8, ViT-H 76.6 (the released code's own runs 67.8, 76.0 and
-77.2). 90 epochs (50 for L and H) of batches of 16,384; LARS with a rate of 6.4 (0.1 for each 256
-pictures), 10 epochs of warm-up, half a cosine to 0, no weight decay; crops and mirroring alone. A
-batch norm without parameters stands before the classifier.
+77.2). 90 epochs (50 for L and H) of batches of 16,384; LARS with a learning rate of 6.4 (0.1 for
+each 256 images), 10 epochs of warm-up, a cosine decay to 0, no weight decay; crops and mirroring
+alone. A batch norm without parameters stands before the classifier.
 
     jaxformers train experiments/mae/linear_probe.py --task.data.data-dir gs://BUCKET/tfds \
         --task.weights runs/mae_pretrain_base
@@ -25,7 +25,7 @@ STEPS_AN_EPOCH = 1_281_167 / 16_384
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     return Experiment(
         name="mae_linear_probe",
         task=ImageClassification(
@@ -44,7 +44,7 @@ def experiment() -> Experiment:
             resize_positions="bicubic",
             workers=16,
         ),
-        steps=7037,  # of 1,281,167 pictures; `epochs` says it
+        steps=7037,  # of 1,281,167 images; `epochs` decides
         epochs=90,
         frozen=(r"(?!head/).*",),
         optimizer=Lars(momentum=0.9, trust=0.001),

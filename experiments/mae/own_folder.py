@@ -48,7 +48,7 @@ def experiment(
 
 
 def fine_tuning(images: OwnImages, model: MAEConfig) -> Experiment:
-    """The whole encoder under a new head, lower layers more slowly."""
+    """Fine-tuning under a new head, with smaller learning rates in lower layers."""
     steps = images.steps(FINE_TUNING_EPOCHS)
     encoder = replace(model.encoder, classes=images.classes, pooling="average", head_norm=True)
     return Experiment(

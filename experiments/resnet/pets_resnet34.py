@@ -1,9 +1,9 @@
 """A ResNet-34 of ImageNet fine-tuned on 37 breeds of cats and dogs (Oxford-IIIT Pets).
 
-The usual first lesson of a course: at least 90 % of the official test set (3,669 pictures) within
-10 epochs of the 3,680 for training; tutorials report 93 to 94 % of a random fifth held out. The
-head is replaced; pictures are cut, mirrored and slightly distorted; the curves of loss and accuracy
-for training and test are in the run's report. Minutes on a GPU or a TPU.
+The usual first lesson of a course: at least 90 % of the official test set (3,669 images) within 10
+epochs of the 3,680 for training; tutorials report 93 to 94 % of a random fifth held out. The head
+is replaced; images are cut, mirrored and slightly distorted; the curves of loss and accuracy for
+training and test are in the run's report. Minutes on a GPU or a TPU.
 
     jaxformers prepare oxford_iiit_pet --data-dir DIR
     jaxformers train experiments/resnet/pets_resnet34.py --task.data.data-dir DIR
@@ -27,7 +27,7 @@ BREEDS = 37
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     return Experiment(
         name="pets_resnet34",
         task=ImageClassification(
@@ -42,7 +42,7 @@ def experiment() -> Experiment:
             weights="microsoft/resnet-34",
             workers=4,
         ),
-        steps=575,  # of 3,680 pictures; `epochs` says it
+        steps=575,  # of 3,680 images; `epochs` decides
         epochs=10,
         optimizer=Adam(b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.01),
         schedule=Cosine(peak=5e-4, warmup=57),

@@ -14,7 +14,7 @@ from jaxformers.training import Adam, Checkpointing, Experiment, Linear, Logging
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     pairs = BundledPairs("en-de", min_source_words=2, max_source_words=10, max_target_words=12)
     held_out = BundledPairs("en-de", "held_out", 2, 10, 12)
     model = TransformerConfig(

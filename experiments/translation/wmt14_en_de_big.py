@@ -4,7 +4,7 @@ Paper: 28.4 BLEU on newstest2014 (tokenised, compound-split), 300,000 steps of a
 and 25,000 target tokens, 3.5 days on 8 P100 GPUs, 2.3e19 FLOPs. Mean of the last 20 checkpoints,
 beam 4, length penalty 0.6; dropout 0.3.
 
-The data is prepared once, where a network is at hand:
+The data is prepared once, on a machine with a network:
     jaxformers prepare wmt14_translate/de-en --data-dir gs://BUCKET/tfds
 and the run is
     jaxformers train experiments/translation/wmt14_en_de_big.py \
@@ -19,7 +19,7 @@ from jaxformers.training import Adam, Checkpointing, Experiment, InverseSquareRo
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     pairs = TfdsPairs("wmt14_translate/de-en", split="train", source="en", target="de")
     return Experiment(
         name="wmt14_en_de_big",

@@ -3,7 +3,7 @@
 Paper: 38.1 BLEU on newstest2014, 100,000 steps of about 25,000 source and 25,000 target tokens,
 12 hours on 8 P100 GPUs, 3.3e18 FLOPs. Mean of the last 5 checkpoints, beam 4, length penalty 0.6.
 
-The data is prepared once, where a network is at hand:
+The data is prepared once, on a machine with a network:
     jaxformers prepare wmt14_translate/fr-en --data-dir gs://BUCKET/tfds
 and the run is
     jaxformers train experiments/translation/wmt14_en_fr_base.py \
@@ -18,7 +18,7 @@ from jaxformers.training import Adam, Checkpointing, Experiment, InverseSquareRo
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     pairs = TfdsPairs("wmt14_translate/fr-en", split="train", source="en", target="fr")
     return Experiment(
         name="wmt14_en_fr_base",

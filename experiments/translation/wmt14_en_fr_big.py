@@ -4,7 +4,7 @@ Paper: 41.8 BLEU on newstest2014, 300,000 steps of about 25,000 source and 25,00
 3.5 days on 8 P100 GPUs, 2.3e19 FLOPs. Mean of the last 20 checkpoints, beam 4, length penalty 0.6;
 dropout 0.1 (section 6.1 sets it lower than for English-German).
 
-The data is prepared once, where a network is at hand:
+The data is prepared once, on a machine with a network:
     jaxformers prepare wmt14_translate/fr-en --data-dir gs://BUCKET/tfds
 and the run is
     jaxformers train experiments/translation/wmt14_en_fr_big.py \
@@ -19,7 +19,7 @@ from jaxformers.training import Adam, Checkpointing, Experiment, InverseSquareRo
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     pairs = TfdsPairs("wmt14_translate/fr-en", split="train", source="en", target="fr")
     return Experiment(
         name="wmt14_en_fr_big",

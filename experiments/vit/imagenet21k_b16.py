@@ -1,8 +1,8 @@
 """ViT-B/16 pre-trained on ImageNet-21k ("An Image is Worth 16x16 Words", table 3).
 
-Paper: 90 epochs of 14 million pictures, batches of 4,096 at 224 pixels, Adam with a rate of 1e-3
-that falls linearly after 10,000 steps, weight decay 0.03, dropout 0.1. Fine-tuned at 384 pixels:
-ImageNet 83.97 %, CIFAR-10 98.95, CIFAR-100 91.67, Pets 94.43, Flowers 99.38 (table 5); see
+Paper: 90 epochs of 14 million images, batches of 4,096 at 224 pixels, Adam with a learning rate of
+1e-3 that falls linearly after 10,000 steps, weight decay 0.03, dropout 0.1. Fine-tuned at 384
+pixels: ImageNet 83.97 %, CIFAR-10 98.95, CIFAR-100 91.67, Pets 94.43, Flowers 99.38 (table 5); see
 `experiments/vit/transfer.py`. About 230 TPUv3-core-days for L/16 on this data (table 2).
 
 ImageNet-21k is not in TFDS: its tar files are unpacked into a folder for each class, and
@@ -18,7 +18,7 @@ from jaxformers.training import Adam, Checkpointing, Experiment, Linear
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     return Experiment(
         name="imagenet21k_b16",
         task=ImageClassification(
@@ -30,7 +30,7 @@ def experiment() -> Experiment:
             objective="sigmoid",
             workers=16,
         ),
-        steps=311_949,  # of 14,197,122 pictures; `epochs` says it for any number
+        steps=311_949,  # of 14,197,122 images; `epochs` decides for any number
         epochs=90,
         optimizer=Adam(b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.03, decays="kernels"),
         schedule=Linear(peak=1e-3, warmup=10_000, end=1e-5),

@@ -1,7 +1,7 @@
 """ViT-L/16 pre-trained on ImageNet-21k ("An Image is Worth 16x16 Words", tables 2, 3 and 5).
 
-Paper: 90 epochs of 14 million pictures, batches of 4,096 at 224 pixels, Adam with a rate of 1e-3
-that falls linearly after 10,000 steps, weight decay 0.03, dropout 0.1; 230 TPUv3-core-days.
+Paper: 90 epochs of 14 million images, batches of 4,096 at 224 pixels, Adam with a learning rate of
+1e-3 that falls linearly after 10,000 steps, weight decay 0.03, dropout 0.1; 230 TPUv3-core-days.
 Fine-tuned: ImageNet 85.30 % (512 pixels, averaged; 85.15 at 384), ReaL 88.62, CIFAR-10 99.15,
 CIFAR-100 93.25, Pets 94.67, Flowers 99.61, VTAB 72.72; see `experiments/vit/transfer.py`.
 
@@ -17,7 +17,7 @@ from jaxformers.training import Adam, Checkpointing, Experiment, Linear
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     return Experiment(
         name="imagenet21k_l16",
         task=ImageClassification(
@@ -31,7 +31,7 @@ def experiment() -> Experiment:
             objective="sigmoid",
             workers=16,
         ),
-        steps=311_949,  # of 14,197,122 pictures; `epochs` says it for any number
+        steps=311_949,  # of 14,197,122 images; `epochs` decides for any number
         epochs=90,
         optimizer=Adam(b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.03, decays="kernels"),
         schedule=Linear(peak=1e-3, warmup=10_000, end=1e-5),

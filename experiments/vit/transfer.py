@@ -30,7 +30,7 @@ def grid() -> dict[str, tuple[float, ...]]:
 
 
 def experiment() -> Experiment:
-    """The run."""
+    """The experiment described above."""
     return Experiment(
         name="transfer",
         task=ImageClassification(

@@ -29,7 +29,7 @@ class AddedToken:
 
     content: str
     single_word: bool = False
-    """Match it only where no letter or digit is beside it."""
+    """Match it only where no letter or digit is adjacent."""
     lstrip: bool = False
     """Take in the white space before it."""
     rstrip: bool = False

@@ -167,7 +167,7 @@ def until_eos(ids: Sequence[int], eos_id: int, dropped: set[int]) -> list[int]:
 
 
 class TokenizerClass(Protocol):
-    """What a tokenizer's class offers, beside the methods of a `Tokenizer`."""
+    """The class attributes and methods that the registry needs of a tokenizer's class."""
 
     FILE_NAMES: ClassVar[str]
     """The files that it reads, for the message where a folder holds none."""
@@ -197,8 +197,8 @@ def register_tokenizer(tokenizer_class: Class) -> Class:
 def load_tokenizer(folder: Any) -> Tokenizer:
     """The tokenizer whose files lie in `folder`, recognised by their names.
 
-    `vocab.txt` alone is a `WordPiece`; with a `tokenizer.json`, or with added tokens beside it, it
-    is a `HuggingFaceTokenizer`.
+    `vocab.txt` alone is a `WordPiece`; with a `tokenizer.json`, or with added tokens, it is a
+    `HuggingFaceTokenizer`.
 
     Raises:
         UserError: `folder` holds none; the message names the files that were looked for.

@@ -172,9 +172,9 @@ class HuggingFaceTokenizer:
 
     def token_text(self, index: int) -> str:
         """The text of one token, as transformers' pipelines show it; empty: there is none."""
-        piece = self.vocabulary[index] if 0 <= index < self.vocab_size else ""
-        if not piece or any(token["id"] == index for token in self._content["added_tokens"]):
-            return piece
+        name = self.vocabulary[index] if 0 <= index < self.vocab_size else ""
+        if not name or any(token["id"] == index for token in self._content["added_tokens"]):
+            return name
         return self._backend.decode([index], skip_special_tokens=False)
 
     @property

@@ -1,6 +1,6 @@
 """The files of Hugging Face's tokenizers, merged into one `tokenizer.json`.
 
-Beside `tokenizer.json` lie older files that add to it or stand for it: `vocab.txt` (BERT),
+Older files add to `tokenizer.json` or replace it: `vocab.txt` (BERT),
 `vocab.json` with `merges.txt` (RoBERTa), `added_tokens.json`, `special_tokens_map.json` and
 `tokenizer_config.json`. Their order of precedence is that of transformers.
 """
@@ -128,8 +128,8 @@ def _roberta_content(folder: epath.Path, roles: dict[str, str]) -> dict[str, Any
     """RoBERTa's byte-level byte pairs over `vocab.json` and `merges.txt`."""
     if (name := tokenizer_class(folder)) not in ROBERTA_CLASSES:
         raise UserError(
-            f"{folder} has a {name} of {BPE_FILE} and {MERGES_FILE}, which do not tell how it cuts "
-            f"text: save it with a {MODEL_FILE} (transformers' fast tokenizers write one)"
+            f"{folder} has a {name} of {BPE_FILE} and {MERGES_FILE}, which do not state how it "
+            f"splits text: save it with a {MODEL_FILE} (transformers' fast tokenizers write one)"
         )
     ids, lines = read_json(folder / BPE_FILE), read_lines(folder / MERGES_FILE)
     _check_special_tokens(ids, roles, folder / BPE_FILE)

@@ -23,7 +23,7 @@ FILES = (SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE)
 
 
 class Marian:
-    """`source.spm` cuts sources, `target.spm` targets; `vocab.json` gives both their ids.
+    """MarianMT's tokenizer: a SentencePiece model a side, `vocab.json` for the ids of both.
 
     Decoding starts from pad, whose embedding is all zeros (Marian's zero start vector). A source
     may begin with a language code, `>>de<<`. Like transformers' `MarianTokenizer` this applies no
@@ -35,11 +35,11 @@ class Marian:
     def __init__(self, source: bytes, target: bytes, vocabulary: bytes):
         self._files = (source, target, vocabulary)
         self._ids: dict[str, int] = json.loads(vocabulary)
-        self._pieces = {index: piece for piece, index in self._ids.items()}
+        self._tokens = {index: token for token, index in self._ids.items()}
         self._source = _Side(source, self._ids)
         self._target = _Side(target, self._ids)
-        self.vocab_size = max(self._pieces) + 1
-        self.eos_id, self.unk_id, self.pad_id = (self._ids[piece] for piece in (EOS, UNK, PAD))
+        self.vocab_size = max(self._tokens) + 1
+        self.eos_id, self.unk_id, self.pad_id = (self._ids[token] for token in (EOS, UNK, PAD))
         self.start_id = self.pad_id
         self.fingerprint = hashlib.sha256(b"".join(map(_digest, self._files))).hexdigest()
 
@@ -53,7 +53,7 @@ class Marian:
         """The tokenizer in `folder`.
 
         Raises:
-            UserError: a file is missing or damaged, the vocabulary lacks a special piece, or the
+            UserError: a file is missing or damaged, the vocabulary lacks a special token, or the
                 files state added tokens.
         """
         folder = epath.Path(folder)
@@ -102,8 +102,8 @@ class Marian:
         """Texts of `ids` up to the first eos; special ids and ids without a piece are dropped."""
         dropped = {self.pad_id, self.unk_id, self.start_id}
         rows = [until_eos(row, self.eos_id, dropped) for row in listed_rows(ids)]
-        pieces = [[self._pieces[i] for i in row if i in self._pieces] for row in rows]
-        return [self._target.join(row) for row in pieces]
+        tokens = [[self._tokens[i] for i in row if i in self._tokens] for row in rows]
+        return [self._target.join(row) for row in tokens]
 
     def __getstate__(self) -> tuple[bytes, bytes, bytes]:
         return self._files
@@ -118,28 +118,29 @@ class _Side:
     def __init__(self, model: bytes, ids: dict[str, int]):
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self._ids = ids
-        pieces = map(self._processor.id_to_piece, range(self._processor.get_piece_size()))
-        self._table = np.array([ids.get(piece, ids[UNK]) for piece in pieces])
+        tokens = map(self._processor.id_to_piece, range(self._processor.get_piece_size()))
+        self._table = np.array([ids.get(token, ids[UNK]) for token in tokens])
         self._unknown = self._processor.unk_id()
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         rows = self._processor.encode(texts)
         return [
-            self._by_piece(text) if self._unknown in row else self._table[row].tolist()
+            self._encode_by_name(text) if self._unknown in row else self._table[row].tolist()
             for text, row in zip(texts, rows, strict=True)
         ]
 
-    def _by_piece(self, text: str) -> list[int]:
-        # What this model does not know may stand in the vocabulary, from the other side.
-        pieces = self._processor.encode(text, out_type=str)
-        return [self._ids.get(piece, self._ids[UNK]) for piece in pieces]
+    def _encode_by_name(self, text: str) -> list[int]:
+        # A token that this side's model does not know may be in the shared vocabulary, as one of
+        # the other side's.
+        tokens = self._processor.encode(text, out_type=str)
+        return [self._ids.get(token, self._ids[UNK]) for token in tokens]
 
-    def join(self, pieces: list[str]) -> str:
-        return self._processor.decode_pieces(pieces).replace("▁", " ").strip()
+    def join(self, tokens: list[str]) -> str:
+        return self._processor.decode_pieces(tokens).replace("▁", " ").strip()
 
 
 def _split_code(text: str) -> tuple[str, str]:
-    """`>>de<< words` as its language code and the rest; the code is empty where there is none."""
+    """Splits `>>de<< words` into the language code, empty if there is none, and the text."""
     if text.startswith(">>") and (end := text.find("<<")) != -1:
         return text[: end + 2], text[end + 2 :]
     return "", text
@@ -167,6 +168,6 @@ def _check_vocabulary(content: bytes, file: epath.Path) -> None:
     except (ValueError, RecursionError):
         raise UserError(f"{file} is not valid JSON, or it is damaged") from None
     if not isinstance(ids, dict) or not all(type(i) is int and i >= 0 for i in ids.values()):
-        raise UserError(f"{file} must be a table of pieces and their ids")
-    if missing := [piece for piece in (EOS, UNK, PAD) if piece not in ids]:
-        raise UserError(f"{file} lacks the special pieces {', '.join(missing)}")
+        raise UserError(f"{file} must be a table of tokens and their ids")
+    if missing := [token for token in (EOS, UNK, PAD) if token not in ids]:
+        raise UserError(f"{file} lacks the special tokens {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""BERT's tokenizer: words cut greedily into the longest pieces of a vocabulary ("BERT", 3)."""
+"""BERT's tokenizer: words split greedily into the longest pieces of a vocabulary ("BERT", 3)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class WordPiece:
         """
         ids = _checked_ids(vocabulary)
         self.vocabulary = tuple(
-            piece if ids.get(piece) == index else "" for index, piece in enumerate(vocabulary)
+            token if ids.get(token) == index else "" for index, token in enumerate(vocabulary)
         )
         self._state = (self.vocabulary, lowercase, longest_word, strip_accents, split_chinese)
         self.lowercase, self.longest_word = lowercase, longest_word
@@ -87,12 +87,12 @@ class WordPiece:
         )
         self.vocab_size = len(self.vocabulary)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
-            ids[piece] for piece in SPECIAL
+            ids[token] for token in SPECIAL
         )
         self.eos_id, self.start_id = self.sep_id, self.cls_id
         cls, sep = (self.cls_id,), (self.sep_id,)
         self.template = InputTemplate((cls, sep), (cls, sep, sep), second_type=1)
-        self.continues = np.array([piece.startswith(CONTINUES) for piece in self.vocabulary])
+        self.continues = np.array([token.startswith(CONTINUES) for token in self.vocabulary])
         self.fingerprint = hashlib.sha256(
             json.dumps([self.vocabulary, longest_word, *_fields(self.rules)]).encode()
         ).hexdigest()
@@ -110,8 +110,8 @@ class WordPiece:
 
         Special tokens have ids 0 to 4. The vocabulary holds the 1,000 most frequent characters,
         each at the start of a word and within one, so that none of them is ever unknown. Chinese
-        characters, which are words of their own, take up to half of the rest, the most frequent
-        first.
+        characters, each of which is a word, take up to half of the remaining rows, the most
+        frequent first.
 
         Raises:
             UserError: `texts` hold no text, or cannot fill or fit into `vocab_size` pieces.
@@ -213,7 +213,7 @@ class WordPiece:
         dropped = {self.pad_id, self.unk_id, self.cls_id, self.mask_id}
         rows = [until_eos(row, self.sep_id, dropped) for row in listed_rows(ids)]
         rows = [[self.vocabulary[i] for i in row if 0 <= i < self.vocab_size] for row in rows]
-        rows = [[piece for piece in row if piece] for row in rows]
+        rows = [list(filter(None, row)) for row in rows]
         return [self._tokenizer.decoder.decode(row) for row in rows]
 
     def __getstate__(self) -> tuple:
@@ -273,11 +273,11 @@ def _learn_words(
 
 def _checked_ids(vocabulary: Sequence[str]) -> dict[str, int]:
     """The last id of each piece."""
-    for index, piece in enumerate(vocabulary):
-        if "\n" in piece or "\r" in piece:
-            raise UserError(f"piece {index} of the vocabulary holds a line break")
-    ids = {piece: index for index, piece in enumerate(vocabulary) if piece}
-    if missing := [piece for piece in SPECIAL if piece not in ids]:
+    for index, token in enumerate(vocabulary):
+        if "\n" in token or "\r" in token:
+            raise UserError(f"token {index} of the vocabulary holds a line break")
+    ids = {token: index for index, token in enumerate(vocabulary) if token}
+    if missing := [token for token in SPECIAL if token not in ids]:
         raise UserError(f"the vocabulary lacks the special tokens {', '.join(missing)}")
     return ids
 

@@ -1,4 +1,4 @@
-"""The files of a WordPiece tokenizer: Google's `vocab.txt`, Hugging Face's settings beside it."""
+"""The files of a WordPiece tokenizer: Google's `vocab.txt` and Hugging Face's settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIONS: dict[str, tuple[str, type]] = {
     "split_chinese": ("tokenize_chinese_chars", bool),
     "longest_word": ("max_input_chars_per_word", int),
 }
-# Hugging Face's classes that read vocab.txt as BERT does; others cut words by rules of their own.
+# Hugging Face's classes that split text as BERT does; the others with a vocab.txt do not.
 BERT_CLASSES = ("Bert", "DistilBert", "Electra", "MobileBert", "ConvBert", "SqueezeBert")
 
 
@@ -49,7 +49,7 @@ def write(folder: epath.Path, vocabulary: Sequence[str], options: dict[str, Any]
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"tokenizer_class": "BertTokenizer"}
     settings |= {OPTIONS[name][0]: value for name, value in options.items()}
-    content = "".join(f"{piece}\n" for piece in vocabulary)
+    content = "".join(f"{token}\n" for token in vocabulary)
     (folder / VOCABULARY_FILE).write_bytes(content.encode())
     (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
 
@@ -67,8 +67,8 @@ def _check_class(folder: epath.Path) -> None:
     name = tokenizer_class(folder)
     if name and name.removesuffix("Tokenizer") not in BERT_CLASSES:
         raise UserError(
-            f"{folder} has a {name} with a {VOCABULARY_FILE}, which is not cut as BERT's is: save "
-            f"it with a {MODEL_FILE} (transformers' fast tokenizers write one)"
+            f"{folder} has a {name} with a {VOCABULARY_FILE}, which does not split text as BERT's "
+            f"does: save it with a {MODEL_FILE} (transformers' fast tokenizers write one)"
         )
 
 
@@ -91,5 +91,5 @@ def _options(folder: epath.Path, vocabulary: list[str]) -> dict[str, Any]:
     return options
 
 
-def _has_capitals(piece: str) -> bool:
-    return piece != piece.lower() and not (piece.startswith("[") and piece.endswith("]"))
+def _has_capitals(token: str) -> bool:
+    return token != token.lower() and not (token.startswith("[") and token.endswith("]"))

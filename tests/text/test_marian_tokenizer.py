@@ -94,7 +94,7 @@ def test_the_settings_of_published_folders_are_read(tmp_path):
         ("source.spm", b"no model", "not a SentencePiece model"),
         ("vocab.json", b"{", "not valid JSON"),
         ("vocab.json", b"[1]", "must be a table"),
-        ("vocab.json", b'{"</s>": 0, "<unk>": 1}', "lacks the special pieces <pad>"),
+        ("vocab.json", b'{"</s>": 0, "<unk>": 1}', "lacks the special tokens <pad>"),
         ("vocab.json", b'{"a":' * 10_000, "not valid JSON"),
         ("added_tokens.json", b'{"<user>": 900}', "states the added tokens <user>, which"),
         ("special_tokens_map.json", b'{"pad_token": "[PAD]"}', "the added tokens \\[PAD\\]"),

@@ -42,4 +42,4 @@ def test_progress_says_step_loss_goodput_and_who_is_silent():
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 3}', '{"step": "x"}', "null"])
 def test_a_status_file_that_is_not_whole_is_said_to_be_so(text):
-    assert progress(text) == "status.json is not there yet, or not whole\n"
+    assert progress(text) == "there is no status.json yet, or it is damaged\n"

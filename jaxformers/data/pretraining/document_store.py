@@ -150,7 +150,7 @@ class TokenizedDocuments:
         ids = np.array([index for sentence in sentences for index in sentence], np.int32)
         arrays = ids, _offsets(sentences), _offsets(nonempty)
         content = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
-        name = {"source": "given ids", "documents": len(nonempty), "content": content}
+        name = {"source": "ids in memory", "documents": len(nonempty), "content": content}
         return cls(*arrays, np.asarray(continues), special, {**name, "tokenizer": "none"})
 
     def sentence(self, index: int) -> Int[np.ndarray, "pieces"]:

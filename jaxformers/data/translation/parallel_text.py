@@ -1,4 +1,4 @@
-"""What every source of sentence pairs gives: random access and a fingerprint."""
+"""`Pairs`, the interface of all sources of sentence pairs: random access and a fingerprint."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Pair = tuple[str, str]
 
 
 class Pairs(Sequence[Pair]):
-    """A sequence of (source, target) texts that is read when asked for.
+    """A sequence of (source, target) texts, read on access.
 
-    `fingerprint` tells the set apart from any other: `source` (its name), `pairs` (how many) and
-    `content` (a hash). Subclasses give `__len__` and `read`.
+    `fingerprint` identifies the set: `source` (its name), `pairs` (their number) and `content` (a
+    hash). Subclasses define `__len__` and `read`.
     """
 
     fingerprint: Mapping[str, str | int]
@@ -44,15 +44,15 @@ class Pairs(Sequence[Pair]):
 
 @runtime_checkable
 class PairSource(Protocol):
-    """Configuration of a source of pairs: a frozen dataclass."""
+    """Configuration of a source of pairs, a frozen dataclass."""
 
     def open(self) -> Pairs:
-        """The pairs; raises DataError where they are missing or malformed."""
+        """Opens the pairs; raises DataError if they are missing or malformed."""
         ...
 
 
 class ListedPairs(Pairs):
-    """Pairs held in memory, for small sets; `name` stands in their fingerprint.
+    """Pairs held in memory, for small sets; `name` is the `source` of their fingerprint.
 
     Raises:
         DataError: an entry is no pair of texts.
@@ -80,9 +80,9 @@ class ListedPairs(Pairs):
 
 
 def sentences(pairs: Pairs, limit: int | None = 10_000_000) -> Iterator[str]:
-    """Sources and targets in turn, to train a shared vocabulary on.
+    """Yields sources and targets in turn, to train a shared vocabulary on.
 
-    Of more than `limit` sentences, evenly spaced pairs are taken: the same ones every time.
+    Of more than `limit` sentences, an evenly spaced subset of pairs is used, always the same.
     """
     chosen = evenly_spaced(len(pairs), None if limit is None else max(1, limit // 2))
     for start in range(0, len(chosen), 1024):

@@ -1,4 +1,4 @@
-"""Sources of sentence pairs: the bundled sets, one's own text, prepared TFDS sets."""
+"""Sources of sentence pairs: the bundled sets, text files of one's own, prepared TFDS sets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUNDLED = Path(__file__).parents[1] / "bundled"
 
 
 def held_out(document: str) -> bool:
-    """Whether the pairs of `document` are kept from training: about one document in twenty."""
+    """Whether `document` is held out from training: about one document in twenty."""
     return int(hashlib.md5(document.encode()).hexdigest(), 16) % 20 == 0
 
 
@@ -45,10 +45,10 @@ class BundledPairs(CheckedFields):
     """Leave out pairs with more target words."""
 
     def open(self) -> Pairs:
-        """The chosen pairs, held in memory (8 MB)."""
+        """Loads the selected pairs into memory (8 MB)."""
         rows = [row for row in _bundled(self.pair) if self._holds(*row)]
         if not rows:
-            raise DataError(f"no bundled pair is left by the word limits of {self}")
+            raise DataError(f"no bundled pair is within the word limits of {self}")
         return ListedPairs([row[1:] for row in rows], f"bundled {self.pair}, {self.split}")
 
     def _holds(self, document: str, source: str, target: str) -> bool:
@@ -81,7 +81,7 @@ class TsvPairs(CheckedFields):
     """Column of the target, counted from 0."""
 
     def open(self) -> Pairs:
-        """The pairs, read from the file when asked for."""
+        """Opens the pairs, which are read from the file on access."""
         columns = max(self.source_column, self.target_column) + 1
         return _TsvPairs(self, Lines(self.path, columns))
 
@@ -116,7 +116,7 @@ class AlignedFiles:
     """File of the targets, local or gs://."""
 
     def open(self) -> Pairs:
-        """The pairs, read from the files when asked for."""
+        """Opens the pairs, which are read from the files on access."""
         source, target = Lines(self.source), Lines(self.target)
         if len(source) != len(target):
             raise DataError(

@@ -11,10 +11,10 @@ from jaxformers.data.translation.parallel_text import Pair, Pairs
 
 @dataclass(frozen=True)
 class TfdsPairs:
-    """A translation set that lies prepared in `data_dir`, read through array_record."""
+    """A translation set, prepared in `data_dir` as array_record."""
 
     name: str = "wmt14_translate/de-en"
-    """TFDS name: builder/config, with `:version` behind it if not the newest is wanted."""
+    """TFDS name: builder/config, followed by `:version` for another than the newest."""
     split: str = "train"
     """Split, slices such as `train[:1%]` included."""
     source: str = "en"
@@ -25,7 +25,7 @@ class TfdsPairs:
     """Folder or bucket path; None means $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
 
     def open(self) -> Pairs:
-        """The pairs, read from the files when asked for.
+        """Opens the pairs, which are read from the files on access.
 
         Raises:
             DataError: the set is not there (with the command that prepares it), it is not in

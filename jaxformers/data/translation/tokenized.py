@@ -1,4 +1,4 @@
-"""Ids of all pairs, written once and memory-mapped from then on."""
+"""Token ids of all pairs, written once and then memory-mapped."""
 
 from __future__ import annotations
 
@@ -71,16 +71,16 @@ class TokenizedPairs:
         cache: Any = None,
         progress: Progress | None = None,
     ) -> TokenizedPairs:
-        """Tokenize `pairs`, or reuse what an earlier call with the same pairs and model wrote.
+        """Tokenizes `pairs`, or loads the result of an earlier call for the same pairs and model.
 
-        Processes of one machine may call this at once: one writes, the others wait for it. A
-        folder that was not finished or was damaged is written anew.
+        Of several processes on a machine one writes and the others wait. An unfinished or damaged
+        folder is written again.
 
         Args:
             pairs: opened pairs or their configuration.
-            tokenizer: cuts the texts; shares the work among threads itself.
+            tokenizer: encodes the texts, on several threads.
             cache: folder for the ids; None means $JAXFORMERS_CACHE, else ~/.cache/jaxformers.
-            progress: called with the number of pairs done and the number of all.
+            progress: called with the number of encoded pairs and the number of all pairs.
 
         Raises:
             DataError: there is no pair, or the cache cannot be written.
@@ -115,13 +115,13 @@ class TokenizedPairs:
         target: Iterable[Sequence[int]],
         special: SpecialIds,
     ) -> TokenizedPairs:
-        """Pairs held in memory, from the ids of their pieces without eos."""
+        """Pairs held in memory, of token ids without eos."""
         sides = [_side(rows, special.eos) for rows in (source, target)]
         if len(sides[0].offsets) != len(sides[1].offsets):
             raise DataError("sources and targets differ in number")
         content = hashlib.sha256(b"".join(array.tobytes() for side in sides for array in side))
         fingerprint = {
-            "source": "given ids",
+            "source": "ids in memory",
             "pairs": len(sides[0].offsets) - 1,
             "content": content.hexdigest(),
             "tokenizer": "none",
@@ -142,7 +142,7 @@ class TokenizedPairs:
         return source, target
 
     def __reduce__(self):
-        # Worker processes map the files anew instead of being sent the ids.
+        # Worker processes map the files themselves; the ids are not pickled.
         if self._folder is not None:
             return TokenizedPairs.load, (self._folder,)
         return TokenizedPairs, (self.source, self.target, self.special, self.fingerprint)

@@ -38,7 +38,7 @@ TOKENS = {
     "eos_id": ("eos_token_id", 0),
     "start_id": ("decoder_start_token_id", 58100),
 }
-# What the network would be with another value, we do not have.
+# Fields that only have one supported value.
 ONLY = {
     "is_encoder_decoder": True,
     "share_encoder_decoder_embeddings": True,
@@ -48,7 +48,7 @@ ONLY = {
     "normalize_embedding": False,
     "add_final_layer_norm": False,
 }
-# Fields of a search, with the values that change nothing; another one we do not have.
+# Fields of a search that is not supported, with the values that leave them without effect.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "do_sample": (False,),
     "num_beam_groups": (1,),
@@ -72,30 +72,30 @@ FIXED = {
 
 
 def read_config(
-    config: dict[str, Any], generation: dict[str, Any] | None, place: str
+    config: dict[str, Any], generation: dict[str, Any] | None, path: str
 ) -> TransformerConfig:
     """The configuration of a published folder.
 
     Args:
         config: its `config.json`.
-        generation: its `generation_config.json`, which then alone says what generation obeys.
-        place: what messages call `config.json`.
+        generation: its `generation_config.json`, which replaces `config`'s fields of generation.
+        path: of `config.json`, for messages.
 
     Raises:
         WeightsError: a field that is malformed, or that asks for what is not supported.
     """
-    fields = _Fields(config, place)
+    fields = _Fields(config, path)
     for name, required in ONLY.items():
         fields.require(name, required)
     fields.require("decoder_vocab_size", config.get("vocab_size", SIZES["vocab_size"][1]))
-    generation_fields = _Fields(config if generation is None else generation, place)
+    generation_fields = _Fields(config if generation is None else generation, path)
     values = {ours: fields.size(*theirs) for ours, theirs in SIZES.items()}
     values |= {ours: fields.rate(*theirs) for ours, theirs in RATES.items()}
     for ours, (name, default) in TOKENS.items():
         token = generation_fields.token(name)
         values[ours] = fields.token(name, default) if token is None else token
     values["forced_eos_id"] = generation_fields.token("forced_eos_token_id")
-    # As there: who bans the end of sentence is not heard.
+    # transformers ignores a ban of the end of sentence.
     values["banned_ids"] = tuple(t for t in generation_fields.banned() if t != values["eos_id"])
     values["generation"] = generation_fields.search()
     values |= {
@@ -103,11 +103,11 @@ def read_config(
         "scale_embedding": fields.flag("scale_embedding"),
     }
     values |= FIXED | {"attention_bias": True, "logits_bias": True, "zero_pad": False}
-    _check_tokens(values, place)
+    _check_tokens(values, path)
     return fields.make(TransformerConfig, **values)
 
 
-def _check_tokens(values: dict[str, Any], place: str) -> None:
+def _check_tokens(values: dict[str, Any], path: str) -> None:
     """Refuses ids outside the vocabulary by the names that the file has for them."""
     vocab_size = values["vocab_size"]
     tokens = {theirs: values[ours] for ours, (theirs, _) in TOKENS.items()}
@@ -115,14 +115,14 @@ def _check_tokens(values: dict[str, Any], place: str) -> None:
     tokens |= {f"bad_words_ids[{i}]": token for i, token in enumerate(values["banned_ids"])}
     for name, token in tokens.items():
         if token is not None and token >= vocab_size:
-            raise WeightsError(f"{place}: {name} {token} is outside {vocab_size:,} tokens")
+            raise WeightsError(f"{path}: {name} {token} is outside {vocab_size:,} tokens")
 
 
 class _Fields(Fields):
-    """Marian's, with its ways of naming tokens."""
+    """Checked reading of MarianMT's fields: ids of tokens, and those of a search."""
 
     def token(self, name: str, default: int | None = None) -> int | None:
-        """A token's id, or None; a list of one counts as the one."""
+        """A token's id, also of a list with one entry; `default` where there is none."""
         token_id = self.content.get(name)
         if isinstance(token_id, list) and len(token_id) == 1:
             token_id = token_id[0]
@@ -144,7 +144,7 @@ class _Fields(Fields):
         return tuple(word[0] for word in words)
 
     def search(self) -> Generation | None:
-        """The search that the file states; None: it states none."""
+        """The search that the file states, or None."""
         for name, allowed in NEUTRAL.items():
             if (value := self.content.get(name)) is not None and value not in allowed:
                 raise self.refuse(name, "which is not supported: take it out of the file")
@@ -170,7 +170,7 @@ class _Fields(Fields):
         return value
 
     def number(self, name: str, default: float) -> float:
-        """A finite number."""
+        """The field as a finite number; `default` where it is not stated."""
         value = self.content.get(name)
         value = default if value is None else value
         if type(value) not in (int, float) or not math.isfinite(value):

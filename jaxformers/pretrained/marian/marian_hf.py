@@ -1,6 +1,6 @@
-"""MarianMT (Junczys-Dowmunt et al. 2018) as Hugging Face publishes it, in and out.
+"""Reads and writes MarianMT (Junczys-Dowmunt et al. 2018) in Hugging Face's folders.
 
-What comes in agrees with `MarianMTModel` on its logits, and what goes out is loaded by it.
+A loaded model has the logits of `MarianMTModel`, which loads a saved one.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[Transform
 
 
 def _check_positions(tensors: TensorSource, config: TransformerConfig) -> None:
-    """A table of positions in the file must be the sinusoids that the model computes."""
+    """Raises WeightsError unless a stored table of positions equals the computed sinusoids."""
     for name in (name for name in POSITIONS if name in tensors.shapes):
         table = tensors.read(name)
         expected = sinusoids(config.max_length, config.width, "marian")
@@ -104,7 +104,7 @@ def _check_positions(tensors: TensorSource, config: TransformerConfig) -> None:
 
 
 def unsupported_reason(model: Transformer, variables: Variables) -> str | None:
-    """Why the model cannot be a MarianMT, exactly; None when it can."""
+    """Why the model cannot be written as a MarianMT with the same outputs; None: it can."""
     config = getattr(model, "config", None)
     if not isinstance(config, TransformerConfig):
         return "it is no translation Transformer"
@@ -117,7 +117,7 @@ def unsupported_reason(model: Transformer, variables: Variables) -> str | None:
 
 
 def write(model: Transformer, variables: Variables) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Tensors and JSON files for `MarianMTModel`, zeros for what ours lacks.
+    """Tensors and JSON files for `MarianMTModel`; biases that the model lacks are zeros.
 
     Raises:
         WeightsError: variables that do not fit the model.

@@ -151,15 +151,15 @@ class SigLIPTokenizer:
         return self._processor.decode(rows) if rows else []
 
     def _canonical(self, text: str) -> str:
-        """The text between blanks of its own, without punctuation, in lower case."""
+        """The text in lower case without punctuation, single blanks between its words."""
         text = BLANK + without_half_pairs(text).replace(BLANK, " ")
         text = (text.lower() if self._state[1] else text).translate(PUNCTUATION)
         return SPACES.sub(" ", text).strip()
 
-    def _piece_id(self, piece: str) -> int:
-        index = self._processor.piece_to_id(piece)
-        if self._processor.id_to_piece(index) != piece:
-            raise UserError(f"the vocabulary lacks the piece {piece!r:.80}")
+    def _piece_id(self, name: str) -> int:
+        index = self._processor.piece_to_id(name)
+        if self._processor.id_to_piece(index) != name:
+            raise UserError(f"the vocabulary lacks the piece {name!r:.80}")
         return index
 
     def __getstate__(self) -> tuple[bytes, bool, str, bool]:
