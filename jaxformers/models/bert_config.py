@@ -63,12 +63,10 @@ class BertConfig(CheckedFields):
         super().__post_init__()
         if self.pad_id >= self.vocab_size:
             raise ConfigError(f"pad_id {self.pad_id} is not below vocab_size {self.vocab_size}")
-        is_distilbert = self.variant == "distilbert"
-        if is_distilbert != (self.type_vocab_size == 0) or (is_distilbert and self.pooler):
+        if (self.variant == "distilbert") != (self.type_vocab_size == 0):
             raise ConfigError(
                 f"variant {self.variant!r} does not go with type_vocab_size "
-                f"{self.type_vocab_size} and pooler {self.pooler}: DistilBERT, and it alone, has "
-                "no segments (type_vocab_size 0), and it has no pooler (pooler False)"
+                f"{self.type_vocab_size}: DistilBERT, and it alone, has no segments (0)"
             )
         if self.label_names and len(self.label_names) != self.labels:
             raise ConfigError(

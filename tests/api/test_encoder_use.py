@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "fixtures"))
 
+import bert_use
 import encoder_use as use
 
 import jaxformers as jf
@@ -46,6 +47,19 @@ def test_answers_are_the_best_spans_by_transformers_logits(family, tmp_path):
         text, score, start, end, null_score = golden
         assert (best.text, best.start, best.end) == (text, start, end)
         np.testing.assert_allclose([best.score, null.score], [score, null_score], rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", use.FAMILIES)
+def test_sentence_embedding_folders_are_obeyed_and_exported(family, tmp_path):
+    folder = use.folder(family, "encoder", tmp_path / "published")
+    bert_use.pooling(folder, "cls_token", normalize=True, max_seq_length=use.CUT)
+    if family != "distilbert":
+        name = f"sentence_{family}_config.json"
+        (folder / "sentence_bert_config.json").rename(folder / name)
+    vectors = jf.embed(folder, use.TEXTS)
+    np.testing.assert_allclose(vectors, GOLDEN[family]["unit_vectors"], atol=1e-4)
+    jf.save_pretrained(*jf.from_pretrained(folder), tmp_path / "exported", tokenizer=folder)
+    np.testing.assert_array_equal(jf.embed(tmp_path / "exported", use.TEXTS), vectors)
 
 
 @pytest.mark.parametrize("family", use.FAMILIES)
