@@ -81,7 +81,7 @@ class Bert(nn.Module):
         self.embedding_norm = Norm("layer", c.norm_epsilon)
         self.drop = Dropout(c.dropout)
         self.encoder = EncoderStack(c.block, c.layers, execution=self.execution)
-        if c.pooler:
+        if self._has_pooler:
             self.pooler = _dense(c.width, c.width, self.execution)
 
     def __call__(
@@ -109,7 +109,7 @@ class Bert(nn.Module):
         x = self.embed(input_ids, token_type_ids, positions, train=train)
         mask = Mask(keys=attention_mask, query_segments=segments, key_segments=segments)
         hidden = self.encoder(x, mask, train=train)  # [B, L, D]
-        return BertOutput(hidden, self._pool(hidden) if self.config.pooler else None)
+        return BertOutput(hidden, self._pool(hidden) if self._has_pooler else None)
 
     def pooled(
         self,
@@ -122,6 +122,10 @@ class Bert(nn.Module):
         """The pooled first token alone."""
         x = self.embed(input_ids, token_type_ids, train=train)
         return self._pool(self.encoder(x, Mask(keys=attention_mask), train=train))
+
+    @property
+    def _has_pooler(self) -> bool:
+        return self.config.pooler and self.config.variant != "distilbert"
 
     def _pool(self, hidden: Float[Array, "B M D"]) -> Float[Array, "B D"]:
         """tanh(W h_0 + b) of the first token, [CLS] (section 3.1, "C" in figure 1)."""
@@ -162,16 +166,16 @@ class BertForPreTraining(nn.Module):
 
     def setup(self):
         c = self.config
-        if not (c.masked_words or (c.next_sentence and c.pooler)):
+        if not (c.masked_words or c.has_sentence_head):
             raise ConfigError("a BERT for pre-training has masked_words, next_sentence or both")
-        self.bert = Bert(c, self.execution)
+        self.bert = Bert(c if c.variant == "bert" else replace(c, pooler=False), self.execution)
         if c.masked_words:
             # Logits of masked words: norm(act(W x + b)) E^T + bias, with the embedding table E.
             self.transform = _dense(c.width, c.width, self.execution)
             self.transform_norm = Norm("layer", c.norm_epsilon)
             rows = self.execution.rows(c.vocab_size)
             self.logits_bias = self.param("logits_bias", nn.initializers.zeros, (rows,))
-        if c.next_sentence and c.pooler:
+        if c.has_sentence_head:
             self.next_sentence = _dense(c.width, 2)
 
     def __call__(
@@ -198,8 +202,8 @@ class BertForPreTraining(nn.Module):
             # 15 % of the tokens: the vocabulary's product, a large share of all FLOPs, shrinks.
             hidden = _gather_positions(hidden, masked_positions)  # [B, M, D]
         mlm_logits = self.masked_word_logits(hidden) if self.config.masked_words else None
-        has_head = self.config.next_sentence and pooled is not None
-        return PreTrainingOutput(mlm_logits, self.next_sentence(pooled) if has_head else None)
+        nsp_logits = self.next_sentence(pooled) if self.config.has_sentence_head else None
+        return PreTrainingOutput(mlm_logits, nsp_logits)
 
     def masked_word_logits(self, x: Float[Array, "B M D"]) -> Float[Array, "B M V"]:
         """Float32 logits over the vocabulary: norm(act(W x + b)) E^T + bias, E the token table."""

@@ -27,7 +27,7 @@ class BertConfig(CheckedFields):
     2019; XLM-RoBERTa and CamemBERT too): positions count from `pad_id` + 1 and leave out padding;
     the classifier has a dense layer with tanh of its own; masked words are transformed by the exact
     GELU. "distilbert" (Sanh et al. 2019): no segment embedding, no pooler; the classifier has a
-    dense layer with ReLU of its own."""
+    dense layer with ReLU of its own. Neither has a next-sentence head."""
     vocab_size: PositiveInt = UNCASED
     width: PositiveInt = 768
     heads: PositiveInt = 12
@@ -46,9 +46,10 @@ class BertConfig(CheckedFields):
     norm_epsilon: PositiveFloat = 1e-12
     pad_id: NonNegativeInt = 0
     pooler: bool = True
-    """Has the dense layer over the first token; some published models were saved without it."""
+    """Has the dense layer over the first token; some published models were saved without it. Of
+    RoBERTa the encoder alone has it, of DistilBERT nothing."""
     next_sentence: bool = True
-    """`BertForPreTraining` has the next-sentence head, which needs the pooler."""
+    """`BertForPreTraining` of `variant` "bert" has the next-sentence head, over the pooler."""
     masked_words: bool = True
     """`BertForPreTraining` has the masked-word head."""
     labels: PositiveInt = 2
@@ -129,7 +130,7 @@ class BertConfig(CheckedFields):
         fields: dict[str, Any] = dict(
             variant="roberta", vocab_size=ROBERTA, type_vocab_size=1, pad_id=1
         )
-        fields |= dict(norm_epsilon=1e-5, pooler=False, next_sentence=False)
+        fields |= dict(norm_epsilon=1e-5)
         return BertConfig.sized(layers, width, **(fields | changes))
 
     @staticmethod
@@ -141,8 +142,13 @@ class BertConfig(CheckedFields):
         fields: dict[str, Any] = dict(
             variant="distilbert", type_vocab_size=0, classifier_dropout=0.2
         )
-        fields |= dict(layers=6, width=768, pooler=False, next_sentence=False)
+        fields |= dict(layers=6, width=768)
         return BertConfig.sized(cased=cased, **(fields | changes))
+
+    @property
+    def has_sentence_head(self) -> bool:
+        """Whether `BertForPreTraining` has the next-sentence head."""
+        return self.variant == "bert" and self.pooler and self.next_sentence
 
     @property
     def position_rows(self) -> int:

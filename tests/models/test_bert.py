@@ -16,10 +16,8 @@ from jaxformers.sharding import MeshConfig, make_mesh, put_batch, shardings
 SMALL = jf.BertConfig(vocab_size=101, width=16, heads=4, feed_forward=32, layers=2, max_length=32)
 
 
-ROBERTA = replace(
-    SMALL, variant="roberta", type_vocab_size=1, pad_id=3, pooler=False, next_sentence=False
-)
-DISTILBERT = replace(SMALL, variant="distilbert", type_vocab_size=0, pooler=False)
+ROBERTA = replace(SMALL, variant="roberta", type_vocab_size=1, pad_id=3)
+DISTILBERT = replace(SMALL, variant="distilbert", type_vocab_size=0)
 
 
 def batch(rows=8, length=12, seed=0):
@@ -230,7 +228,6 @@ def test_too_long_a_sequence_is_refused(pretraining):
         {"label_names": ("a",)},
         {"type_vocab_size": 0},
         {"variant": "distilbert"},
-        {"variant": "distilbert", "type_vocab_size": 0},
     ],
     ids=str,
 )

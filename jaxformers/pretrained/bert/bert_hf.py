@@ -140,7 +140,7 @@ def write(model: nn.Module, variables: Variables) -> tuple[dict[str, np.ndarray]
 
 def _architecture(model: nn.Module) -> str:
     if isinstance(model, BertForPreTraining):
-        if not (model.config.next_sentence and model.config.pooler):
+        if not model.config.has_sentence_head:
             return "BertForMaskedLM"
         return (
             "BertForPreTraining" if model.config.masked_words else "BertForNextSentencePrediction"

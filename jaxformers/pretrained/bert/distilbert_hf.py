@@ -116,10 +116,10 @@ def _read_config(fields: Fields) -> BertConfig:
         if type(pad) is not int or not 0 <= pad < values["vocab_size"]:
             raise fields.refuse("pad_token_id", "not one token's id")
         values["pad_id"] = pad
-    values |= dict(type_vocab_size=0, pooler=False, next_sentence=False)
     return fields.make(
         BertConfig,
         variant="distilbert",
+        type_vocab_size=0,
         norm_epsilon=NORM_EPSILON,
         activation=fields.activation("activation", "gelu"),
         problem_type=problem_type(fields),

@@ -63,8 +63,8 @@ def name_map(module: type[nn.Module], prefix: str) -> NameMap:
     """The names of a head's file; `prefix` stands before those of the encoder."""
     of_texts = module is BertForSequenceClassification
     heads = (*HEADS, *linear("classifier.out_proj" if of_texts else "classifier", "classifier"))
-    # No classifier and no span head reads the pooler, but older files have one.
-    ignored = () if module in (Bert, BertForPreTraining) else (r"pooler\..*",)
+    # No head reads the pooler, but older files have one.
+    ignored = () if module is Bert else (r"pooler\..*",)
     return model_map(module, prefix, ENCODER, heads, "lm_head.decoder.weight", ignored)
 
 
@@ -87,8 +87,7 @@ def load(path: Any, execution: Execution = DEFAULT_EXECUTION) -> tuple[nn.Module
 def _module(opened: Published, config: BertConfig) -> tuple[type[nn.Module], BertConfig]:
     """The module that has the file's head, and its configuration."""
     shapes = opened.tensors.shapes
-    pooler = f"{opened.prefix}pooler.dense.weight" in shapes
-    config = replace(config, pooler=False, next_sentence=False)
+    config = replace(config, pooler=False)
     if "qa_outputs.weight" in shapes:
         return BertForSpanExtraction, config
     for name, module in (
@@ -99,8 +98,9 @@ def _module(opened: Published, config: BertConfig) -> tuple[type[nn.Module], Ber
             labels = shapes[name][0]
             names = class_names(opened.fields.content, labels)
             return module, replace(config, labels=labels, label_names=names)
-    has_words = any(name.startswith("lm_head.") for name in shapes)
-    return BertForPreTraining if has_words else Bert, replace(config, pooler=pooler)
+    if any(name.startswith("lm_head.") for name in shapes):
+        return BertForPreTraining, config
+    return Bert, replace(config, pooler=f"{opened.prefix}pooler.dense.weight" in shapes)
 
 
 def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:
@@ -108,8 +108,6 @@ def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:
     config = model.config
     if type(model) not in CLASS_SUFFIXES or config.variant != "roberta":
         return "it is no RoBERTa"
-    if isinstance(model, BertForPreTraining) and (config.pooler and config.next_sentence):
-        return "it has a next-sentence head"
     return inexpressible(config)
 
 

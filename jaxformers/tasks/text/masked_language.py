@@ -88,20 +88,16 @@ class MaskedLanguage(Task):
                 )
         if not self.model.masked_words:
             raise ConfigError("masked words need their head: set --task.model.masked-words")
-        if self.pretraining.next_sentence and not self._has_sentence_head:
+        if self.pretraining.next_sentence and not self.model.has_sentence_head:
             raise ConfigError(
-                "pretraining.next_sentence needs a model with pooler and next_sentence; set both, "
-                "or --task.pretraining.no-next-sentence"
+                "pretraining.next_sentence needs a model of variant bert with pooler and "
+                "next_sentence; set them, or --task.pretraining.no-next-sentence"
             )
 
     @property
     def best(self) -> str:
         """The perplexity of masked words in the development documents, where there are any."""
         return "dev_mlm_perplexity" if self.dev is not None else ""
-
-    @property
-    def _has_sentence_head(self) -> bool:
-        return self.model.next_sentence and self.model.pooler
 
     def module(self, execution: Execution) -> BertForPreTraining:
         """BERT under both heads."""

@@ -74,24 +74,13 @@ def test_tensors_that_older_files_hold_beside_are_read(name, tmp_path):
         tensors["lm_head.decoder.weight"] = tensors["roberta.embeddings.word_embeddings.weight"]
         tensors["lm_head.decoder.bias"] = tensors["lm_head.bias"].copy()
         tensors["lm_head.decoder.weight"] = tensors["lm_head.decoder.weight"].copy()
-    else:
-        tensors["roberta.pooler.dense.weight"] = np.ones((24, 24), np.float32)
-        tensors["roberta.pooler.dense.bias"] = np.ones(24, np.float32)
+    tensors["roberta.pooler.dense.weight"] = np.ones((24, 24), np.float32)
+    tensors["roberta.pooler.dense.bias"] = np.ones(24, np.float32)
     config = {key: value for key, value in cases.CASES[name].items() if key != "model_type"}
     write(folder, config, tensors)
     model, variables = load_pretrained(folder)
     assert model.config.variant == "roberta"
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
-
-
-def test_a_masked_word_file_with_a_pooler_keeps_it(tmp_path):
-    folder, tensors, _ = case("roberta_words", tmp_path / "theirs")
-    tensors["roberta.pooler.dense.weight"] = np.ones((24, 24), np.float32)
-    tensors["roberta.pooler.dense.bias"] = np.ones(24, np.float32)
-    write(folder, cases.CASES["roberta_words"], tensors)
-    model, variables = load_pretrained(folder)
-    save_pretrained(model, variables, tmp_path / "ours")
-    assert read(tmp_path / "ours")[1].keys() == tensors.keys()
 
 
 @pytest.mark.parametrize(
@@ -146,9 +135,8 @@ def test_untyped_folders_of_roberta_are_not_taken_for_berts(tmp_path):
         (jf.BertConfig.tiny(), "roberta", "it is no RoBERTa"),
         (jf.BertConfig.distilbert(layers=1, norm_epsilon=1e-5), "distilbert", "norm_epsilon"),
         (jf.BertConfig.roberta(1, 64), "bert", "it is no BERT"),
-        (jf.BertConfig.roberta(1, 64, pooler=True, next_sentence=True), "roberta", "next-sentence"),
     ],
-    ids=["bert", "epsilon", "roberta", "sentences"],
+    ids=["bert", "epsilon", "roberta"],
 )
 def test_what_a_format_cannot_express_is_refused(config, format, words, tmp_path):
     model = jf.BertForPreTraining(config)
