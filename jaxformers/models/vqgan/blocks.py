@@ -30,8 +30,18 @@ def conv(
     Padding "SAME" is the published one: with stride 2, on even sizes, a pixel below and to the
     right only.
     """
-    init = dict(kernel_init="fan_in_uniform", bias_init="fan_in_uniform", execution=execution)
-    return Conv(inputs, outputs, size, stride, "SAME", use_bias=True, name=name, **init)
+    return Conv(
+        inputs,
+        outputs,
+        size,
+        stride,
+        "SAME",
+        use_bias=True,
+        kernel_init="fan_in_uniform",
+        bias_init="fan_in_uniform",
+        execution=execution,
+        name=name,
+    )
 
 
 def norm(name: str) -> GroupNorm:
@@ -51,7 +61,7 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H W D"]:
         """Same height and width."""
         convolution = partial(conv, execution=self.execution)
-        y = jax.nn.silu(norm("norm1")(x))
+        y: Array = jax.nn.silu(norm("norm1")(x))
         y = convolution(self.inputs, self.outputs, 3, name="conv1")(y)
         y = jax.nn.silu(norm("norm2")(y))
         y = Dropout(self.dropout, name="dropout")(y, train=train)
@@ -131,8 +141,8 @@ class Level(nn.Module):
         # Only the first block changes the width.
         widths = (self.inputs, *(self.outputs,) * self.depth)
         for i in range(self.depth):
-            shape = (*widths[i : i + 2], self.config.dropout, self.execution)
-            x = residual(*shape, name=f"block_{i}")(x, train)
+            fields = self.config.dropout, self.execution
+            x = residual(widths[i], widths[i + 1], *fields, name=f"block_{i}")(x, train)
             if self.attention:
                 x = attention(self.outputs, self.execution, name=f"attention_{i}")(x)
         return x

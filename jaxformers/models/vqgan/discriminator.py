@@ -59,5 +59,15 @@ class PatchDiscriminator(nn.Module):
         return self._conv(inputs, 1, 1, True, "conv_out")(x).astype(jnp.float32)
 
     def _conv(self, inputs: int, outputs: int, stride: int, use_bias: bool, name: str) -> Conv:
-        init = dict(kernel_init=0.02, bias_init="fan_in_uniform", execution=self.execution)
-        return Conv(inputs, outputs, 4, stride, 1, use_bias, name=name, **init)
+        return Conv(
+            inputs,
+            outputs,
+            4,
+            stride,
+            1,
+            use_bias,
+            kernel_init=0.02,
+            bias_init="fan_in_uniform",
+            execution=self.execution,
+            name=name,
+        )
