@@ -1,0 +1,178 @@
+"""Frozen features kept on disk, and their evaluators: zero-shot, linear probe, neighbours."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "fixtures"))
+
+import clip_use as use
+
+import jaxformers as jf
+from jaxformers.data.images import ImageFolder, TfdsImages
+from jaxformers.errors import DataError
+from jaxformers.evaluation.probes.linear_probe import clip_linear_probe
+from jaxformers.evaluation.probes.nearest_neighbours import neighbour_scores
+from jaxformers.evaluation.probes.standardized_probe import Split
+from jaxformers.sharding.mesh import MeshConfig, make_mesh
+from jaxformers.tasks import Processor
+from jaxformers.tasks.image_text import image_features as features_module
+from jaxformers.tasks.image_text.image_features import image_features
+from jaxformers.tasks.image_text.transfer import (
+    LinearProbeEvaluator,
+    NeighbourEvaluator,
+    ZeroShotEvaluator,
+)
+from jaxformers.text import CLIPTokenizer
+
+CLASSES = ("blue thing", "green_thing", "red thing")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    folder = use.folder(tmp_path_factory.mktemp("transfer") / "clip")
+    return *jf.from_pretrained(folder), Processor(CLIPTokenizer(), jf.load_images(folder))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of noisy images of three colours, split."""
+    root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for split, count in (("train", 6), ("dev", 3), ("test", 4)):
+        for channel, name in zip((2, 1, 0), CLASSES, strict=True):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 120, (40, 40, 3))
+                pixels[..., channel] += 60
+                Image.fromarray(pixels.astype(np.uint8)).save(root / split / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXFORMERS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "image_features"
+
+
+def source(pictures, split):
+    return ImageFolder(str(pictures), split)
+
+
+def test_features_are_kept_on_disk_and_resumed(clip, pictures, cache, monkeypatch):
+    model, variables, processor = clip
+    monkeypatch.setattr(features_module, "CHUNK", 5)
+    images = source(pictures, "train").open()
+    calls = []
+    arguments = (model, variables, processor.preprocessing, images)
+    result = image_features(*arguments, projected=True, rows=3, progress=lambda *n: calls.append(n))
+    assert calls == [(5, 18), (10, 18), (15, 18), (18, 18)]
+    paths = [images.where(i) for i in range(len(images))]
+    expected = jf.embed_images((model, variables, processor), paths)
+    np.testing.assert_allclose(result.features, expected, atol=2e-5)
+    np.testing.assert_array_equal(result.labels, np.repeat([0, 1, 2], 6))
+
+    files = sorted(cache.glob("*/*.safetensors"))
+    assert len(files) == 4
+    files[1].unlink()
+    files[2].write_bytes(b"damaged")
+    run, programs = features_module.image_program, []
+    monkeypatch.setattr(
+        features_module,
+        "image_program",
+        lambda *args: lambda *inputs: programs.append(1) or run(*args)(*inputs),
+    )
+    again = image_features(*arguments, projected=True, rows=3)
+    assert len(programs) == 4  # the missing file and the damaged one, two batches each
+    np.testing.assert_allclose(again.features, result.features, atol=1e-6)
+    image_features(*arguments, projected=True)
+    assert len(programs) == 4
+    # Before the projection, of other weights, of other images: other files.
+    before = image_features(*arguments, rows=3)
+    assert before.features.shape[1] == model.config.image.width != result.features.shape[1]
+    changed = jax.tree.map(lambda x: x + 1e-3, variables)
+    image_features(model, changed, processor.preprocessing, images, projected=True, rows=3)
+    image_features(*arguments[:3], source(pictures, "dev").open(), projected=True, rows=3)
+    assert len(list(cache.iterdir())) == 2 * 4  # a lock beside each folder
+    image_features(*arguments, projected=True, store=False, rows=3)
+    assert len(list(cache.iterdir())) == 2 * 4
+
+
+def test_features_are_computed_over_the_mesh(clip, pictures):
+    model, variables, processor = clip
+    images = source(pictures, "dev").open()
+    arguments = (model, variables, processor.preprocessing, images)
+    single = image_features(*arguments, store=False)
+    with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=4))):
+        sharded = image_features(*arguments, store=False, rows=3)
+    np.testing.assert_allclose(sharded.features, single.features, atol=1e-5)
+
+
+def test_zero_shot_matches_classes_by_name(clip, pictures, tmp_path):
+    # Names in another order than the data's labels, one of them spelled otherwise.
+    path = tmp_path / "prompts.json"
+    classes = ["a tomato", ["a leaf", "green thing"], "blue thing"]
+    classes[0] = ["a tomato", "red thing"]
+    templates = ["a photo of {}.", "{}"]
+    path.write_text(json.dumps({"classes": classes, "templates": {"published": templates}}))
+    evaluator = ZeroShotEvaluator(test=source(pictures, "test"), prompts=str(path))
+    result = evaluator.evaluate(*clip, final=True)
+    paths = [pictures / "test" / name / f"{n}.png" for name in CLASSES for n in range(4)]
+    answers = jf.zero_shot(clip, paths, ["blue thing", "a leaf", "a tomato"], template=templates)
+    labels = np.repeat(["blue thing", "a leaf", "a tomato"], 4)
+    correct = [answer[0][0] == label for answer, label in zip(answers, labels, strict=True)]
+    assert result.metrics == {
+        "test_zero_shot_top1": pytest.approx(100 * np.mean(correct)),
+        "test_zero_shot_mean_per_class": pytest.approx(100 * np.mean(correct)),
+    }
+    assert [sample[1:] for sample in result.samples] == [
+        (label, answer[0][0]) for answer, label in zip(answers, labels, strict=True)
+    ]
+    assert evaluator.evaluate(*clip, final=False).metrics == {}
+    plain = ZeroShotEvaluator(test=source(pictures, "test"))
+    assert plain.class_prompts(source(pictures, "test").open()) == (CLASSES, ("a photo of a {}.",))
+    flowers = ZeroShotEvaluator(test=source(pictures, "test"), prompts="oxford_flowers102")
+    with pytest.raises(DataError, match="3 of the data's 3 class names"):
+        flowers.evaluate(*clip, final=True)
+
+
+def test_probes_equal_those_of_the_features(clip, pictures):
+    sets = {split: source(pictures, split) for split in ("train", "dev", "test")}
+    model, variables, processor = clip
+    train, dev, test = (
+        image_features(model, variables, processor.preprocessing, images.open())
+        for images in sets.values()
+    )
+    metrics = LinearProbeEvaluator(**sets).evaluate(*clip, final=True).metrics
+    expected = clip_linear_probe(train, dev, test)
+    assert metrics["test_linear_probe_top1"] == expected.accuracy
+    assert metrics["linear_probe_penalty"] == expected.penalty
+    evaluator = NeighbourEvaluator(**sets, numbers=(1, 3), projected=False)
+    evaluation = evaluator.evaluate(*clip, final=True)
+    both = Split(*(np.concatenate(arrays) for arrays in zip(train, dev, strict=True)))
+    scores = [
+        neighbour_scores(both, test, (1, 3), metric=metric, weights=weights)
+        for metric in ("cosine", "euclidean")
+        for weights in ("uniform", "distance")
+    ]
+    assert len(evaluation.lists["Nearest neighbours, test set"]) == 8
+    assert evaluation.metrics["test_knn_top1"] in [s.accuracy for k in scores for s in k.values()]
+    assert evaluation.metrics["knn_neighbours"] in (1, 3)
+
+
+def test_flowers_are_compared_with_the_paper():
+    flowers = TfdsImages("oxford_flowers102:2.1.1", "test")
+    evaluator = ZeroShotEvaluator(test=flowers, prompts="oxford_flowers102")
+    metrics = {"test_zero_shot_top1": 66.0, "test_zero_shot_mean_per_class": 67.0}
+    (table,) = evaluator.published(metrics)
+    assert table.ours == (67.0,) and ("CLIP ViT-B/32", (66.7,)) in table.rows
+    probe = LinearProbeEvaluator(train=flowers, dev=flowers, test=flowers)
+    (table,) = probe.published(
+        {"test_linear_probe_top1": 1.0, "test_linear_probe_mean_per_class": 2.0}
+    )
+    assert table.ours == (2.0,) and ("CLIP ViT-B/32", (96.9,)) in table.rows
+    assert probe.published({}) == []
