@@ -15,7 +15,7 @@ import numpy as np
 
 import jaxformers as jf
 from jaxformers.data.images import BundledFashionMnist
-from jaxformers.evaluation.probe import Split, linear_probe, nearest_neighbours
+from jaxformers.evaluation.probes.standardized_probe import Split, linear_probe, nearest_neighbours
 
 ROWS, STRENGTHS = 500, (1e-3, 1e-2, 1e-1)
 

@@ -24,14 +24,15 @@ def top_k(logits: Float[np.ndarray, "B N"], labels: Int[np.ndarray, "B"], k: int
     return float(((ranks < k) & ~np.isnan(own[:, 0])).mean())
 
 
-def mean_per_class(
-    predictions: Int[np.ndarray, "B"], labels: Int[np.ndarray, "B"], classes: int
-) -> float:
-    """Mean of each class's accuracy, over the classes that occur: Caltech's, Pets' and Flowers'."""
+def mean_per_class(predictions: Int[np.ndarray, "B"], labels: Int[np.ndarray, "B"]) -> float:
+    """Mean of the classes' accuracies, over the classes that occur among the labels.
+
+    Papers report it of Caltech-101, Pets and Flowers. Classes may be any integers.
+    """
     _check(predictions, labels)
-    counts = np.bincount(labels, minlength=classes)
-    right = np.bincount(labels[predictions == labels], minlength=classes)
-    return float((right[counts > 0] / counts[counts > 0]).mean())
+    _, codes = np.unique(labels, return_inverse=True)
+    correct = np.bincount(codes, weights=predictions == labels)
+    return float((correct / np.bincount(codes)).mean())
 
 
 def real_accuracy(predictions: Int[np.ndarray, "B"], sets: Sequence[Sequence[int]]) -> float:
@@ -61,7 +62,7 @@ def classification_metrics(
     metrics = {"top1": top_k(logits, labels)}
     if classes > 5:
         metrics["top5"] = top_k(logits, labels, 5)
-    metrics["mean_per_class"] = mean_per_class(predictions, labels, classes)
+    metrics["mean_per_class"] = mean_per_class(predictions, labels)
     return metrics if sets is None else metrics | {"real": real_accuracy(predictions, sets)}
 
 

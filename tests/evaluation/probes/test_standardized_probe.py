@@ -7,7 +7,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from jaxformers.errors import DataError
-from jaxformers.evaluation.probe import Split, linear_probe, nearest_neighbours
+from jaxformers.evaluation.probes.standardized_probe import Split, linear_probe, nearest_neighbours
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(size=(4, 8))

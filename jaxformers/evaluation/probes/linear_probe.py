@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int
+from jaxtyping import Float
 
 from jaxformers.errors import DataError
-from jaxformers.evaluation.logistic_regression import fit_logistic_regression, place_rows
-from jaxformers.evaluation.nearest_neighbours import unit_rows
-from jaxformers.evaluation.probe import Split
+from jaxformers.evaluation.image_metrics import mean_per_class
+from jaxformers.evaluation.probes.logistic_regression import (
+    LinearClassifier,
+    fit_logistic_regression,
+    place_rows,
+)
+from jaxformers.evaluation.probes.standardized_probe import Split
 
 PENALTIES = np.logspace(-6, 6, 97)
 STRIDES = (16, 8, 4, 2, 1)
@@ -57,28 +62,36 @@ def clip_linear_probe(
         train, dev, test = (Split(unit_rows(features), y) for features, y in (train, dev, test))
     features, labels = (np.concatenate(arrays) for arrays in zip(train, dev, strict=True))
     rows = place_rows(features, labels, mesh)
-    scores: dict[int, float] = {}
+    classifiers: dict[int, LinearClassifier] = {}
 
+    @cache
     def score(index: int) -> float:
-        if index not in scores:
-            subset = slice(len(train.labels))
-            classifier = fit_logistic_regression(rows, PENALTIES[index], subset)
-            scores[index] = 100 * float(np.mean(classifier.predict(dev.features) == dev.labels))
-        return scores[index]
+        # The solution of the nearest penalty is most of the way to this one's.
+        nearest = min(classifiers, key=lambda i: abs(i - index), default=None)
+        start = None if nearest is None else classifiers[nearest]
+        subset = slice(len(train.labels))
+        classifier = fit_logistic_regression(rows, PENALTIES[index], subset, start)
+        classifiers[index] = classifier
+        return 100 * float(np.mean(classifier.predict(dev.features) == dev.labels))
 
-    best = max(range(0, len(PENALTIES), STRIDES[0]), key=score)
+    coarse = range(0, len(PENALTIES), STRIDES[0])
+    for index in reversed(coarse):  # from the strongest on, whose solution is nearest to zero
+        score(index)
+    best = max(coarse, key=score)
     for stride in STRIDES[1:]:
         neighbours = [i for i in (best - stride, best + stride) if 0 <= i < len(PENALTIES)]
         best = max([best, *neighbours], key=score)
-    predictions = fit_logistic_regression(rows, PENALTIES[best]).predict(test.features)
-    correct = predictions == test.labels
+    classifier = fit_logistic_regression(rows, PENALTIES[best], start=classifiers[best])
+    predictions = classifier.predict(test.features)
     return LinearProbe(
-        100 * float(correct.mean()),
-        100 * _mean_per_class(correct, test.labels),
+        100 * float(np.mean(predictions == test.labels)),
+        100 * mean_per_class(predictions, test.labels),
         float(PENALTIES[best]),
-        scores[best],
+        score(best),
     )
 
 
-def _mean_per_class(correct: np.ndarray, labels: Int[np.ndarray, "B"]) -> float:
-    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
+def unit_rows(features: Float[np.ndarray, "B D"]) -> Float[np.ndarray, "B D"]:
+    """Rows divided by their lengths; a row of zeros stays."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(lengths == 0, 1, lengths)

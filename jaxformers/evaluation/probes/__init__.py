@@ -1,0 +1,4 @@
+"""Classifiers on frozen features: linear probes and nearest neighbours.
+
+Imports `sharding` and the metrics of `evaluation`.
+"""
