@@ -73,19 +73,7 @@ def image_features(
     if not images.labelled or images.multi_label:
         raise DataError(f"{images.source}: each image needs one label, and these have none or more")
     method = (PROJECTED if projected else POOLED).get(type(model), "pooled")
-    image_rows, run = ImageRows(images, preprocessing), image_program(model, preprocessing, method)
-    batch_rows = round_up_rows(min(rows, len(images)))
-
-    def compute(start: int, stop: int) -> Float[np.ndarray, "n D"]:
-        outputs = []
-        for first in range(start, stop, batch_rows):
-            indices = np.minimum(np.arange(first, first + batch_rows), stop - 1)
-            batch = image_rows.gather(indices)
-            outputs.append(np.asarray(run(variables, batch["images"]), np.float32)[: stop - first])
-        features = np.concatenate(outputs)
-        check_finite(features)
-        return features
-
+    compute = _computation(model, variables, preprocessing, images, method, rows)
     folder = None
     if store and jax.process_count() == 1:
         weights = weights_fingerprint(model, variables, preprocessing)
@@ -99,6 +87,31 @@ def image_features(
         if progress is not None:
             progress(stop, len(images))
     return Split(np.concatenate(chunks), np.asarray(images.labels))
+
+
+def _computation(
+    model: Any,
+    variables: Any,
+    preprocessing: Preprocessing,
+    images: LabelledImages,
+    method: str,
+    rows: int,
+) -> Callable[[int, int], Float[np.ndarray, "n D"]]:
+    """A function that computes the features of the images `start` to `stop`."""
+    store, run = ImageRows(images, preprocessing), image_program(model, preprocessing, method)
+    rows = round_up_rows(min(rows, len(images)))
+
+    def compute(start: int, stop: int) -> Float[np.ndarray, "n D"]:
+        outputs = []
+        for first in range(start, stop, rows):
+            indices = np.minimum(np.arange(first, first + rows), stop - 1)
+            batch = store.gather(indices)
+            outputs.append(np.asarray(run(variables, batch["images"]), np.float32)[: stop - first])
+        features = np.concatenate(outputs)
+        check_finite(features)
+        return features
+
+    return compute
 
 
 def store_folder(weights: str, images: LabelledImages, method: str) -> Path:
