@@ -12,13 +12,13 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "fixtures"))
 
 import clip_use as use
-from jaxformers.evaluation.probes.linear_probe import clip_linear_probe
-from jaxformers.evaluation.probes.nearest_neighbours import neighbour_scores
-from jaxformers.evaluation.probes.standardized_probe import Split
 
 import jaxformers as jf
 from jaxformers.data.images import ImageFolder, TfdsImages
 from jaxformers.errors import DataError
+from jaxformers.evaluation.probes.linear_probe import clip_linear_probe
+from jaxformers.evaluation.probes.nearest_neighbours import neighbour_scores
+from jaxformers.evaluation.probes.standardized_probe import Split
 from jaxformers.sharding.mesh import MeshConfig, make_mesh
 from jaxformers.tasks import Processor
 from jaxformers.tasks.image_text import image_features as features_module
