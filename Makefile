@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but make and a Python from 3.11 to 3.13.
 # PYTHON=... names another interpreter, CONSTRAINTS=... another file of pinned versions, such as
 # constraints-jax0.12.txt for the newest jax; TESTS=... gives pytest other arguments.
-.PHONY: demo test test-all lint types clean FORCE
+.PHONY: demo test test-all lint types docs notebooks clean FORCE
 .DELETE_ON_ERROR:
 CONSTRAINTS ?= constraints.txt
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -9,6 +9,7 @@ TESTS ?= $(PARALLEL)
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 # On Linux, huge pages make training on a CPU faster; elsewhere this does nothing.
 HUGE_PAGES := GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+NOTEBOOKS = $(filter-out docs/notebooks/index.md,$(wildcard docs/notebooks/*.md))
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
 demo: .venv/installed
@@ -29,6 +30,20 @@ lint: .venv/installed-test
 # The public surface, as [tool.mypy] in pyproject.toml lists it.
 types: .venv/installed-test
 	.venv/bin/mypy
+
+# The pages of docs/ with the notebooks executed; a warning is an error.
+docs: .venv/installed-docs
+	.venv/bin/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "The pages are in build/docs/index.html"
+
+# The notebooks as files that Jupyter opens.
+notebooks: .venv/installed-docs
+	@mkdir -p build/ipynb
+	@for notebook in $(NOTEBOOKS); do \
+		.venv/bin/jupytext --quiet --to ipynb --output build/ipynb/$$(basename $$notebook .md).ipynb \
+			$$notebook || exit 1; \
+	done
+	@echo "The notebooks are in build/ipynb"
 
 clean:
 	rm -rf .venv .cache build *.egg-info
@@ -52,7 +67,12 @@ MOVED := $(if $(and $(INSTALLED_PYTHON),$(filter $(INSTALLED_PYTHON),$(WANTED_PY
 
 .venv/installed-test: .venv/installed
 	@echo "Installing what the tests need"
-	@$(PIP) -e '.[test]'
+	@$(PIP) -e '.[test,docs]'
+	@echo "$(STAMP)" > $@
+
+.venv/installed-docs: .venv/installed
+	@echo "Installing what the documentation needs"
+	@$(PIP) -e '.[docs]'
 	@echo "$(STAMP)" > $@
 
 define new_environment

@@ -1,14 +1,27 @@
 """What the README and the pages in docs/ say works."""
 
+import ast
+import importlib
+import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import jaxformers as jf
+import jaxformers.api
+from jaxformers.cli.verb_table import VERBS
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
 }
 PATH_PATTERN = r"(?<![\w/])((?:jaxformers|experiments|tests|benchmarks|tpu_setup|docs)/[\w/.]*\w)"
 
@@ -31,8 +44,6 @@ def test_the_first_notebook_cell_runs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_python_blocks_compile_and_name_what_exists(page):
-    import jaxformers as jf
-
     for code in code_blocks(PAGES[page], "python"):
         compile(code, page, "exec")
         for name in re.findall(r"\bjf\.(\w+)", code):
@@ -50,9 +61,115 @@ def test_files_and_links_that_a_page_names_exist(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_that_a_page_shows_are_verbs(page):
-    from jaxformers.cli.command import VERBS
-
     pattern = r"^(?:.*\| \.venv/bin/)?jaxformers ([\w-]+)"
     verbs = {verb for code in code_blocks(PAGES[page]) for verb in re.findall(pattern, code, re.M)}
     assert verbs <= set(VERBS)
     assert len(verbs) >= 5 or page != "README.md"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_options_that_a_page_shows_belong_to_their_verbs(page):
+    for code in code_blocks(PAGES[page]):
+        for verb, words in re.findall(
+            r"\bjaxformers ([\w-]+)([^\n#|]*)", code.replace("\\\n", " ")
+        ):
+            options = {option for option, _ in VERBS[verb].options} | {"--help"}
+            shown = set(re.findall(r"(?<!\S)--[\w.-]+", words))
+            assert shown <= options or VERBS[verb].fields, (verb, shown - options)
+
+
+def calls_of_the_library(code):
+    """The calls `jf.name(...)` of a code block: name, number of positional arguments, keywords."""
+    for node in ast.walk(ast.parse(code)):
+        is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if is_call and getattr(node.func.value, "id", "") == "jf":
+            starred = any(isinstance(argument, ast.Starred) for argument in node.args)
+            keywords = [keyword.arg for keyword in node.keywords]
+            if not starred and None not in keywords:
+                yield node.func.attr, len(node.args), keywords
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_calls_that_a_page_shows_fit_the_signatures(page):
+    for code in code_blocks(PAGES[page], "python"):
+        for name, count, keywords in calls_of_the_library(code):
+            signature = inspect.signature(getattr(jf, name))
+            signature.bind(*range(count), **dict.fromkeys(keywords))
+
+
+@pytest.mark.parametrize("page", ["docs/getting_started.md", "docs/nnx.md"])
+def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+    import jax
+
+    monkeypatch.chdir(tmp_path)
+    for code in code_blocks(PAGES[page], "python"):
+        names = {}
+        with jax.numpy_dtype_promotion("standard"):
+            exec(compile(code, page, "exec"), names)
+    if "losses" in names:
+        assert names["losses"][-1] < names["losses"][0]
+
+
+def test_the_readme_is_short_and_shows_a_picture_that_committed_code_draws(monkeypatch):
+    assert len(PAGES["README.md"].splitlines()) <= 150
+    assert "](docs/picture.svg)" in PAGES["README.md"]
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    make_picture = importlib.import_module("make_picture")
+    words = {text.get_text() for axis in make_picture.draw().axes for text in axis.texts}
+    picture = (ROOT / "docs" / "picture.svg").read_text()
+    assert all(line in picture for line in words if line.isalnum())
+    del sys.modules["make_picture"]
+
+
+# ---------------------------------------------------------------- the API's pages
+
+ROOMS = [name for name in jf.__all__ if inspect.ismodule(getattr(jf, name))]
+CONSTANTS = (str, int, float, tuple, dict, frozenset)
+
+
+def public_names(room):
+    """Functions and classes that a room makes public; constants and aliases are left out."""
+    module = getattr(jf, room)
+    names = getattr(module, "__all__", None) or [n for n in vars(module) if not n.startswith("_")]
+    values = {name: getattr(module, name) for name in names}
+    return {
+        name: value
+        for name, value in values.items()
+        if (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__.startswith("jaxformers")
+    }
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_of_a_room_is_on_its_page_with_a_docstring(room):
+    assert f".. automodule:: jaxformers.{room}\n" in PAGES[f"docs/api/{room}.md"]
+    assert room in PAGES["docs/api/index.md"].splitlines()
+    names = public_names(room)
+    assert names
+    undocumented = [
+        name
+        for name, value in names.items()
+        if not value.__doc__ or value.__doc__.startswith(f"{name}(")  # as a dataclass's own
+    ]
+    assert not undocumented
+
+
+def test_every_function_for_notebooks_is_documented_with_its_arguments():
+    functions = {n: getattr(jf, n) for n in jf.__all__ if inspect.isfunction(getattr(jf, n))}
+    assert len(functions) >= 20
+    page = PAGES["docs/api/functions.md"]
+    for name, function in functions.items():
+        documented = f"jaxformers.{name}" in page
+        assert documented or name in {*jf.api.__all__, *jf.decoding.__all__}, name
+        assert re.search("Args:|Arguments", inspect.getdoc(function)), name
+
+
+@pytest.mark.slow
+def test_the_pages_build_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx")
+    command = ["-m", "sphinx", "-q", "-W", "--keep-going", "-D", "nb_execution_mode=off"]
+    ended = subprocess.run(
+        [sys.executable, *command, "docs", tmp_path], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "api" / "layers.html").read_text().count("jaxformers.layers.") > 20

@@ -47,6 +47,7 @@ def split_sentences(text: str) -> list[str]:
     """The sentences of `text`, stripped, without empty ones.
 
     A sentence ends, closing quotes and brackets included, at
+
     - `.`, `!`, `?` or `…` where white space follows and then, behind opening quotes or brackets, a
       capital letter, a digit, or a letter of a script without capitals;
     - a mark that only sentences have (`。`, `！`, `？`, `।`, `۔`, `؟`, `።`, `။`, `។`, `։`), and at

@@ -1,0 +1,54 @@
+"""Sphinx's configuration: `make docs` builds the pages into build/docs, notebooks executed."""
+
+import os
+import re
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+
+import jaxformers
+
+project = "jaxformers"
+author = "The jaxformers authors"
+copyright = author  # what the page's foot prints
+version = release = jaxformers.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+html_theme = "furo"
+html_title = f"jaxformers {release}"
+exclude_patterns = ["make_*.py"]
+
+myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(Path(__file__).parents[1] / "build" / "notebooks")
+nb_execution_timeout = 180
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+autodoc_typehints = "none"  # shapes and types are in the signatures
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "exclude-members": "setup"}
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+napoleon_custom_sections = [("Keys", "params_style")]
+suppress_warnings = ["ref.python"]  # an attribute of a name that several classes have
+
+
+def escape_markup(app, what, name, obj, options, lines):
+    """Makes `code` of our docstrings' single backticks, and escapes what else would be markup."""
+    spans = re.split(r"(?<!:)(`+[^`]+`+)", "\n".join(lines))
+    for i, span in enumerate(spans):
+        if i % 2 == 0:
+            spans[i] = re.sub(r"(?<!\\)(?:(?<=\w)_(?=\W|$)|[*|])", r"\\\g<0>", span)
+        else:
+            before = "\\ " if re.search(r"[^\s(\[{\"'<-]$", spans[i - 1]) else ""
+            after = "\\ " if re.match(r"[^\s.,:;!?)\]}\"'>-]", spans[i + 1]) else ""
+            spans[i] = f"{before}``{span.strip('`')}``{after}"
+    lines[:] = "".join(spans).split("\n")
+
+
+def setup(app):
+    """Connects the escaping before napoleon's rewriting."""
+    app.connect("autodoc-process-docstring", escape_markup, priority=100)
