@@ -27,7 +27,7 @@ PATH_PATTERN = r"(?<![\w/])((?:jaxformers|experiments|tests|benchmarks|tpu_setup
 
 
 def code_blocks(text, language=""):
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.S | re.M)
+    fences = re.findall(r"^```([^\n]*)\n(.*?)^```$", text, flags=re.S | re.M)
     return [code for fence, code in fences if fence == language]
 
 
