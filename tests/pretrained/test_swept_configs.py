@@ -20,7 +20,7 @@ from jaxformers.pretrained import load_pretrained, save_pretrained
 
 VALUES = (-1, 0, 1, 7, 1 << 24, 10**30, 0.5, -0.5, float("nan"), 1e308, None, True)
 VALUES += ("x" * 1000, "\x1b[2J", [], [1], [1 << 24] * 2, [[[]]], {}, {"a": 1})
-SECONDS = 10.0
+SECONDS = 10.0  # of processor time, which other processes do not lengthen
 CASES = {
     bert_cases: ("pretraining", "classifier"),
     vit_cases: ("classifier", "mae"),
@@ -67,7 +67,7 @@ def sweep(folder):
     for path in fields(config):
         for value in VALUES:
             (folder / "config.json").write_text(json.dumps(changed(config, path, value)))
-            start = time.monotonic()
+            start = time.process_time()
             try:
                 load_pretrained(folder)
             except WeightsError as error:
@@ -75,7 +75,7 @@ def sweep(folder):
                 assert "\n" not in line and len(line) < 1500, (path, value)
                 assert all(char.isprintable() for char in line), (path, value)
                 num_refused += 1
-            assert time.monotonic() - start < SECONDS, (path, value)
+            assert time.process_time() - start < SECONDS, (path, value)
     return num_refused
 
 

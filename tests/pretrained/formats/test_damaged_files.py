@@ -30,11 +30,11 @@ ARRAY = np.random.RandomState(0).standard_normal((40, 30)).astype(np.float32)
 
 def refusal(open_file, *words):
     """The one line with which a file is refused."""
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(WeightsError) as caught:
         open_file()
     line = str(caught.value)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert "\n" not in line and len(line) <= 1.1 * MESSAGE_LENGTH
     assert all(char.isprintable() for char in line)
     for word in words:
