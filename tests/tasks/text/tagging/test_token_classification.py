@@ -120,6 +120,23 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         replace(SMALL, data=TfdsTags(data_dir=str(tmp_path))).resolved()
 
 
+def test_f1_is_compared_with_the_papers_on_conll_2003_alone():
+    train, dev, test = (TfdsTags(split=split) for split in ("train", "dev", "test"))
+    task = replace(FULL, model=replace(FULL.model, label_names=("O", "B-X"), labels=2), data=train)
+    task = replace(task, dev=dev, test=test)
+    (table,) = task.published({"dev_f1": 95.0, "test_f1": 91.5})
+    assert table.ours == (95.0, 91.5) and ("BERT base, fine-tuned", (96.4, 92.4)) in table.rows
+    assert "text around it" in table.note
+    (table,) = replace(task, dev=TfdsTags(split="dev[:10%]")).published({"dev_f1": 95.0})
+    assert table.ours == (95.0, None) and "not comparable" in table.note
+    for data in (
+        BundledEntities(),
+        TfdsTags(feature="pos", scheme="none"),
+        TfdsTags("conll2002/es"),
+    ):
+        assert replace(task, data=data).published({"dev_f1": 95.0}) == []
+
+
 def test_a_trained_run_tags_what_it_learned(tmp_path):
     """Learns three words by heart, from a file in IOB1, and tags them in a text."""
     rows = ["Ada I-PER\nmet O\nAda I-PER\nin O\nRome I-LOC\n", "Rome I-LOC\nmet O\nRome I-LOC\n"]
