@@ -7,6 +7,7 @@ from jaxformers.pretrained.bit import BIT
 from jaxformers.pretrained.clip.clip_family import CLIP_FAMILY, CLIP_IMAGE_FAMILY, CLIP_TEXT_FAMILY
 from jaxformers.pretrained.marian.transformer_family import TRANSFORMER
 from jaxformers.pretrained.resnet import RESNET
+from jaxformers.pretrained.unified_io.unified_io_family import UNIFIED_IO
 from jaxformers.pretrained.vit.vit_family import MASKED_AUTOENCODER, VIT
 from jaxformers.pretrained.vqgan.vqgan_family import VQGAN_FAMILY
 
@@ -21,4 +22,5 @@ BUILTIN_FAMILIES = (
     CLIP_IMAGE_FAMILY,
     CLIP_TEXT_FAMILY,
     VQGAN_FAMILY,
+    UNIFIED_IO,
 )

@@ -44,8 +44,8 @@ def load_pretrained(
             XLM-RoBERTa, CamemBERT, DistilBERT, BiT, ResNet, ViT, DeiT, DINOv2, ViTMAE, another
             registered family or our own format; one of Google's TensorFlow checkpoints of BERT
             with its `bert_config.json`; a `.npz` or `.safetensors` file of image weights by the
-            names of Google, torchvision or timm; timm's folder; or a model's name on Hugging
-            Face's hub: "org/name" or "org/name@revision".
+            names of Google, torchvision or timm; one of Unified-IO's `.bin` files; timm's folder;
+            or a model's name on Hugging Face's hub: "org/name" or "org/name@revision".
         execution: how the model computes; its padded vocabulary is put in.
         image_size: side, or height and width, of the images that a model is to take, its positions
             resized as their publisher does; None: that of the weights.

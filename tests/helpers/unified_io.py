@@ -8,7 +8,7 @@ import jax
 
 from jaxformers.models.unified_io import UnifiedIO, UnifiedIOConfig
 from jaxformers.pretrained.model_variables import flatten, unflatten
-from jaxformers.pretrained.unified_io.unified_io_names import UNIFIED_IO_MAP
+from jaxformers.pretrained.unified_io.unified_io_names import unified_io_map
 from tests.fixtures import unified_io_cases as cases
 
 NAMES = json.loads((Path(cases.__file__).parent / "unified_io_names.json").read_text())
@@ -56,4 +56,4 @@ def network(name):
     model = UnifiedIO(config_of(cases.CONFIGS[name]))
     leaves = flatten(jax.eval_shape(model.init, jax.random.key(0)))
     shapes = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
-    return model, unflatten(UNIFIED_IO_MAP.read(Source(name), shapes))
+    return model, unflatten(unified_io_map(model.config).read(Source(name), shapes))

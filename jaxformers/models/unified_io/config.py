@@ -8,6 +8,7 @@ from jaxformers.errors import ConfigError
 from jaxformers.fields import CheckedFields, PositiveFloat, PositiveInt, Rate
 from jaxformers.layers import BlockConfig
 from jaxformers.layers.blocks import BlockInit
+from jaxformers.models.vqgan import VQGANConfig
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class UnifiedIOConfig(CheckedFields):
     vocab_size: PositiveInt = 33_152
     """V: text tokens, locations among them; the ids of image codes follow, from V on."""
     image_vocab_size: PositiveInt = 16_384
-    """K: codes of the image tokeniser."""
+    """K: codes of the image tokenizer."""
     width: PositiveInt = 512
     heads: PositiveInt = 6
     head_width: PositiveInt = 64
@@ -42,6 +43,8 @@ class UnifiedIOConfig(CheckedFields):
     decoder_text_length: PositiveInt = 256
     decoder_image_length: PositiveInt = 256
     """Positions of the decoder's image codes."""
+    image_tokenizer: VQGANConfig | None = None
+    """The VQGAN inside the model, whose codes it reads and writes; None: none, codes only."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -52,26 +55,32 @@ class UnifiedIOConfig(CheckedFields):
                 f"images of {self.image_rows} x {self.image_columns} pixels do not divide into "
                 f"patches of {self.patch_size}"
             )
+        tokenizer = self.image_tokenizer
+        if tokenizer is not None and tokenizer.n_embed > self.image_vocab_size:
+            raise ConfigError(
+                f"an image tokenizer of n_embed={tokenizer.n_embed} codes for "
+                f"image_vocab_size={self.image_vocab_size}: give the model as many"
+            )
         self.block  # noqa: B018  (validates it here)
 
     @staticmethod
     def small(**changes) -> UnifiedIOConfig:
-        """71,693,184 parameters, and 76,073,859 of the image tokeniser."""
+        """71,693,184 parameters, and 76,073,859 of the published `VQGANConfig`."""
         return UnifiedIOConfig(**changes)
 
     @staticmethod
     def base(**changes) -> UnifiedIOConfig:
-        """241,446,912 parameters, and 76,073,859 of the image tokeniser."""
+        """241,446,912 parameters, and 76,073,859 of the published `VQGANConfig`."""
         return _sized(768, 12, 2048, 12, **changes)
 
     @staticmethod
     def large(**changes) -> UnifiedIOConfig:
-        """776,548,352 parameters, and 76,073,859 of the image tokeniser."""
+        """776,548,352 parameters, and 76,073,859 of the published `VQGANConfig`."""
         return _sized(1024, 16, 2816, 24, **changes)
 
     @staticmethod
     def xl(**changes) -> UnifiedIOConfig:
-        """2,849,161,216 parameters, and 76,073,859 of the image tokeniser."""
+        """2,849,161,216 parameters, and 76,073,859 of the published `VQGANConfig`."""
         return _sized(2048, 32, 5120, 24, **(dict(segments=8) | changes))
 
     @property

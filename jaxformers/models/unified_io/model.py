@@ -17,12 +17,13 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
-from jaxformers.errors import DataError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.layers import Execution
 from jaxformers.models.unified_io.config import UnifiedIOConfig
 from jaxformers.models.unified_io.decoder import UnifiedIODecoder
 from jaxformers.models.unified_io.encoder import Patches, UnifiedIOEncoder, cut_patches
 from jaxformers.models.unified_io.token_tables import TokenTables
+from jaxformers.models.vqgan import VQGAN
 
 Images = Float[Array, "B H W channels"] | Float[Array, "B P E"]
 
@@ -41,7 +42,10 @@ class UnifiedIOOutput:
 
 
 class UnifiedIO(nn.Module):
-    """Unified-IO: `model.apply(variables, input_ids, images=images, target_ids=target_ids)`."""
+    """Unified-IO: `model.apply(variables, input_ids, images=images, target_ids=target_ids)`.
+
+    `method="encode_image"` gives the codes of images, `method="decode_image"` images of codes.
+    """
 
     config: UnifiedIOConfig
     execution: Execution = Execution()
@@ -50,6 +54,8 @@ class UnifiedIO(nn.Module):
         self.tokens = TokenTables(self.config, self.execution)
         self.encoder = UnifiedIOEncoder(self.config, self.execution)
         self.decoder = UnifiedIODecoder(self.config, self.execution)
+        if self.config.image_tokenizer is not None:
+            self.image_tokenizer = VQGAN(self.config.image_tokenizer, self.execution)
 
     def __call__(
         self,
@@ -86,6 +92,7 @@ class UnifiedIO(nn.Module):
             input_ids, images, target_ids, target_codes = self._all_inputs(
                 input_ids, images, target_ids, target_codes
             )
+            self._create_image_tokenizer()
         memory, memory_mask = self.encode_masked(
             input_ids, input_mask, images, image_mask, image_positions=image_positions, train=train
         )
@@ -150,6 +157,37 @@ class UnifiedIO(nn.Module):
             self.tokens.text_logits(states[:, :num_text]),
             self.tokens.code_logits(states[:, num_text:]),
         )
+
+    def encode_image(self, images: Float[Array, "B H W channels"]) -> Int[Array, "B N"]:
+        """Codes of images in -1..1, row after row, from 0 on: targets without their offset V.
+
+        Raises:
+            ConfigError: a model without an image tokenizer.
+        """
+        return self._image_tokenizer().encode(images)
+
+    def decode_image(self, codes: Int[Array, "B N"]) -> Float[Array, "B H W channels"]:
+        """Images of codes from 0 on, in -1..1 but not clipped; N is a square.
+
+        Raises:
+            ConfigError: a model without an image tokenizer.
+        """
+        return self._image_tokenizer().decode(codes)
+
+    def _image_tokenizer(self) -> VQGAN:
+        if self.config.image_tokenizer is None:
+            raise ConfigError(
+                "this model has no image tokenizer: set image_tokenizer=VQGANConfig() in its "
+                "configuration, or load weights that hold one"
+            )
+        return self.image_tokenizer
+
+    def _create_image_tokenizer(self) -> None:
+        """Runs the image tokenizer, if there is one, over as many pixels as a code stands for."""
+        tokenizer = self.config.image_tokenizer
+        if tokenizer is not None:
+            side = tokenizer.downsampling
+            self.image_tokenizer(jnp.zeros((1, side, side, tokenizer.in_channels)))
 
     def _inputs(
         self, input_ids: Array | None, images: Array | None, image_positions: Array | None

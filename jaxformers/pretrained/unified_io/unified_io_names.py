@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxformers.models.unified_io import UnifiedIOConfig
 from jaxformers.pretrained.mapping.name_map import Entry, NameMap
 from jaxformers.pretrained.mapping.transforms import Joined, Shape
+from jaxformers.pretrained.vqgan.vqgan_names import unified_io_entries
 
 
 @dataclass(frozen=True)
@@ -108,4 +110,11 @@ TOKENS = Entry(
     ("params/tokens/text_embedding/table", "params/tokens/code_embedding/table"),
     TextAndCodes(),
 )
-UNIFIED_IO_MAP = NameMap((TOKENS, *ENCODER, *DECODER))
+
+
+def unified_io_map(config: UnifiedIOConfig) -> NameMap:
+    """The names of a file; `discrete_vae` is the image tokenizer, where the model has one."""
+    tokenizer = config.image_tokenizer
+    entries = () if tokenizer is None else unified_io_entries(tokenizer)
+    inside = tuple(e.under("discrete_vae/", "params/image_tokenizer/") for e in entries)
+    return NameMap((TOKENS, *ENCODER, *DECODER, *inside))
