@@ -31,7 +31,7 @@ from jaxformers.sharding import batch_multiple, constrain
 
 @dataclass(frozen=True)
 class Sampling(CheckedFields):
-    """How tokens are drawn."""
+    """How the next token is drawn."""
 
     temperature: NonNegativeFloat = 1.0
     """Divides the logits; 0 takes the most probable token."""

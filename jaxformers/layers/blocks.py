@@ -90,7 +90,7 @@ class BlockConfig(CheckedFields):
 
     @property
     def width_of_head(self) -> int:
-        """K."""
+        """K: the width of a head."""
         return self.head_width or self.width // self.heads
 
     @property

@@ -82,7 +82,7 @@ class TokenEmbedding(nn.Module):
         return constrain(self.table, "vocab", None).astype(self.execution.compute_dtype)
 
     def embed(self, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-        """Rows of the table."""
+        """Looks up rows of the table."""
         x = jnp.take(self._gathered(), ids, axis=0)
         if self.pad_id is not None:
             # The gradient of the pad row is stopped here, not masked in the optimizer.

@@ -132,7 +132,7 @@ class Family:
 
 
 def token_inputs(_: Any) -> InputShapes:
-    """One row of one token."""
+    """A row of one token, to initialise a model with."""
     return (jax.ShapeDtypeStruct((1, 1), jnp.int32),)
 
 

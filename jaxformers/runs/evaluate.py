@@ -92,7 +92,7 @@ class Mean:
 
     @property
     def outputs(self) -> list[np.ndarray]:
-        """The means, float32."""
+        """The mean of the models' outputs, float32."""
         return [(total / self.count).astype(np.float32) for total in self.sums]
 
 

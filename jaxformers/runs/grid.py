@@ -26,7 +26,7 @@ NOT_TRIED = {
 
 @dataclass(frozen=True)
 class Setting:
-    """One run of a grid."""
+    """The values of a run of a grid."""
 
     name: str
     """Its folder: the values that were tried and the seed."""

@@ -105,7 +105,7 @@ class Task(CheckedFields):
         return self
 
     def module(self, execution: Execution) -> nn.Module:
-        """The model."""
+        """Returns the model."""
         raise NotImplementedError
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
@@ -113,7 +113,7 @@ class Task(CheckedFields):
         raise NotImplementedError
 
     def init(self, model: nn.Module, key: jax.Array) -> Variables:
-        """Fresh variables."""
+        """Initialises variables."""
         raise NotImplementedError
 
     def pretrained(self, model: nn.Module) -> Variables:

@@ -28,7 +28,7 @@ class PlannedData:
 
     @property
     def steps_per_epoch(self) -> float:
-        """Of the plan."""
+        """Batches of an epoch, by the plan."""
         return self.plan.steps_per_epoch
 
     def batches(self, seed: int, start: int, host: int, hosts: int) -> Iterator[Batch]:

@@ -143,7 +143,7 @@ class HuggingFaceTokenizer:
         return self._ids(self._backend, texts)
 
     def encode_target(self, texts: str | Sequence[str]) -> list[list[int]]:
-        """The same as `encode`."""
+        """Ids as of `encode`: both sides share the vocabulary."""
         return self.encode(texts)
 
     def encode_with_masks(self, texts: str | Sequence[str]) -> list[list[int]]:

@@ -176,7 +176,7 @@ class WordPiece:
         return [row.ids for row in self._tokenizer.encode_batch_fast(words)]
 
     def encode_target(self, texts: str | Sequence[str]) -> list[list[int]]:
-        """The same as `encode`."""
+        """Ids as of `encode`: both sides share the vocabulary."""
         return self.encode(texts)
 
     def encode_with_masks(self, texts: str | Sequence[str]) -> list[list[int]]:

@@ -91,16 +91,16 @@ class CaptionBytes(CaptionFiles):
     """Images whose encoded bytes are held in memory."""
 
     def image(self, index: int) -> Image.Image:
-        """The bytes, opened."""
+        """The image, opened from its bytes."""
         with decoding(self.where(index)):
             return opened(self._paths[index], self.where(index))
 
     def where(self, index: int) -> str:
-        """The number of its row."""
+        """The number of the example's row in the table."""
         return f"{self.source}, row {index + 1:,}"
 
     def name(self, index: int) -> str:
-        """The number of its row."""
+        """The number of the example's row in the table."""
         return str(index + 1)
 
 

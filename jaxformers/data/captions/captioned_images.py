@@ -99,15 +99,15 @@ class CaptionFiles(CaptionedImages):
             return opened(path.read_bytes(), str(path))
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """Its captions."""
+        """The captions of the image."""
         return self._captions[index]
 
     def where(self, index: int) -> str:
-        """Its path."""
+        """The path of the image."""
         return str(self._paths[index])
 
     def name(self, index: int) -> str:
-        """Its file name."""
+        """The file name of the image."""
         return self._paths[index].name
 
 

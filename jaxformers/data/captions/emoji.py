@@ -93,7 +93,7 @@ class EmojiImages(CaptionedImages):
         return concepts()[self.entries[index][1]]
 
     def name(self, index: int) -> str:
-        """Style and code point."""
+        """The emoji's style and code point."""
         return f"{self.entries[index][0]}/{self.concept(index)['code']}"
 
 

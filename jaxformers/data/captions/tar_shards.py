@@ -111,15 +111,15 @@ class TarImages(CaptionedImages):
             return opened(self._read(self._images[index]), self.where(index))
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """Its captions."""
+        """The captions of the image."""
         return self._captions[index]
 
     def where(self, index: int) -> str:
-        """Its shard and key."""
+        """The example's shard and key."""
         return self._names[index]
 
     def name(self, index: int) -> str:
-        """Its shard and key."""
+        """The example's shard and key."""
         return self._names[index]
 
     def _read(self, member: Member) -> bytes:

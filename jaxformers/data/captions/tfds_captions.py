@@ -72,7 +72,7 @@ class TfdsCaptionedImages(CaptionedImages):
         return len(self._rows) if self._indices is None else len(self._indices)
 
     def image(self, index: int) -> Image.Image:
-        """The image, opened."""
+        """The image, opened from its bytes."""
         with decoding(self.where(index)):
             return opened(self._value(index, self._config.image_key), self.where(index))
 

@@ -221,7 +221,7 @@ class TurnedImage(Image.Image):
         return result
 
     def load(self):
-        """Decodes and turns it."""
+        """Decodes the image and turns it upright."""
         if self._original is not None:
             turned_image = self._original.transpose(self._method)
             self._original = None

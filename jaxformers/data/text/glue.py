@@ -101,7 +101,7 @@ class Glue(LabelledSource):
 
     @property
     def own(self) -> Labels:
-        """The task's classes."""
+        """The classes of the GLUE task."""
         names = FORMATS[self.task].names
         return Labels(len(names) or 1, names)
 

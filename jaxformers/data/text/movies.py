@@ -48,7 +48,7 @@ class BundledMovies(LabelledSource):
         return replace(self, split=split)
 
     def open(self, labels: Labels) -> LabelledTexts:
-        """The chosen sentences."""
+        """Reads the selected sentences."""
         rows = list(self._examples())
         rows = [rows[index] for index in evenly_spaced(len(rows), self.limit)]
         texts = gathered(rows, self.own, f"movie {self.kind}s, {self.split}")

@@ -148,7 +148,7 @@ def sub_fields(fields: Fields, name: str) -> Fields:
 
 
 def number(fields: Fields, name: str, default: float) -> float:
-    """A finite number."""
+    """The field as a finite number."""
     value = fields.content.get(name, default)
     if type(value) not in (int, float) or not abs(value) < 1e6:
         raise fields.refuse(name, "not a finite number")

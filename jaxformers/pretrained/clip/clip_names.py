@@ -73,7 +73,7 @@ def under(entries: tuple[Entry, ...], ours: str) -> tuple[Entry, ...]:
 
 
 def huggingface_clip() -> NameMap:
-    """`CLIPModel`."""
+    """The names of transformers' `CLIPModel`."""
     return NameMap(
         (
             *under((*huggingface_text(), *clip_projection("text_projection")), "params/text/"),

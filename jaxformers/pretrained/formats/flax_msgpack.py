@@ -89,7 +89,7 @@ class FlaxFile:
         self.shapes: Mapping[str, Shape] = {n: a.shape for n, a in self._arrays.items()}
 
     def read(self, name: str) -> np.ndarray:
-        """One array as float32."""
+        """Reads an array as float32."""
         return _read(self._arrays[name], name)
 
 
@@ -119,7 +119,7 @@ class FlaxTensors:
         }
 
     def read(self, name: str) -> np.ndarray:
-        """One array as float32."""
+        """Reads an array as float32."""
         return _read(self._arrays[name], name)
 
     def _read_index(self, folder: epath.Path) -> list[str]:

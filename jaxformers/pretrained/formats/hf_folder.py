@@ -12,7 +12,7 @@ from jaxformers.pretrained.mapping.name_map import TensorSource
 
 
 class Published(NamedTuple):
-    """An opened folder."""
+    """An opened folder of Hugging Face's."""
 
     fields: Fields
     """The fields of its `config.json`."""

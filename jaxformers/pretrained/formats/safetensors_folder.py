@@ -163,7 +163,7 @@ class TensorFile:
         self._types = {name: tensor.get_dtype() for name, tensor in slices.items()}
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor as float32."""
+        """Reads a tensor as float32."""
         if (kind := self._types[name]) not in FLOATS:
             raise WeightsError(
                 f"{self.place}: {printable(name)} is of type {kind}, not one of {FLOATS}"
@@ -227,7 +227,7 @@ def _checksum(tensor: np.ndarray) -> int:
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
-    """An indented JSON file."""
+    """The bytes of an indented JSON file."""
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 

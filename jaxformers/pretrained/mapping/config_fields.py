@@ -73,7 +73,7 @@ class Fields:
             raise self.refuse(name, f"and only {expected!r} is supported")
 
     def size(self, name: str, default: int) -> int:
-        """A whole number above 0, of a size that a model may have."""
+        """The field as a whole number above 0, of a size that a model may have."""
         value = self.content.get(name, default)
         if type(value) is not int or value < 1:
             raise self.refuse(name, "not a whole number above 0")
@@ -82,14 +82,14 @@ class Fields:
         return value
 
     def rate(self, name: str, default: float) -> float:
-        """A number from 0 up to 1."""
+        """The field as a number from 0 up to, but not including, 1."""
         value = self.content.get(name, default)
         if type(value) not in (int, float) or not 0 <= value < 1:
             raise self.refuse(name, "not a rate from 0 up to 1")
         return float(value)
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """True or false."""
+        """The field as a bool."""
         value = self.content.get(name, default)
         if type(value) is not bool:
             raise self.refuse(name, "neither true nor false")
@@ -103,7 +103,7 @@ class Fields:
         return ACTIVATIONS[value]
 
     def positive(self, name: str, default: float) -> float:
-        """A number above 0."""
+        """The field as a number above 0."""
         value = self.content.get(name, default)
         if type(value) not in (int, float) or not 0 < value <= LARGEST:
             raise self.refuse(name, f"not a number above 0 and at most {LARGEST:,}")

@@ -51,7 +51,7 @@ class Entry:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The paths."""
+        """The paths of our variables, always as a tuple."""
         return (self.paths,) if isinstance(self.paths, str) else self.paths
 
     def under(self, theirs: str, ours: str) -> Entry:

@@ -30,7 +30,7 @@ class Transform(Protocol):
         ...
 
     def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
-        """Their tensor."""
+        """Builds the tensor of the file from our arrays."""
         ...
 
 
@@ -39,15 +39,15 @@ class Same:
     """The same array on both sides."""
 
     def their_shape(self, *ours: Shape) -> Shape:
-        """Ours."""
+        """The shape of our array."""
         return ours[0]
 
     def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
-        """As it is."""
+        """The same array."""
         return (theirs,)
 
     def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
-        """As it is."""
+        """The same array."""
         return ours[0]
 
 
@@ -62,15 +62,15 @@ class Linear:
     inputs: int = 1
 
     def their_shape(self, *ours: Shape) -> Shape:
-        """`[out, in]`."""
+        """Shape `[out, in]`."""
         return math.prod(ours[0][self.inputs :]), math.prod(ours[0][: self.inputs])
 
     def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
-        """Transposed, its sides split."""
+        """Transposes, then splits both sides into their dimensions."""
         return (theirs.T.reshape(ours[0]),)
 
     def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
-        """Its sides joined, transposed."""
+        """Flattens both sides, then transposes."""
         return ours[0].reshape(math.prod(ours[0].shape[: self.inputs]), -1).T
 
 
@@ -81,15 +81,15 @@ class Joined:
     inputs: int = 1
 
     def their_shape(self, *ours: Shape) -> Shape:
-        """`[in, out]`."""
+        """Shape `[in, out]`."""
         return math.prod(ours[0][: self.inputs]), math.prod(ours[0][self.inputs :])
 
     def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
-        """Its sides split."""
+        """Splits both sides into their dimensions."""
         return (theirs.reshape(ours[0]),)
 
     def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
-        """Its sides joined."""
+        """Flattens both sides."""
         return ours[0].reshape(self.their_shape(ours[0].shape))
 
 
@@ -103,15 +103,15 @@ class Flat:
     lead: int = 0
 
     def their_shape(self, *ours: Shape) -> Shape:
-        """`[1, ..., size]`."""
+        """Shape `[1, ..., size]`."""
         return (1,) * self.lead + (math.prod(ours[0]),)
 
     def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
-        """Reshaped."""
+        """Reshapes the array."""
         return (theirs.reshape(ours[0]),)
 
     def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
-        """Reshaped."""
+        """Reshapes the array."""
         return ours[0].reshape(self.their_shape(ours[0].shape))
 
 
@@ -120,15 +120,15 @@ class Convolution:
     """PyTorch's `weight [out, in, h, w]` and our kernel `[h, w, in, out]`."""
 
     def their_shape(self, *ours: Shape) -> Shape:
-        """`[out, in, h, w]`."""
+        """Shape `[out, in, h, w]`."""
         return ours[0][3], ours[0][2], ours[0][0], ours[0][1]
 
     def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
-        """The channels last, outputs after inputs."""
+        """Moves the channels last, outputs after inputs."""
         return (theirs.transpose(2, 3, 1, 0),)
 
     def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
-        """The channels first, outputs before inputs."""
+        """Moves the channels first, outputs before inputs."""
         return ours[0].transpose(3, 2, 0, 1)
 
 
@@ -139,13 +139,13 @@ class Lead:
     ones: int
 
     def their_shape(self, *ours: Shape) -> Shape:
-        """`[1, ..., *ours]`."""
+        """Our shape behind `ones` dimensions of 1."""
         return (1,) * self.ones + tuple(ours[0])
 
     def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
-        """Without the ones."""
+        """Removes the dimensions of 1."""
         return (theirs.reshape(ours[0]),)
 
     def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
-        """With them."""
+        """Adds the dimensions of 1."""
         return ours[0].reshape(self.their_shape(ours[0].shape))

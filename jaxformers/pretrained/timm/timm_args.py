@@ -137,7 +137,7 @@ class TimmArgs:
         return value
 
     def flag(self, name: str, default: bool) -> bool:
-        """True or false."""
+        """The argument as a bool."""
         value = self.get(name, default)
         if type(value) is not bool:
             raise self.refuse(name, "neither true nor false")
@@ -167,7 +167,7 @@ class TimmArgs:
         return ACTIVATIONS[value.lower()]
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
-        """One of a few words."""
+        """The argument as one of a few words."""
         value = self.get(name, default)
         if value not in choices:
             raise self.refuse(name, f"and only {', '.join(map(repr, choices))} are supported")

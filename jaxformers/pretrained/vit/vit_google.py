@@ -143,7 +143,7 @@ class Dialect:
             self.shapes[POSITIONS] = (one, places + 1, width)
 
     def read(self, name: str) -> np.ndarray:
-        """One array as float32."""
+        """Reads an array as float32."""
         theirs, layer = self._names[name]
         if self._kept is None or self._kept[0] != theirs:
             self._kept = theirs, self._source.read(theirs)  # a stack is read once for all layers

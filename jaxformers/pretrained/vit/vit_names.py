@@ -24,16 +24,16 @@ class FusedKernels:
     """One `weight [n * out, in]` of n of our kernels `[in, *outputs]`."""
 
     def their_shape(self, *ours: Shape) -> Shape:
-        """`[n * out, in]`."""
+        """Shape `[n * out, in]`."""
         return len(ours) * math.prod(ours[0][1:]), ours[0][0]
 
     def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
-        """Split, transposed, outputs reshaped."""
+        """Splits the rows, transposes, and reshapes the outputs."""
         matrices = np.split(theirs, len(ours))
         return tuple(matrix.T.reshape(shape) for matrix, shape in zip(matrices, ours, strict=True))
 
     def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
-        """Joined again."""
+        """Joins our arrays along the outputs."""
         return np.concatenate([kernel.reshape(kernel.shape[0], -1).T for kernel in ours])
 
 
@@ -42,16 +42,16 @@ class FusedBiases:
     """One `bias [n * out]` of n of our biases `[*outputs]`."""
 
     def their_shape(self, *ours: Shape) -> Shape:
-        """`[n * out]`."""
+        """Shape `[n * out]`."""
         return (len(ours) * math.prod(ours[0]),)
 
     def to_ours(self, theirs: np.ndarray, *ours: Shape) -> tuple[np.ndarray, ...]:
-        """Split and reshaped."""
+        """Splits the vector and reshapes its parts."""
         biases = np.split(theirs, len(ours))
         return tuple(bias.reshape(shape) for bias, shape in zip(biases, ours, strict=True))
 
     def to_theirs(self, *ours: np.ndarray) -> np.ndarray:
-        """Joined again."""
+        """Joins our arrays along the outputs."""
         return np.concatenate([bias.reshape(-1) for bias in ours])
 
 
@@ -64,7 +64,7 @@ def fused(theirs: str, *ours: str) -> tuple[Entry, ...]:
 
 
 def patches(theirs: str) -> tuple[Entry, ...]:
-    """The patch convolution."""
+    """The names of the patch embedding's convolution."""
     return (
         Entry(f"{theirs}.weight", "patch_embedding/kernel", Convolution()),
         Entry(f"{theirs}.bias", "patch_embedding/bias"),
@@ -72,7 +72,7 @@ def patches(theirs: str) -> tuple[Entry, ...]:
 
 
 def token(theirs: str, ours: str) -> Entry:
-    """`[1, 1, D]` there."""
+    """A token, of shape `[1, 1, D]` in the file."""
     return Entry(theirs, ours, Lead(2))
 
 

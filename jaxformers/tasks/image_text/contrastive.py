@@ -99,7 +99,7 @@ class Contrastive(Task):
         return RetrievalEvaluator.BEST if self.dev else ""
 
     def module(self, execution: Execution) -> CLIP:
-        """Both towers."""
+        """The model of both towers."""
         return CLIP(self.model, execution)
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
@@ -114,19 +114,19 @@ class Contrastive(Task):
         )
 
     def init(self, model: CLIP, key: jax.Array) -> Variables:
-        """Fresh variables."""
+        """Initialises variables with random values."""
         rows, length = batch_multiple(), self.model.text.context_length
         images = jnp.ones(picture_shape(self.model, rows))
         return model.init(key, images, jnp.zeros((rows, length), jnp.int32))
 
     def pretrained(self, model: CLIP) -> Variables:
-        """All of `weights`."""
+        """The variables of `weights`, heads included."""
         if self.weights is None:
             return {}
         return all_variables(load_pretrained(self.weights, model.execution), model, self.weights)
 
     def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
-        """Normalises the images."""
+        """Normalises the images of a batch."""
         return {**batch, "images": self.preprocessing.normalised(batch["images"])}
 
     def loss(self, model: CLIP, variables: Variables, batch, *, train: bool = False, rngs=None):
@@ -205,7 +205,7 @@ class Contrastive(Task):
         return {"image_embeds": image, "text_embeds": text}
 
     def units(self, batch: Batch) -> int:
-        """Images."""
+        """The number of images."""
         return len(batch["images"])
 
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> ContrastiveData:

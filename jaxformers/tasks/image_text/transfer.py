@@ -130,7 +130,7 @@ class LinearProbeEvaluator(CheckedFields):
         )
 
     def rehearsal(self) -> LinearProbeEvaluator:
-        """Some bundled images."""
+        """The task on a few bundled images."""
         return replace(self, **_rehearsed_sets())
 
     def published(self, metrics: Mapping[str, Any]) -> list[Comparison]:
@@ -191,7 +191,7 @@ class NeighbourEvaluator(CheckedFields):
         return Evaluation(metrics, notes=[note], lists={"Nearest neighbours, test set": lines})
 
     def rehearsal(self) -> NeighbourEvaluator:
-        """Some bundled images."""
+        """The task on a few bundled images."""
         return replace(self, **_rehearsed_sets(), numbers=self.numbers[:2])
 
 

@@ -151,7 +151,7 @@ class ImageClassification(Task):
         return registry.module_for(config, "classify_images")(config, execution)
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
-        """One."""
+        """The only shape of a batch."""
         labels = (self.rows, self.model.classes) if self.multi_label else (self.rows,)
         return (
             {
@@ -161,7 +161,7 @@ class ImageClassification(Task):
         )
 
     def init(self, model, key: jax.Array) -> Variables:
-        """Fresh variables."""
+        """Initialises variables with random values."""
         return model.init(key, jnp.ones(picture_shape(self.model, batch_multiple())))
 
     def pretrained(self, model) -> Variables:
@@ -236,7 +236,7 @@ class ImageClassification(Task):
         }
 
     def units(self, batch: Batch) -> int:
-        """Pictures."""
+        """The number of images."""
         return len(batch["labels"])
 
     # ------------------------------------------------------------------ data

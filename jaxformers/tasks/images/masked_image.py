@@ -80,21 +80,21 @@ class MaskedImage(Task):
         return self.dev or self.data.other("dev")
 
     def module(self, execution: Execution) -> MAE:
-        """The network."""
+        """The encoder and the decoder."""
         return MAE(self.model, execution)
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
-        """One."""
+        """The only shape of a batch."""
         shape = picture_shape(self.model, self.rows)
         return ({"images": jax.ShapeDtypeStruct(shape, jnp.uint8)},)
 
     def init(self, model: MAE, key: jax.Array) -> Variables:
-        """Fresh variables."""
+        """Initialises variables with random values."""
         images = jnp.ones(picture_shape(self.model, batch_multiple()))
         return model.init(key, images, jnp.zeros((len(images), self.model.encoder.num_patches)))
 
     def pretrained(self, model: MAE) -> Variables:
-        """All of `weights`."""
+        """The variables of `weights`, heads included."""
         if self.weights is None:
             return {}
         return all_variables(load_pretrained(self.weights, model.execution), model, self.weights)
@@ -112,7 +112,7 @@ class MaskedImage(Task):
         return Loss(outputs.loss * weight, weight, {}, {})
 
     def example(self, seed: int) -> Batch:
-        """Random pixels."""
+        """Random images."""
         rng, shape = np.random.default_rng(seed), self.batch_shapes()[0]["images"].shape
         return {"images": rng.integers(0, 256, shape).astype(np.uint8)}
 
@@ -124,7 +124,7 @@ class MaskedImage(Task):
         return {"prediction": outputs.prediction, "loss": outputs.loss}
 
     def units(self, batch: Batch) -> int:
-        """Pictures."""
+        """The number of images."""
         return len(batch["images"])
 
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> ImageTaskData:

@@ -100,18 +100,18 @@ class MaskedLanguage(Task):
         return "dev_mlm_perplexity" if self.dev is not None else ""
 
     def module(self, execution: Execution) -> BertForPreTraining:
-        """BERT under both heads."""
+        """BERT with both pre-training heads."""
         return BertForPreTraining(self.model, execution)
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
-        """One for each phase."""
+        """A shape for each phase."""
         return tuple(
             {name: jax.ShapeDtypeStruct(*spec) for name, spec in shapes.items()}
             for shapes in self.pretraining.shapes()
         )
 
     def init(self, model: BertForPreTraining, key: jax.Array) -> Variables:
-        """Fresh variables."""
+        """Initialises variables with random values."""
         return model.init(key, jnp.zeros((batch_multiple(), 1), jnp.int32))
 
     def pretrained(self, model: BertForPreTraining) -> Variables:

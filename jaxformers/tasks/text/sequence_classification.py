@@ -135,14 +135,14 @@ class SequenceClassification(Task):
         return BertForSequenceClassification(config, execution)
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
-        """One."""
+        """The only shape of a batch."""
         kind = jnp.float32 if self.labels.count == 1 else jnp.int32
         wide = jax.ShapeDtypeStruct((self.rows, self.length), jnp.int32)
         labels = jax.ShapeDtypeStruct((self.rows,), kind)
         return (dict.fromkeys(INPUTS, wide) | {"labels": labels},)
 
     def init(self, model: BertForSequenceClassification, key: jax.Array) -> Variables:
-        """Fresh variables."""
+        """Initialises variables with random values."""
         ones = jnp.ones((batch_multiple(), 1), jnp.int32)
         return model.init(key, ones, ones, ones)
 
@@ -178,7 +178,7 @@ class SequenceClassification(Task):
         }
 
     def units(self, batch: Batch) -> int:
-        """Examples."""
+        """The number of examples."""
         return len(batch["labels"])
 
     # ------------------------------------------------------------------ data

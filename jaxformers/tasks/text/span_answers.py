@@ -29,7 +29,7 @@ CHUNK = 128  # windows whose spans are ranked together: 6 MB at length 384 and 3
 
 
 class Answer(NamedTuple):
-    """A span of a context."""
+    """An answer, a span of its context."""
 
     text: str
     """As it stands in the context; empty: no answer."""

@@ -87,7 +87,7 @@ class SpanExtraction(Task):
 
     @property
     def size(self) -> WindowSize:
-        """Of the windows."""
+        """The size of the windows."""
         return WindowSize(self.length, self.stride, self.query_length)
 
     @property
@@ -102,13 +102,13 @@ class SpanExtraction(Task):
         return BertForSpanExtraction(self.model, execution)
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
-        """One."""
+        """The only shape of a batch."""
         wide = jax.ShapeDtypeStruct((self.rows, self.length), jnp.int32)
         flat = jax.ShapeDtypeStruct((self.rows,), jnp.int32)
         return (dict.fromkeys(INPUTS, wide) | dict.fromkeys(("starts", "ends", "window"), flat),)
 
     def init(self, model: BertForSpanExtraction, key: jax.Array) -> Variables:
-        """Fresh variables."""
+        """Initialises variables with random values."""
         ones = jnp.ones((batch_multiple(), 1), jnp.int32)
         return model.init(key, ones, ones, ones)
 
@@ -147,7 +147,7 @@ class SpanExtraction(Task):
         }
 
     def units(self, batch: Batch) -> int:
-        """Windows."""
+        """The number of windows."""
         return len(batch["window"])
 
     # ------------------------------------------------------------------ data

@@ -102,7 +102,7 @@ class Translation(Task):
         return ((b.rows, b.source_length, b.target_length),) if packed else b.shapes
 
     def module(self, execution: Execution) -> Transformer:
-        """The Transformer."""
+        """The encoder-decoder."""
         return Transformer(self.model, execution)
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
@@ -113,7 +113,7 @@ class Translation(Task):
         )
 
     def init(self, model: Transformer, key: jax.Array) -> Variables:
-        """Fresh variables."""
+        """Initialises variables with random values."""
         ones = jnp.ones((batch_multiple(), 1), jnp.int32)
         return model.init(key, ones, ones)
 
@@ -139,7 +139,7 @@ class Translation(Task):
         return translation_probe.probe(model, variables, batch)
 
     def units(self, batch: Batch) -> int:
-        """Target tokens."""
+        """The number of target tokens, without padding."""
         return int((batch["target_segments"] > 0).sum())
 
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> TranslationData:

@@ -116,7 +116,7 @@ class CLIPTokenizer:
         return [encoding.ids for encoding in encodings]
 
     def encode_target(self, texts: str | Sequence[str]) -> list[list[int]]:
-        """The same as `encode`."""
+        """Ids as of `encode`: both sides share the vocabulary."""
         return self.encode(texts)
 
     def decode(self, ids: Sequence[int] | Sequence[Sequence[int]]) -> list[str]:

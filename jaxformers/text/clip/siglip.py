@@ -140,7 +140,7 @@ class SigLIPTokenizer:
         return [ids[self._lead :] for ids in self._processor.encode(lines)]
 
     def encode_target(self, texts: str | Sequence[str]) -> list[list[int]]:
-        """The same as `encode`."""
+        """Ids as of `encode`: both sides share the vocabulary."""
         return self.encode(texts)
 
     def decode(self, ids: Sequence[int] | Sequence[Sequence[int]]) -> list[str]:

@@ -116,7 +116,7 @@ def options_of_follow_up(first: Any, run: Any, options: Sequence[Option]) -> lis
 
 
 def option_names(run: Any) -> list[str]:
-    """Every option of a run."""
+    """The names of all options of a run."""
     return [*plain_options(run), *(option for option, _ in choice_options(run))]
 
 

@@ -77,11 +77,11 @@ class Lines:
         self.line("  ".join(fields))
 
     def line(self, text: str) -> None:
-        """Print a line."""
+        """Prints a line of the log."""
         self._console.print(text, markup=False)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Does nothing: plain lines need no end."""
 
 
 def duration(seconds: float) -> str:

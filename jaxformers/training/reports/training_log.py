@@ -249,7 +249,7 @@ class _Clock:
         jax.monitoring.register_event_duration_secs_listener(self._hear)
 
     def begin(self) -> None:
-        """Start a new window."""
+        """Starts a new window of measurements."""
         self.steps = 0
         self.seconds = self.units = self.waited = self.flops = self.compiling = 0.0
 

@@ -39,12 +39,12 @@ class Frame(NamedTuple):
 
     @property
     def height(self) -> int:
-        """Height in pixels."""
+        """Height of the frame in pixels."""
         return height_width(self.size)[0]
 
     @property
     def width(self) -> int:
-        """Width in pixels."""
+        """Width of the frame in pixels."""
         return height_width(self.size)[1]
 
     def box_at(self, left: int, top: int) -> tuple[int, int, int, int]:
@@ -209,7 +209,7 @@ class PaddedCrop(CheckedFields):
     draws: ClassVar[int] = 2
 
     def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
-        """The drawn part."""
+        """The crop that `u` draws."""
         picture = frame.colours.convert(picture)
         top, left = (
             int(v[0]) for v in self._corners(picture.height, picture.width, frame, u[None])
@@ -256,7 +256,7 @@ class AsIs:
     draws: ClassVar[int] = 0
 
     def __call__(self, picture: Image.Image, frame: Frame, u: Float64[np.ndarray, "D"]):
-        """The picture."""
+        """The image unchanged, in the frame's colours."""
         check_size(*picture.size, frame)
         return frame.colours.convert(picture)
 

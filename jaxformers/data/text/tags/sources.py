@@ -201,7 +201,7 @@ class BundledEntities(TaggedSource):
 
     @property
     def tag_names(self) -> tuple[str, ...]:
-        """Of both types."""
+        """The tags of words outside, of names, and of numbers."""
         return ("O", "B-NAME", "I-NAME", "B-NUMBER", "I-NUMBER")
 
     def open(self) -> TaggedSentences:

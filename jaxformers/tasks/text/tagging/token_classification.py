@@ -119,7 +119,7 @@ class TokenClassification(Task):
         return (dict.fromkeys((*INPUTS, "labels"), wide),)
 
     def init(self, model: BertForTokenClassification, key: jax.Array) -> Variables:
-        """Fresh variables."""
+        """Initialises variables with random values."""
         ones = jnp.ones((batch_multiple(), 1), jnp.int32)
         return model.init(key, ones, ones, ones)
 
