@@ -44,6 +44,8 @@ class HuggingFaceFormat:
     """Why a model cannot be written in this format; None: it can."""
     write: Callable[[nn.Module, Variables], tuple[dict[str, np.ndarray], dict[str, Any]]]
     """Tensors by name and JSON files by name of a model without an `unsupported_reason`."""
+    tokenizer_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `tokenizer_config.json` that the format's classes need beside the tokenizer's."""
     recognises_untyped: Callable[[Mapping[str, Any]], bool] = lambda config: False
     """Whether a `config.json` without `model_type` is of this format (files of 2018 and 2019)."""
     write_weights: Callable[[epath.Path, Mapping[str, np.ndarray]], None] = write_tensors

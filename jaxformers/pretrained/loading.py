@@ -165,7 +165,9 @@ def save_pretrained(
     else:
         tensors, files = formats[format].write(model, variables)
         write_weights = formats[format].write_weights
-        safetensors_folder.write_folder(path, tensors, files, tokenizer, write_weights)
+        safetensors_folder.write_folder(
+            path, tensors, files, tokenizer, write_weights, formats[format].tokenizer_settings
+        )
     if preprocessing is not None:
         write_preprocessing(preprocessing, epath.Path(path).expanduser())
 

@@ -96,6 +96,7 @@ BERT = Family(
             distilbert_hf.load,
             distilbert_hf.unsupported_reason,
             distilbert_hf.write,
+            distilbert_hf.TOKENIZER_SETTINGS,
         ),
     ),
 )

@@ -44,6 +44,8 @@ from jaxformers.pretrained.model_variables import (
 MODEL_TYPE, PREFIX, CLASS_PREFIX = "distilbert", "distilbert.", "DistilBert"
 # Heads whose tensors have the names of another head's.
 OTHERS = ("DistilBertForMultipleChoice",)
+# The classes take no token types, which a BERT's tokenizer gives unless it is told not to.
+TOKENIZER_SETTINGS = {"model_input_names": ["input_ids", "attention_mask"]}
 NORM_EPSILON = 1e-12  # config.json has no field for it
 # Our field -> their field and its default.
 SIZES = {

@@ -14,6 +14,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from jaxformers.regular_files import check_regular
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 GOOGLE_CONFIG = "bert_config.json"
 OLD_PLACE = "0_Transformer"  # of an encoder's own files in sentence-transformers before 2021
+TOKENIZER_SETTINGS = "tokenizer_config.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth")
 TOKENIZER_FILES = (
     "source.spm",
@@ -35,7 +37,7 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "tokenizer.model",
     "tokenizer.json",
-    "tokenizer_config.json",
+    TOKENIZER_SETTINGS,
     "special_tokens_map.json",
     "added_tokens.json",
     "merges.txt",
@@ -237,6 +239,7 @@ def write_folder(
     files: Mapping[str, Mapping[str, Any]],
     tokenizer: Any = None,
     write_weights: Callable[[epath.Path, Mapping[str, np.ndarray]], None] = write_tensors,
+    tokenizer_settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Writes tensors, JSON files and a tokenizer's into `folder`; a failure leaves it as it was.
 
@@ -247,6 +250,7 @@ def write_folder(
         tokenizer: a `text.Tokenizer`, contents of files by relative path, or None. Those of an
             earlier tokenizer are removed.
         write_weights: writes the tensors into a folder.
+        tokenizer_settings: fields that are added to the tokenizer's `tokenizer_config.json`.
 
     Raises:
         WeightsError: it cannot be written (no room, no permission, a file stands there).
@@ -260,6 +264,10 @@ def write_folder(
         for name, content in files.items():
             (stage / name).write_bytes(json_bytes(content))
         _write_tokenizer(stage, tokenizer)
+        settings_path = stage / TOKENIZER_SETTINGS
+        if tokenizer_settings and settings_path.exists():
+            settings = read_json(settings_path, LARGEST_TOKENIZER_FILE) | tokenizer_settings
+            settings_path.write_bytes(json_bytes(settings))
         # Files of an earlier export would change how those written now are read.
         stale = () if tokenizer is None else TOKENIZER_FILES
         stale += SENTENCE_FILES if isinstance(tokenizer, Mapping) else ()

@@ -30,9 +30,19 @@ def outputs(model, variables, batch):
 @pytest.mark.default_cases(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_equal_hugging_faces(name, tmp_path):
+    check_outputs(name, tmp_path, Execution())
+
+
+@pytest.mark.default_cases(1)
+@pytest.mark.parametrize("name", ["pretraining", *sorted({*NAMES} - {"pretraining"})])
+def test_outputs_equal_hugging_faces_on_the_path_of_tpus(name, tmp_path):
+    check_outputs(name, tmp_path, Execution(target="tpu"))
+
+
+def check_outputs(name, tmp_path, execution):
     folder, _, batch = case(name, tmp_path)
     golden = np.load(cases.LOGITS)
-    found = outputs(*load_pretrained(folder), batch)
+    found = outputs(*load_pretrained(folder, execution), batch)
     assert len(found) == len(cases.OUTPUTS[cases.CASES[name]["architectures"][0]])
     for i, output in enumerate(found):
         wanted = golden[f"{name}_{i}"]

@@ -8,6 +8,7 @@ from folders import read, write
 
 import jaxformers as jf
 from jaxformers.errors import WeightsError
+from jaxformers.layers import Execution
 from jaxformers.pretrained import load_pretrained, load_text_backbone, save_pretrained
 
 NAMES = list(cases.CASES)
@@ -29,9 +30,19 @@ def outputs(model, variables, batch):
 @pytest.mark.default_cases(5)
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_equal_hugging_faces(name, tmp_path):
+    check_outputs(name, tmp_path, Execution())
+
+
+@pytest.mark.default_cases(1)
+@pytest.mark.parametrize("name", ["roberta_classes", *sorted({*NAMES} - {"roberta_classes"})])
+def test_outputs_equal_hugging_faces_on_the_path_of_tpus(name, tmp_path):
+    check_outputs(name, tmp_path, Execution(target="tpu"))
+
+
+def check_outputs(name, tmp_path, execution):
     folder, _, batch = case(name, tmp_path)
     golden = np.load(cases.LOGITS)
-    arrays = outputs(*load_pretrained(folder), batch)
+    arrays = outputs(*load_pretrained(folder, execution), batch)
     assert len(arrays) == sum(key.rsplit("_", 1)[0] == name for key in golden)
     for i, array in enumerate(arrays):
         np.testing.assert_allclose(array, golden[f"{name}_{i}"], rtol=0, atol=2e-5)

@@ -18,10 +18,10 @@ from jaxformers.tasks.losses import label_smoothed_loss
 NAMES = list(cases.CASES)
 
 
-def load_case(name, folder):
+def load_case(name, folder, execution=Execution()):  # noqa: B008
     config, seed = cases.CASES[name], NAMES.index(name)
     tensors = cases.weights(config, seed)
-    model, variables = load_pretrained(write(folder, config, tensors))
+    model, variables = load_pretrained(write(folder, config, tensors), execution)
     return model, variables, tensors, cases.batch(config, seed)
 
 
@@ -37,6 +37,14 @@ def test_logits_equal_hugging_faces(name, tmp_path):
     model, variables, _, batch = load_case(name, tmp_path)
     wanted = np.load(cases.LOGITS)[name]
     np.testing.assert_allclose(logits_of(model, variables, batch), wanted, rtol=0, atol=3e-5)
+
+
+@pytest.mark.default_cases(1)
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_equal_hugging_faces_on_the_path_of_tpus(name, tmp_path):
+    model, variables, _, batch = load_case(name, tmp_path, Execution(target="tpu"))
+    expected = np.load(cases.LOGITS)[name]
+    np.testing.assert_allclose(logits_of(model, variables, batch), expected, rtol=0, atol=3e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,6 @@
 """Published RoBERTas and DistilBERTs are fine-tuned, and leave as what they came."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,17 @@ def test_what_the_tokenizer_and_the_model_do_not_share_is_refused(tmp_path):
     paired = Pretraining(next_sentence=True, phases=(Phase(48, 8, 7, steps=None),))
     with pytest.raises(ConfigError, match="needs a model of variant bert with pooler"):
         replace(words, pretraining=paired)
+
+
+def test_a_distilberts_tokenizer_gives_no_token_types(tmp_path):
+    weights = use.folder("distilbert", "words", tmp_path / "weights")
+    tokenizer = jf.load_text(weights)
+    for number, source in enumerate((tokenizer, weights)):
+        new = tmp_path / f"new{number}"
+        jf.save_pretrained(*jf.from_pretrained(weights), new, tokenizer=source)
+        settings = json.loads((new / "tokenizer_config.json").read_text())
+        assert settings["model_input_names"] == ["input_ids", "attention_mask"]
+        assert jf.load_text(new).fingerprint == tokenizer.fingerprint
 
 
 @pytest.mark.parametrize("config", [jf.BertConfig.distilbert(), jf.BertConfig.roberta()])
