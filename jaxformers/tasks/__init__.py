@@ -11,6 +11,7 @@ from jaxformers.tasks.text.masked_language import MaskedLanguage, WordPieces
 from jaxformers.tasks.text.sequence_classification import SequenceClassification
 from jaxformers.tasks.text.span_extraction import SpanExtraction
 from jaxformers.tasks.text.tagging.token_classification import TokenClassification
+from jaxformers.tasks.text_image.multi_task import TextImage
 from jaxformers.tasks.translation.translation import Translation, Vocabulary
 from jaxformers.tasks.translation.translation_evaluation import Search
 
@@ -29,6 +30,7 @@ __all__ = [
     "SpanExtraction",
     "Task",
     "TaskData",
+    "TextImage",
     "TokenClassification",
     "Translation",
     "Vocabulary",

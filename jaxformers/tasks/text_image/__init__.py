@@ -15,6 +15,8 @@ from jaxformers.tasks.text_image.answers.labels import (
 )
 from jaxformers.tasks.text_image.answers.vqa import VQA
 from jaxformers.tasks.text_image.base import Prediction, Sample, TaskSamples, TextImageTask
+from jaxformers.tasks.text_image.evaluation import TextImageEvaluator
+from jaxformers.tasks.text_image.multi_task import TextImage
 from jaxformers.tasks.text_image.pictures.maps import Depth, SurfaceNormals
 from jaxformers.tasks.text_image.pictures.segmentation import Segmentation
 from jaxformers.tasks.text_image.pictures.synthesis import Inpainting, SegmentSynthesis, Synthesis
@@ -63,6 +65,8 @@ __all__ = [
     "TextClassification",
     "TextDenoising",
     "TextEntailment",
+    "TextImage",
+    "TextImageEvaluator",
     "TextImageTask",
     "TfdsRecords",
     "VisualEntailment",

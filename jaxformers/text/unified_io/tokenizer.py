@@ -52,6 +52,7 @@ class UnifiedIOTokenizer:
     """
 
     FILE_NAMES: ClassVar[str] = MODEL_FILE
+    NUM_EXTRA_IDS: ClassVar[int] = SENTINELS + BINS
 
     def __init__(self, model: bytes):
         self._model = model

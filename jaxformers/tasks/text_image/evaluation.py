@@ -1,0 +1,167 @@
+"""Evaluation of every task of a mixture: answers are generated, scored, and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from jaxformers.data.mixture import open_mixture
+from jaxformers.data.pipeline.even_subset import evenly_spaced
+from jaxformers.data.pipeline.stateless_random import Draws
+from jaxformers.decoding.generation import generate_codes, generate_text
+from jaxformers.decoding.sampling import Sampling
+from jaxformers.fields import CheckedFields, PositiveInt, Seed
+from jaxformers.models import VQGAN
+from jaxformers.tasks.evaluation_loop import round_up_rows
+from jaxformers.tasks.evaluator import Evaluation
+from jaxformers.tasks.processor import Processor
+from jaxformers.tasks.text_image.base import Picture, Prediction, Sample, TextImageTask
+
+EVALUATION = 43  # what the draws are for
+DRAWN = 6  # examples of a task in the report's figure
+
+
+@dataclass(frozen=True)
+class TextImageEvaluator(CheckedFields):
+    """The metrics of each task of `task.dev`, beside those of its trivial answer."""
+
+    task: Any
+    """The `TextImage` that was trained."""
+    name: str = "tasks"
+    examples: PositiveInt = 64
+    """Of each task, evenly spaced among its own."""
+    rows: PositiveInt = 64
+    """Of a batch."""
+    seed: Seed = 0
+    """Of the codes of pictures, which are sampled."""
+
+    def evaluate(self, model, variables, processor: Processor, *, final: bool) -> Evaluation:
+        """`dev_TASK_METRIC` and `dev_TASK_trivial_METRIC`; when `final` a figure of each task."""
+        mixture = open_mixture(self.task.dev)
+        store = self.task.rows_of(mixture, processor.tokenizer)
+        evaluation = Evaluation({})
+        for number, (name, examples) in enumerate(mixture.examples.items()):
+            indices = evenly_spaced(len(examples), self.examples)
+            words = Draws(EVALUATION, number).words(len(indices), store.draws)
+            pairs = zip(indices.tolist(), words, strict=True)
+            samples = [examples.sample(index, int(row[0])) for index, row in pairs]
+            batch = [
+                store.row(sample, number, row, f"{name}, example {index:,}")
+                for sample, index, row in zip(samples, indices.tolist(), words, strict=True)
+            ]
+            answers = self._answers(model, variables, processor, examples.task, samples, batch)
+            truths = [sample.truth for sample in samples]
+            scores = examples.task.metrics(answers, truths)
+            trivial = examples.task.metrics(examples.task.trivial(truths), truths)
+            evaluation.metrics |= {f"dev_{name}_{key}": value for key, value in scores.items()}
+            evaluation.metrics |= {
+                f"dev_{name}_trivial_{key}": value for key, value in trivial.items()
+            }
+            if final:
+                title = f"Task {name}: input, truth, answer"
+                evaluation.figures[title] = task_figure(examples.task, samples, answers)
+        return evaluation
+
+    def _answers(
+        self,
+        model,
+        variables,
+        processor: Processor,
+        task: TextImageTask,
+        samples: Sequence[Sample],
+        batch: Sequence[dict[str, np.ndarray]],
+    ) -> list[Any]:
+        """What the model answers to each sample, read by its task."""
+        count = len(batch)
+        rows = round_up_rows(min(self.rows, count))
+        answers: list[Any] = []
+        for start in range(0, count, rows):
+            chosen = np.minimum(np.arange(start, start + rows), count - 1)
+            arrays = {name: np.stack([batch[i][name] for i in chosen]) for name in batch[0]}
+            predictions = predict(
+                self.task, model, variables, arrays, task.OUTPUT, jax.random.key(self.seed)
+            )
+            for sample, prediction in zip(samples[start : start + rows], predictions, strict=False):
+                answers.append(task.read(processor.tokenizer, _resized(prediction, sample), sample))
+        return answers
+
+
+def predict(
+    task: Any, model, variables, batch: dict[str, np.ndarray], output: str, key: jax.Array
+) -> list[Prediction]:
+    """A prediction for each row of a batch: text by greedy search, pictures by nucleus sampling.
+
+    Args:
+        task: the `TextImage` whose batch it is.
+        model: the network.
+        variables: of the network, and of the image tokenizer.
+        batch: as `TextImageRows` gives it.
+        output: `text` or `image`.
+        key: of the sampling.
+    """
+    prepared = task.prepare(batch)
+    inputs = {
+        "input_ids": prepared["input_ids"],
+        "input_mask": prepared["input_ids"] > 0,
+        "images": prepared["patches"],
+        "image_mask": prepared["patch_mask"],
+        "image_positions": prepared["patch_positions"],
+    }
+    params = {"params": variables["params"]}
+    if output == "text":
+        decoded = generate_text(model, params, inputs, task.target_length)
+        return [Prediction(row.tolist()) for row in np.asarray(decoded.ids)]
+    sampling = Sampling(top_p=0.9)
+    decoded = generate_codes(model, params, inputs, key, num_codes=task.codes, sampling=sampling)
+    codes = np.asarray(decoded.ids)
+    run = _decoder(task.image_tokenizer, model.execution)
+    pixels = np.asarray(run(variables["image_tokenizer"], codes))
+    pixels = np.clip((pixels + 1) * 127.5, 0, 255).round().astype(np.uint8)
+    return [Prediction(picture=picture) for picture in pixels]
+
+
+@lru_cache(maxsize=4)
+def _decoder(config, execution):
+    vqgan = VQGAN(config, execution)
+    return jax.jit(lambda params, codes: vqgan.apply({"params": params}, codes, method="decode"))
+
+
+def _resized(prediction: Prediction, sample: Sample) -> Prediction:
+    """A picture in the sample's size: the padding cut off, then the nearest pixels."""
+    if prediction.picture is None:
+        return prediction
+    return Prediction(prediction.ids, in_size(prediction.picture, sample.size))
+
+
+def in_size(picture: Picture, size: tuple[int, int]) -> Picture:
+    """A square picture, its padding at the bottom and right cut off, in `size` (height, width)."""
+    height, width = size
+    ratio = len(picture) / max(height, width)
+    cut = picture[: max(int(ratio * height), 1), : max(int(ratio * width), 1)]
+    resized = Image.fromarray(cut).resize((width, height), Image.Resampling.NEAREST)
+    return np.asarray(resized)
+
+
+def task_figure(task: TextImageTask, samples: Sequence[Sample], answers: Sequence[Any]) -> Figure:
+    """Some samples in columns: input with its prompt, truth, answer."""
+    count = min(DRAWN, len(samples))
+    figure = Figure(figsize=(1.7 * count, 5.2), layout="constrained")
+    axes = figure.subplots(3, count, squeeze=False)
+    for column, (sample, answer) in enumerate(zip(samples[:count], answers, strict=False)):
+        for axis in axes[:, column]:
+            axis.set(xticks=[], yticks=[])
+        if sample.image is not None:
+            axes[0, column].imshow(sample.image)
+        axes[0, column].set_title(sample.prompt[:60], fontsize=5, wrap=True, parse_math=False)
+        truth = sample.target if task.OUTPUT == "image" else sample.truth
+        truth = truth[0] if isinstance(truth, tuple) and isinstance(truth[0], str) else truth
+        task.show(axes[1, column], sample, truth)
+        task.show(axes[2, column], sample, answer)
+    return figure

@@ -1,0 +1,197 @@
+"""Samples as arrays: tokens, patches of the input picture, the target picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8, UInt64
+from PIL import Image
+
+from jaxformers.data import Batch
+from jaxformers.data.mixture import MixturePlan, OpenMixture
+from jaxformers.errors import DataError
+from jaxformers.models.unified_io import UnifiedIOConfig
+from jaxformers.tasks.text_image.base import Box, Picture, Sample
+from jaxformers.text.unified_io import UnifiedIOTokenizer
+
+NUMBER_WORDS = 1  # words of a row before those that order its patches
+
+
+class TextImageRows:
+    """Looks up the rows of batches.
+
+    Names and shapes, for n rows: `input_ids` int32 [n, S]; `patches` uint8 [n, P, E] with
+    `patch_positions` int32 and `patch_mask` int8 [n, P]; `target_ids` int32 [n, T], the eos
+    included, 0 behind it; `target_images` uint8 [n, R, R, 3] and `target_mask` int8 [n, C], 0 for
+    codes without a picture behind them; `task` int32 [n].
+
+    Args:
+        mixture: opened.
+        tokenizer: of all texts.
+        model: whose patches they are.
+        text_lengths: S and T.
+        patches: P, of which as many are drawn; None: all.
+        target_side: R.
+        code_grid: codes along a side of the target.
+    """
+
+    def __init__(
+        self,
+        mixture: OpenMixture,
+        tokenizer: UnifiedIOTokenizer,
+        model: UnifiedIOConfig,
+        text_lengths: tuple[int, int],
+        patches: int | None,
+        target_side: int,
+        code_grid: int,
+    ):
+        self.names, self.examples = mixture.names, list(mixture.examples.values())
+        self._tokenizer, self._model = tokenizer, model
+        self._text_length, self._target_length = text_lengths
+        self._grid = (model.image_rows // model.patch_size, model.image_columns // model.patch_size)
+        self._patches = min(patches or model.encoder_image_length, np.prod(self._grid))
+        self._side, self._code_grid = target_side, code_grid
+        self.draws = NUMBER_WORDS + int(np.prod(self._grid))
+        self.fingerprint: dict[str, Any] = {
+            "tasks": {name: entry.fingerprint for name, entry in mixture.examples.items()},
+            "tokenizer": tokenizer.fingerprint,
+            "lengths": [*text_lengths, int(self._patches), target_side],
+        }
+
+    def gather(
+        self,
+        tasks: Int[np.ndarray, "n"],
+        indices: Int[np.ndarray, "n"],
+        words: UInt64[np.ndarray, "n draws"],
+    ) -> Batch:
+        """The rows of the examples `indices` of `tasks`, by their numbers in the mixture.
+
+        Raises:
+            DataError: an example that cannot be used; the message names task and example.
+        """
+        rows = []
+        for task, index, row_words in zip(tasks.tolist(), indices.tolist(), words, strict=True):
+            sample = self.examples[task].sample(index, int(row_words[0]))
+            rows.append(self.row(sample, task, row_words, f"{self.names[task]}, example {index:,}"))
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def row(
+        self, sample: Sample, task: int, words: UInt64[np.ndarray, "draws"], where: str
+    ) -> Batch:
+        """One sample of the task with this number as arrays; `words` as for `gather`.
+
+        Raises:
+            DataError: no target, a target text that is too long, or a picture of another shape.
+        """
+        definition = self.examples[task].task
+        word, order = int(words[0]), words[NUMBER_WORDS:]
+        prompt, text = definition.ids(self._tokenizer, sample, word, self._text_length - 1)
+        if sample.text is None and sample.target is None:
+            raise DataError(f"{where}: it has neither a text nor a picture as target")
+        eos = self._tokenizer.eos_id
+        # A text that is cut has no end: a model is not to learn that texts end there.
+        target = [*text, eos][: self._target_length]
+        image, has_target = sample.image, sample.target is not None
+        pixels, visible = _squared(image, self._model.image_rows, where)
+        mask = _patch_mask(visible, image, sample.hidden, self._model.patch_size)  # [P]
+        mask &= ~_masked_at_random(mask, sample.masked, order)
+        positions = _subset(mask, order, self._patches)
+        target_pixels, target_visible = _squared(sample.target, self._side, where)
+        step = self._side // self._code_grid
+        return {
+            "input_ids": _padded([*prompt, eos], self._text_length),
+            "patches": _patches(pixels, self._model.patch_size)[positions],
+            "patch_positions": positions.astype(np.int32),
+            "patch_mask": mask[positions].astype(np.int8),
+            "target_ids": _padded(target, self._target_length),
+            "target_images": target_pixels,
+            "target_mask": (target_visible[::step, ::step].ravel() & has_target).astype(np.int8),
+            "task": np.int32(task),
+        }
+
+
+class TextImagePlan(MixturePlan):
+    """Batches of a mixture, with `seen` float32 [rows, tasks]: examples of each task so far."""
+
+    def __init__(self, mixture: OpenMixture, store: TextImageRows, rows: int):
+        super().__init__(mixture, store, rows)
+        self.shapes = [
+            shapes | {"seen": ((rows, len(mixture.names)), np.dtype(np.float32))}
+            for shapes in self.shapes
+        ]
+
+    def batch(self, store: Any, seed: int, step: int, rows: slice = slice(None)) -> Batch:
+        """Those `rows` of the batch of `step`."""
+        batch = super().batch(store, seed, step, rows)
+        counts = self._draws.counts(seed, (step + 1) * self._rows).astype(np.float32)
+        return batch | {"seen": np.tile(counts, (len(batch["task"]), 1))}
+
+
+def _squared(
+    picture: Picture | None, side: int, where: str
+) -> tuple[UInt8[np.ndarray, "S S 3"], Bool[np.ndarray, "S S"]]:
+    """The picture, its longer side resized to `side`, in the upper left of a black square."""
+    square, visible = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), bool)
+    if picture is None:
+        return square, visible
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise DataError(
+            f"{where}: a picture of {picture.dtype} {picture.shape} is not uint8 [H, W, 3]"
+        )
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    height, width = (max(int(length * scale), 1) for length in (height, width))
+    if scale != 1:
+        resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+        picture = np.asarray(resized)
+    square[:height, :width], visible[:height, :width] = picture, True
+    return square, visible
+
+
+def _patch_mask(
+    visible: Bool[np.ndarray, "S S"], image: Picture | None, hidden: Box | None, size: int
+) -> Bool[np.ndarray, "P"]:
+    """Whether each patch, row by row, is read: a patch is judged by its upper left pixel."""
+    visible = visible.copy()
+    if image is not None and hidden is not None:
+        scale = len(visible) / max(image.shape[:2])
+        x1, y1, x2, y2 = np.round(np.array(hidden) * scale).astype(int)
+        visible[y1:y2, x1:x2] = False
+    return visible[::size, ::size].ravel()
+
+
+def _masked_at_random(
+    mask: Bool[np.ndarray, "P"], share: float, words: UInt64[np.ndarray, "P"]
+) -> Bool[np.ndarray, "P"]:
+    """A random `share` of the patches that are read, rounded."""
+    masked = np.zeros(len(mask), bool)
+    order = np.argsort(words, kind="stable")
+    order = order[mask[order]]
+    masked[order[: round(share * len(order))]] = True
+    return masked
+
+
+def _subset(
+    mask: Bool[np.ndarray, "P"], words: UInt64[np.ndarray, "P"], count: int
+) -> Int[np.ndarray, "count"]:
+    """Positions of `count` random patches in their order; those that are not read come last."""
+    if count == len(mask):
+        return np.arange(count)
+    # Which patches `_masked_at_random` takes is decided by the upper bits' order: reverse them.
+    order = np.lexsort((~words, ~mask))
+    return np.sort(order[:count])
+
+
+def _patches(pixels: UInt8[np.ndarray, "S S C"], size: int) -> UInt8[np.ndarray, "P E"]:
+    """Flat patches row by row, each in the order row, column, channel."""
+    side, channels = len(pixels) // size, pixels.shape[2]
+    grid = pixels.reshape(side, size, side, size, channels).swapaxes(1, 2)
+    return grid.reshape(side * side, -1)
+
+
+def _padded(ids: Sequence[int], length: int) -> Int[np.ndarray, "L"]:
+    row = np.zeros(length, np.int32)
+    row[: len(ids)] = ids
+    return row

@@ -1,0 +1,350 @@
+"""Multi-task training of Unified-IO: one loss over the text and the image codes of all tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from jaxformers.data import Batch
+from jaxformers.data.mixture import Mixture, OpenMixture, open_mixture
+from jaxformers.data.scenes import EmojiScenes
+from jaxformers.errors import ConfigError
+from jaxformers.fields import NonNegativeFloat, NonNegativeInt, PositiveInt
+from jaxformers.layers import Execution
+from jaxformers.models import VQGAN, UnifiedIO, UnifiedIOConfig, VQGANConfig
+from jaxformers.pretrained import load_pretrained
+from jaxformers.pretrained.formats.hub import resolve
+from jaxformers.pretrained.image_backbone import all_variables
+from jaxformers.tasks.base import Loss, Task, Variables
+from jaxformers.tasks.losses import negative_log_likelihood
+from jaxformers.tasks.processor import TOKENIZER, Processor
+from jaxformers.tasks.task_data import PlannedData
+from jaxformers.tasks.text.vocabulary import run_tokenizer
+from jaxformers.tasks.text_image.answers.captioning import Captioning
+from jaxformers.tasks.text_image.answers.vqa import VQA
+from jaxformers.tasks.text_image.evaluation import TextImageEvaluator
+from jaxformers.tasks.text_image.features import TextImagePlan, TextImageRows
+from jaxformers.tasks.text_image.pictures.maps import Depth
+from jaxformers.text import UnifiedIOTokenizer, load_tokenizer
+
+IMAGE_TOKENIZER = "image_tokenizer"  # the collection of its variables, which are not trained
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SAMPLED = 400  # examples of each task whose texts a tokenizer is trained on
+
+
+@dataclass(frozen=True)
+class TextImage(Task):
+    """One model for all tasks of a mixture, each stated by its prompt."""
+
+    unit: ClassVar[str] = "examples"
+
+    model: UnifiedIOConfig
+    image_tokenizer: VQGANConfig
+    """Gives the codes of target pictures; as it comes from `image_tokenizer_weights`."""
+    mixture: Mixture
+    dev: Mixture | None = None
+    """Tasks that are evaluated, under the names of the mixture's; None: none."""
+    rows: PositiveInt = 64
+    text_length: PositiveInt = 64
+    """Tokens of an input text, the end included; longer ones are cut."""
+    target_length: PositiveInt = 32
+    """Tokens of a target text, the end included; longer ones are cut."""
+    patches: PositiveInt | None = None
+    """Patches that are drawn of an input picture: 128 in the paper's pre-training, 256 after it;
+    None: all are read."""
+    image_weight: NonNegativeFloat = 1.0
+    """Weight of a code in the loss; that of a text token is 1."""
+    z_loss: NonNegativeFloat = 0.0
+    """Weight of the squared logarithm of the softmax's denominator (T5X: 1e-4)."""
+    tokenizer: str | None = None
+    """Folder of T5's SentencePiece; None: that of `weights`, else one trained on the texts."""
+    image_tokenizer_weights: str | None = None
+    """A VQGAN: a run, a published file or folder; None: a random one, as for rehearsals."""
+    weights: str | None = None
+    """Weights of the network to start from; None: none."""
+    workers: NonNegativeInt = 0
+    """Processes that prepare batches; 0: a thread."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        c, vqgan = self.model, self.image_tokenizer
+        if c.image_rows != c.image_columns:
+            raise ConfigError(f"images of {c.image_rows} x {c.image_columns}: give equal sides")
+        for name, value, longest in (
+            ("text_length", self.text_length, c.encoder_text_length),
+            ("target_length", self.target_length, c.decoder_text_length),
+            ("patches", self.patches or 1, c.encoder_image_length),
+            ("image_tokenizer.grid**2", vqgan.grid**2, c.decoder_image_length),
+        ):
+            if value > longest:
+                raise ConfigError(f"{name} is {value}; the model has {longest} positions for it")
+        if vqgan.n_embed != c.image_vocab_size:
+            raise ConfigError(
+                f"the image tokenizer has {vqgan.n_embed:,} codes, the model "
+                f"{c.image_vocab_size:,}: set --task.model.image-vocab-size {vqgan.n_embed}"
+            )
+
+    @property
+    def codes(self) -> int:
+        """C: codes of a target picture."""
+        return self.image_tokenizer.grid**2
+
+    def module(self, execution: Execution) -> UnifiedIO:
+        """The network; its image tokenizer's variables are the collection `image_tokenizer`."""
+        return UnifiedIO(self.model, execution)
+
+    def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+        """One shape; see `TextImageRows`."""
+        c, side = self.model, self.image_tokenizer.resolution
+        grid = (c.image_rows // c.patch_size) ** 2
+        patches = min(self.patches or c.encoder_image_length, grid)
+        shapes = {
+            "input_ids": ((self.text_length,), jnp.int32),
+            "patches": ((patches, c.numbers_per_patch), jnp.uint8),
+            "patch_positions": ((patches,), jnp.int32),
+            "patch_mask": ((patches,), jnp.int8),
+            "target_ids": ((self.target_length,), jnp.int32),
+            "target_images": ((side, side, 3), jnp.uint8),
+            "target_mask": ((self.codes,), jnp.int8),
+            "task": ((), jnp.int32),
+            "seen": ((len(self.mixture.names),), jnp.float32),
+        }
+        return (
+            {
+                name: jax.ShapeDtypeStruct((self.rows, *shape), dtype)
+                for name, (shape, dtype) in shapes.items()
+            },
+        )
+
+    def init(self, model: UnifiedIO, key: jax.Array) -> Variables:
+        """Fresh variables of the network, and of the image tokenizer in a collection of its own."""
+        network_key, tokenizer_key = jax.random.split(key)
+        ids = jnp.zeros((1, 2), jnp.int32)
+        variables = model.init(network_key, ids, target_ids=ids)
+        side = self.image_tokenizer.resolution
+        pixels = jnp.zeros((1, side, side, 3))
+        tokenizer = VQGAN(self.image_tokenizer).init(tokenizer_key, pixels)
+        return {**variables, IMAGE_TOKENIZER: tokenizer["params"]}
+
+    def pretrained(self, model: UnifiedIO) -> Variables:
+        """The image tokenizer, and the network where `weights` are given."""
+        values: Variables = {}
+        if self.weights is not None:
+            loaded = load_pretrained(self.weights, model.execution)
+            values |= all_variables(loaded, model, self.weights)
+        if (name := self.image_tokenizer_weights) is not None:
+            vqgan = VQGAN(self.image_tokenizer, model.execution)
+            loaded = all_variables(load_pretrained(name, model.execution), vqgan, name)
+            values[IMAGE_TOKENIZER] = loaded["params"]
+        return values
+
+    def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
+        """Normalises the patches; target pictures are in -1..1."""
+        shape = (*batch["patches"].shape[:-1], -1, 3)
+        pixels = batch["patches"].reshape(shape).astype(jnp.float32) / 255
+        mean, std = (jnp.array(values)[None, None, None] for values in (MEAN, STD))
+        patches = (pixels - mean) / std  # [B, P, p * p, 3]
+        return {
+            **batch,
+            "patches": patches.reshape(batch["patches"].shape),
+            "target_images": batch["target_images"].astype(jnp.float32) / 127.5 - 1,
+        }
+
+    def loss(
+        self, model: UnifiedIO, variables: Variables, batch, *, train: bool = False, rngs=None
+    ):
+        """Cross-entropy of text tokens and codes; per task its loss, examples and epochs."""
+        codes = jax.lax.stop_gradient(self._codes(model, variables, batch["target_images"]))
+        out = self._apply(model, variables, batch, codes, train=train, rngs=rngs)
+        text_mask = (batch["target_ids"] > 0).astype(jnp.float32)  # [B, T]
+        code_mask = batch["target_mask"].astype(jnp.float32)  # [B, C]
+        text_loss = self._token_loss(out.text_logits, batch["target_ids"]) * text_mask
+        code_loss = self._token_loss(out.image_logits, codes) * code_mask
+        row_loss = text_loss.sum(1) + self.image_weight * code_loss.sum(1)  # [B]
+        row_weight = text_mask.sum(1) + self.image_weight * code_mask.sum(1)
+        weight = row_weight.sum()
+        # Sums that the step divides by `weight`; a ratio of its own is multiplied by it first.
+        metrics = {
+            "text_loss": weight * text_loss.sum() / jnp.maximum(text_mask.sum(), 1),
+            "image_loss": weight * code_loss.sum() / jnp.maximum(code_mask.sum(), 1),
+        }
+        for number, name in enumerate(self.mixture.names):
+            member = (batch["task"] == number).astype(jnp.float32)
+            mean = (member * row_loss).sum() / jnp.maximum((member * row_weight).sum(), 1e-6)
+            metrics[f"loss_{name}"] = weight * mean
+            metrics[f"examples_{name}"] = weight * batch["seen"][:, number].mean()
+        return Loss(row_loss.sum(), weight, metrics, {})
+
+    def _codes(self, model: UnifiedIO, variables: Variables, images: jax.Array) -> jax.Array:
+        vqgan = VQGAN(self.image_tokenizer, model.execution)
+        return vqgan.apply({"params": variables[IMAGE_TOKENIZER]}, images, method="encode")
+
+    def _apply(self, model: UnifiedIO, variables: Variables, batch, codes, **kwargs):
+        """Logits; decoder inputs are the targets, shifted behind the start of text and image."""
+        v, targets = self.model.vocab_size, batch["target_ids"]
+        target_ids = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))  # the start of a text is 0
+        target_codes = jnp.pad(codes[:, :-1] + v, ((0, 0), (1, 0)), constant_values=v - 1)
+        return model.apply(
+            {"params": variables["params"]},
+            input_ids=batch["input_ids"],
+            input_mask=batch["input_ids"] > 0,
+            images=batch["patches"],
+            image_mask=batch["patch_mask"],
+            image_positions=batch["patch_positions"],
+            target_ids=target_ids,
+            target_mask=targets > 0,
+            target_codes=target_codes,
+            **kwargs,
+        )
+
+    def _token_loss(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        loss = negative_log_likelihood(logits, labels)
+        if self.z_loss:
+            loss = loss + self.z_loss * jnp.square(jax.nn.logsumexp(logits, axis=-1))
+        return loss
+
+    def example(self, seed: int) -> Batch:
+        """Random tokens and pixels, everything valid."""
+        rng, batch = np.random.default_rng(seed), {}
+        for name, spec in self.batch_shapes()[0].items():
+            high = {"patches": 256, "target_images": 256, "task": len(self.mixture.names)}
+            low = 1 if name.endswith(("ids", "mask")) else 0
+            top = self.model.vocab_size - 1 if name.endswith("ids") else high.get(name, 2)
+            batch[name] = rng.integers(low, top, spec.shape).astype(spec.dtype)
+        positions = np.arange(batch["patches"].shape[1], dtype=np.int32)
+        return batch | {"patch_positions": np.tile(positions, (self.rows, 1))}
+
+    def probe(self, model: UnifiedIO, variables: Variables, batch) -> dict[str, jax.Array]:
+        """Logits of text and codes."""
+        batch = self.prepare(batch)
+        codes = self._codes(model, variables, batch["target_images"])
+        out = self._apply(model, variables, batch, codes)
+        return {"text_logits": out.text_logits, "image_logits": out.image_logits}
+
+    def units(self, batch: Batch) -> int:
+        """Examples."""
+        return len(batch["task"])
+
+    def open(self, folder: epath.Path, seed: int, host: int = 0) -> TextImageData:
+        """Opens every task's data and the tokenizer, which a new run may train.
+
+        Raises:
+            DataError: a task's data are missing; all such tasks are listed.
+        """
+        mixture = open_mixture(self.mixture)
+        if self.mixture.names != mixture.names:  # numbers of tasks are those of the mixture
+            missing = ", ".join(mixture.missing)
+            raise ConfigError(
+                f"the mixture has no data for {missing}: leave them out of the mixture"
+            )
+        size = self.model.vocab_size
+        tokenizer = run_tokenizer(
+            folder, host, size, lambda: self._make_tokenizer(mixture), spare_rows=True
+        )
+        store = self.rows_of(mixture, tokenizer)
+        plan = TextImagePlan(mixture, store, self.rows)
+        return TextImageData(store, plan, Processor(tokenizer), self.workers, mixture=mixture)
+
+    def rows_of(self, mixture: OpenMixture, tokenizer: UnifiedIOTokenizer) -> TextImageRows:
+        """The rows of a mixture as this model reads them."""
+        if not isinstance(tokenizer, UnifiedIOTokenizer):
+            raise ConfigError(
+                f"the tokenizer is a {type(tokenizer).__name__}, not T5's SentencePiece with "
+                "location tokens: give --task.tokenizer the folder of one"
+            )
+        return TextImageRows(
+            mixture,
+            tokenizer,
+            self.model,
+            (self.text_length, self.target_length),
+            self.patches,
+            self.image_tokenizer.resolution,
+            self.image_tokenizer.grid,
+        )
+
+    def _make_tokenizer(self, mixture: OpenMixture) -> UnifiedIOTokenizer:
+        if (name := self.tokenizer or self.weights) is not None:
+            return load_tokenizer(resolve(name))
+        texts: list[str] = []
+        for examples in mixture.examples.values():
+            count = min(SAMPLED, len(examples))
+            for number in range(count):
+                sample = examples.sample(number * len(examples) // count, number << 32)
+                texts += [sample.prompt, sample.text or ""]
+        # As many pieces as the embedding has rows for, less the extra ids and the image's start.
+        pieces = self.model.vocab_size - UnifiedIOTokenizer.NUM_EXTRA_IDS - 1
+        return UnifiedIOTokenizer.train(filter(None, texts), pieces)
+
+    def processor(self, folder: epath.PathLike) -> Processor:
+        """The run's tokenizer."""
+        return Processor(load_tokenizer(epath.Path(folder) / TOKENIZER))
+
+    def evaluators(self) -> tuple[TextImageEvaluator, ...]:
+        """Every task of `dev`, where there is one."""
+        return () if self.dev is None else (TextImageEvaluator(self),)
+
+    def rehearsal(self) -> TextImage:
+        """Some thousand parameters, three tasks on emoji scenes."""
+        scenes = EmojiScenes(size=64, side=16, most_objects=2, things=4)
+        tasks = {"vqa": VQA(scenes), "caption": Captioning(scenes), "depth": Depth(scenes)}
+        model = UnifiedIOConfig(
+            vocab_size=1152,
+            image_vocab_size=16,
+            width=16,
+            heads=2,
+            head_width=8,
+            feed_forward=32,
+            encoder_layers=1,
+            decoder_layers=1,
+            patch_size=8,
+            image_rows=16,
+            image_columns=16,
+            encoder_text_length=32,
+            encoder_image_length=4,
+            decoder_text_length=16,
+            decoder_image_length=4,
+        )
+        vqgan = VQGANConfig(
+            embed_dim=8,
+            n_embed=16,
+            z_channels=8,
+            resolution=4,
+            ch=32,
+            ch_mult=(1, 1),
+            num_res_blocks=1,
+            attn_resolutions=(),
+        )
+        return replace(
+            self,
+            model=model,
+            image_tokenizer=vqgan,
+            mixture=Mixture(tasks),
+            dev=None,
+            rows=16,
+            text_length=32,
+            target_length=16,
+            patches=None if self.patches is None else 3,
+            tokenizer=None,
+            image_tokenizer_weights=None,
+            weights=None,
+            workers=0,
+        )
+
+
+@dataclass
+class TextImageData(PlannedData):
+    """The rows of all tasks, their plan, and what belongs to the model."""
+
+    mixture: OpenMixture = field(kw_only=True)
+
+    def describe(self) -> str:
+        """Tasks, examples, and the share of each."""
+        shares = self.mixture.mixture.shares(self.mixture.sizes)[0][1]
+        pairs = zip(self.mixture.sizes.items(), shares, strict=True)
+        listed = ", ".join(f"{name} {share:.1%} of {size:,}" for (name, size), share in pairs)
+        return f"{len(self.mixture.sizes)} tasks: {listed}"

@@ -1,0 +1,211 @@
+"""One model for many tasks: batches, patches, loss over text and codes, evaluation of each task."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from jaxformers.data.mixture import Mixture, open_mixture
+from jaxformers.data.pipeline.stateless_random import Draws
+from jaxformers.data.scenes import EmojiScenes
+from jaxformers.errors import ConfigError, DataError
+from jaxformers.layers import Execution
+from jaxformers.models import UnifiedIOConfig, VQGANConfig
+from jaxformers.tasks import text_image as ti
+from jaxformers.tasks.processor import Processor
+from jaxformers.tasks.text_image.base import Sample
+from jaxformers.tasks.text_image.evaluation import in_size
+from jaxformers.text import UnifiedIOTokenizer
+
+BASE = ti.TextImage(UnifiedIOConfig.small(), VQGANConfig(), Mixture({"vqa": ti.VQA()}), patches=128)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return BASE.rehearsal()
+
+
+@pytest.fixture(scope="module")
+def data(task, tmp_path_factory):
+    return task.open(epath.Path(tmp_path_factory.mktemp("run")), 0)
+
+
+@pytest.fixture(scope="module")
+def model(task):
+    return task.module(Execution())
+
+
+@pytest.fixture(scope="module")
+def variables(task, model):
+    shapes = jax.eval_shape(lambda: task.init(model, jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda s: 0.3 * rng.standard_normal(s.shape).astype(np.float32), shapes)
+
+
+def store_of(task, data, examples, patches=None):
+    mixture = open_mixture(Mixture({"x": examples}))
+    return replace(task, patches=patches).rows_of(mixture, data.processor.tokenizer)
+
+
+def row(task, data, sample, patches=None, seed=0):
+    store = store_of(task, data, ti.VQA(EmojiScenes(side=16)), patches)
+    return store.row(sample, 0, Draws(seed).words(store.draws), "x, example 0")
+
+
+def test_batches_have_the_stated_shapes_and_are_the_same_on_any_hosts(task, data):
+    stated = {n: (s.shape, np.dtype(s.dtype)) for n, s in task.batch_shapes()[0].items()}
+    batch = data.plan.batch(data.store, 3, 5)
+    assert {name: (x.shape, x.dtype) for name, x in batch.items()} == stated
+    for hosts in (2, 4):
+        share = task.rows // hosts
+        slices = [slice(h * share, (h + 1) * share) for h in range(hosts)]
+        parts = [data.plan.batch(data.store, 3, 5, rows) for rows in slices]
+        for name, array in batch.items():
+            np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), array)
+    assert batch["seen"][0].sum() == 6 * task.rows
+    assert set(task.example(0)) == set(batch)
+
+
+def test_patches_are_in_order_and_the_drawn_ones_carry_their_positions(task, data):
+    image = np.arange(16 * 16 * 3, dtype=np.uint16).astype(np.uint8).reshape(16, 16, 3)
+    sample = Sample("a", image, text="a")
+    full = row(task, data, sample)
+    np.testing.assert_array_equal(full["patch_positions"], range(4))
+    np.testing.assert_array_equal(full["patches"][1], image[:8, 8:].ravel())
+    np.testing.assert_array_equal(full["patches"][2], image[8:, :8].ravel())
+    subsets = set()
+    for seed in range(20):
+        drawn = row(task, data, sample, patches=2, seed=seed)
+        positions = drawn["patch_positions"].tolist()
+        assert positions == sorted(positions)
+        np.testing.assert_array_equal(drawn["patches"], full["patches"][positions])
+        subsets.add(tuple(positions))
+    assert len(subsets) > 3
+
+
+def test_padding_hidden_boxes_and_absent_pictures_are_masked(task, data):
+    wide = np.full((8, 16, 3), 9, np.uint8)  # the lower half of the square is padding
+    assert row(task, data, Sample("a", wide, text="a"))["patch_mask"].tolist() == [1, 1, 0, 0]
+    square = np.full((16, 16, 3), 9, np.uint8)
+    hidden = Sample("a", square, hidden=(8, 0, 16, 8), text="a")
+    assert row(task, data, hidden)["patch_mask"].tolist() == [1, 0, 1, 1]
+    absent = row(task, data, Sample("a", text="a"))
+    assert not absent["patch_mask"].any()
+    assert not absent["target_mask"].any()
+    target = row(task, data, Sample("a", target=wide))
+    assert target["target_mask"].tolist() == [1, 1, 0, 0]
+    assert target["target_ids"].tolist()[:2] == [1, 0]  # an empty text
+    # Patches that are read are drawn first.
+    few = row(task, data, Sample("a", wide, text="a"), patches=2)
+    assert few["patch_mask"].tolist() == [1, 1]
+
+
+def test_three_patches_in_four_are_masked_in_image_denoising(task):
+    scenes = EmojiScenes(side=16, size=3000)
+    changes = {"image_rows": 64, "image_columns": 64, "encoder_image_length": 64}
+    larger = replace(task, model=replace(task.model, **changes), patches=None)
+    mixture = open_mixture(Mixture({"denoise": ti.ImageDenoising(scenes)}))
+    text = "What is the complete image? Text: a red bus on the green ground, and two cats."
+    tokenizer = UnifiedIOTokenizer.train([text, "abcdefghijklmnopqrstuvwxyz"] * 3, 45)
+    store = larger.rows_of(mixture, tokenizer)
+    masks = []
+    for index in range(300):
+        words = Draws(7, index).words(1, store.draws)
+        batch = store.gather(np.zeros(1, int), np.array([index]), words)
+        masks.append(batch["patch_mask"][0])
+    masks = np.stack(masks)
+    assert (masks.sum(axis=1) == 16).all()  # of 64
+    np.testing.assert_allclose(masks.mean(axis=0), 0.25, atol=0.1)
+
+
+def test_the_loss_is_that_of_text_and_codes_and_of_each_task(task, data, model, variables):
+    batch = data.plan.batch(data.store, 0, 0)
+
+    @jax.jit
+    def losses(variables, batch):
+        loss = task.loss(model, variables, task.prepare(batch))
+        return loss.total, loss.weight, loss.metrics, task.probe(model, variables, batch)
+
+    total, weight, metrics, outputs = losses(variables, batch)
+    text_logits, image_logits = (
+        jax.nn.log_softmax(outputs[name]) for name in ("text_logits", "image_logits")
+    )
+    pixels = task.prepare(batch)["target_images"]
+    codes = np.asarray(task._codes(model, variables, pixels))
+    expected = np.zeros(task.rows)
+    weights = np.zeros(task.rows)
+    for i in range(task.rows):
+        for j, token in enumerate(batch["target_ids"][i]):
+            if token:
+                expected[i] -= text_logits[i, j, token]
+                weights[i] += 1
+        for j, code in enumerate(codes[i]):
+            if batch["target_mask"][i, j]:
+                expected[i] -= image_logits[i, j, code]
+                weights[i] += 1
+    np.testing.assert_allclose(total, expected.sum(), rtol=1e-5)
+    np.testing.assert_allclose(weight, weights.sum())
+    for number, name in enumerate(task.mixture.names):
+        rows = batch["task"] == number
+        own = expected[rows].sum() / weights[rows].sum()
+        np.testing.assert_allclose(metrics[f"loss_{name}"] / weight, own, rtol=1e-5)
+        np.testing.assert_allclose(metrics[f"examples_{name}"] / weight, rows.sum(), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_every_task_is_evaluated_beside_its_trivial_answer(task, data, model, variables):
+    scenes = EmojiScenes(size=64, side=16, most_objects=2, things=4, held_out=True)
+    dev = Mixture({"vqa": ti.VQA(scenes), "depth": ti.Depth(scenes)})
+    evaluator = ti.TextImageEvaluator(replace(task, dev=dev), examples=8, rows=8)
+    processor = Processor(data.processor.tokenizer)
+    evaluation = evaluator.evaluate(model, variables, processor, final=True)
+    assert set(evaluation.metrics) == {
+        "dev_vqa_accuracy",
+        "dev_vqa_trivial_accuracy",
+        "dev_depth_rmse",
+        "dev_depth_trivial_rmse",
+    }
+    assert all(np.isfinite(list(evaluation.metrics.values())))
+    assert len(evaluation.figures) == 2
+
+
+def test_pictures_come_back_in_the_size_of_the_input():
+    square = np.zeros((8, 8, 3), np.uint8)
+    square[:4] = 200  # what a picture of 8 x 16 fills
+    assert (in_size(square, (8, 16)) == 200).all()
+    assert in_size(square, (30, 20)).shape == (30, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text_length": 300}, "text_length is 300; the model has 256"),
+        ({"target_length": 300}, "target_length is 300; the model has 256"),
+        ({"patches": 600}, "patches is 600; the model has 576"),
+        ({"image_tokenizer": VQGANConfig(resolution=512)}, "the model has 256 positions"),
+        ({"image_tokenizer": VQGANConfig(n_embed=1024)}, "image-vocab-size 1024"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(BASE, **changes)
+
+
+def test_samples_that_cannot_be_rows_are_refused_by_task_and_example(task, data):
+    with pytest.raises(DataError, match="x, example 0: it has neither a text nor a picture"):
+        row(task, data, Sample("a"))
+    with pytest.raises(DataError, match="x, example 0: a picture of float64"):
+        row(task, data, Sample("a", np.zeros((4, 4, 3)), text="a"))
+
+
+def test_another_tokenizer_is_refused(task, data):
+    with pytest.raises(ConfigError, match="not T5's SentencePiece"):
+        task.rows_of(data.mixture, object())
+
+
+def test_missing_data_are_listed(task, tmp_path):
+    mixture = Mixture({"a": ti.VQA(ti.JsonlRecords("none.jsonl")), "b": ti.KeyPointEstimation()})
+    with pytest.raises(DataError, match=r"2 of 2 tasks lack data: a: none.jsonl.*; b: "):
+        replace(task, mixture=mixture).open(epath.Path(tmp_path), 0)
