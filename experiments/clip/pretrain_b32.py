@@ -1,8 +1,9 @@
 """CLIP ViT-B/32, pre-trained from scratch ("CLIP", section 2.5).
 
-The data are 400 million pairs (WebImageText, not public) or your own shards in WebDataset's layout:
-32 epochs of 32,768 pairs a step. Rates, betas and decay are those of table 18 and of the released
-training code; crops keep 90 to 100 % of an image.
+The data are 400 million pairs (WebImageText, not public) or your own shards in WebDataset's
+layout: 32 epochs of 32,768 pairs a step. Rates, betas and decay are those of table 18 and of
+open_clip's training code, in which biases, norms, the scale and the class token do not decay; crops
+keep 90 to 100 % of an image. ViT-L/14's and RN50's recipes are this one but for what they state.
 
     jaxformers train experiments/clip/pretrain_b32.py --task.data.path SHARDS
     jaxformers plan experiments/clip/pretrain_b32.py --topology v5p:4x4x8
@@ -31,7 +32,7 @@ def experiment() -> Experiment:
             rows=32_768,
         ),
         steps=390_625,
-        optimizer=Adam(b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.2),
+        optimizer=Adam(b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.2, decays="matrices"),
         schedule=Cosine(peak=5e-4, warmup=2000),
         precision="bfloat16",
     )

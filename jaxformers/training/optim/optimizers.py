@@ -19,7 +19,7 @@ NOT_DECAYED = r".*(bias|norm\w*/scale|_layer_scale|logit_scale)"
 KERNEL = r"(.*/)?kernel"
 # Parameters below the first block, which `layer_decay` counts as layer 0.
 EMBEDDINGS = r"(.*/)?(stem|\w*embedding|\w*embedding_norm|\w+_tokens?)(/.*)?"
-Decays = Literal["weights", "kernels"]
+Decays = Literal["weights", "kernels", "matrices"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Adam(Optimizer):
     weight_decay: NonNegativeFloat = 0.0
     """Times the learning rate (Loshchilov and Hutter 2017)."""
     decays: Decays = "weights"
-    """Which parameters decay: all but biases and norms, or kernels only (no tokens or tables)."""
+    """Which parameters decay: all but biases and norms, kernels only (no tokens or tables), or
+    `matrices`, of the first those with two axes or more (open_clip: no class token)."""
     layer_decay: PositiveFraction = 1.0
     """Learning rate of each layer relative to the layer above it ("MAE", appendix A.1)."""
 
@@ -57,7 +58,7 @@ class Adam(Optimizer):
                 self.b2,
                 self.eps,
                 weight_decay=self.weight_decay,
-                mask=decayed if self.decays == "weights" else kernels,
+                mask={"weights": decayed, "kernels": kernels, "matrices": matrices}[self.decays],
             )
         else:
             adam = optax.adam(rate, self.b1, self.b2, self.eps)
@@ -258,6 +259,17 @@ def kernels(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(
         lambda path, _: re.fullmatch(KERNEL, path_text(path)) is not None, params
     )
+
+
+def matrices(params: Any) -> Any:
+    """A tree of booleans: whether each parameter is a decayed one of two axes or more."""
+
+    def num_axes(path, leaf) -> int:
+        # A stack of L layers holds [L, ...], whose first axis is no axis of a layer's parameter.
+        return leaf.ndim - ("blocks" in path_text(path).split("/"))
+
+    axes = jax.tree_util.tree_map_with_path(num_axes, params)
+    return jax.tree.map(lambda keeps, n: keeps and n >= 2, decayed(params), axes)
 
 
 def decayed(params: Any) -> Any:

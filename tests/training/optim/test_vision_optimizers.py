@@ -89,14 +89,18 @@ def test_layer_decay_needs_one_stack():
         Adam(layer_decay=1.5).build(lambda _: RATE)
 
 
-@pytest.mark.parametrize(("decays", "moved"), [("weights", True), ("kernels", False)])
-def test_tokens_and_tables_decay_unless_kernels_alone_do(decays, moved):
+@pytest.mark.parametrize(
+    ("decays", "token", "table"),
+    [("kernels", False, False), ("matrices", False, True), ("weights", True, True)],
+)
+def test_tokens_and_tables_decay_as_the_rule_says(decays, token, table):
     weights = params()
     zeros = jax.tree.map(jnp.zeros_like, weights)
     tx = Adam(weight_decay=0.1, decays=decays).build(lambda _: RATE)
     found = updates(tx, zeros, weights)
-    assert bool(jnp.any(found["class_token"] != 0)) == moved
-    assert bool(jnp.any(found["position_embedding"]["table"] != 0)) == moved
+    assert bool(jnp.any(found["class_token"] != 0)) == token
+    assert bool(jnp.any(found["position_embedding"]["table"] != 0)) == table
+    assert not np.any(found["encoder"]["blocks"]["up"]["bias"])  # [L, D], of one axis a layer
     np.testing.assert_allclose(
         found["head"]["kernel"], -RATE * 0.1 * weights["head"]["kernel"], rtol=1e-5
     )
