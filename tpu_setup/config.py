@@ -88,8 +88,8 @@ def cubes(most: int) -> str:
     return " ".join(["2x2x1 2x2x2 2x2x4 2x4x4", *names])
 
 
-# Host 0 of a run holds two connections to every other host, and 4,096 open files are the least that
-# machines allow a process (`jaxformers/pod/open_files.py`).
+# Host 0 of a run holds two connections to every other host, and machines allow a process at least
+# 4,096 open files (`jaxformers/pod/open_files.py`).
 MOST_HOSTS = (4096 - 256) // 2
 
 FLAT = "1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16"
@@ -143,7 +143,7 @@ def check(key: str, value: str, where: str = "") -> None:
     if key == "topology" and value not in TOPOLOGIES:
         kind = value.partition(":")[0] + ":"
         nearest = near(value, [name for name in TOPOLOGIES if name.startswith(kind)] or TOPOLOGIES)
-        raise ConfigError(f"{where}topology {value!r} is not one that can be asked for{nearest}")
+        raise ConfigError(f"{where}topology {value!r} cannot be requested{nearest}")
 
 
 def complete(values: dict[str, str]) -> dict[str, str]:
@@ -171,7 +171,7 @@ def geometry(full: dict[str, str]) -> dict[str, str]:
     if (total := hosts * int(full["slices"])) > MOST_HOSTS:
         raise ConfigError(
             f"topology and slices: {total:,} hosts, and one run joins at most {MOST_HOSTS:,}; "
-            "nothing was asked for"
+            "nothing was requested"
         )
     if full["cluster"]:
         if not chip.machine:
@@ -206,9 +206,7 @@ def read(path: str) -> list[tuple[str, str]]:
             text = file.read(100_000)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError(
-            f"cannot be read: {reason}; tpu_setup/README.md has one to copy"
-        ) from None
+        raise ConfigError(f"cannot be read: {reason}; tpu_setup/README.md has an example") from None
     full = complete(parse(text))
     pairs = {**full, **geometry(full)}
     pairs["location"], _, pairs["cluster"] = full["cluster"].partition("/")

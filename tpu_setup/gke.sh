@@ -55,9 +55,9 @@ gke_create() {
         while status=$(gke_pool "$pool") || exit; [[ $status != RUNNING ]]; do
             case $status in
                 none)
-                    [[ ! $tried ]] || die "the node pool $pool could not be made; $again"
+                    [[ ! $tried ]] || die "the node pool $pool could not be created; $again"
                     tried=yes
-                    gke_make_pool "$pool" || say "the call failed: looking whether $pool was made"
+                    gke_make_pool "$pool" || say "the call failed: checking whether $pool was created"
                     ;;
                 ERROR)
                     [[ ! $tried ]] || die "the node pool $pool failed and may cost money; $again"
@@ -66,7 +66,7 @@ gke_create() {
                 *) say "waiting: $pool is $status" && pause ;;
             esac
         done
-        say "$pool is there and costs money"
+        say "$pool exists and costs money"
     done
 }
 
@@ -139,15 +139,15 @@ gke_bootstrap() {
     if [[ $dry_run ]]; then
         run "${seek[@]}"
     elif "${seek[@]}" &>/dev/null; then
-        say "$image is there already"
+        say "$image exists already"
         return
     fi
     run git -C "$root" archive --format=tar "--output=$scratch/code.tar" "$commit"
     run mkdir -p "$scratch/code"
     run tar -xf "$scratch/code.tar" -C "$scratch/code"
-    run cp "$scratch/code/tpu_setup/Dockerfile" "$scratch/code" || die "there is no code to send"
+    run cp "$scratch/code/tpu_setup/Dockerfile" "$scratch/code" || die "the commit has no tpu_setup/Dockerfile"
     run gcloud builds submit "$scratch/code" "--tag=$image" "--project=${conf[project]}" --quiet ||
-        die "the image could not be built, the words are above"
+        die "the image could not be built, the output is above"
 }
 
 gke_run_id() {
@@ -160,7 +160,7 @@ gke_look() {
     local answer
     answer=$(ask "$assumed_jobset" kubectl get jobset "${conf[name]}" --ignore-not-found \
         "--output=jsonpath=$STANDS") ||
-        die "the cluster did not say how the JobSet stands; is JobSet installed in it?"
+        die "the state of the JobSet could not be read; is JobSet installed in the cluster?"
     case $answer in
         "") echo none ;;
         *" Completed/"* | *" Failed/"*)
@@ -192,9 +192,9 @@ gke_launch() {
     gke_drop_secret
     run kubectl create secret generic "${conf[name]}-rendezvous" \
         "--from-file=secret=$scratch/secret" ||
-        die "the secret was not taken; the nodes cost money; $again"
+        die "the secret could not be created; the nodes cost money; $again"
     run kubectl apply "--filename=$scratch/jobset.json" ||
-        die "the JobSet was not taken; the nodes cost money; $again"
+        die "the JobSet could not be created; the nodes cost money; $again"
     assumed_jobset="$(gke_run_id) Completed/AllJobsCompleted "
 }
 

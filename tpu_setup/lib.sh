@@ -68,14 +68,14 @@ listing() {
         ((try == 3)) || pause
     done
     line=${line:0:80}
-    fail "this is no list of names and states: ${line@Q}"
+    fail "this output is not a list of names and states: ${line@Q}"
 }
 
 # make_secret FILE: writes a new secret, by which the hosts of a run authenticate each other. It is
 # sent as a file, never in a command, an environment variable or a log.
 make_secret() {
     [[ ! $dry_run ]] || return 0
-    (umask 077 && head -c 32 /dev/urandom | base64 >"$1") || die "no secret could be made"
+    (umask 077 && head -c 32 /dev/urandom | base64 >"$1") || die "the secret could not be written"
 }
 
 # Waits between two polls.
@@ -100,7 +100,7 @@ choose_commit() {
     conf[version]=${commit:0:12}
     changed=$(git -C "$root" status --porcelain --untracked-files=no) || die "git status failed"
     if [[ $changed ]]; then
-        [[ $dirty ]] || die "uncommitted changes: commit them, or send them as they are: --dirty" 2
+        [[ $dirty ]] || die "uncommitted changes: commit them, or send them with --dirty" 2
         commit=$(git -C "$root" stash create) || die "git stash create failed"
         conf[version]=dirty-$(git -C "$root" rev-parse --short=12 "$commit^{tree}")
     fi

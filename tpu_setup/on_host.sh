@@ -34,7 +34,7 @@ make_venv() {
 }
 
 install() {
-    take_lock || die "a run is going on here: delete the pod, or wait"
+    take_lock || die "a run is active on this host: delete the pod, or wait"
     rm -f installed
     rm -rf code
     mv new code

@@ -47,12 +47,12 @@ vm_create() {
         [[ $before$asked || $state == none || $state == SUSPENDED || $state == FAILED ]] ||
             vm_compare
         case $state in
-            ACTIVE) say "${conf[name]} is there and costs money" && return ;;
+            ACTIVE) say "${conf[name]} exists and costs money" && return ;;
             none) vm_request && asked=yes ;;
             SUSPENDED) vm_drop ;;
             FAILED)
                 [[ ! $asked ]] ||
-                    die "the request failed: $(vm_reason); the same command asks anew; $again"
+                    die "the request failed: $(vm_reason); the same command requests again; $again"
                 vm_drop
                 ;;
             *)
@@ -71,8 +71,8 @@ vm_compare() {
         "${place[@]}" "--format=value(tpu.nodeSpec[0].node.acceleratorType)") ||
         die "${conf[name]} could not be described; $again"
     [[ ! $made || $made == "${conf[accelerator]}" ]] ||
-        die "${conf[name]} is there as $made, but $config asks for ${conf[accelerator]}: \
-put its topology back, or first: tpu_setup/pod delete $(quoted "$config")" 2
+        die "${conf[name]} exists as $made, but $config requests ${conf[accelerator]}: \
+restore its topology, or first: tpu_setup/pod delete $(quoted "$config")" 2
 }
 
 # Requests the slices. A call that failed may still have created the request.
@@ -91,13 +91,13 @@ vm_request() {
         return 0
     fi
     state=$(vm_state) || exit
-    [[ $state != none ]] || die "the slices could not be asked for; nothing was made"
+    [[ $state != none ]] || die "the slices could not be requested; nothing was created"
 }
 
 # The cloud's reason for a failed request.
 vm_reason() {
     ask "" "${tpus[@]}" queued-resources describe "${conf[name]}" "${place[@]}" \
-        "--format=value(state.failedData.error.message)" || echo "no reason was given"
+        "--format=value(state.failedData.error.message)" || echo "the cloud states no reason"
 }
 
 # Deletes our queued resource with its nodes, and waits until it is gone.
@@ -248,11 +248,11 @@ vm_bootstrap() {
     make_secret "$scratch/jaxformers-pod.secret"
     run "${tpus[@]}" queued-resources scp "$scratch/jaxformers-pod.tar.gz" \
         "$scratch/jaxformers-pod.secret" "${conf[name]}:" "${place[@]}" --node=all --worker=all --quiet ||
-        fail "the hosts could not be sent the code; $again" || return
+        fail "the code could not be sent to the hosts; $again" || return
     on_hosts "rm -rf jaxformers-pod/new && mkdir -p jaxformers-pod/new && \
 tar -xzf jaxformers-pod.tar.gz -C jaxformers-pod/new && \
 bash jaxformers-pod/new/tpu_setup/on_host.sh install $(printf %q "${conf[version]}")"
-    run "${ssh[@]}" || fail "a host could not be set up, its words are above; $again" || return
+    run "${ssh[@]}" || fail "a host could not be set up, its output is above; $again" || return
     vm_assume "${conf[version]}" idle -
 }
 
@@ -266,7 +266,7 @@ vm_launch() {
     esac
     printf -v words ' %q' "$(vm_run_id)" "${conf[folder]}" "${conf[experiment]}" "${arguments[@]}"
     on_hosts "bash $ON_HOST start$words"
-    run "${ssh[@]}" || fail "a host could not start, its words are above; $again" || return
+    run "${ssh[@]}" || fail "a host could not start, its output is above; $again" || return
     vm_assume "${conf[version]}" ended 0
 }
 

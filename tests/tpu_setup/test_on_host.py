@@ -88,7 +88,7 @@ def test_a_second_start_leaves_the_first_alone_and_blocks_an_install(host):
     assert "already running" in host.say("start", "78", "gs://b/run", "x.py").stdout
     assert host.state()[1] == "77"
     done = host.install("new")
-    assert done.returncode == 1 and "a run is going on here" in done.stderr
+    assert done.returncode == 1 and "a run is active on this host" in done.stderr
     assert host.state()[0] == "abc"
 
 

@@ -206,13 +206,15 @@ def test_an_answer_that_is_no_list_is_an_error_and_never_nothing(
     done = pod.say("status")
     assert done.returncode == 1 and not done.stdout
     assert "could not be listed; what exists may cost money" in done.stderr
-    assert "this is no list of names and states" in done.stderr and "\x1b" not in done.stderr
+    assert (
+        "this output is not a list of names and states" in done.stderr and "\x1b" not in done.stderr
+    )
     assert pod.listed() == live  # asked again, it is seen
     if list != "jobsets":  # `delete` does not ask for them
         world["orders"] = {list: [printed] * 3}
         pod.change(world)
         done = pod.say("delete")
-        assert done.returncode == 1 and "nothing is left" not in done.stderr
+        assert done.returncode == 1 and "deleted all of" not in done.stderr
         assert pod.say("delete").returncode == 0 and not pod.live()
 
 
@@ -228,7 +230,7 @@ def test_delete_looks_again_before_it_says_that_nothing_is_left(
     world["orders"] = {list: [printed], "delete": ["half"]}
     pod.change(world)
     done = pod.say("delete")
-    assert done.returncode == 0 and "nothing is left of bert" in done.stderr
+    assert done.returncode == 0 and "deleted all of bert" in done.stderr
     assert not pod.live()
 
 
@@ -239,7 +241,7 @@ def test_slices_of_another_type_than_the_file_asks_for_are_not_taken_for_its_own
     done = pod.say("run")
     assert done.returncode == 2
     line = done.stderr.splitlines()[-1]
-    assert "bert is there as v5litepod-16, but" in line and "asks for v5litepod-32" in line
+    assert "bert exists as v5litepod-16, but" in line and "requests v5litepod-32" in line
     assert pod.live() == pod.listed() == {("queued resource", "bert"), ("node", "bert")}
     assert pod.say("delete").returncode == 0 and not pod.live()
 

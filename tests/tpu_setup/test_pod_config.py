@@ -121,11 +121,11 @@ MISTAKES = {
     "missing": ("name = bert\n", "missing: project, zone, topology, experiment, folder"),
     "an unknown topology": (
         VM.replace("v5e:4x4", "v5e:4x5"),
-        "topology 'v5e:4x5' is not one that can be asked for; nearest: v5e:4x8, v5e:4x4",
+        "topology 'v5e:4x5' cannot be requested; nearest: v5e:4x8, v5e:4x4",
     ),
     "a shape that no accelerator type stands for": (
         VM.replace("v5e:4x4", "v4:4x4x24"),
-        "topology 'v4:4x4x24' is not one that can be asked for; nearest: v4:4x4x4",
+        "topology 'v4:4x4x24' cannot be requested; nearest: v4:4x4x4",
     ),
     "an unknown chip": (VM.replace("v5e:4x4", "v5x:4x4"), "nearest: v5e:4x4"),
     "a name with a command": (VM.replace("bert ", "$(rm -rf .) ", 1), "name = '$(rm -rf .)'"),

@@ -45,7 +45,7 @@ def test_a_run_that_stops_once_on_a_host_is_resumed_and_comes_to_its_end(tmp_pat
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("starting again from the last checkpoint") == 1
+    assert done.stderr.count("resuming from the last checkpoint") == 1
     assert (tmp_path / "requests").read_text() == ""
     words = ["train", "experiments/x.py", "--folder", "gs://my-bucket/runs/bert"]
     for host in hosts:
