@@ -18,7 +18,7 @@ from jaxformers.data.pipeline.stateless_random import Draws
 from jaxformers.decoding.generation import generate_codes, generate_text
 from jaxformers.decoding.sampling import Sampling
 from jaxformers.fields import CheckedFields, PositiveInt, Seed
-from jaxformers.models import VQGAN
+from jaxformers.models import UnifiedIO
 from jaxformers.tasks.evaluation_loop import round_up_rows
 from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.tasks.processor import Processor
@@ -101,7 +101,7 @@ def predict(
     Args:
         task: the `TextImage` whose batch it is.
         model: the network.
-        variables: of the network, and of the image tokenizer.
+        variables: of the network.
         batch: as `TextImageRows` gives it.
         output: `text` or `image`.
         key: of the sampling.
@@ -121,16 +121,14 @@ def predict(
     sampling = Sampling(top_p=0.9)
     decoded = generate_codes(model, params, inputs, key, num_codes=task.codes, sampling=sampling)
     codes = np.asarray(decoded.ids)
-    run = _decoder(task.image_tokenizer, model.execution)
-    pixels = np.asarray(run(variables["image_tokenizer"], codes))
+    pixels = np.asarray(_decoder(model)(params, codes))
     pixels = np.clip((pixels + 1) * 127.5, 0, 255).round().astype(np.uint8)
     return [Prediction(picture=picture) for picture in pixels]
 
 
 @lru_cache(maxsize=4)
-def _decoder(config, execution):
-    vqgan = VQGAN(config, execution)
-    return jax.jit(lambda params, codes: vqgan.apply({"params": params}, codes, method="decode"))
+def _decoder(model: UnifiedIO):
+    return jax.jit(lambda variables, codes: model.apply(variables, codes, method="decode_image"))
 
 
 def _resized(prediction: Prediction, sample: Sample) -> Prediction:

@@ -32,20 +32,23 @@ from jaxformers.tasks.text_image.features import TextImagePlan, TextImageRows
 from jaxformers.tasks.text_image.pictures.maps import Depth
 from jaxformers.text import UnifiedIOTokenizer, load_tokenizer
 
-IMAGE_TOKENIZER = "image_tokenizer"  # the collection of its variables, which are not trained
+IMAGE_TOKENIZER = "image_tokenizer"  # among the model's parameters
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SAMPLED = 400  # examples of each task whose texts a tokenizer is trained on
 
 
 @dataclass(frozen=True)
 class TextImage(Task):
-    """One model for all tasks of a mixture, each stated by its prompt."""
+    """One model for all tasks of a mixture, each stated by its prompt.
+
+    The model's image tokenizer gives the codes of target pictures and is not trained: no gradient
+    reaches it, and an experiment says `frozen=("image_tokenizer/.*",)`, so that it has no optimizer
+    state and no weight decay.
+    """
 
     unit: ClassVar[str] = "examples"
 
     model: UnifiedIOConfig
-    image_tokenizer: VQGANConfig
-    """Gives the codes of target pictures; as it comes from `image_tokenizer_weights`."""
     mixture: Mixture
     dev: Mixture | None = None
     """Tasks that are evaluated, under the names of the mixture's; None: none."""
@@ -72,35 +75,32 @@ class TextImage(Task):
 
     def __post_init__(self):
         super().__post_init__()
-        c, vqgan = self.model, self.image_tokenizer
+        c, vqgan = self.model, self.model.image_tokenizer
+        if vqgan is None:
+            raise ConfigError("the model has no image_tokenizer: give it a VQGANConfig")
         if c.image_rows != c.image_columns:
             raise ConfigError(f"images of {c.image_rows} x {c.image_columns}: give equal sides")
         for name, value, longest in (
             ("text_length", self.text_length, c.encoder_text_length),
             ("target_length", self.target_length, c.decoder_text_length),
             ("patches", self.patches or 1, c.encoder_image_length),
-            ("image_tokenizer.grid**2", vqgan.grid**2, c.decoder_image_length),
+            ("the image tokenizer's grid", vqgan.grid**2, c.decoder_image_length),
         ):
             if value > longest:
                 raise ConfigError(f"{name} is {value}; the model has {longest} positions for it")
-        if vqgan.n_embed != c.image_vocab_size:
-            raise ConfigError(
-                f"the image tokenizer has {vqgan.n_embed:,} codes, the model "
-                f"{c.image_vocab_size:,}: set --task.model.image-vocab-size {vqgan.n_embed}"
-            )
 
     @property
     def codes(self) -> int:
         """C: codes of a target picture."""
-        return self.image_tokenizer.grid**2
+        return self.model.image_tokenizer.grid**2
 
     def module(self, execution: Execution) -> UnifiedIO:
-        """The network; its image tokenizer's variables are the collection `image_tokenizer`."""
+        """The network with its image tokenizer."""
         return UnifiedIO(self.model, execution)
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
         """One shape; see `TextImageRows`."""
-        c, side = self.model, self.image_tokenizer.resolution
+        c, side = self.model, self.model.image_tokenizer.resolution
         grid = (c.image_rows // c.patch_size) ** 2
         patches = min(self.patches or c.encoder_image_length, grid)
         shapes = {
@@ -122,14 +122,9 @@ class TextImage(Task):
         )
 
     def init(self, model: UnifiedIO, key: jax.Array) -> Variables:
-        """Fresh variables of the network, and of the image tokenizer in a collection of its own."""
-        network_key, tokenizer_key = jax.random.split(key)
+        """Fresh variables."""
         ids = jnp.zeros((1, 2), jnp.int32)
-        variables = model.init(network_key, ids, target_ids=ids)
-        side = self.image_tokenizer.resolution
-        pixels = jnp.zeros((1, side, side, 3))
-        tokenizer = VQGAN(self.image_tokenizer).init(tokenizer_key, pixels)
-        return {**variables, IMAGE_TOKENIZER: tokenizer["params"]}
+        return model.init(key, ids, target_ids=ids)
 
     def pretrained(self, model: UnifiedIO) -> Variables:
         """The image tokenizer, and the network where `weights` are given."""
@@ -138,9 +133,9 @@ class TextImage(Task):
             loaded = load_pretrained(self.weights, model.execution)
             values |= all_variables(loaded, model, self.weights)
         if (name := self.image_tokenizer_weights) is not None:
-            vqgan = VQGAN(self.image_tokenizer, model.execution)
+            vqgan = VQGAN(self.model.image_tokenizer, model.execution)
             loaded = all_variables(load_pretrained(name, model.execution), vqgan, name)
-            values[IMAGE_TOKENIZER] = loaded["params"]
+            values["params"] = {**values.get("params", {}), IMAGE_TOKENIZER: loaded["params"]}
         return values
 
     def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
@@ -181,8 +176,7 @@ class TextImage(Task):
         return Loss(row_loss.sum(), weight, metrics, {})
 
     def _codes(self, model: UnifiedIO, variables: Variables, images: jax.Array) -> jax.Array:
-        vqgan = VQGAN(self.image_tokenizer, model.execution)
-        return vqgan.apply({"params": variables[IMAGE_TOKENIZER]}, images, method="encode")
+        return model.apply({"params": variables["params"]}, images, method="encode_image")
 
     def _apply(self, model: UnifiedIO, variables: Variables, batch, codes, **kwargs):
         """Logits; decoder inputs are the targets, shifted behind the start of text and image."""
@@ -263,8 +257,8 @@ class TextImage(Task):
             self.model,
             (self.text_length, self.target_length),
             self.patches,
-            self.image_tokenizer.resolution,
-            self.image_tokenizer.grid,
+            self.model.image_tokenizer.resolution,
+            self.model.image_tokenizer.grid,
         )
 
     def _make_tokenizer(self, mixture: OpenMixture) -> UnifiedIOTokenizer:
@@ -292,6 +286,16 @@ class TextImage(Task):
         """Some thousand parameters, three tasks on emoji scenes."""
         scenes = EmojiScenes(size=64, side=16, most_objects=2, things=4)
         tasks = {"vqa": VQA(scenes), "caption": Captioning(scenes), "depth": Depth(scenes)}
+        vqgan = VQGANConfig(
+            embed_dim=8,
+            n_embed=16,
+            z_channels=8,
+            resolution=4,
+            ch=32,
+            ch_mult=(1, 1),
+            num_res_blocks=1,
+            attn_resolutions=(),
+        )
         model = UnifiedIOConfig(
             vocab_size=1152,
             image_vocab_size=16,
@@ -308,21 +312,11 @@ class TextImage(Task):
             encoder_image_length=4,
             decoder_text_length=16,
             decoder_image_length=4,
-        )
-        vqgan = VQGANConfig(
-            embed_dim=8,
-            n_embed=16,
-            z_channels=8,
-            resolution=4,
-            ch=32,
-            ch_mult=(1, 1),
-            num_res_blocks=1,
-            attn_resolutions=(),
+            image_tokenizer=vqgan,
         )
         return replace(
             self,
             model=model,
-            image_tokenizer=vqgan,
             mixture=Mixture(tasks),
             dev=None,
             rows=16,
