@@ -148,12 +148,12 @@ class TensorFile:
     """One safetensors file on this machine; `place` is what the user calls it."""
 
     def __init__(self, path: Path, place: str):
-        self.place = place
+        self.place, self._path = place, path
         require_regular(epath.Path(path))
         try:
-            self._open = safetensors.safe_open(path, framework="numpy")
-            slices = {name: self._open.get_slice(name) for name in self._open.keys()}  # noqa: SIM118
-            self._checksums = json.loads((self._open.metadata() or {}).get(CHECKSUMS, "{}"))
+            file = safetensors.safe_open(path, framework="numpy")
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            self._checksums = json.loads((file.metadata() or {}).get(CHECKSUMS, "{}"))
             if not isinstance(self._checksums, dict):
                 raise ValueError("metadata")
         except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
@@ -170,7 +170,12 @@ class TensorFile:
             raise WeightsError(
                 f"{self.place}: {printable(name)} is of type {kind}, not one of {FLOATS}"
             )
-        tensor = self._open.get_tensor(name)
+        # Opened anew, so that the pages of earlier tensors leave the memory.
+        try:
+            with safetensors.safe_open(self._path, framework="numpy") as file:
+                tensor = file.get_tensor(name)
+        except (safetensors.SafetensorError, OSError):
+            raise WeightsError(f"{self.place} has changed at {printable(name)}") from None
         if name in self._checksums and self._checksums[name] != _checksum(tensor):
             raise WeightsError(
                 f"{self.place}: {printable(name)} is damaged, or was changed by a program that "

@@ -36,6 +36,7 @@ from jaxformers.pretrained.unified_io.unified_io_config import (
 )
 from jaxformers.pretrained.unified_io.unified_io_names import unified_io_map
 from jaxformers.pretrained.vqgan.vqgan_family import shrink as shrink_vqgan
+from jaxformers.text.unified_io import UnifiedIOTokenizer
 
 WEIGHTS = "unified_io.bin"
 TABLE = "token_embedder/embedding"
@@ -162,6 +163,7 @@ UNIFIED_IO = Family(
     UnifiedIOConfig,
     {"unified_io": UnifiedIO},
     inputs,
+    tokenizers=(UnifiedIOTokenizer,),
     shrink=shrink,
     formats=(
         HuggingFaceFormat(

@@ -358,9 +358,8 @@ def test_a_changed_number_in_weights_that_we_wrote_is_noticed(tmp_path):
     content[-5] ^= 1
     path.write_bytes(content)
     file = safetensors_folder.TensorFile(path, "weights")
-    name = "b" if file._open.offset_keys()[-1] == "b" else "a"
-    refusal(lambda: file.read(name), f"weights: {name} is damaged")
-    np.testing.assert_array_equal(file.read("b" if name == "a" else "a")[:3], ARRAY[:3])
+    refusal(lambda: file.read("b"), "weights: b is damaged")
+    np.testing.assert_array_equal(file.read("a"), ARRAY)
 
 
 def test_keys_of_a_tensorflow_index_cannot_outgrow_the_file(tmp_path):
