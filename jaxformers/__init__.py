@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jaxformers.api import from_pretrained as from_pretrained
     from jaxformers.api import load_images as load_images
     from jaxformers.api import load_text as load_text
+    from jaxformers.api import probe as probe
     from jaxformers.api import save_pretrained as save_pretrained
     from jaxformers.api import search as search
     from jaxformers.api import tag as tag
@@ -98,6 +99,7 @@ _NAMES = {
     "load_images": "api",
     "load_text": "api",
     "plan": "planning",
+    "probe": "api",
     "save_pretrained": "api",
     "search": "api",
     "tag": "api",

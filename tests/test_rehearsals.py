@@ -13,7 +13,10 @@ ROOT = Path(__file__).resolve().parents[1] / "experiments"
 # One of each kind of task that no other test rehearses; training/test_loop.py,
 # test_follow_up_runs.py and tasks/test_span_extraction.py do that for translation, masked words,
 # classes and answers.
-QUICK = {"mae/pretrain_base", "resnet/imagenet_r50"}
+QUICK = {"clip/flowers102_zero_shot", "mae/pretrain_base", "resnet/imagenet_r50"}
+
+
+UNTRAINED = {"flowers102_knn", "flowers102_linear_probe", "flowers102_zero_shot"}
 
 
 def named(path):
@@ -29,5 +32,6 @@ def test_it_rehearses(file, tmp_path):
     assert tmp_path in runs
     for run in runs:
         losses = [record["loss"] for record in read_metrics(run) if "loss" in record]
-        assert len(losses) == 4 and all(map(math.isfinite, losses))
+        trained = 0 if file.stem in UNTRAINED else 4
+        assert len(losses) == trained and all(map(math.isfinite, losses))
         assert (run / "report.md").exists()

@@ -3,6 +3,7 @@
 May be imported by `cli`; imports all rooms below.
 """
 
+from jaxformers.api.image_probe import probe
 from jaxformers.api.image_search import search
 from jaxformers.api.image_text import zero_shot
 from jaxformers.api.images import classify_images, embed_images, explain
@@ -23,6 +24,7 @@ __all__ = [
     "from_pretrained",
     "load_images",
     "load_text",
+    "probe",
     "save_pretrained",
     "search",
     "tag",

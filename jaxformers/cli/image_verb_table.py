@@ -76,6 +76,32 @@ examples:
             CODE,
         ),
     ),
+    "probe": Verb(
+        image_verbs.probe,
+        "how well a model's frozen features tell the classes of pictures",
+        ("RUN", "FOLDER"),
+        """Prints accuracy and mean accuracy per class, in percent, of a classifier on frozen
+features. FOLDER has a folder for each class below train and test, and perhaps below dev; else some
+of the training pictures are held out. RUN is a run's folder, one with published weights, a single
+file of weights, or a hub's name, of a CLIP, ViT, ResNet or BiT.
+
+The method linear is CLIP's logistic regression, its penalty searched among 97 on the development
+pictures; neighbours is the vote of the 1 to 21 nearest pictures. Features are computed once and
+kept on disk.
+
+examples:
+  jaxformers probe openai/clip-vit-base-patch32 flowers/
+  jaxformers probe runs/vit_demo flowers/ --method neighbours""",
+        (
+            (
+                "--method",
+                dict(choices=("linear", "neighbours"), default="linear", help="see above"),
+            ),
+            ("--projected", dict(action="store_true", help="CLIP's features after projection")),
+            ("--normalize", dict(action="store_true", help="features at unit length, for linear")),
+            CODE,
+        ),
+    ),
     "search": Verb(
         image_verbs.search,
         "the pictures of a folder that fit a text, or resemble a picture",

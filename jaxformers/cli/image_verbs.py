@@ -51,6 +51,17 @@ def embed_images(args: argparse.Namespace, fields: list[str]) -> None:
     print(f"wrote {args.output}: {len(vectors)} vectors of {vectors.shape[1]}")
 
 
+def probe(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints how well a model's frozen features tell the classes of labelled pictures."""
+    load_code(args)
+    from jaxformers.api import probe as probed
+
+    projected = True if args.projected else None
+    options = dict(method=args.method, projected=projected, normalize=args.normalize)
+    for name, value in probed(args.run, args.folder, **options).items():
+        print(f"{name}: {value:.4g}")
+
+
 def search(args: argparse.Namespace, fields: list[str]) -> None:
     """Prints the pictures of a folder that are nearest to a text or a picture; may draw them."""
     if args.top < 1:

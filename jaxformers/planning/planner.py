@@ -15,7 +15,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxformers.costs.xla_warnings import captured_xla_warnings, uncached
-from jaxformers.errors import ShardingError
+from jaxformers.errors import ConfigError, ShardingError
 from jaxformers.layers.attention.backends import log_attention_backends
 from jaxformers.planning.plan_result import Plan, ShapePlan, batch_bytes
 from jaxformers.planning.program import Effort, compile_step, device_bytes
@@ -54,9 +54,11 @@ def plan(
             `full`, libtpu crashes on some programs and ends the process.
 
     Raises:
-        ConfigError: an unknown topology, or libtpu is not installed.
+        ConfigError: an unknown topology, no steps to plan, or libtpu is not installed.
         ShardingError: a mesh that the pod, the model or the batch does not divide over.
     """
+    if not experiment.steps:
+        raise ConfigError("the run has no steps of training to plan: set --steps above 0")
     pod = topology if isinstance(topology, Pod) else pod_of(topology, slices)
     with uncached(), captured_xla_warnings() as warned:
         result = plan_on(pod, experiment, mesh, report, effort=effort)

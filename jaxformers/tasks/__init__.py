@@ -3,6 +3,12 @@
 from jaxformers.tasks.base import Loss, Task, TaskData
 from jaxformers.tasks.evaluator import Evaluation, Evaluator, OutputEvaluator
 from jaxformers.tasks.image_text.contrastive import Contrastive
+from jaxformers.tasks.image_text.prompted_images import PromptedImages
+from jaxformers.tasks.image_text.transfer import (
+    LinearProbeEvaluator,
+    NeighbourEvaluator,
+    ZeroShotEvaluator,
+)
 from jaxformers.tasks.images.image_classification import ImageClassification
 from jaxformers.tasks.images.masked_image import MaskedImage
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
@@ -20,11 +26,14 @@ __all__ = [
     "Evaluation",
     "Evaluator",
     "ImageClassification",
+    "LinearProbeEvaluator",
     "Loss",
     "MaskedImage",
     "MaskedLanguage",
+    "NeighbourEvaluator",
     "OutputEvaluator",
     "Processor",
+    "PromptedImages",
     "Search",
     "SequenceClassification",
     "SpanExtraction",
@@ -35,6 +44,7 @@ __all__ = [
     "Translation",
     "Vocabulary",
     "WordPieces",
+    "ZeroShotEvaluator",
     "label_smoothed_loss",
     "load_processor",
     "negative_log_likelihood",

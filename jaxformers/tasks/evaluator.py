@@ -7,7 +7,7 @@ run on one model (`Experiment.evaluators`); their metrics are merged.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -57,7 +57,11 @@ class Comparison(NamedTuple):
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """What an evaluation needs: a name, unique within an experiment, and one method."""
+    """What an evaluation needs: a name, unique within an experiment, and one method.
+
+    It may have two more: `rehearsal()` gives the evaluator on a few bundled examples, and
+    `published(metrics)` tables of published results beside its metrics.
+    """
 
     name: str
 
@@ -98,6 +102,25 @@ class OutputEvaluator(CheckedFields, ABC):
         """Scores the model's outputs."""
         outputs = self.outputs(model, variables, processor, final=final)
         return self.score(outputs, processor, final=final)
+
+
+def rehearsed_evaluators(evaluators: Sequence[Evaluator]) -> tuple[Evaluator, ...]:
+    """The evaluators on a few bundled examples; those without a method `rehearsal` are left out."""
+    return tuple(
+        evaluator.rehearsal() for evaluator in evaluators if hasattr(evaluator, "rehearsal")
+    )
+
+
+def published_comparisons(
+    evaluators: Sequence[Evaluator], metrics: Mapping[str, Any]
+) -> list[Comparison]:
+    """Published results beside the metrics, of the evaluators with a method `published`."""
+    return [
+        comparison
+        for evaluator in evaluators
+        if hasattr(evaluator, "published")
+        for comparison in evaluator.published(metrics)
+    ]
 
 
 def run_evaluators(

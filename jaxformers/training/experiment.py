@@ -26,7 +26,7 @@ from jaxformers.layers.execution import Attention, Remat
 from jaxformers.pretrained import registry
 from jaxformers.sharding import TABLE, MeshConfig, Row, platform_of
 from jaxformers.tasks.base import Task
-from jaxformers.tasks.evaluator import Evaluator
+from jaxformers.tasks.evaluator import Evaluator, rehearsed_evaluators
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointing
 from jaxformers.training.follow_up_runs import rehearsals
 from jaxformers.training.optim.optimizers import Adam, Optimizer
@@ -42,8 +42,8 @@ class Experiment(CheckedFields):
     """Name of the run, and of its folder under `runs/`."""
     task: Task
     """The task with its data and its model."""
-    steps: PositiveInt
-    """Number of optimizer updates."""
+    steps: NonNegativeInt
+    """Number of optimizer updates; 0: the initial weights are evaluated as they are."""
     optimizer: Optimizer = Adam()
     schedule: Schedule = InverseSquareRoot()
     seed: Seed = 0
@@ -130,13 +130,13 @@ class Experiment(CheckedFields):
             name=f"{self.name}-rehearsal",
             task=task,
             after=rehearsals(self.after, task),
-            steps=4,
+            steps=min(4, self.steps),
             epochs=None,
             mesh=MeshConfig(data=-1, fsdp=2, tensor=2),
             vocab_multiple=8,
             average_last=min(self.average_last, 2),
             evaluate_every=0,
-            evaluators=(),
+            evaluators=rehearsed_evaluators(self.evaluators),
             checkpoint=replace(self.checkpoint, every=2, keep_best=0, best=""),
             logging=replace(self.logging, every=1, profile_at=None),
         )

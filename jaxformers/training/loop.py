@@ -165,7 +165,8 @@ class _Run:
                         self.log.message(message)
                     if evaluate_again and start < last_step:
                         self.evaluate(start, state)
-                    state = self.run_steps(state, start)
+                    if start < last_step:
+                        state = self.run_steps(state, start)
                     if self.result.step == last_step:
                         self.finish(state)
                     self.heartbeat.close("finished" if self.result.finished else "stopped")

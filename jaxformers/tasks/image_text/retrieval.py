@@ -32,10 +32,11 @@ from jaxformers.models import CLIP
 from jaxformers.sharding import constrain
 from jaxformers.tasks.evaluation_loop import round_up_rows
 from jaxformers.tasks.evaluator import Evaluation
+from jaxformers.tasks.image_text.prompted_images import PromptedImages
 from jaxformers.tasks.images.image_report import draw_thumbnail
 from jaxformers.tasks.processor import Processor
 
-CaptionData = BundledEmoji | CaptionFolder | CaptionTable | TarShards
+CaptionData = BundledEmoji | CaptionFolder | CaptionTable | PromptedImages | TarShards
 HITS = 5  # images of a query in the figure
 RIGHT, WRONG = "tab:green", "lightgrey"
 

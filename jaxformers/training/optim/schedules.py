@@ -164,7 +164,7 @@ class Steps(Schedule):
 def warmup_warning(schedule: Schedule, steps: int) -> str:
     """What to say of a warm-up that does not end before the run; empty if it does."""
     warmup = 0 if getattr(schedule, "warmup_share", 0) else getattr(schedule, "warmup", 0)
-    if warmup < steps:
+    if warmup < steps or not steps:
         return ""
     return (
         f"warning: the warm-up takes {warmup:,} steps and the run has {steps:,}, so the learning "

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxformers.costs import chip_for, chips_in
+from jaxformers.tasks.evaluator import published_comparisons
 from jaxformers.training.reports.markdown import Table, escape, markdown, section, words
 from jaxformers.training.reports.progress import duration
 from jaxformers.training.reports.run_files import read_metrics, replace_file
@@ -39,7 +40,10 @@ def report_run(folder: epath.Path, experiment: Experiment, result: RunResult) ->
     results = dict(evaluation.metrics) if evaluation else {}
     times = {**_time_and_cost(costs), "wall_time": result.wall_time}
     summary = {**results, "steps": result.step, **times}
-    published = experiment.task.published(results | costs) if results else []
+    published = []
+    if results:
+        published = experiment.task.published(results | costs)
+        published += published_comparisons(experiment.chosen_evaluators(), results)
     tables = [beside(comparison, experiment.name) for comparison in published]
     samples = list(evaluation.samples) if evaluation else []
     notes = list(evaluation.notes) if evaluation else []

@@ -15,12 +15,13 @@ import clip_use as use
 
 import jaxformers as jf
 from jaxformers.data.images import ImageFolder, TfdsImages
-from jaxformers.errors import DataError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.evaluation.probes.linear_probe import clip_linear_probe
 from jaxformers.evaluation.probes.nearest_neighbours import neighbour_scores
 from jaxformers.evaluation.probes.standardized_probe import Split
+from jaxformers.planning.planner import plan
 from jaxformers.sharding.mesh import MeshConfig, make_mesh
-from jaxformers.tasks import Processor
+from jaxformers.tasks import Processor, PromptedImages
 from jaxformers.tasks.image_text import image_features as features_module
 from jaxformers.tasks.image_text.image_features import image_features
 from jaxformers.tasks.image_text.transfer import (
@@ -29,6 +30,7 @@ from jaxformers.tasks.image_text.transfer import (
     ZeroShotEvaluator,
 )
 from jaxformers.text import CLIPTokenizer
+from jaxformers.training.config.experiment_files import load_experiment
 
 CLASSES = ("blue thing", "green_thing", "red thing")
 
@@ -162,6 +164,26 @@ def test_probes_equal_those_of_the_features(clip, pictures):
     assert len(evaluation.lists["Nearest neighbours, test set"]) == 8
     assert evaluation.metrics["test_knn_top1"] in [s.accuracy for k in scores for s in k.values()]
     assert evaluation.metrics["knn_neighbours"] in (1, 3)
+
+
+def test_a_class_is_captioned_by_its_prompts(pictures, tmp_path):
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps({"classes": list(CLASSES[::-1]), "templates": ["a {}.", "{}!"]}))
+    images = PromptedImages(source(pictures, "dev"), str(path)).open()
+    assert len(images) == 9 and images.captions(4) == ("a green_thing.", "green_thing!")
+    with Image.open(images.where(4)) as expected:
+        np.testing.assert_array_equal(images.image(4), expected)
+    other = PromptedImages(source(pictures, "train"), str(path)).open()
+    assert images.content != other.content
+    with pytest.raises(DataError, match="match no class of mnist"):
+        PromptedImages(source(pictures, "dev"), "mnist").open()
+
+
+def test_a_run_without_steps_is_not_planned():
+    file = Path(__file__).resolve().parents[3] / "experiments" / "clip" / "flowers102_knn.py"
+    experiment = load_experiment(str(file))
+    with pytest.raises(ConfigError, match="no steps"):
+        plan(experiment)
 
 
 def test_flowers_are_compared_with_the_paper():
