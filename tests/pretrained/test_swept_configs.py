@@ -9,6 +9,7 @@ import time
 import bert_cases
 import clip_cases
 import dino_cases
+import encoder_cases
 import marian_cases
 import pytest
 import resnet_cases
@@ -23,6 +24,7 @@ VALUES += ("x" * 1000, "\x1b[2J", [], [1], [1 << 24] * 2, [[[]]], {}, {"a": 1})
 SECONDS = 10.0  # of processor time, which other processes do not lengthen
 CASES = {
     bert_cases: ("pretraining", "classifier"),
+    encoder_cases: ("roberta_classes", "distilbert_words"),
     vit_cases: ("classifier", "mae"),
     marian_cases: tuple(marian_cases.CASES)[:1],
     resnet_cases: ("bottleneck", "bit"),
