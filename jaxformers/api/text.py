@@ -101,17 +101,19 @@ def translate(
 def fill_mask(
     source: TextSource, texts: Texts, *, top: int = 5
 ) -> list[list[list[tuple[str, float]]]]:
-    """The likeliest words for each "[MASK]" in `texts`.
+    """The likeliest words for each mask in `texts`.
 
     Args:
-        source: a pre-trained BERT, as for `from_pretrained`, which is kept loaded
-            for the next call; or `(model, variables, tokenizer)`.
-        texts: with any number of [MASK] each.
-        top: how many words for each [MASK].
+        source: a pre-trained BERT, RoBERTa or DistilBERT, as for `from_pretrained`, which is kept
+            loaded for the next call; or `(model, variables, tokenizer)`.
+        texts: with any number of masks each, as the tokenizer's `mask_token` writes them: "[MASK]"
+            in BERT and DistilBERT, "<mask>" in RoBERTa.
+        top: how many words for each mask.
 
     Returns:
-        For each text, for each of its [MASK], (token, probability), the best first. A token that
-        goes on with a word begins with "##".
+        For each text, for each of its masks, (token, probability), the best first. A token that
+        goes on with a word begins with "##"; of byte-level pairs, as RoBERTa has, one that begins
+        a word begins with a blank.
 
     Raises:
         DataError: a text with more tokens than the model has positions.

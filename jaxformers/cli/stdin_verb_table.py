@@ -49,18 +49,19 @@ examples:
     ),
     "fill-mask": Verb(
         stdin_verbs.fill_mask,
-        "words for every [MASK] in standard input",
+        "words for every mask in standard input",
         ("RUN",),
-        """Reads texts from standard input, a line each, with any number of [MASK] in them. For each
-line it prints the likeliest words of each place with their probabilities, places
-divided by tabs; a word that begins with ## goes on with the word before it. RUN is a run's
-folder, one with published weights, or a hub's name.
+        """Reads texts from standard input, a line each, with any number of masks in them: [MASK] in
+BERT and DistilBERT, <mask> in RoBERTa. For each line it prints the likeliest words of each mask
+with their probabilities, masks divided by tabs; a word that begins with ## goes on with the word
+before it, of RoBERTa one that does not begin with a blank. RUN is a run's folder, one with
+published weights, or a hub's name.
 
 examples:
   echo "The economy is [MASK]." | jaxformers fill-mask runs/bert
   jaxformers fill-mask google-bert/bert-base-uncased --top 1 < texts.txt""",
         (
-            ("--top", dict(metavar="N", type=whole_number, default=5, help="words for each place")),
+            ("--top", dict(metavar="N", type=whole_number, default=5, help="words for each mask")),
             *LINES,
         ),
     ),

@@ -48,24 +48,27 @@ def translate(args: argparse.Namespace, fields: list[str]) -> None:
 
 
 def fill_mask(args: argparse.Namespace, fields: list[str]) -> None:
-    """Prints words for every [MASK]."""
+    """Prints words for every mask."""
     _at_least_one(args, "top", "batch")
     load_code(args)
     from jaxformers.api import fill_mask as filled
+    from jaxformers.api import load_text
 
     def use(lines: list[str]) -> list[str]:
-        for number, line in enumerate(lines, 1):
-            if "[MASK]" not in line:
-                raise DataError(f"line {number} has no [MASK]: put it where a word is wanted")
-        return [_candidates(predictions) for predictions in filled(args.run, lines, top=args.top)]
+        predictions = filled(args.run, lines, top=args.top)
+        for number, candidates in enumerate(predictions, 1):
+            if not candidates:
+                mask = load_text(args.run).mask_token
+                raise DataError(f"line {number} has no {mask}: put it where a word is wanted")
+        return [_candidates(candidates) for candidates in predictions]
 
     _answer_lines(_but_empty(use), args)
 
 
 def _candidates(candidates: list[list[tuple[str, float]]]) -> str:
-    """The candidates of each [MASK] of a line, with their probabilities."""
+    """The candidates of each mask of a line, with their probabilities."""
     return "\t".join(
-        " ".join(f"{word} {share:.4f}" for word, share in words) for words in candidates
+        " ".join(f"{printable(word)} {share:.4f}" for word, share in words) for words in candidates
     )
 
 

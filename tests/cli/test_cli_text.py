@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent / "fixtures"))
 
 import bert_use as use
+import encoder_use
 import tag_use
 import text_folders
 
@@ -123,6 +124,14 @@ def test_a_line_that_cannot_be_used_is_named_after_those_before_it(
     status, lines, err = said(text, verb, folders[name])
     assert (status, len(lines)) == (2, before)
     assert f"standard input, {wrong}" in err
+
+
+def test_a_roberta_takes_its_own_mask(said, tmp_path):
+    folder = str(encoder_use.folder("roberta", "words", tmp_path))
+    status, lines, _ = said("The <mask> of the <mask>.\n", "fill-mask", folder, "--top", "2")
+    assert status == 0 and len(lines[0].split("\t")) == 2
+    status, _, err = said("The [MASK].\n", "fill-mask", folder)
+    assert status == 2 and "line 1 has no <mask>: put it where a word is wanted" in err
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,6 @@ class MaskedLanguage(Task):
 
     unit: ClassVar[str] = "tokens"
     verb: ClassVar[str] = "fill-mask"
-    line: ClassVar[str] = "The economy is [MASK]."
     lowest_is_best: ClassVar[bool] = True
 
     model: BertConfig
@@ -93,6 +92,13 @@ class MaskedLanguage(Task):
                 "pretraining.next_sentence needs a model of variant bert with pooler and "
                 "next_sentence; set them, or --task.pretraining.no-next-sentence"
             )
+
+    @property
+    def line(self) -> str:
+        """A text for the run's verb, with the mask token of published or trained vocabularies."""
+        published = self.weights is not None or self.vocabulary.path is not None
+        mask = "<mask>" if self.model.variant == "roberta" and published else "[MASK]"
+        return f"The economy is {mask}."
 
     @property
     def best(self) -> str:

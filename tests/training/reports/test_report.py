@@ -13,7 +13,16 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
 from jaxformers import tasks
-from jaxformers.data import BundledPairs, Glue, SquadJson, TfdsPairs, TfdsSquad, TsvTexts
+from jaxformers.data import (
+    BundledDocuments,
+    BundledPairs,
+    Glue,
+    Pretraining,
+    SquadJson,
+    TfdsPairs,
+    TfdsSquad,
+    TsvTexts,
+)
 from jaxformers.errors import CheckpointError
 from jaxformers.models import BertConfig
 from jaxformers.tasks import Evaluation, SequenceClassification, SpanExtraction, Task
@@ -290,13 +299,27 @@ def test_a_run_without_evaluation_has_a_report(folder):
     assert "| wall time | 1:30: steps 66.0 % |" in text
 
 
+MASKED = tasks.MaskedLanguage(BertConfig(), data=BundledDocuments())
+
+
+def test_the_masks_of_the_command_are_those_of_the_vocabulary():
+    assert MASKED.line == "The economy is [MASK]."
+    roberta = tasks.MaskedLanguage(
+        BertConfig.roberta(),
+        BundledDocuments(),
+        pretraining=Pretraining(next_sentence=False),
+        weights="FacebookAI/roberta-base",
+    )
+    assert roberta.line == "The economy is <mask>."
+
+
 def test_the_command_to_try_a_run_is_that_of_its_task(folder):
     _, result = translation_run("bundled")
     run = SimpleNamespace(name="run", task=SimpleNamespace(verb="", published=lambda _: []))
     assert "Use it" not in report_run(folder, run, result).read_text()
     for task, verb in [
         (tasks.Translation, "translate"),
-        (tasks.MaskedLanguage, "fill-mask"),
+        (MASKED, "fill-mask"),
         (tasks.SequenceClassification, "classify"),
         (tasks.SpanExtraction, "answer"),
         (tasks.TokenClassification, "tag"),
@@ -306,7 +329,7 @@ def test_the_command_to_try_a_run_is_that_of_its_task(folder):
 
 
 def test_the_closing_command_gives_the_verb_what_it_reads(tmp_path):
-    for task in (tasks.MaskedLanguage, tasks.SpanExtraction):
+    for task in (MASKED, tasks.SpanExtraction):
         *_, said = summary_lines(tmp_path, Evaluation({}), task)
         written = subprocess.run(["bash", "-c", said.split(": ")[1].split(" | ")[0]], stdout=-1)
         assert written.stdout.decode() == task.line + "\n"
