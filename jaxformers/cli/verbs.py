@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import signal
 import sys
@@ -329,8 +328,6 @@ def _text_lines(explanation: ExplainedMatch) -> list[str]:
 
 def serve(args: argparse.Namespace, fields: list[str]) -> None:
     """Serves a page on which the models are tried."""
-    if importlib.util.find_spec("gradio") is None:
-        raise ConfigError("serve needs Gradio: install the extra `serve`")
     if args.port is not None and not 1 <= args.port <= 65535:
         raise ConfigError(f"--port: {args.port} is not between 1 and 65535")
     load_code(args)

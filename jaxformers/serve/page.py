@@ -7,8 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
-import gradio as gr
-
 from jaxformers.api import sources
 from jaxformers.errors import ConfigError, UserError, printable
 from jaxformers.interpret.explain import Method
@@ -16,6 +14,11 @@ from jaxformers.models import CLIPImageConfig
 from jaxformers.pretrained import registry
 from jaxformers.serve import answers
 from jaxformers.tasks.image_text.zero_shot import TEMPLATE
+
+try:
+    import gradio as gr
+except ModuleNotFoundError:  # the extra is not installed; `build_page` says so
+    gr = None
 
 LOOPBACK = "127.0.0.1"
 PORT = 7860
@@ -61,6 +64,8 @@ def serve(
 
 def build_page(models: Sequence[str], pictures: str | None = None) -> gr.Blocks:
     """The page, not yet served; arguments and errors are those of `serve`."""
+    if gr is None:
+        raise ConfigError("the page needs Gradio: install the extra `serve`")
     if pictures is not None and not os.path.isdir(pictures):
         raise ConfigError(f"--pictures: {pictures} is no folder")
     uses = {source: _uses_of(source, pictures) for source in models}

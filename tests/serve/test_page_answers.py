@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 import jaxformers as jf
 from jaxformers.cli.command import main
 from jaxformers.errors import DataError
-from jaxformers.serve import answers
+from jaxformers.serve import answers, page
 
 MARKUP = "<script>alert(1)</script>"
 
@@ -129,9 +129,8 @@ def test_an_upload_is_read_with_suspicion(models, picture, tmp_path):
 
 
 def test_the_command_names_the_extra_and_wrong_ports(models, monkeypatch, capsys):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(page, "gr", None)
     assert main(["serve", models["vit"]]) == 2
     assert "install the extra `serve`" in capsys.readouterr().err
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert main(["serve", models["vit"], "--port", "70000"]) == 2
     assert "--port: 70000 is not between 1 and 65535" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from jaxformers.data.captions.caption_rows import CaptionPlan, CaptionRows
 from jaxformers.data.captions.caption_table import CaptionTable
 from jaxformers.data.captions.captioned_images import CaptionedImages, CaptionSource
 from jaxformers.data.captions.emoji import BundledEmoji
+from jaxformers.data.captions.emoji_groups import EmojiGroups
 from jaxformers.data.captions.tar_shards import TarShards
 from jaxformers.data.captions.tfds_captions import TfdsCaptions
 
@@ -19,6 +20,7 @@ __all__ = [
     "CaptionSource",
     "CaptionTable",
     "CaptionedImages",
+    "EmojiGroups",
     "TarShards",
     "TfdsCaptions",
 ]

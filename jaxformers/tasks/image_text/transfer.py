@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxformers.data.captions import EmojiGroups
 from jaxformers.data.images import BundledFashionMnist, LabelledImages, TfdsImages
 from jaxformers.errors import ConfigError
 from jaxformers.evaluation.image_metrics import mean_per_class
@@ -40,12 +41,14 @@ class ZeroShotEvaluator(CheckedFields):
     """
 
     name: str = "zero_shot"
-    test: ImageData
+    test: ImageData | EmojiGroups
     prompts: str = ""
     """Data set whose class names and templates are shipped, or a JSON file of them; they are
-    matched to the data's labels by name. Empty: the data's class names, with "a photo of a {}."."""
+    matched to the data's labels by name. Empty: the data's class names, with `template`."""
     templates: str = PUBLISHED
     """Which set of templates."""
+    template: str = TEMPLATE
+    """Prompt of the data's own class names, with `{}` for the name."""
     truncate: bool = False
     """Whether a prompt with more tokens than the model has positions is cut."""
     rows: PositiveInt = 128
@@ -83,7 +86,7 @@ class ZeroShotEvaluator(CheckedFields):
             return prompts.names_for(images.class_names), prompts.template_set(self.templates)
         if self.templates != PUBLISHED:
             raise ConfigError(f"templates {self.templates!r} without prompts: set the prompts")
-        return images.class_names or tuple(map(str, range(images.classes))), (TEMPLATE,)
+        return images.class_names or tuple(map(str, range(images.classes))), (self.template,)
 
     def rehearsal(self) -> ZeroShotEvaluator:
         """Some bundled images with their own class names."""

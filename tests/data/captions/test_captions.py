@@ -14,6 +14,7 @@ from jaxformers.data.captions import (
     BundledEmoji,
     CaptionFolder,
     CaptionTable,
+    EmojiGroups,
     TarShards,
 )
 from jaxformers.data.captions.emoji import concepts, family, held_out
@@ -148,3 +149,13 @@ def test_emoji_of_a_family_are_held_out_together():
     image = everything.image(0)
     assert image.size == (48, 48) and everything.captions(0)[0] == "grinning face"
     assert len(BundledEmoji(("fluent",)).open()) == 1811
+
+
+def test_emoji_are_labelled_with_their_groups():
+    emoji = BundledEmoji(("fluent",), "held-out")
+    drawings, groups = emoji.open(), EmojiGroups(emoji).open()
+    assert len(drawings) == len(groups) > 150 and len(groups.class_names) == 9
+    for index in range(0, len(groups), 20):
+        image, label = groups.example(index)
+        assert groups.class_names[label] == drawings.concept(index)["group"]
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(drawings.image(index)))

@@ -137,6 +137,8 @@ def test_zero_shot_matches_classes_by_name(clip, pictures, tmp_path):
     assert evaluator.evaluate(*clip, final=False).metrics == {}
     plain = ZeroShotEvaluator(test=source(pictures, "test"))
     assert plain.class_prompts(source(pictures, "test").open()) == (CLASSES, ("a photo of a {}.",))
+    named = ZeroShotEvaluator(test=source(pictures, "test"), template="{} here")
+    assert named.class_prompts(source(pictures, "test").open()) == (CLASSES, ("{} here",))
     flowers = ZeroShotEvaluator(test=source(pictures, "test"), prompts="oxford_flowers102")
     with pytest.raises(DataError, match="3 of the data's 3 class names"):
         flowers.evaluate(*clip, final=True)
