@@ -19,45 +19,93 @@ from jaxformers.text.unified_io import UnifiedIOTokenizer
 NUMBER_WORDS = 1  # words of a row before those that order its patches
 
 
-class TextImageRows:
-    """Looks up the rows of batches.
+class RowBuilder:
+    """Arrays of one sample.
 
-    Names and shapes, for n rows: `input_ids` int32 [n, S]; `patches` uint8 [n, P, E] with
-    `patch_positions` int32 and `patch_mask` int8 [n, P]; `target_ids` int32 [n, T], the eos
-    included, 0 behind it; `target_images` uint8 [n, R, R, 3] and `target_mask` int8 [n, C], 0 for
-    codes without a picture behind them; `task` int32 [n].
+    Names and shapes: `input_ids` int32 [S]; `patches` uint8 [P, E] with `patch_positions` int32 and
+    `patch_mask` int8 [P]; `target_ids` int32 [T], the eos included, 0 behind it; `target_images`
+    uint8 [R, R, 3] and `target_mask` int8 [C], 0 for codes without a picture behind them.
 
     Args:
-        mixture: opened.
         tokenizer: of all texts.
-        model: whose patches they are.
+        model: whose patches and codes they are; it has an image tokenizer.
         text_lengths: S and T.
         patches: P, of which as many are drawn; None: all.
-        target_side: R.
-        code_grid: codes along a side of the target.
     """
 
     def __init__(
         self,
-        mixture: OpenMixture,
         tokenizer: UnifiedIOTokenizer,
         model: UnifiedIOConfig,
         text_lengths: tuple[int, int],
         patches: int | None,
-        target_side: int,
-        code_grid: int,
     ):
+        self.tokenizer, self._model = tokenizer, model
+        self.text_length, self._target_length = text_lengths
+        grid = (model.image_rows // model.patch_size) * (model.image_columns // model.patch_size)
+        self._patches = min(patches or model.encoder_image_length, grid)
+        self._side = model.image_tokenizer.resolution
+        self._code_grid = model.image_tokenizer.grid
+        self.draws = NUMBER_WORDS + grid
+        self.fingerprint: dict[str, Any] = {
+            "tokenizer": tokenizer.fingerprint,
+            "lengths": [*text_lengths, self._patches, self._side],
+        }
+
+    def row(
+        self,
+        sample: Sample,
+        ids: tuple[Sequence[int], Sequence[int]],
+        words: UInt64[np.ndarray, "draws"],
+        where: str,
+    ) -> Batch:
+        """The arrays of `sample`.
+
+        Args:
+            sample: whose pictures they are.
+            ids: of prompt and target text, without eos.
+            words: random; the first is the sample's, the others order its patches.
+            where: what messages call the sample.
+
+        Raises:
+            DataError: a picture of another shape.
+        """
+        prompt, text = ids
+        order, eos = words[NUMBER_WORDS:], self.tokenizer.eos_id
+        # A text that is cut has no end: a model is not to learn that texts end there.
+        target = [*text, eos][: self._target_length]
+        image, has_target = sample.image, sample.target is not None
+        pixels, visible = _squared(image, self._model.image_rows, where)
+        mask = _patch_mask(visible, image, sample.hidden, self._model.patch_size)  # [P]
+        mask &= ~_masked_at_random(mask, sample.masked, order)
+        positions = _subset(mask, order, self._patches)
+        target_pixels, target_visible = _squared(sample.target, self._side, where)
+        step = self._side // self._code_grid
+        return {
+            "input_ids": _padded([*prompt[: self.text_length - 1], eos], self.text_length),
+            "patches": _patches(pixels, self._model.patch_size)[positions],
+            "patch_positions": positions.astype(np.int32),
+            "patch_mask": mask[positions].astype(np.int8),
+            "target_ids": _padded(target, self._target_length),
+            "target_images": target_pixels,
+            "target_mask": (target_visible[::step, ::step].ravel() & has_target).astype(np.int8),
+        }
+
+
+class TextImageRows:
+    """Looks up the rows of batches: those of `RowBuilder` [n, ...], and `task` int32 [n].
+
+    Args:
+        mixture: opened.
+        builder: of the rows.
+    """
+
+    def __init__(self, mixture: OpenMixture, builder: RowBuilder):
         self.names, self.examples = mixture.names, list(mixture.examples.values())
-        self._tokenizer, self._model = tokenizer, model
-        self._text_length, self._target_length = text_lengths
-        self._grid = (model.image_rows // model.patch_size, model.image_columns // model.patch_size)
-        self._patches = min(patches or model.encoder_image_length, np.prod(self._grid))
-        self._side, self._code_grid = target_side, code_grid
-        self.draws = NUMBER_WORDS + int(np.prod(self._grid))
+        self._builder, self.draws = builder, builder.draws
         self.fingerprint: dict[str, Any] = {
             "tasks": {name: entry.fingerprint for name, entry in mixture.examples.items()},
-            "tokenizer": tokenizer.fingerprint,
-            "lengths": [*text_lengths, int(self._patches), target_side],
+            **builder.fingerprint,
         }
 
     def gather(
@@ -83,50 +131,34 @@ class TextImageRows:
         """One sample of the task with this number as arrays; `words` as for `gather`.
 
         Raises:
-            DataError: no target, a target text that is too long, or a picture of another shape.
+            DataError: no target, or a picture of another shape.
         """
-        definition = self.examples[task].task
-        word, order = int(words[0]), words[NUMBER_WORDS:]
-        prompt, text = definition.ids(self._tokenizer, sample, word, self._text_length - 1)
         if sample.text is None and sample.target is None:
             raise DataError(f"{where}: it has neither a text nor a picture as target")
-        eos = self._tokenizer.eos_id
-        # A text that is cut has no end: a model is not to learn that texts end there.
-        target = [*text, eos][: self._target_length]
-        image, has_target = sample.image, sample.target is not None
-        pixels, visible = _squared(image, self._model.image_rows, where)
-        mask = _patch_mask(visible, image, sample.hidden, self._model.patch_size)  # [P]
-        mask &= ~_masked_at_random(mask, sample.masked, order)
-        positions = _subset(mask, order, self._patches)
-        target_pixels, target_visible = _squared(sample.target, self._side, where)
-        step = self._side // self._code_grid
-        return {
-            "input_ids": _padded([*prompt, eos], self._text_length),
-            "patches": _patches(pixels, self._model.patch_size)[positions],
-            "patch_positions": positions.astype(np.int32),
-            "patch_mask": mask[positions].astype(np.int8),
-            "target_ids": _padded(target, self._target_length),
-            "target_images": target_pixels,
-            "target_mask": (target_visible[::step, ::step].ravel() & has_target).astype(np.int8),
-            "task": np.int32(task),
-        }
+        builder, definition = self._builder, self.examples[task].task
+        longest = builder.text_length - 1
+        ids = definition.ids(builder.tokenizer, sample, int(words[0]), longest)
+        return builder.row(sample, ids, words, where) | {"task": np.int32(task)}
 
 
 class TextImagePlan(MixturePlan):
-    """Batches of a mixture, with `seen` float32 [rows, tasks]: examples of each task so far."""
+    """Batches of a mixture, with what each task has had up to them.
+
+    `seen` float32 [rows, tasks] counts its examples, `epochs` its passes through them.
+    """
 
     def __init__(self, mixture: OpenMixture, store: TextImageRows, rows: int):
         super().__init__(mixture, store, rows)
-        self.shapes = [
-            shapes | {"seen": ((rows, len(mixture.names)), np.dtype(np.float32))}
-            for shapes in self.shapes
-        ]
+        counts = ((rows, len(mixture.names)), np.dtype(np.float32))
+        self.shapes = [shapes | {"seen": counts, "epochs": counts} for shapes in self.shapes]
 
     def batch(self, store: Any, seed: int, step: int, rows: slice = slice(None)) -> Batch:
         """Those `rows` of the batch of `step`."""
         batch = super().batch(store, seed, step, rows)
-        counts = self._draws.counts(seed, (step + 1) * self._rows).astype(np.float32)
-        return batch | {"seen": np.tile(counts, (len(batch["task"]), 1))}
+        seen = self._draws.counts(seed, (step + 1) * self._rows)
+        counts = {"seen": seen, "epochs": seen / np.array(self._sizes)}
+        size = (len(batch["task"]), 1)
+        return batch | {n: np.tile(c.astype(np.float32), size) for n, c in counts.items()}
 
 
 def _squared(

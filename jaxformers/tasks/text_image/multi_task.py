@@ -28,7 +28,7 @@ from jaxformers.tasks.text.vocabulary import run_tokenizer
 from jaxformers.tasks.text_image.answers.captioning import Captioning
 from jaxformers.tasks.text_image.answers.vqa import VQA
 from jaxformers.tasks.text_image.evaluation import TextImageEvaluator
-from jaxformers.tasks.text_image.features import TextImagePlan, TextImageRows
+from jaxformers.tasks.text_image.features import RowBuilder, TextImagePlan, TextImageRows
 from jaxformers.tasks.text_image.pictures.maps import Depth
 from jaxformers.text import UnifiedIOTokenizer, load_tokenizer
 
@@ -113,6 +113,7 @@ class TextImage(Task):
             "target_mask": ((self.codes,), jnp.int8),
             "task": ((), jnp.int32),
             "seen": ((len(self.mixture.names),), jnp.float32),
+            "epochs": ((len(self.mixture.names),), jnp.float32),
         }
         return (
             {
@@ -173,6 +174,7 @@ class TextImage(Task):
             mean = (member * row_loss).sum() / jnp.maximum((member * row_weight).sum(), 1e-6)
             metrics[f"loss_{name}"] = weight * mean
             metrics[f"examples_{name}"] = weight * batch["seen"][:, number].mean()
+            metrics[f"epochs_{name}"] = weight * batch["epochs"][:, number].mean()
         return Loss(row_loss.sum(), weight, metrics, {})
 
     def _codes(self, model: UnifiedIO, variables: Variables, images: jax.Array) -> jax.Array:
@@ -251,15 +253,8 @@ class TextImage(Task):
                 f"the tokenizer is a {type(tokenizer).__name__}, not T5's SentencePiece with "
                 "location tokens: give --task.tokenizer the folder of one"
             )
-        return TextImageRows(
-            mixture,
-            tokenizer,
-            self.model,
-            (self.text_length, self.target_length),
-            self.patches,
-            self.model.image_tokenizer.resolution,
-            self.model.image_tokenizer.grid,
-        )
+        lengths = (self.text_length, self.target_length)
+        return TextImageRows(mixture, RowBuilder(tokenizer, self.model, lengths, self.patches))
 
     def _make_tokenizer(self, mixture: OpenMixture) -> UnifiedIOTokenizer:
         if (name := self.tokenizer or self.weights) is not None:
@@ -337,8 +332,11 @@ class TextImageData(PlannedData):
     mixture: OpenMixture = field(kw_only=True)
 
     def describe(self) -> str:
-        """Tasks, examples, and the share of each."""
+        """Each task with its share, its examples, and the steps of one pass through them."""
         shares = self.mixture.mixture.shares(self.mixture.sizes)[0][1]
-        pairs = zip(self.mixture.sizes.items(), shares, strict=True)
-        listed = ", ".join(f"{name} {share:.1%} of {size:,}" for (name, size), share in pairs)
-        return f"{len(self.mixture.sizes)} tasks: {listed}"
+        rows = self.plan.rows(0, 0)
+        lines = []
+        for (name, size), share in zip(self.mixture.sizes.items(), shares, strict=True):
+            steps = size / (share * rows) if share else float("inf")
+            lines.append(f"{name} {share:.1%} of {size:,}, an epoch in {steps:,.0f} steps")
+        return f"{len(lines)} tasks: {'; '.join(lines)}"

@@ -67,6 +67,7 @@ def test_batches_have_the_stated_shapes_and_are_the_same_on_any_hosts(task, data
         for name, array in batch.items():
             np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), array)
     assert batch["seen"][0].sum() == 6 * task.rows
+    assert (batch["epochs"] <= batch["seen"]).all()
     assert set(task.example(0)) == set(batch)
 
 
