@@ -9,6 +9,9 @@ from jaxformers.tasks.image_text.transfer import (
     NeighbourEvaluator,
     ZeroShotEvaluator,
 )
+from jaxformers.tasks.image_tokenizer.image_tokenizer import ImageTokenizer
+from jaxformers.tasks.image_tokenizer.perceptual import ImageGradients, Lpips
+from jaxformers.tasks.image_tokenizer.tokenizer_loss import VQGANLoss
 from jaxformers.tasks.images.image_classification import ImageClassification
 from jaxformers.tasks.images.masked_image import MaskedImage
 from jaxformers.tasks.losses import label_smoothed_loss, negative_log_likelihood
@@ -26,8 +29,11 @@ __all__ = [
     "Evaluation",
     "Evaluator",
     "ImageClassification",
+    "ImageGradients",
+    "ImageTokenizer",
     "LinearProbeEvaluator",
     "Loss",
+    "Lpips",
     "MaskedImage",
     "MaskedLanguage",
     "NeighbourEvaluator",
@@ -42,6 +48,7 @@ __all__ = [
     "TextImage",
     "TokenClassification",
     "Translation",
+    "VQGANLoss",
     "Vocabulary",
     "WordPieces",
     "ZeroShotEvaluator",

@@ -124,6 +124,16 @@ class Task(CheckedFields):
         """
         return {}
 
+    def inference_model(
+        self, model: nn.Module, variables: Variables
+    ) -> tuple[nn.Module, Variables]:
+        """The model to evaluate and export, and its variables, without what only training needs.
+
+        Here the trained model itself; a task whose module holds more (a discriminator) overrides
+        it.
+        """
+        return model, variables
+
     def exported(self, model: nn.Module, data: TaskData) -> nn.Module:
         """Returns the model to export, its configuration completed from `data` (class names)."""
         return model

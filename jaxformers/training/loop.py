@@ -350,7 +350,8 @@ class _Run:
     def run_evaluators(self, variables: dict[str, Any], *, final: bool) -> Evaluation:
         """Runs the experiment's evaluators, or the task's own, on the model."""
         evaluators = self.experiment.chosen_evaluators()
-        return run_evaluators(evaluators, self.model, variables, self.data.processor, final=final)
+        model, variables = self.experiment.task.inference_model(self.model, variables)
+        return run_evaluators(evaluators, model, variables, self.data.processor, final=final)
 
     def finish(self, state: TrainState) -> None:
         """Averages checkpoints if asked to, exports the final weights, evaluates, reports."""
@@ -360,8 +361,10 @@ class _Run:
             variables["params"] = self.checkpoints.average_params(params, e.average_last)
         result.variables, result.finished = variables, True
         # Exported before the evaluation: if that fails, the weights are there to be evaluated.
-        model = e.task.exported(self.model, self.data)
-        run_directory.export(self.folder, model, variables, self.data.processor, result.step)
+        model, exported_variables = e.task.inference_model(self.model, variables)
+        model = e.task.exported(model, self.data)
+        processor = self.data.processor
+        run_directory.export(self.folder, model, exported_variables, processor, result.step)
         self.log.message("evaluating")
         evaluation = self.run_evaluators(variables, final=True)
         self.log.evaluation(result.step, evaluation.metrics)

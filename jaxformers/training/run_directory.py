@@ -263,4 +263,5 @@ def load_run(folder: epath.PathLike, execution: Execution | None = None) -> tupl
         names = (weights, "model_state") if abstract.model_state else (weights,)
         subtrees = {name: getattr(abstract, name) for name in names}
         state = checkpoints.restore_subtrees(subtrees).state
-    return model, {"params": state[weights], **state.get("model_state", {})}
+    variables = {"params": state[weights], **state.get("model_state", {})}
+    return single.task.inference_model(model, variables)

@@ -62,6 +62,16 @@ class VQGANConfig(CheckedFields):
             )
 
     @property
+    def image_size(self) -> int:
+        """`resolution`, by the name that image models share."""
+        return self.resolution
+
+    @property
+    def channels(self) -> int:
+        """`in_channels`, by the name that image models share."""
+        return self.in_channels
+
+    @property
     def downsampling(self) -> int:
         """f: side of the square of pixels that a code stands for."""
         return 2 ** (len(self.ch_mult) - 1)

@@ -43,16 +43,19 @@ class Quantizer(nn.Module):
         init = nn.initializers.normal(c.embed_dim**-0.5)
         if c.codebook_init == "uniform":
             init = _uniform_within(1 / c.n_embed)
-        self.codebook = self.param("codebook", init, (c.n_embed, c.embed_dim))
+        codebook = self.param("codebook", init, (c.n_embed, c.embed_dim))
+        # Gathered once: the search and the look-up would each move it, or the latents, otherwise.
+        self.table = constrain(codebook, None, None)
 
     def __call__(self, z: Float[Array, "B h w E"]) -> Quantized:
         """The nearest vector of each latent; the first of equally near ones."""
-        z = z.astype(jnp.float32)
+        z = constrain(z.astype(jnp.float32), "batch", None, None, None)
         # |z - e|^2 = |z|^2 + |e|^2 - 2 z e, summed in the published order: the codes are equal.
-        squares = jnp.square(self.codebook).sum(1).reshape(1, 1, 1, -1)
-        products = jnp.einsum("BhwE,VE->BhwV", z, self.codebook, precision="highest")
+        squares = jnp.square(self.table).sum(1).reshape(1, 1, 1, -1)
+        products = jnp.einsum("BhwE,VE->BhwV", z, self.table, precision="highest")
         # [B, h, w, V]
         distances = jnp.square(z).sum(-1, keepdims=True) + squares - 2.0 * products
+        distances = constrain(distances, "batch", None, None, None)
         codes = distances.argmin(-1).astype(jnp.int32)
         vectors = self.vectors(codes)
         # The published loss (`legacy`): beta weighs the codes' term, not the encoder's.
@@ -64,7 +67,7 @@ class Quantizer(nn.Module):
 
     def vectors(self, codes: Int[Array, "B h w"]) -> Float[Array, "B h w E"]:
         """The codes' vectors."""
-        return constrain(jnp.take(self.codebook, codes, axis=0), "batch", None, None, None)
+        return constrain(jnp.take(self.table, codes, axis=0), "batch", None, None, None)
 
 
 def _uniform_within(limit: float):

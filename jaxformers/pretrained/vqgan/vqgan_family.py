@@ -171,7 +171,7 @@ def inputs(config: VQGANConfig) -> InputShapes:
 def shrink(config: VQGANConfig) -> VQGANConfig:
     """Two levels of one block and 16 codes, for images of 24 pixels."""
     size = dict(embed_dim=8, n_embed=16, z_channels=8, resolution=24, ch=32, ch_mult=(1, 1))
-    return replace(config, num_res_blocks=1, attn_resolutions=(12,), **size)
+    return replace(config, num_res_blocks=1, attn_resolutions=(), **size)
 
 
 VQGAN_FAMILY = Family(

@@ -170,30 +170,35 @@ def test_the_published_models_have_their_parameters():
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 2_765_633
 
 
-def discriminator_variables(name, layers):
-    """The case's tensors, whose modules taming numbers by their index in one sequence."""
-    tensors, variables = cases.weights(name), {"params": {}, "batch_stats": {}}
-    convolutions = [0, *(2 + 3 * i for i in range(layers)), 2 + 3 * layers]
-    for i, index in enumerate(convolutions):
-        ours = "conv_out" if i == len(convolutions) - 1 else f"conv_{i}"
-        kernel = tensors[f"main.{index}.weight"].transpose(2, 3, 1, 0)
-        variables["params"][ours] = {"kernel": kernel}
-        if (bias := tensors.get(f"main.{index}.bias")) is not None:
-            variables["params"][ours]["bias"] = bias
-        if (mean := tensors.get(f"main.{index + 1}.running_mean")) is not None:
-            norm = f"main.{index + 1}"
-            scale, bias = tensors[f"{norm}.weight"], tensors[f"{norm}.bias"]
-            variables["params"][f"norm_{i}"] = {"scale": scale, "bias": bias}
-            variance = tensors[f"{norm}.running_var"]
-            variables["batch_stats"][f"norm_{i}"] = {"mean": mean, "var": variance}
-    return variables
-
-
 @pytest.mark.parametrize("name", sorted(cases.DISCRIMINATORS))
 def test_the_discriminator_gives_the_published_logits(name):
     config = cases.DISCRIMINATORS[name][0]
     module = PatchDiscriminator(PatchDiscriminatorConfig(3, config["ndf"], config["n_layers"]))
-    variables = discriminator_variables(name, config["n_layers"])
+    variables = cases.discriminator_variables(cases.weights(name), config["n_layers"])
     for mode, train in (("eval", False), ("train", True)):
         logits = module.apply(variables, cases.images(name), train=train)
         np.testing.assert_allclose(logits, GOLDEN[f"{name}/{mode}"], rtol=1e-4, atol=1e-4)
+
+
+def test_lpips_is_that_of_the_published_weights_in_one_file_or_two(tmp_path):
+    weights = cases.lpips_weights()
+    whole, vgg, linear = (tmp_path / f"{name}.safetensors" for name in ("whole", "vgg", "linear"))
+    prefixed = {f"loss.perceptual_loss.{name}": tensor for name, tensor in weights.items()}
+    safetensors.numpy.save_file(prefixed, whole)
+    # torchvision's own names, beside those of a classifier that is not used.
+    names = {name: name.split(".") for name in weights}
+    features = {
+        f"features.{parts[2]}.{parts[3]}": weights[name]
+        for name, parts in names.items()
+        if parts[0] == "net"
+    }
+    unused = {"classifier.0.weight": np.ones((2, 2), np.float32)}
+    safetensors.numpy.save_file(features | unused, vgg)
+    layers = {name: tensor for name, tensor in weights.items() if name.startswith("lin")}
+    safetensors.numpy.save_file(layers, linear)
+    params = read_lpips((whole,))
+    distances = jax.jit(LPIPS().apply)({"params": params}, *cases.lpips_images())
+    np.testing.assert_allclose(distances, GOLDEN["lpips/distances"], rtol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, params, read_lpips((vgg, linear)))
+    with pytest.raises(WeightsError, match="missing lin0, lin1, lin2, lin3, lin4"):
+        read_lpips((vgg,))
