@@ -130,7 +130,7 @@ class Task(CheckedFields):
         """The model to evaluate and export, and its variables, without what only training needs.
 
         Here the trained model itself; a task whose module holds more (a discriminator) overrides
-        it.
+        it, and passes variables that lack these already.
         """
         return model, variables
 

@@ -311,15 +311,11 @@ class _Run:
         names = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
         self.checkpoints.wait()
         saved_steps = self.checkpoints.steps()
+        checkpoint = f"the checkpoint of step {saved_steps[-1]}" if saved_steps else "no checkpoint"
         return (
             f"step {step} (batch {step - 1} of seed {self.experiment.seed}): the loss is "
-            f"{loss:g}; gradients not finite: {names or 'none'}; "
-            + (
-                f"the checkpoint of step {saved_steps[-1]} is kept"
-                if saved_steps
-                else "no checkpoint was made"
-            )
-            + "; lower the learning rate or set --clip-norm, then start again"
+            f"{loss:g}; gradients not finite: {names or 'none'}; {checkpoint} is kept; "
+            "lower the learning rate or set --clip-norm, then start again"
         )
 
     # ------------------------------------------------------------------ results
@@ -359,12 +355,11 @@ class _Run:
         if e.average_last:
             params = self.abstract_state.params
             variables["params"] = self.checkpoints.average_params(params, e.average_last)
+        model, variables = e.task.inference_model(self.model, variables)
         result.variables, result.finished = variables, True
         # Exported before the evaluation: if that fails, the weights are there to be evaluated.
-        model, exported_variables = e.task.inference_model(self.model, variables)
         model = e.task.exported(model, self.data)
-        processor = self.data.processor
-        run_directory.export(self.folder, model, exported_variables, processor, result.step)
+        run_directory.export(self.folder, model, variables, self.data.processor, result.step)
         self.log.message("evaluating")
         evaluation = self.run_evaluators(variables, final=True)
         self.log.evaluation(result.step, evaluation.metrics)
