@@ -1,4 +1,4 @@
-"""VQGAN: configuration, encoder, quantiser and decoder, and the discriminator of its training.
+"""VQGAN: configuration, encoder, quantiser, decoder; discriminator and LPIPS of its training.
 
 Imports `layers`, `sharding`, `arrays`, `errors` and `fields`.
 """

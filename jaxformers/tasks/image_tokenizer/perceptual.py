@@ -15,8 +15,8 @@ from jaxtyping import Float
 from jaxformers.arrays import Array
 from jaxformers.fields import CheckedFields, PositiveInt
 from jaxformers.layers import Execution
-from jaxformers.models.lpips import LPIPS
-from jaxformers.pretrained.lpips import lpips_parameters, read_lpips
+from jaxformers.models.vqgan.lpips import LPIPS
+from jaxformers.pretrained.vqgan.lpips import lpips_parameters, read_lpips
 
 Variables = dict[str, Any]
 COLLECTION = "perceptual"

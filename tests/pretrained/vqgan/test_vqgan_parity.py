@@ -14,9 +14,9 @@ from folders import read, write
 from jaxformers.errors import ConfigError, DataError, WeightsError
 from jaxformers.layers import Execution
 from jaxformers.models import VQGAN, PatchDiscriminator, PatchDiscriminatorConfig, VQGANConfig
-from jaxformers.models.lpips import LPIPS
+from jaxformers.models.vqgan.lpips import LPIPS
 from jaxformers.pretrained import load_pretrained, save_pretrained
-from jaxformers.pretrained.lpips import read_lpips
+from jaxformers.pretrained.vqgan.lpips import read_lpips
 from jaxformers.pretrained.vqgan.vqgan_names import unified_io_entries
 
 NAMES = sorted(cases.CASES)

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from jaxformers.errors import WeightsError
-from jaxformers.models.lpips import LPIPS, STAGES
+from jaxformers.models.vqgan.lpips import LPIPS, STAGES
 from jaxformers.pretrained.formats.safetensors_folder import TensorFile
 from jaxformers.pretrained.formats.torch_file import TorchFile
 from jaxformers.pretrained.mapping.name_map import Entry, NameMap, TensorSource
