@@ -62,6 +62,7 @@ def probe(
     image_inference.check_embedder(model, sources.name_of(source))
     processor = Processor(preprocessing=sources.preprocessing_of(source, model))
     train, dev, test = _sets(data, dev, test)
+    evaluator: LinearProbeEvaluator | NeighbourEvaluator
     if method == "linear":
         evaluator = LinearProbeEvaluator(
             train=train, dev=dev, test=test, projected=bool(projected), normalize=normalize
