@@ -13,7 +13,7 @@ from jaxformers.pretrained.formats.safetensors_folder import CONFIG, GOOGLE_CONF
 
 CONFIGS = CONFIG, GOOGLE_CONFIG, "open_clip_config.json"  # one of them makes a folder a model's
 TORCH = (".pth", ".pt", ".bin", ".ckpt")
-PATTERNS = ["*.json", "*.safetensors", "*.spm", "vocab.txt", "merges.txt"]
+PATTERNS = ["*.json", "*.safetensors", "*.spm", "spiece.model", "vocab.txt", "merges.txt"]
 FLAX_PATTERN = "flax_model*.msgpack"  # fetched where there are no safetensors
 
 

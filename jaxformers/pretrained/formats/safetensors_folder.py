@@ -36,6 +36,7 @@ TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
     "tokenizer.model",
+    "spiece.model",
     "tokenizer.json",
     TOKENIZER_SETTINGS,
     "special_tokens_map.json",

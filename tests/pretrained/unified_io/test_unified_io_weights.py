@@ -58,7 +58,9 @@ def test_a_folder_gives_the_network_with_its_image_tokenizer_inside(folder, gold
 
 def test_files_written_hold_what_was_read(folder, tmp_path):
     model, variables = load_pretrained(folder)
-    save_pretrained(model, variables, tmp_path / "out")
+    (folder / "spiece.model").write_bytes(b"T5's pieces")
+    save_pretrained(model, variables, tmp_path / "out", tokenizer=folder)
+    assert (tmp_path / "out/spiece.model").read_bytes() == b"T5's pieces"
     content = json.loads((tmp_path / "out/config.json").read_text())
     assert content == config_fields() | {
         "dropout_rate": 0.0,
