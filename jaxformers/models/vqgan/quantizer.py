@@ -54,7 +54,7 @@ class Quantizer(nn.Module):
         squares = jnp.square(self.table).sum(1).reshape(1, 1, 1, -1)
         products = jnp.einsum("BhwE,VE->BhwV", z, self.table, precision="highest")
         # [B, h, w, V]
-        distances = jnp.square(z).sum(-1, keepdims=True) + squares - 2.0 * products
+        distances: Array = jnp.square(z).sum(-1, keepdims=True) + squares - 2.0 * products
         distances = constrain(distances, "batch", None, None, None)
         codes = distances.argmin(-1).astype(jnp.int32)
         vectors = self.vectors(codes)
