@@ -9,7 +9,7 @@ import pytest
 
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.models.unified_io import UnifiedIO, UnifiedIOConfig
-from jaxformers.sharding.table import describe_parameters
+from jaxformers.sharding.table import describe_parameters, shardings
 from tests.fixtures import unified_io_cases as cases
 from tests.helpers.unified_io import network
 
@@ -126,3 +126,34 @@ def test_configurations_that_cannot_be_are_refused():
         UnifiedIOConfig(segments=1)
     with pytest.raises(ConfigError, match="do not divide"):
         UnifiedIOConfig(image_rows=380)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(1, 2, 2), (2, 1, 2)])
+def test_on_a_mesh_loss_and_gradients_are_the_same(shape, networks):
+    model, variables = networks["long"]
+    rng = np.random.default_rng(0)
+    given = dict(
+        input_ids=rng.integers(1, 40, (4, 6)),
+        image_positions=np.tile(np.arange(8), (4, 1)),
+        target_ids=rng.integers(1, 40, (4, 4)),
+        target_codes=np.full((4, 6), 41),
+    )
+    given = {key: value.astype(np.int32) for key, value in given.items()}
+    given["images"] = rng.normal(size=(4, 8, 12)).astype(np.float32)
+
+    def loss(params, given):
+        out = model.apply({"params": params}, **given)
+        logits = (out.text_logits, out.image_logits)
+        return sum(jax.nn.logsumexp(x, axis=-1).mean() for x in logits)
+
+    expected, expected_gradients = jax.jit(jax.value_and_grad(loss))(variables["params"], given)
+    types = (jax.sharding.AxisType.Auto,) * 3
+    mesh = jax.make_mesh(shape, ("data", "fsdp", "tensor"), axis_types=types)
+    with jax.set_mesh(mesh):
+        params = jax.device_put(variables["params"], shardings(variables["params"], mesh))
+        value, gradients = jax.jit(jax.value_and_grad(loss))(params, given)
+    assert float(value) == pytest.approx(float(expected), abs=1e-5)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), gradients, expected_gradients
+    )
