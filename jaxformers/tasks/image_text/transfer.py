@@ -28,6 +28,7 @@ from jaxformers.tasks.image_text.zero_shot import TEMPLATE, class_weights, unit_
 from jaxformers.tasks.images.image_data import ImageData, open_cached
 from jaxformers.tasks.processor import Processor
 
+SHARDED_FROM = 2**26  # bytes of features
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean")
 WEIGHTS: tuple[Weights, ...] = ("uniform", "distance")
 TOP1, MEAN_PER_CLASS = "top1", "mean_per_class"
@@ -122,7 +123,8 @@ class LinearProbeEvaluator(CheckedFields):
         if not final:
             return Evaluation({})
         sets = _features(self, model, variables, processor, self.projected)
-        result = clip_linear_probe(*sets, normalize=self.normalize, mesh=_mesh_in_force())
+        mesh = _mesh_for(sum(split.features.nbytes for split in sets))
+        result = clip_linear_probe(*sets, normalize=self.normalize, mesh=mesh)
         return Evaluation(
             {
                 f"test_linear_probe_{TOP1}": result.accuracy,
@@ -229,9 +231,11 @@ def _metrics(prefix: str, predictions: np.ndarray, labels: np.ndarray) -> dict[s
     }
 
 
-def _mesh_in_force() -> Mesh | None:
+def _mesh_for(size: int) -> Mesh | None:
+    """The mesh in force to shard features of `size` bytes over; None: every device has all."""
     mesh = jax.sharding.get_mesh()
-    return None if mesh.empty else mesh
+    # Below it an iteration's product takes less time than the devices' sum of its result.
+    return None if mesh.empty or size < SHARDED_FROM else mesh
 
 
 def _compare(

@@ -2,11 +2,13 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from mocked_tfds import prepare
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "fixtures"))
@@ -19,6 +21,7 @@ from jaxformers.errors import ConfigError, DataError
 from jaxformers.evaluation.probes.linear_probe import clip_linear_probe
 from jaxformers.evaluation.probes.nearest_neighbours import neighbour_scores
 from jaxformers.evaluation.probes.standardized_probe import Split
+from jaxformers.evaluation.zero_shot import load_class_prompts
 from jaxformers.planning.planner import plan
 from jaxformers.sharding.mesh import MeshConfig, make_mesh
 from jaxformers.tasks import Processor, PromptedImages
@@ -31,7 +34,9 @@ from jaxformers.tasks.image_text.transfer import (
 )
 from jaxformers.text import CLIPTokenizer
 from jaxformers.training.config.experiment_files import load_experiment
+from jaxformers.training.loop import train
 
+EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments" / "clip"
 CLASSES = ("blue thing", "green_thing", "red thing")
 
 
@@ -181,9 +186,45 @@ def test_a_class_is_captioned_by_its_prompts(pictures, tmp_path):
         PromptedImages(source(pictures, "dev"), "mnist").open()
 
 
+@pytest.mark.default_cases(1)
+@pytest.mark.parametrize("name", ["zero_shot", "knn", "linear_probe"])
+def test_flowers_are_evaluated_from_weights_and_prepared_data(name, clip, tmp_path, monkeypatch):
+    prepare("oxford_flowers102", tmp_path, {"train": 40, "validation": 30, "test": 50})
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    model = clip[0].config
+    weights = use.folder(tmp_path / "weights")
+    experiment = load_experiment(str(EXPERIMENTS / f"flowers102_{name}.py"))
+    size = model.image_size  # in place of ViT-B/32's
+    task = replace(
+        experiment.task,
+        model=model,
+        weights=str(weights),
+        augmentation=replace(experiment.task.augmentation, size=size),
+        preprocessing=replace(experiment.task.preprocessing, size=size),
+        rows=8,
+    )
+    result = train(replace(experiment, task=task), tmp_path / "run")
+    assert result.finished and result.step == 0 and not result.losses
+    prefix = {"knn": "knn"}.get(name, name)
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert f"test_{prefix}_mean_per_class" in result.evaluation.metrics
+    assert ("Beside published results" in report) == (name != "knn")
+    if name != "zero_shot":
+        return
+    # Prompts in the order of TFDS's labels; Hugging Face's rule for the probabilities' order.
+    images = TfdsImages("oxford_flowers102", "test").open()
+    names = load_class_prompts("oxford_flowers102").names_for(images.class_names)
+    pixels = [images.image(index) for index in range(len(images))]
+    source = (*jf.from_pretrained(weights), clip[2])
+    answers = jf.zero_shot(source, pixels, names, template="a photo of a {}, a type of flower.")
+    predictions = [names.index(answer[0][0]) for answer in answers]
+    accuracy = 100 * np.mean(np.array(predictions) == images.labels)
+    # Preprocessings differ by a pixel of the crop at most.
+    assert result.evaluation.metrics["test_zero_shot_top1"] == pytest.approx(accuracy, abs=4)
+
+
 def test_a_run_without_steps_is_not_planned():
-    file = Path(__file__).resolve().parents[3] / "experiments" / "clip" / "flowers102_knn.py"
-    experiment = load_experiment(str(file))
+    experiment = load_experiment(str(EXPERIMENTS / "flowers102_knn.py"))
     with pytest.raises(ConfigError, match="no steps"):
         plan(experiment)
 
