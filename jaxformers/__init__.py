@@ -15,19 +15,30 @@ if TYPE_CHECKING:
     from jaxformers import layers as layers
     from jaxformers import sharding as sharding
     from jaxformers.api import answer as answer
+    from jaxformers.api import answer_about as answer_about
+    from jaxformers.api import ask as ask
+    from jaxformers.api import caption as caption
     from jaxformers.api import classify as classify
     from jaxformers.api import classify_images as classify_images
+    from jaxformers.api import depth as depth
+    from jaxformers.api import detect as detect
     from jaxformers.api import embed as embed
     from jaxformers.api import embed_images as embed_images
     from jaxformers.api import explain as explain
     from jaxformers.api import fill_mask as fill_mask
     from jaxformers.api import from_nnx as from_nnx
     from jaxformers.api import from_pretrained as from_pretrained
+    from jaxformers.api import inpaint as inpaint
+    from jaxformers.api import keypoints as keypoints
     from jaxformers.api import load_images as load_images
     from jaxformers.api import load_text as load_text
+    from jaxformers.api import locate as locate
+    from jaxformers.api import normals as normals
+    from jaxformers.api import paint as paint
     from jaxformers.api import probe as probe
     from jaxformers.api import save_pretrained as save_pretrained
     from jaxformers.api import search as search
+    from jaxformers.api import segment as segment
     from jaxformers.api import tag as tag
     from jaxformers.api import to_nnx as to_nnx
     from jaxformers.api import translate as translate
@@ -73,10 +84,10 @@ _NAMES = {
     "CLIP": "models",
     "CLIPConfig": "models",
     "Experiment": "training",
-    "ResNet": "models",
-    "ResNetConfig": "models",
     "MAE": "models",
     "MAEConfig": "models",
+    "ResNet": "models",
+    "ResNetConfig": "models",
     "Transformer": "models",
     "TransformerConfig": "models",
     "UnifiedIO": "models",
@@ -86,9 +97,14 @@ _NAMES = {
     "ViT": "models",
     "ViTConfig": "models",
     "answer": "api",
+    "answer_about": "api",
+    "ask": "api",
     "beam_search": "decoding",
+    "caption": "api",
     "classify": "api",
     "classify_images": "api",
+    "depth": "api",
+    "detect": "api",
     "embed": "api",
     "embed_images": "api",
     "explain": "api",
@@ -96,12 +112,18 @@ _NAMES = {
     "from_nnx": "api",
     "from_pretrained": "api",
     "greedy": "decoding",
+    "inpaint": "api",
+    "keypoints": "api",
     "load_images": "api",
     "load_text": "api",
+    "locate": "api",
+    "normals": "api",
+    "paint": "api",
     "plan": "planning",
     "probe": "api",
     "save_pretrained": "api",
     "search": "api",
+    "segment": "api",
     "tag": "api",
     "to_nnx": "api",
     "train": "training.loop",

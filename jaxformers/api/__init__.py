@@ -3,6 +3,19 @@
 May be imported by `cli`; imports all rooms below.
 """
 
+from jaxformers.api.ask import (
+    answer_about,
+    ask,
+    caption,
+    depth,
+    detect,
+    inpaint,
+    keypoints,
+    locate,
+    normals,
+    paint,
+    segment,
+)
 from jaxformers.api.image_probe import probe
 from jaxformers.api.image_search import search
 from jaxformers.api.image_text import zero_shot
@@ -14,19 +27,30 @@ from jaxformers.pretrained import save_pretrained
 
 __all__ = [
     "answer",
+    "answer_about",
+    "ask",
+    "caption",
     "classify",
     "classify_images",
+    "depth",
+    "detect",
     "embed",
     "embed_images",
     "explain",
     "fill_mask",
     "from_nnx",
     "from_pretrained",
+    "inpaint",
+    "keypoints",
     "load_images",
     "load_text",
+    "locate",
+    "normals",
+    "paint",
     "probe",
     "save_pretrained",
     "search",
+    "segment",
     "tag",
     "to_nnx",
     "translate",

@@ -50,12 +50,13 @@ def text_model(use: str, source: TextSource) -> tuple[Any, Variables, Tokenizer]
     """
     model, variables = model_of(source)
     check_head(use, model, name_of(source))
-    tokenizer = _tokenizer_of(source, model)
+    tokenizer = tokenizer_of(source, model)
     check_tokenizer(model, tokenizer, name_of(source))
     return model, variables, tokenizer
 
 
-def _tokenizer_of(source: TextSource, model: Any) -> Any:
+def tokenizer_of(source: TextSource, model: Any) -> Any:
+    """The tokenizer of a folder or run, or the one beside a model in memory."""
     if not _is_path(source):
         return source[2].tokenizer if isinstance(source[2], Processor) else source[2]
     if isinstance(model, CLIP | CLIPTextTower) and not is_run(source):

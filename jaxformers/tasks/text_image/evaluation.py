@@ -9,9 +9,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Int
 from matplotlib.figure import Figure
 from PIL import Image
 
+from jaxformers.data import Batch
 from jaxformers.data.mixture import open_mixture
 from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.data.pipeline.stateless_random import Draws
@@ -23,6 +25,7 @@ from jaxformers.tasks.evaluation_loop import round_up_rows
 from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.text_image.base import Picture, Prediction, Sample, TextImageTask
+from jaxformers.tasks.text_image.features import normalised_patches
 
 EVALUATION = 43  # what the draws are for
 DRAWN = 6  # examples of a task in the report's figure
@@ -106,24 +109,31 @@ def predict(
         output: `text` or `image`.
         key: of the sampling.
     """
-    prepared = task.prepare(batch)
-    inputs = {
-        "input_ids": prepared["input_ids"],
-        "input_mask": prepared["input_ids"] > 0,
-        "images": prepared["patches"],
-        "image_mask": prepared["patch_mask"],
-        "image_positions": prepared["patch_positions"],
-    }
-    params = {"params": variables["params"]}
+    inputs, params = model_inputs(batch), {"params": variables["params"]}
     if output == "text":
         decoded = generate_text(model, params, inputs, task.target_length)
         return [Prediction(row.tolist()) for row in np.asarray(decoded.ids)]
     sampling = Sampling(top_p=0.9)
     decoded = generate_codes(model, params, inputs, key, num_codes=task.codes, sampling=sampling)
-    codes = np.asarray(decoded.ids)
-    pixels = np.asarray(_decoder(model)(params, codes))
-    pixels = np.clip((pixels + 1) * 127.5, 0, 255).round().astype(np.uint8)
-    return [Prediction(picture=picture) for picture in pixels]
+    pictures = decoded_pictures(model, params, np.asarray(decoded.ids))
+    return [Prediction(picture=picture) for picture in pictures]
+
+
+def model_inputs(batch: Batch) -> dict[str, Any]:
+    """Arguments of `UnifiedIO.encode` for a batch as `RowBuilder` gives it."""
+    return {
+        "input_ids": batch["input_ids"],
+        "input_mask": batch["input_ids"] > 0,
+        "images": normalised_patches(batch["patches"]),
+        "image_mask": batch["patch_mask"],
+        "image_positions": batch["patch_positions"],
+    }
+
+
+def decoded_pictures(model: UnifiedIO, variables: Any, codes: Int[np.ndarray, "B C"]) -> Any:
+    """Pictures uint8 `[B, R, R, 3]` of codes."""
+    pixels = np.asarray(_decoder(model)(variables, codes))
+    return np.clip((pixels + 1) * 127.5, 0, 255).round().astype(np.uint8)
 
 
 @lru_cache(maxsize=4)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Int, UInt8, UInt64
+from jaxtyping import Bool, Float, Int, UInt8, UInt64
 from PIL import Image
 
+from jaxformers.arrays import Array
 from jaxformers.data import Batch
 from jaxformers.data.mixture import MixturePlan, OpenMixture
 from jaxformers.errors import DataError
@@ -16,7 +18,15 @@ from jaxformers.models.unified_io import UnifiedIOConfig
 from jaxformers.tasks.text_image.base import Box, Picture, Sample
 from jaxformers.text.unified_io import UnifiedIOTokenizer
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels
 NUMBER_WORDS = 1  # words of a row before those that order its patches
+
+
+def normalised_patches(patches: Array) -> Float[Array, "B P E"]:
+    """Flat uint8 patches with ImageNet's mean and deviation."""
+    pixels = jnp.asarray(patches).reshape(*patches.shape[:-1], -1, 3).astype(jnp.float32) / 255
+    mean, std = (jnp.array(values)[None, None, None] for values in (MEAN, STD))
+    return ((pixels - mean) / std).reshape(patches.shape)
 
 
 class RowBuilder:

@@ -28,12 +28,16 @@ from jaxformers.tasks.text.vocabulary import run_tokenizer
 from jaxformers.tasks.text_image.answers.captioning import Captioning
 from jaxformers.tasks.text_image.answers.vqa import VQA
 from jaxformers.tasks.text_image.evaluation import TextImageEvaluator
-from jaxformers.tasks.text_image.features import RowBuilder, TextImagePlan, TextImageRows
+from jaxformers.tasks.text_image.features import (
+    RowBuilder,
+    TextImagePlan,
+    TextImageRows,
+    normalised_patches,
+)
 from jaxformers.tasks.text_image.pictures.maps import Depth
 from jaxformers.text import UnifiedIOTokenizer, load_tokenizer
 
 IMAGE_TOKENIZER = "image_tokenizer"  # among the model's parameters
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SAMPLED = 400  # examples of each task whose texts a tokenizer is trained on
 
 
@@ -141,13 +145,9 @@ class TextImage(Task):
 
     def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
         """Normalises the patches; target pictures are in -1..1."""
-        shape = (*batch["patches"].shape[:-1], -1, 3)
-        pixels = batch["patches"].reshape(shape).astype(jnp.float32) / 255
-        mean, std = (jnp.array(values)[None, None, None] for values in (MEAN, STD))
-        patches = (pixels - mean) / std  # [B, P, p * p, 3]
         return {
             **batch,
-            "patches": patches.reshape(batch["patches"].shape),
+            "patches": normalised_patches(batch["patches"]),
             "target_images": batch["target_images"].astype(jnp.float32) / 127.5 - 1,
         }
 

@@ -1,0 +1,89 @@
+"""Unified-IO asked by prompts and by the names of its tasks, on a tiny random model."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+import jaxformers as jf
+from jaxformers.data.mixture import Mixture
+from jaxformers.errors import ConfigError, DataError, WeightsError
+from jaxformers.layers import Execution
+from jaxformers.models import UnifiedIOConfig, VQGANConfig
+from jaxformers.tasks import text_image as ti
+from jaxformers.tasks.processor import Processor
+from jaxformers.text import UnifiedIOTokenizer
+
+BOX = (2.0, 3.0, 12.0, 20.0)
+
+
+@pytest.fixture(scope="module")
+def source():
+    model = UnifiedIOConfig.small(image_tokenizer=VQGANConfig())
+    task = ti.TextImage(model, Mixture({"vqa": ti.VQA()})).rehearsal()
+    module = jf.UnifiedIO(replace(task.model, encoder_text_length=96), Execution())
+    shapes = jax.eval_shape(lambda: task.init(module, jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda s: 0.3 * rng.standard_normal(s.shape).astype(np.float32), shapes
+    )
+    text = 'What is in the image, a red bus ? " How many do the joints find' + "bcjkpquvxyz"
+    return module, variables, Processor(UnifiedIOTokenizer.train([text] * 4, 38))
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (24, 32, 3)).astype(np.uint8)
+
+
+def test_a_text_is_answered_for_one_picture_several_or_none(source, picture, tmp_path):
+    one = jf.ask(source, "What is this ?", picture, max_tokens=6)
+    assert isinstance(one.text, str)
+    path = tmp_path / "a.png"
+    Image.fromarray(picture).save(path)
+    several = jf.ask(source, "What is this ?", [path, Image.fromarray(picture)], max_tokens=6)
+    assert [answer.text for answer in several] == [one.text, one.text]
+    assert isinstance(jf.ask(source, "What is this ?", max_tokens=6).text, str)
+    assert isinstance(one.figure(), Figure)
+
+
+@pytest.mark.slow
+def test_pictures_come_in_the_size_of_the_input(source, picture):
+    answer = jf.depth(source, picture)
+    assert answer.picture.shape == picture.shape
+    np.testing.assert_array_equal(jf.depth(source, picture).picture, answer.picture)
+    assert jf.inpaint(source, picture, BOX, "bus").picture.shape == picture.shape
+    assert jf.paint(source, "a red bus").picture.shape == (4, 4, 3)
+    masks = jf.segment(source, [picture], "bus")[0].masks
+    assert all(mask.shape == picture.shape[:2] for mask in masks)
+    assert isinstance(answer.figure(), Figure)
+
+
+def test_regions_and_joints_are_read_from_whatever_is_answered(source, picture):
+    regions = jf.detect(source, picture).regions
+    assert regions.boxes.shape == (len(regions.labels), 4)
+    assert jf.locate(source, picture, "bus").regions is not None
+    joints = jf.keypoints(source, picture, BOX)
+    assert joints.key_points.points.shape == (17, 2)
+    assert joints.problems
+    assert isinstance(joints.figure(), Figure)
+    assert jf.answer_about(source, picture, "How many ?").prompt == "how many ?"
+
+
+def test_what_cannot_be_asked_is_refused_in_one_line(source, picture):
+    with pytest.raises(ConfigError, match="output is 'sound', not one of text, image"):
+        jf.ask(source, "What ?", picture, "sound")
+    with pytest.raises(DataError, match="asks about a picture: give one"):
+        jf.caption(source, None)
+    with pytest.raises(DataError, match="the model has 96 positions: shorten it"):
+        jf.ask(source, "what " * 40, picture)
+    with pytest.raises(WeightsError, match="not T5's SentencePiece"):
+        jf.ask((*source[:2], object()), "What ?", picture)
+    with pytest.raises(WeightsError, match="holds a ViT; this needs a UnifiedIO"):
+        vit = jf.ViT(jf.ViTConfig(image_size=8, patch_size=4, width=8, heads=2, layers=1))
+        shapes = jax.eval_shape(vit.init, jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
+        variables = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+        jf.ask((vit, variables, source[2]), "What ?", picture)
