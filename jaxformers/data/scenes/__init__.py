@@ -1,11 +1,12 @@
 """A small world of emoji scenes, with exact truth for tasks on images and text.
 
-Imports `data.captions`, `data.pipeline`, `fields` and `errors`.
+Imports `data.captions`, `data.images`, `data.pipeline`, `fields` and `errors`.
 """
 
 from jaxformers.data.scenes.composition import Scene, SceneObject
 from jaxformers.data.scenes.drawings import THINGS, Drawing, Thing, drawings
 from jaxformers.data.scenes.emoji_scenes import EmojiScenes
+from jaxformers.data.scenes.scene_images import EmojiSceneImages
 from jaxformers.data.scenes.truth import (
     Expression,
     Question,
@@ -20,6 +21,7 @@ from jaxformers.data.scenes.truth import (
 __all__ = [
     "THINGS",
     "Drawing",
+    "EmojiSceneImages",
     "EmojiScenes",
     "Expression",
     "Question",

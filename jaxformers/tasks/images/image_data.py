@@ -23,12 +23,15 @@ from jaxformers.data.images import (
     WholeImage,
     check_classes,
 )
+from jaxformers.data.scenes import EmojiSceneImages
 from jaxformers.errors import ConfigError
 from jaxformers.tasks.images.image_warnings import image_warnings
 from jaxformers.tasks.task_data import PlannedData
 
 LISTED_CLASSES = 20
-ImageData = BundledFashionMnist | ImageFolder | ImageTable | HeldOut | TfdsImages | Vtab
+ImageData = (
+    BundledFashionMnist | EmojiSceneImages | ImageFolder | ImageTable | HeldOut | TfdsImages | Vtab
+)
 
 
 def picture_shape(model: Any, rows: int) -> tuple[int, int, int, int]:

@@ -7,6 +7,7 @@ import pytest
 
 from jaxformers.data.scenes import (
     THINGS,
+    EmojiSceneImages,
     EmojiScenes,
     captions,
     drawings,
@@ -128,3 +129,12 @@ def test_pictures_have_the_stated_side(side):
     scene = EmojiScenes(side=side).scene(3)
     assert scene.image.shape == (side, side, 3)
     assert scene.objects
+
+
+def test_scenes_are_images_for_training_and_held_out_ones_for_development():
+    data = EmojiSceneImages(EmojiScenes(size=8, side=16), dev_size=4)
+    images, dev, test = (source.open() for source in (data, data.other("dev"), data.other("test")))
+    assert (len(images), len(dev), len(test)) == (8, 4, 4)
+    np.testing.assert_array_equal(images.image(3), data.scenes.scene(3).image)
+    assert not images.labelled and images.labels.tolist() == [-1] * 8
+    assert dev.scenes.held_out and not np.array_equal(dev.image(0), test.image(0))
