@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from jaxformers.evaluation.zero_shot import load_class_prompts
 from jaxformers.evaluation.zero_shot.class_prompts import PUBLISHED
 from jaxformers.fields import CheckedFields, PositiveInt
 from jaxformers.models import CLIP
+from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks.evaluator import Comparison, Evaluation
 from jaxformers.tasks.image_text.image_features import image_features
 from jaxformers.tasks.image_text.zero_shot import TEMPLATE, class_weights, unit_vectors
@@ -123,8 +125,8 @@ class LinearProbeEvaluator(CheckedFields):
         if not final:
             return Evaluation({})
         sets = _features(self, model, variables, processor, self.projected)
-        mesh = _mesh_for(sum(split.features.nbytes for split in sets))
-        result = clip_linear_probe(*sets, normalize=self.normalize, mesh=mesh)
+        with _mesh_for(sum(split.features.nbytes for split in sets)) as mesh:
+            result = clip_linear_probe(*sets, normalize=self.normalize, mesh=mesh)
         return Evaluation(
             {
                 f"test_linear_probe_{TOP1}": result.accuracy,
@@ -231,11 +233,16 @@ def _metrics(prefix: str, predictions: np.ndarray, labels: np.ndarray) -> dict[s
     }
 
 
-def _mesh_for(size: int) -> Mesh | None:
-    """The mesh in force to shard features of `size` bytes over; None: every device has all."""
+@contextlib.contextmanager
+def _mesh_for(size: int) -> Iterator[Mesh | None]:
+    """The mesh in force, to shard features of `size` bytes over; else one device of this host."""
     mesh = jax.sharding.get_mesh()
-    # Below it an iteration's product takes less time than the devices' sum of its result.
-    return None if mesh.empty or size < SHARDED_FROM else mesh
+    if not mesh.empty and size >= SHARDED_FROM:
+        yield mesh
+        return
+    # An iteration's product takes less time than the devices' sum of its result.
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.local_devices()[:1])):
+        yield None
 
 
 def _compare(
