@@ -58,6 +58,32 @@ examples:
             CODE,
         ),
     ),
+    "ask": Verb(
+        image_verbs.ask,
+        "Unified-IO's answer to a prompt, a text or a picture",
+        ("RUN", "PROMPT"),
+        """Prints the answer, or with --output writes the picture that is asked for. RUN holds a
+Unified-IO with its image tokenizer and T5's vocabulary: a run's folder, one with published
+weights, or a hub's name. Prompts are those of training; a location
+token is written <extra_id_N>.
+
+examples:
+  jaxformers ask runs/unified_io "What does the image describe ?" --image cat.jpg
+  jaxformers ask runs/unified_io "What is the depth map ?" --image cat.jpg --output depth.png""",
+        (
+            ("--image", dict(metavar="FILE", help="the picture that is asked about")),
+            ("--output", dict(metavar="FILE", help="ask for a picture, and write it there")),
+            (
+                "--beams",
+                dict(metavar="N", type=whole_number, default=1, help="width of the search"),
+            ),
+            (
+                "--seed",
+                dict(metavar="N", type=whole_number, default=0, help="of a picture's codes"),
+            ),
+            CODE,
+        ),
+    ),
     "embed-images": Verb(
         image_verbs.embed_images,
         "a vector for every picture",

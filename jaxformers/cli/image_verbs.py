@@ -32,6 +32,29 @@ def zero_shot(args: argparse.Namespace, fields: list[str]) -> None:
         print("\t".join([printable(path), *shares]))
 
 
+def ask(args: argparse.Namespace, fields: list[str]) -> None:
+    """Prints the answer to a prompt, or writes the picture that is the answer."""
+    if args.beams < 1:
+        raise ConfigError(f"--beams: {args.beams} is not at least 1")
+    load_code(args)
+    from PIL import Image
+
+    from jaxformers.api import ask as asked
+
+    if args.output is not None:
+        from jaxformers.interpret import check_picture_path
+
+        check_picture_path(args.output)
+    output = "text" if args.output is None else "image"
+    options = dict(beams=args.beams, seed=args.seed)
+    answer = asked(args.run, args.prompt, args.image, output, **options)
+    if args.output is None:
+        print(printable(answer.text, len(answer.text)))
+        return
+    Image.fromarray(answer.picture).save(args.output)
+    print(f"wrote {args.output}")
+
+
 def embed_images(args: argparse.Namespace, fields: list[str]) -> None:
     """Prints the vectors of pictures, or saves them as an array."""
     if args.output is not None:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import jaxformers as jf
+from jaxformers.cli.command import main
 from jaxformers.data.mixture import Mixture
 from jaxformers.errors import ConfigError, DataError, WeightsError
 from jaxformers.layers import Execution
@@ -87,3 +88,13 @@ def test_what_cannot_be_asked_is_refused_in_one_line(source, picture):
         shapes = jax.eval_shape(vit.init, jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
         variables = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
         jf.ask((vit, variables, source[2]), "What ?", picture)
+
+
+def test_the_verb_refuses_what_cannot_be_asked_with_status_2(tmp_path, capsys):
+    missing = str(tmp_path / "missing")
+    assert main(["ask", missing, "What ?", "--output", str(tmp_path / "a.txt")]) == 2
+    assert "no kind of picture ends in '.txt'" in capsys.readouterr().err
+    assert main(["ask", missing, "What ?", "--beams", "0"]) == 2
+    assert "--beams: 0 is not at least 1" in capsys.readouterr().err
+    assert main(["ask", missing, "What ?"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
