@@ -37,6 +37,7 @@ Several templates are averaged.
 
 examples:
   jaxformers zero-shot openai/clip-vit-base-patch32 cat.jpg --name cat --name dog
+  jaxformers zero-shot clip-folder photos/ --prompts oxford_flowers102
   jaxformers zero-shot clip-folder photos/ --names flowers.txt --template "a {}, a flower." """,
         (
             (
@@ -44,6 +45,14 @@ examples:
                 dict(metavar="NAME", action="append", help="a class; may be given again"),
             ),
             ("--names", dict(metavar="FILE", help="a text file with a class on each line")),
+            (
+                "--prompts",
+                dict(
+                    metavar="NAME",
+                    help="the shipped names and templates of a data set, such as "
+                    "oxford_flowers102, or those of a .json file",
+                ),
+            ),
             (
                 "--template",
                 dict(

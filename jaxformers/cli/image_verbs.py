@@ -19,14 +19,24 @@ def zero_shot(args: argparse.Namespace, fields: list[str]) -> None:
     if args.top < 1:
         raise ConfigError(f"--top: {args.top} is not at least 1")
     names = [*(args.name or ()), *(_names(args.names) if args.names else ())]
-    if not names:
-        raise ConfigError("no class names: give --name NAME, or --names FILE with one a line")
+    if args.prompts and (names or args.template):
+        raise ConfigError("--prompts has names and templates of its own: leave out the others")
+    if not names and not args.prompts:
+        raise ConfigError(
+            "no class names: give --name NAME, --names FILE with one a line, or --prompts NAME"
+        )
     load_code(args)
     from jaxformers.api import zero_shot as classified
     from jaxformers.tasks.image_text.zero_shot import TEMPLATE
 
+    templates = args.template or [TEMPLATE]
+    if args.prompts:
+        from jaxformers.evaluation.zero_shot import load_class_prompts
+
+        prompts = load_class_prompts(args.prompts)
+        names, templates = prompts.names, prompts.template_set()
     paths = _pictures(args.picture)
-    options = dict(template=args.template or [TEMPLATE], top=args.top, truncate=args.truncate)
+    options = dict(template=templates, top=args.top, truncate=args.truncate)
     for path, classes in zip(paths, classified(args.run, paths, names, **options), strict=True):
         shares = (f"{printable(name)} {share:.4f}" for name, share in classes)
         print("\t".join([printable(path), *shares]))

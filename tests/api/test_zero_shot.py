@@ -203,6 +203,12 @@ def test_the_verbs_print_what_the_functions_return(clip, tmp_path, capsys):
         for i, answer in enumerate(answers)
     ]
     assert lines == expected_lines
+    assert main(["zero-shot", str(clip), str(tmp_path / "0.png"), "--prompts", "mnist"]) == 0
+    digits = list("0123456789")
+    template = 'a photo of the number: "{}".'
+    (answer,) = jf.zero_shot(clip, use.pictures()[0], digits, template=template, top=5)
+    line = "\t".join(f"{name} {share:.4f}" for name, share in answer)
+    assert capsys.readouterr().out == f"{tmp_path / '0.png'}\t{line}\n"
     vectors = jf.embed_images(clip, use.pictures(), normalize=True)
     path, output = str(tmp_path / "1.png"), str(tmp_path / "vectors.npy")
     words = ["embed-images", str(clip)]
@@ -217,7 +223,9 @@ def test_the_verbs_print_what_the_functions_return(clip, tmp_path, capsys):
     assert main(["zero-shot", str(clip), path]) == 2
     assert main(["zero-shot", str(clip), path, "--names", str(tmp_path / "none.txt")]) == 2
     assert main(["zero-shot", str(clip), path, "--name", "a", "--template", "b"]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 4
+    assert main(["zero-shot", str(clip), path, "--name", "a", "--prompts", "mnist"]) == 2
+    assert main(["zero-shot", str(clip), path, "--prompts", "minst"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 6
 
 
 def refused(kind, call, *args, **options) -> str:
