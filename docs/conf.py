@@ -20,7 +20,6 @@ html_title = f"jaxformers {release}"
 exclude_patterns = ["make_*.py"]
 
 myst_heading_anchors = 3
-myst_enable_extensions = ["dollarmath"]
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(Path(__file__).parents[1] / "build" / "notebooks")
 nb_execution_in_temp = True  # what a notebook writes is gone with its folder
