@@ -26,6 +26,7 @@ test-all: lint types test
 lint: .venv/installed-test
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
+	.venv/bin/codespell *.md docs jaxformers experiments
 
 # The public surface, as [tool.mypy] in pyproject.toml lists it.
 types: .venv/installed-test
