@@ -107,7 +107,9 @@ def dummies(cls: type) -> dict[str, Any]:
     for field in dataclasses.fields(cls):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             choices = typing.get_args(hints[field.name]) or (None,)
-            values[field.name] = ranges[field.name].ge if field.name in ranges else choices[0]
+            bounds = ranges.get(field.name, Range())
+            lowest = bounds.ge if bounds.gt is None else bounds.gt + 1
+            values[field.name] = choices[0] if lowest is None else lowest
     return values
 
 
@@ -156,7 +158,7 @@ def test_bounds_hold_within_tuples_and_unions():
         ("--schedule.warmup", "0", "warmup is 0; it is a whole number, at least 1"),
         ("--schedule.warmup", "-5", "warmup is -5; it is a whole number, at least 1"),
         ("--seed", "-1", "seed is -1; it is a whole number, from 0 to 4294967295"),
-        ("--steps", "3000000000", "steps is 3000000000; it is a whole number, at least 1"),
+        ("--steps", "3000000000", "steps is 3000000000; it is a whole number, at least 0"),
         ("--task.search.alpha", "nan", "alpha is nan"),
         ("--task.model.dropout", "1", "dropout is 1.0; it is from 0 to below 1"),
     ],
