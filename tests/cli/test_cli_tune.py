@@ -34,7 +34,7 @@ def file(tmp_path, monkeypatch) -> str:
         (["--try", "steps", "5", "--seeds", "0", "one"], "--seeds: 'one' is not an int"),
         (["--sedes", "0"], "nothing to try"),
         (["--try", "steps", "5", "--sedes", "0"], "unknown option --sedes; did you mean --seeds?"),
-        (["--try", "steps", "0"], "steps is 0; it is a whole number, at least 1"),
+        (["--try", "steps", "-1"], "steps is -1; it is a whole number, at least 0"),
         (["--try", "seed", "1"], "seed cannot be tried"),
         (["--try", "steps", "5", "--task.dev", "None"], "tiny has no development metric"),
     ],

@@ -201,9 +201,8 @@ def test_a_hub_name_is_fetched_without_pickles(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     load_pretrained("org/name@refs/pr/3")
-    assert calls == [
-        ("org/name", "refs/pr/3", ("*.json", "*.safetensors", "*.spm", "vocab.txt", "merges.txt"))
-    ]
+    patterns = ("*.json", "*.safetensors", "*.spm", "spiece.model", "vocab.txt", "merges.txt")
+    assert calls == [("org/name", "refs/pr/3", patterns)]
 
 
 def made(config, **changes):

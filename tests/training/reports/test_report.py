@@ -54,6 +54,11 @@ def write_metrics(path, records):
     (path / "metrics.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in records))
 
 
+def experiment_of(task):
+    """An experiment as far as a report looks at it."""
+    return SimpleNamespace(name="run", task=task, chosen_evaluators=tuple)
+
+
 def shown(markdown):
     """The text of a Markdown document as a reader sees it."""
     parts = []
@@ -197,7 +202,7 @@ def translation_run(test):
         samples=[("a house", "ein Haus", "ein Haus")],
         notes=["BLEU|x"],
     )
-    return SimpleNamespace(name="run", task=task), ended(evaluation)
+    return experiment_of(task), ended(evaluation)
 
 
 def test_figures_and_lists_of_an_evaluation_are_in_the_report(folder):
@@ -226,7 +231,7 @@ def test_a_run_on_other_sentences_says_that_it_is_not_comparable(folder):
 def glue_report(folder, metrics, name="mrpc", **fields):
     task = SequenceClassification(BertConfig.tiny(), Glue(name), **fields)
     result = ended(Evaluation(metrics))
-    return report_run(folder, SimpleNamespace(name="run", task=task), result).read_text()
+    return report_run(folder, experiment_of(task), result).read_text()
 
 
 def test_a_glue_run_stands_beside_the_paper_and_its_predecessors(folder):
@@ -262,7 +267,7 @@ def test_a_glue_run_judged_on_other_examples_says_that_it_is_not_comparable(fold
 def squad_report(folder, dev, metrics):
     result = ended(Evaluation(metrics))
     task = SpanExtraction(BertConfig.tiny(), TfdsSquad(), dev=dev)
-    return report_run(folder, SimpleNamespace(name="run", task=task), result).read_text()
+    return report_run(folder, experiment_of(task), result).read_text()
 
 
 def test_a_squad_run_stands_beside_its_versions_results(folder):
@@ -315,7 +320,7 @@ def test_the_masks_of_the_command_are_those_of_the_vocabulary():
 
 def test_the_command_to_try_a_run_is_that_of_its_task(folder):
     _, result = translation_run("bundled")
-    run = SimpleNamespace(name="run", task=SimpleNamespace(verb="", published=lambda _: []))
+    run = experiment_of(SimpleNamespace(verb="", published=lambda _: []))
     assert "Use it" not in report_run(folder, run, result).read_text()
     for task, verb in [
         (tasks.Translation, "translate"),
