@@ -215,7 +215,14 @@ def _answers(
             f"{sources.name_of(source)} has a {type(tokenizer).__name__}, not T5's SentencePiece "
             "with location tokens: put T5's spiece.model beside the weights"
         )
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise WeightsError(
+            f"{sources.name_of(source)}: the tokenizer has {tokenizer.vocab_size:,} ids, the model "
+            f"{model.config.vocab_size:,}"
+        )
     listed = [None] if image is None else one_by_one(image)
+    if not listed:
+        raise DataError("no picture: give one, or several")
     single = image is None or (len(listed) == 1 and listed[0] is image)
     samples = [make(_picture(p, number)) for number, p in enumerate(listed, 1)]
     predictions = answer_samples(model, variables, tokenizer, samples, output, decoding)

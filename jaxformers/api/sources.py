@@ -12,6 +12,7 @@ from jaxformers.api.file_cache import FileCache, local_path
 from jaxformers.api.loading import from_pretrained, load_images, load_text
 from jaxformers.data.images import Preprocessing
 from jaxformers.errors import ConfigError, WeightsError
+from jaxformers.models import UnifiedIO
 from jaxformers.models.clip import CLIP, CLIPImageTower, CLIPTextTower
 from jaxformers.pretrained import resolve
 from jaxformers.pretrained.bert.sentence_pooling import Pooling, read_pooling
@@ -59,6 +60,10 @@ def tokenizer_of(source: TextSource, model: Any) -> Any:
     """The tokenizer of a folder or run, or the one beside a model in memory."""
     if not _is_path(source):
         return source[2].tokenizer if isinstance(source[2], Processor) else source[2]
+    if isinstance(model, UnifiedIO) and not is_run(source):
+        path = local_path(source)
+        if path.is_file():  # a published file of weights; the tokenizer lies beside it
+            return _tokenizers.get(path.parent)
     if isinstance(model, CLIP | CLIPTextTower) and not is_run(source):
         path = local_path(source)
         folder = path if path.is_dir() else path.parent

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from jaxformers.cli.stdin_verbs import check_array_path
 from jaxformers.cli.verbs import load_code
@@ -52,9 +53,9 @@ def ask(args: argparse.Namespace, fields: list[str]) -> None:
     from jaxformers.api import ask as asked
 
     if args.output is not None:
-        from jaxformers.interpret import check_picture_path
-
-        check_picture_path(args.output)
+        Image.init()
+        if Image.registered_extensions().get(Path(args.output).suffix.lower()) not in Image.SAVE:
+            raise ConfigError(f"--output: {args.output} is no kind of picture: name a .png")
     output = "text" if args.output is None else "image"
     options = dict(beams=args.beams, seed=args.seed)
     answer = asked(args.run, args.prompt, args.image, output, **options)

@@ -271,8 +271,9 @@ class BertForTokenClassification(nn.Module):
     def setup(self):
         c = self.config
         self.bert = Bert(replace(c, pooler=False), self.execution)
-        rate = c.dropout if c.classifier_dropout is None else c.classifier_dropout
-        self.drop = Dropout(rate)
+        # DistilBERT's rate of its own is for classifiers of whole texts.
+        plain = c.classifier_dropout is None or c.variant == "distilbert"
+        self.drop = Dropout(c.dropout if plain else c.classifier_dropout)
         self.classifier = _dense(c.width, c.labels)
 
     def __call__(

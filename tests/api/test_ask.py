@@ -1,5 +1,6 @@
 """Unified-IO asked by prompts and by the names of its tasks, on a tiny random model."""
 
+from copy import copy
 from dataclasses import replace
 
 import jax
@@ -83,6 +84,12 @@ def test_what_cannot_be_asked_is_refused_in_one_line(source, picture):
         jf.ask(source, "what " * 40, picture)
     with pytest.raises(WeightsError, match="not T5's SentencePiece"):
         jf.ask((*source[:2], object()), "What ?", picture)
+    with pytest.raises(DataError, match="no picture: give one, or several"):
+        jf.ask(source, "What ?", [])
+    with pytest.raises(WeightsError, match="the tokenizer has 5,000 ids, the model"):
+        large = copy(source[2].tokenizer)
+        large.vocab_size = 5000
+        jf.ask((*source[:2], large), "What ?", picture)
     with pytest.raises(WeightsError, match="holds a ViT; this needs a UnifiedIO"):
         vit = jf.ViT(jf.ViTConfig(image_size=8, patch_size=4, width=8, heads=2, layers=1))
         shapes = jax.eval_shape(vit.init, jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
@@ -93,7 +100,9 @@ def test_what_cannot_be_asked_is_refused_in_one_line(source, picture):
 def test_the_verb_refuses_what_cannot_be_asked_with_status_2(tmp_path, capsys):
     missing = str(tmp_path / "missing")
     assert main(["ask", missing, "What ?", "--output", str(tmp_path / "a.txt")]) == 2
-    assert "no kind of picture ends in '.txt'" in capsys.readouterr().err
+    assert "a.txt is no kind of picture: name a .png" in capsys.readouterr().err
+    assert main(["ask", missing, "What ?", "--output", "a.svg"]) == 2
+    assert "a.svg is no kind of picture" in capsys.readouterr().err
     assert main(["ask", missing, "What ?", "--beams", "0"]) == 2
     assert "--beams: 0 is not at least 1" in capsys.readouterr().err
     assert main(["ask", missing, "What ?"]) == 2

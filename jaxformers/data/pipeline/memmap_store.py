@@ -100,7 +100,7 @@ class Appended:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock against the other processes of this machine."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:
+    with open(folder.with_name(f"{folder.name}.lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -58,14 +58,15 @@ def questions(scene: Scene, things: int) -> tuple[Question, ...]:
     """
     counts = thing_counts(scene)
     absent = [thing.name for thing in THINGS[:things] if thing.name not in counts]
-    # Which absent thing is asked for follows from the scene alone.
-    stranger = absent[sum(sum(obj.box) for obj in scene.objects) % len(absent)]
     asked = []
     for name, count in counts.items():
         asked.append(Question("count", f"how many {PLURALS[name]} are there ?", str(count)))
         asked.append(Question("presence", f"is there {with_article(name)} ?", "yes"))
-    asked.append(Question("count", f"how many {PLURALS[stranger]} are there ?", "0"))
-    asked.append(Question("presence", f"is there {with_article(stranger)} ?", "no"))
+    if absent:
+        # Which absent thing is asked for follows from the scene alone.
+        stranger = absent[sum(sum(obj.box) for obj in scene.objects) % len(absent)]
+        asked.append(Question("count", f"how many {PLURALS[stranger]} are there ?", "0"))
+        asked.append(Question("presence", f"is there {with_article(stranger)} ?", "no"))
     asked.append(Question("count", "how many things are there ?", str(len(scene.objects))))
     for obj in scene.objects:
         if counts[obj.name] == 1 and obj.drawing.colour:

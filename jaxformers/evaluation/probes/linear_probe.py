@@ -41,8 +41,8 @@ def clip_linear_probe(
     """Logistic regression on features as they are, its penalty chosen on `dev`.
 
     The search tries every 16th of 97 penalties from 1e-6 to 1e6, then both neighbours of the best
-    at 8, 4, 2 and 1 steps; of equal accuracies the first tried is taken. The classifier that is
-    evaluated is fitted on `train` and `dev` together.
+    at 8, 4, 2 and 1 steps; of equal accuracies the weakest penalty of the first round is taken. The
+    classifier that is evaluated is fitted on `train` and `dev` together.
 
     Args:
         train: rows to fit.

@@ -133,7 +133,7 @@ def read_file_config(source: TensorSource) -> VQGANConfig:
     """
     try:
         return _from_shapes(source.shapes)
-    except (ConfigError, KeyError, IndexError, ValueError):
+    except (ConfigError, KeyError, IndexError, ValueError, ZeroDivisionError):
         raise WeightsError(f"{source.place}: its tensors make no VQGAN") from None
 
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from jaxformers.data.captions import EmojiGroups
 from jaxformers.data.images import BundledFashionMnist, LabelledImages, TfdsImages
-from jaxformers.errors import ConfigError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.evaluation.image_metrics import mean_per_class
 from jaxformers.evaluation.probes.linear_probe import clip_linear_probe
 from jaxformers.evaluation.probes.nearest_neighbours import Metric, Weights, neighbour_scores
@@ -171,6 +171,11 @@ class NeighbourEvaluator(CheckedFields):
         train, dev, test = _features(self, model, variables, processor, self.projected)
         both = Split(*(np.concatenate(arrays) for arrays in zip(train, dev, strict=True)))
         numbers = [number for number in self.numbers if number <= len(train.labels)]
+        if not numbers:
+            raise DataError(
+                f"{len(train.labels)} training images are fewer than any of {self.numbers} "
+                "neighbours"
+            )
         dev_scores, test_scores = (
             {
                 (metric, weights, number): score

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from jaxformers.data.mixture import MixtureTask
 from jaxformers.data.scenes import EmojiScenes, Scene
@@ -103,6 +104,12 @@ class TextImageTask(MixtureTask):
         """Ids of the prompt, at most `longest`, and of the target text, both without eos."""
         prompt, text = tokenizer.encode([sample.prompt, sample.text or ""])
         return prompt[:longest], text
+
+    def truth(
+        self, tokenizer: UnifiedIOTokenizer, sample: Sample, target_ids: Sequence[int]
+    ) -> Any:
+        """What `metrics` compares an answer with: the sample's, unless a row decides it."""
+        return sample.truth
 
     def metrics(self, answers: Sequence[Any], truths: Sequence[Any]) -> dict[str, float]:
         """Scores of answers, as `read` gives them."""
@@ -222,7 +229,14 @@ def choose(items: Sequence[Any], word: int) -> Any:
 
 
 def as_list(value: Any) -> list[Any]:
-    """A list of several, or of the one text."""
+    """A list of several, or of the one text.
+
+    Raises:
+        ValueError: a dictionary, such as TFDS gives for a sequence of several features.
+    """
+    if isinstance(value, Mapping):
+        name = next(iter(value), "")
+        raise ValueError(f"it holds {', '.join(value)}: name one of them, such as .../{name}")
     return [value] if isinstance(value, str) else list(value)
 
 
@@ -236,9 +250,17 @@ def exact_match(answers: Sequence[str], truths: Sequence[Any]) -> float:
 
 
 def mean_picture(truths: Sequence[Picture]) -> list[Picture]:
-    """The mean of all pictures in the size of the first, for each of them."""
-    mean = np.mean([np.asarray(truth, np.float32) for truth in truths], axis=0)
-    return [mean.round().astype(np.uint8)] * len(truths)
+    """The mean of all pictures, brought to the size of the first, in the size of each of them."""
+    size = truths[0].shape[:2]
+    mean = np.mean([_in_size(truth, size).astype(np.float32) for truth in truths], axis=0)
+    mean = mean.round().astype(np.uint8)
+    return [_in_size(mean, truth.shape[:2]) for truth in truths]
+
+
+def _in_size(picture: Picture, size: tuple[int, int]) -> Picture:
+    if picture.shape[:2] == size:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def draw_boxes(axis: Axes, boxes: Any, labels: Sequence[str]) -> None:

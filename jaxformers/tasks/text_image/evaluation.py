@@ -17,10 +17,11 @@ from jaxformers.data import Batch
 from jaxformers.data.mixture import open_mixture
 from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.data.pipeline.stateless_random import Draws
-from jaxformers.decoding.generation import generate_codes, generate_text
+from jaxformers.decoding.generation import generate_codes, generate_text, score_options
 from jaxformers.decoding.sampling import Sampling
 from jaxformers.fields import CheckedFields, PositiveInt, Seed
 from jaxformers.models import UnifiedIO
+from jaxformers.sharding import constrain
 from jaxformers.tasks.evaluation_loop import round_up_rows
 from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.tasks.processor import Processor
@@ -60,7 +61,10 @@ class TextImageEvaluator(CheckedFields):
                 for sample, index, row in zip(samples, indices.tolist(), words, strict=True)
             ]
             answers = self._answers(model, variables, processor, examples.task, samples, batch)
-            truths = [sample.truth for sample in samples]
+            truths = [
+                examples.task.truth(processor.tokenizer, sample, row["target_ids"].tolist())
+                for sample, row in zip(samples, batch, strict=True)
+            ]
             scores = examples.task.metrics(answers, truths)
             trivial = examples.task.metrics(examples.task.trivial(truths), truths)
             evaluation.metrics |= {f"dev_{name}_{key}": value for key, value in scores.items()}
@@ -84,13 +88,20 @@ class TextImageEvaluator(CheckedFields):
         """What the model answers to each sample, read by its task."""
         count = len(batch)
         rows = round_up_rows(min(self.rows, count))
+        # Classes are chosen by their probability, so that every answer is one of them.
+        options = processor.tokenizer.encode(list(getattr(task, "options", ())))
         answers: list[Any] = []
         for start in range(0, count, rows):
             chosen = np.minimum(np.arange(start, start + rows), count - 1)
             arrays = {name: np.stack([batch[i][name] for i in chosen]) for name in batch[0]}
-            predictions = predict(
-                self.task, model, variables, arrays, task.OUTPUT, jax.random.key(self.seed)
-            )
+            if options:
+                params = {"params": variables["params"]}
+                scores = score_options(model, params, model_inputs(arrays), options)
+                predictions = [Prediction(options[best]) for best in scores.argmax(1)]
+            else:
+                predictions = predict(
+                    self.task, model, variables, arrays, task.OUTPUT, jax.random.key(self.seed)
+                )
             for sample, prediction in zip(samples[start : start + rows], predictions, strict=False):
                 answers.append(task.read(processor.tokenizer, _resized(prediction, sample), sample))
         return answers
@@ -138,7 +149,12 @@ def decoded_pictures(model: UnifiedIO, variables: Any, codes: Int[np.ndarray, "B
 
 @lru_cache(maxsize=4)
 def _decoder(model: UnifiedIO):
-    return jax.jit(lambda variables, codes: model.apply(variables, codes, method="decode_image"))
+    @jax.jit
+    def run(variables, codes):
+        images = model.apply(variables, codes, method="decode_image")
+        return constrain(images, None, None, None, None)  # whole on every host
+
+    return run
 
 
 def _resized(prediction: Prediction, sample: Sample) -> Prediction:

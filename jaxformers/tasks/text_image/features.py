@@ -13,7 +13,7 @@ from PIL import Image
 from jaxformers.arrays import Array
 from jaxformers.data import Batch
 from jaxformers.data.mixture import MixturePlan, OpenMixture
-from jaxformers.errors import DataError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.models.unified_io import UnifiedIOConfig
 from jaxformers.tasks.text_image.base import Box, Picture, Sample
 from jaxformers.text.unified_io import UnifiedIOTokenizer
@@ -53,6 +53,12 @@ class RowBuilder:
         self.tokenizer, self._model = tokenizer, model
         self.text_length, self._target_length = text_lengths
         grid = (model.image_rows // model.patch_size) * (model.image_columns // model.patch_size)
+        if grid > model.encoder_image_length or model.image_rows != model.image_columns:
+            raise ConfigError(
+                f"pictures of {model.image_rows} x {model.image_columns} pixels are {grid} patches:"
+                f" they are square, with at most {model.encoder_image_length} patches, as many as "
+                "the model has positions"
+            )
         self._patches = min(patches or model.encoder_image_length, grid)
         self._side = model.image_tokenizer.resolution
         self._code_grid = model.image_tokenizer.grid
@@ -199,7 +205,8 @@ def _patch_mask(
     visible = visible.copy()
     if image is not None and hidden is not None:
         scale = len(visible) / max(image.shape[:2])
-        x1, y1, x2, y2 = np.round(np.array(hidden) * scale).astype(int)
+        corners = np.round(np.array(hidden) * scale).astype(int)
+        x1, y1, x2, y2 = np.clip(corners, 0, len(visible))  # a negative one counts from the end
         visible[y1:y2, x1:x2] = False
     return visible[::size, ::size].ravel()
 

@@ -14,6 +14,7 @@ from jaxformers.decoding.generation import generate_codes, generate_text
 from jaxformers.decoding.sampling import Sampling
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.models import UnifiedIO
+from jaxformers.tasks.evaluation_loop import round_up_rows
 from jaxformers.tasks.text_image.base import Prediction, Sample
 from jaxformers.tasks.text_image.evaluation import decoded_pictures, in_size, model_inputs
 from jaxformers.tasks.text_image.features import RowBuilder
@@ -72,8 +73,10 @@ def answer_samples(
         for number, (sample, ids) in enumerate(zip(samples, prompts, strict=True), 1)
     ]
     predictions: list[Prediction] = []
-    for start in range(0, len(rows), ROWS):
-        chunk = rows[start : start + ROWS]
+    num_rows = round_up_rows(min(ROWS, len(rows)))  # what a mesh divides
+    for start in range(0, len(rows), num_rows):
+        indices = np.minimum(np.arange(start, start + num_rows), len(rows) - 1)
+        chunk = [rows[index] for index in indices]
         batch = {name: np.stack([row[name] for row in chunk]) for name in chunk[0]}
         predictions += _predict(model, variables, batch, output, decoding, start)
     return [

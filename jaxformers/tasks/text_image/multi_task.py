@@ -258,7 +258,8 @@ class TextImage(Task):
 
     def _make_tokenizer(self, mixture: OpenMixture) -> UnifiedIOTokenizer:
         if (name := self.tokenizer or self.weights) is not None:
-            return load_tokenizer(resolve(name))
+            path = epath.Path(name).expanduser()  # a published file has its tokenizer beside it
+            return load_tokenizer(path.parent if path.is_file() else resolve(name))
         texts: list[str] = []
         for examples in mixture.examples.values():
             count = min(SAMPLED, len(examples))

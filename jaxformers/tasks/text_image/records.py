@@ -14,7 +14,7 @@ import numpy as np
 from jaxformers.data.files.json_text import parse_json
 from jaxformers.data.files.line_index import Lines
 from jaxformers.data.files.tfds_rows import TfdsRows
-from jaxformers.data.images.decoding import decode, decoding
+from jaxformers.data.images.decoding import decode, decoding, opened
 from jaxformers.errors import DataError
 from jaxformers.fields import CheckedFields
 
@@ -61,7 +61,8 @@ class JsonlRows:
         folder = Path(self._source.path).parent
         for name in IMAGE_FEATURES:
             if isinstance(record.get(name), str):
-                record[name] = _pixels(folder / record[name])
+                read = _depth if name == "depth" else _pixels
+                record[name] = read(folder / record[name])
         return record
 
 
@@ -72,7 +73,8 @@ class TfdsRecords(CheckedFields):
     name: str
     split: str
     features: tuple[tuple[str, str], ...]
-    """(feature, name in the set)."""
+    """(feature, name in the set); of a dictionary one entry, such as "captions/text". A class is
+    given by its name."""
     data_dir: str | None = None
 
     def open(self) -> TfdsRecordRows:
@@ -85,7 +87,7 @@ class TfdsRecordRows:
 
     def __init__(self, source: TfdsRecords):
         self._names = dict(source.features)
-        features = sorted(set(self._names.values()))
+        features = sorted({name.split("/")[0] for name in self._names.values()})
         self._rows = TfdsRows(source.name, source.split, features, source.data_dir)
         self.fingerprint = {"source": str(source), "content": self._rows.content}
 
@@ -95,7 +97,19 @@ class TfdsRecordRows:
     def record(self, index: int, word: int) -> Record:
         """The row `index` by the features' names."""
         [row] = self._rows.read([index])
-        return {feature: row[name] for feature, name in self._names.items()}
+        return {feature: self._value(row, name) for feature, name in self._names.items()}
+
+    def _value(self, row: Record, name: str) -> Any:
+        feature, *keys = name.split("/")
+        value = row[feature]
+        for key in keys:
+            if not isinstance(value, Mapping) or key not in value:
+                raise DataError(f"{self.fingerprint['source']}: {feature} has no entry {key}")
+            value = value[key]
+        label = self._rows.info.features[feature]
+        if not keys and hasattr(label, "int2str") and int(value) >= 0:
+            return label.int2str(int(value))
+        return value
 
 
 @dataclass(frozen=True)
@@ -140,9 +154,21 @@ class ListedRecords(CheckedFields):
 
 
 def _pixels(path: Path) -> np.ndarray:
+    with decoding(str(path)):
+        return decode(_content(path), str(path))
+
+
+def _depth(path: Path) -> np.ndarray:
+    """The levels of a grey picture as they stand in the file, of 8, 16 or 32 bits, `[H, W]`."""
+    with decoding(str(path)):
+        levels = np.asarray(opened(_content(path), str(path)), np.float32)
+    if levels.ndim != 2:
+        raise DataError(f"{path} has colours: a depth map has one channel")
+    return levels
+
+
+def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
-    with decoding(str(path)):
-        return decode(content, str(path))

@@ -94,6 +94,8 @@ def test_padding_hidden_boxes_and_absent_pictures_are_masked(task, data):
     square = np.full((16, 16, 3), 9, np.uint8)
     hidden = Sample("a", square, hidden=(8, 0, 16, 8), text="a")
     assert row(task, data, hidden)["patch_mask"].tolist() == [1, 0, 1, 1]
+    beyond = Sample("a", square, hidden=(-3, -3, 99, 99), text="a")
+    assert not row(task, data, beyond)["patch_mask"].any()
     absent = row(task, data, Sample("a", text="a"))
     assert not absent["patch_mask"].any()
     assert not absent["target_mask"].any()
@@ -160,7 +162,14 @@ def test_the_loss_is_that_of_text_and_codes_and_of_each_task(task, data, model, 
 @pytest.mark.slow
 def test_every_task_is_evaluated_beside_its_trivial_answer(task, data, model, variables):
     scenes = EmojiScenes(size=64, side=16, most_objects=2, things=4, held_out=True)
-    dev = Mixture({"vqa": ti.VQA(scenes), "depth": ti.Depth(scenes)})
+    labels = ("bus", "cat")
+    dev = Mixture(
+        {
+            "vqa": ti.VQA(scenes),
+            "depth": ti.Depth(scenes),
+            "class": ti.ImageClassification(scenes, options=labels),
+        }
+    )
     evaluator = ti.TextImageEvaluator(replace(task, dev=dev), examples=8, rows=8)
     processor = Processor(data.processor.tokenizer)
     evaluation = evaluator.evaluate(model, variables, processor, final=True)
@@ -169,9 +178,11 @@ def test_every_task_is_evaluated_beside_its_trivial_answer(task, data, model, va
         "dev_vqa_trivial_accuracy",
         "dev_depth_rmse",
         "dev_depth_trivial_rmse",
+        "dev_class_accuracy",
+        "dev_class_trivial_accuracy",
     }
     assert all(np.isfinite(list(evaluation.metrics.values())))
-    assert len(evaluation.figures) == 2
+    assert len(evaluation.figures) == 3
 
 
 def test_pictures_come_back_in_the_size_of_the_input():

@@ -9,8 +9,10 @@ from PIL import Image
 
 from jaxformers.data.pipeline.stateless_random import Draws
 from jaxformers.data.scenes import EmojiScenes
+from jaxformers.data.scenes.truth import questions, thing_counts
 from jaxformers.errors import DataError
 from jaxformers.tasks import text_image as ti
+from jaxformers.tasks.text_image.evaluation import task_figure
 from jaxformers.tasks.text_image.pictures.segmentation import paint_masks, read_masks
 from jaxformers.tasks.text_image.texts.denoising import noise_mask, with_sentinels
 from jaxformers.text.unified_io import Regions, UnifiedIOTokenizer
@@ -257,3 +259,65 @@ def test_malformed_regions_score_nothing_but_raise_nothing(tokenizer):
         answer = task.read(tokenizer, ti.Prediction(row.tolist()), sample)
         assert isinstance(answer, Regions)
         task.metrics([answer], [sample.truth])
+
+
+@pytest.mark.parametrize(
+    "task_class", [ti.Depth, ti.Segmentation, ti.SegmentSynthesis, ti.Synthesis]
+)
+def test_trivial_pictures_have_the_sizes_of_their_truths(task_class):
+    task = task_class(SCENES)
+    truth = task.open().sample(0, 0).truth
+    if not isinstance(truth, np.ndarray):
+        truth = task.open().sample(0, 0).target
+    truths = [truth, truth[:20, :40], truth[:50]]
+    assert [answer.shape for answer in task.trivial(truths)] == [t.shape for t in truths]
+
+
+@pytest.mark.parametrize(("levels", "farthest"), [(np.uint8, 255.0), (np.uint16, 10_000.0)])
+def test_depth_maps_are_read_in_the_levels_of_their_files(tmp_path, levels, farthest):
+    depth = np.linspace(0, farthest, 600).reshape(20, 30).astype(levels)
+    Image.fromarray(depth).save(tmp_path / "d.png")
+    task = ti.Depth(write_records(tmp_path, depth="d.png"), farthest=farthest)
+    target = task.open().sample(0, 0).target
+    np.testing.assert_allclose(target[..., 0], depth * (255.0 / farthest), atol=0.501)
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "d.png")
+    with pytest.raises(DataError, match="a depth map has one channel"):
+        task.open().sample(0, 0)
+
+
+def test_a_dictionary_of_answers_is_not_taken_for_its_keys(tmp_path):
+    source = write_records(
+        tmp_path, question="q", answers={"text": ["a"], "answer_start": [1]}, context="c"
+    )
+    with pytest.raises(DataError, match="it holds text, answer_start: name one of them"):
+        ti.VQA(source).open().sample(0, 0)
+
+
+def test_restored_spans_are_compared_with_those_of_the_row(tokenizer):
+    task = ti.TextDenoising()
+    sample = task.open().sample(0, 0)
+    _, target = task.ids(tokenizer, sample, 5 << 32, 30)
+    truth = task.truth(tokenizer, sample, [*target, 1, 0, 0])
+    answer = task.read(tokenizer, ti.Prediction([*target, 1]), sample)
+    assert truth and task.metrics([answer], [truth]) == {"exact": 100}
+
+
+def test_every_task_on_scenes_is_drawn():
+    for task_class in ON_SCENES:
+        samples = [task_class(SCENES).open().sample(index, index << 33) for index in range(2)]
+        task = task_class(SCENES)
+        figure = task_figure(task, samples, task.trivial([sample.truth for sample in samples]))
+        assert len(figure.axes) == 6
+
+
+def test_key_points_are_drawn(tmp_path):
+    source = write_records(tmp_path, box=[0, 0, 30, 20], points=[[3, 4]] * 17, visibility=[2] * 17)
+    task = ti.KeyPointEstimation(source)
+    sample = task.open().sample(0, 0)
+    assert len(task_figure(task, [sample], task.trivial([sample.truth])).axes) == 3
+
+
+def test_a_scene_of_all_things_has_questions():
+    scenes = EmojiScenes(size=200, things=2, most_objects=5)
+    full = [scene for scene in map(scenes.scene, range(200)) if len(thing_counts(scene)) == 2]
+    assert full and all(questions(scene, 2) for scene in full)

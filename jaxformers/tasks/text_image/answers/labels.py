@@ -29,7 +29,7 @@ class LabelTask(TextImageTask):
     BEST: ClassVar[str] = "accuracy"
 
     options: tuple[str, ...] = ()
-    """All labels, for an answer by scoring them; empty: the answer is free."""
+    """All labels: evaluation takes the most probable of them; empty: the answer is free."""
 
     def prompt(self, record: Record) -> str:
         """The input text of a record."""

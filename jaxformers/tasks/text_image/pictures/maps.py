@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from jaxformers.data.scenes import Scene
+from jaxformers.errors import DataError
 from jaxformers.evaluation.text_image import angle_error, root_mean_square
 from jaxformers.fields import PositiveFloat
 from jaxformers.tasks.text_image.base import (
@@ -30,7 +31,8 @@ class Depth(TextImageTask):
     BEST: ClassVar[str] = "rmse"
 
     farthest: PositiveFloat = 1.0
-    """Depth that is written as white: 10 (metres) for NYU; 1 for emoji scenes, whose ground is 0
+    """Depth that is written as white: 10 (metres) for NYU; in levels of the file where the map is
+    a picture, such as 10,000 for millimetres; 1 for emoji scenes, whose ground is 0
     and whose nearest object is brightest."""
 
     def sample(self, record: Record, word: int) -> Sample:
@@ -77,7 +79,10 @@ class SurfaceNormals(TextImageTask):
         angles = [
             angle_error(_vectors(answer), _vectors(truth), truth.any(axis=-1))
             for answer, truth in zip(answers, truths, strict=True)
+            if truth.any()
         ]
+        if not angles:
+            raise DataError("no picture has a pixel whose normal is known")
         return {"angle": float(np.mean(angles))}
 
     def trivial(self, truths: Sequence[Picture]) -> list[Picture]:

@@ -57,9 +57,9 @@ class Segmentation(TextImageTask):
 
     def trivial(self, truths: Sequence[Picture]) -> list[Picture]:
         """The mean map, brightened to where a mask is more likely than the average pixel."""
-        mean = mean_picture(truths)[0].mean(axis=-1)
-        likely = (mean > mean.mean()).astype(np.uint8) * 255
-        return [np.repeat(likely[..., None], 3, axis=-1)] * len(truths)
+        means = [picture.mean(axis=-1) for picture in mean_picture(truths)]
+        likely = [(mean > mean.mean()).astype(np.uint8) * 255 for mean in means]
+        return [np.repeat(mask[..., None], 3, axis=-1) for mask in likely]
 
 
 def paint_masks(masks: Bool[np.ndarray, "N H W"]) -> Picture:

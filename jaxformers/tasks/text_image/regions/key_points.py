@@ -66,8 +66,9 @@ class KeyPointEstimation(TextImageTask):
         points = np.mean([truth.joints.points for truth in truths], axis=0)
         return [KeyPoints(points, np.ones(17, np.int64))] * len(truths)
 
-    def show(self, axis: Any, sample: Sample, answer: KeyPoints) -> None:
+    def show(self, axis: Any, sample: Sample, answer: KeyPoints | PersonTruth) -> None:
         """Visible joints as dots on the picture."""
+        answer = answer.joints if isinstance(answer, PersonTruth) else answer
         axis.set(xticks=[], yticks=[])
         axis.imshow(sample.image)
         x, y = answer.points[answer.visibility > 0].T

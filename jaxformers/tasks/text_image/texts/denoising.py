@@ -28,7 +28,7 @@ from jaxformers.tasks.text_image.base import (
 from jaxformers.tasks.text_image.pictures.synthesis import PictureTask
 from jaxformers.tasks.text_image.texts.bundled import BundledTexts
 from jaxformers.tasks.text_image.texts.language import TextSource
-from jaxformers.text.unified_io import UnifiedIOTokenizer
+from jaxformers.text.unified_io import UnifiedIOTokenizer, read_text
 from jaxformers.text.unified_io.tokenizer import SENTINELS
 
 SPANS = 41  # what the draws are for
@@ -72,8 +72,14 @@ class TextDenoising(TextImageTask):
             tokenizer, tokens, noise_mask(len(tokens), self.noise, self.mean_span, words)
         )
 
+    def truth(
+        self, tokenizer: UnifiedIOTokenizer, sample: Sample, target_ids: Sequence[int]
+    ) -> str:
+        """The removed spans, which were drawn with the row."""
+        return read_text(tokenizer, target_ids).text
+
     def metrics(self, answers: Sequence[str], truths: Sequence[str]) -> dict[str, float]:
-        """`exact` restorations in percent."""
+        """`exact` restorations of all spans of a row, in percent."""
         return {"exact": exact_match(answers, truths)}
 
 

@@ -18,7 +18,7 @@ TextSource = BundledTexts | Source
 
 @dataclass(frozen=True)
 class TextClassification(LabelTask):
-    """Features `text` and `label`; `options` are named in the prompt where they are given."""
+    """Features `text` and `label`; `question` names the classes where they are to be known."""
 
     PROMPT: ClassVar[str] = "sentence: {text}"
     FEATURES: ClassVar[tuple[str, ...]] = ("text", "label")
