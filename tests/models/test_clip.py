@@ -99,6 +99,7 @@ def test_what_follows_the_end_of_a_text_does_not_count(tiny, pooling):
     assert np.abs(tower.apply(text, changed).text_embeds - embeds).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_resnet_updates_its_statistics_in_training_only():
     model, pixels = jf.CLIP(RESNET), images(RESNET)
     variables = model.init(jax.random.key(0), pixels, input_ids(3))

@@ -44,6 +44,7 @@ def test_two_evaluators_with_a_metric_of_one_name_are_refused_by_their_names():
         merge_evaluations(evaluators, sets)
 
 
+@pytest.mark.slow
 def test_an_experiment_names_evaluators_in_place_of_its_tasks(tmp_path):
     evaluators = (Constant("first", "a"), Constant("second", "b"))
     task = replace(tiny.EXPERIMENT.task, model=replace(tiny.MODEL, max_length=48))

@@ -144,6 +144,7 @@ def test_the_discriminator_stands_still_until_its_start():
     assert 0 < metrics["codes_used"] <= 1
 
 
+@pytest.mark.slow
 def test_a_run_exports_the_tokenizer_alone_and_reports_reconstructions(tmp_path):
     config = replace(TINY, ch_mult=(1,))
     task = tokenizer(config, loss_weights=VQGANLoss(discriminator_start=1, entropy_weight=0.1))

@@ -125,7 +125,7 @@ PROJECTIONS = (
 )
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)], ids=str)
 def test_two_towers_of_public_blocks_train_sharded_with_rows_for_their_projections_only(shape):
     model, rng = TwoTowers(), np.random.default_rng(1)

@@ -96,6 +96,7 @@ def check_same_as_open_clip(experiment, shape, tmp_path):
     assert moved > 5e-3  # fifty times the tolerance
 
 
+@pytest.mark.slow
 def test_twenty_steps_follow_open_clips_loss_and_pytorchs_adamw(weights, tmp_path):
     check_same_as_open_clip(experiment(weights), (1, 1, 1), tmp_path)
 

@@ -186,7 +186,7 @@ def test_a_class_is_captioned_by_its_prompts(pictures, tmp_path):
         PromptedImages(source(pictures, "dev"), "mnist").open()
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["zero_shot", "knn", "linear_probe"])
 def test_flowers_are_evaluated_from_weights_and_prepared_data(name, clip, tmp_path, monkeypatch):
     prepare("oxford_flowers102", tmp_path, {"train": 40, "validation": 30, "test": 50})

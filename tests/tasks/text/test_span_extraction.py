@@ -297,6 +297,7 @@ def test_a_run_starts_from_the_encoder_head_and_vocabulary_of_weights(opened, mo
     assert SMALL.pretrained(module) == {}
 
 
+@pytest.mark.slow
 def test_the_rehearsal_trains_and_reports(tmp_path):
     experiment = Experiment("squad", replace(FULL, data=BundledQuestions(impossible=True)), steps=9)
     result = train(experiment.rehearse(), tmp_path)
