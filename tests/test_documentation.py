@@ -60,6 +60,16 @@ def test_files_and_links_that_a_page_names_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_tests_that_a_page_names_exist_and_are_slow_where_it_says_so(page):
+    for path, name, slow in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`(\s+\(slow\))?", PAGES[page]):
+        tree = ast.parse((ROOT / path).read_text())
+        functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name]
+        assert functions, f"{path}::{name}"
+        marks = {ast.unparse(decorator) for decorator in functions[0].decorator_list}
+        assert ("pytest.mark.slow" in marks) == bool(slow), f"{path}::{name}"
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_commands_that_a_page_shows_are_verbs(page):
     pattern = r"^(?:.*\| \.venv/bin/)?jaxformers ([\w-]+)"
     verbs = {verb for code in code_blocks(PAGES[page]) for verb in re.findall(pattern, code, re.M)}
