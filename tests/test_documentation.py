@@ -120,6 +120,25 @@ def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch):
         assert names["losses"][-1] < names["losses"][0]
 
 
+@pytest.mark.parametrize(
+    ("page", "blocks"),
+    [
+        ("docs/evaluation.md", slice(4, 6)),
+        ("docs/explaining.md", slice(3, 5)),
+        ("docs/papers/unified_io.md", slice(1, 3)),
+    ],
+)
+def test_python_blocks_that_read_no_files_run(page, blocks):
+    import jax
+
+    names = {"jf": jf}
+    with jax.numpy_dtype_promotion("standard"):
+        for code in code_blocks(PAGES[page], "python")[blocks]:
+            exec(compile(code, page, "exec"), names)
+    if "experiment" in names:
+        assert names["experiment"]().name == "questions"
+
+
 def test_the_readme_is_short_and_shows_a_picture_that_committed_code_draws(monkeypatch):
     assert len(PAGES["README.md"].splitlines()) <= 150
     assert "](docs/picture.svg)" in PAGES["README.md"]
