@@ -156,7 +156,7 @@ def keypoints(source: ImageTextSource, image: Any, box: Box) -> Asked | list[Ask
     """The 17 joints of the person in `box`, in `.key_points`. Arguments and errors as for `ask`."""
 
     def make(picture: Picture | None) -> Sample:
-        region = box_text(box, picture.shape[:2])
+        region = _region(box, picture)
         return Sample(ti.KeyPointEstimation.PROMPT.format(region=region), picture)
 
     return _about(source, image, make, read=_read_key_points)
@@ -171,7 +171,7 @@ def inpaint(
     """
 
     def make(picture: Picture | None) -> Sample:
-        region = f"{box_text(box, picture.shape[:2])} {label}"
+        region = f"{_region(box, picture)} {label}"
         return Sample(ti.Inpainting.PROMPT.format(region=region), picture, hidden=box)
 
     return _about(source, image, make, "image", seed=seed)
@@ -233,6 +233,13 @@ def _answers(
     return answers[0] if single else answers
 
 
+def _region(box: Box, picture: Picture | None) -> str:
+    """The location tokens of a box in a picture."""
+    if picture is None:
+        raise DataError("this asks about a picture: give one")
+    return box_text(box, picture.shape[:2])
+
+
 def _picture(source: Any, number: int) -> Picture | None:
     if source is None:
         return None
@@ -264,4 +271,5 @@ def _read_key_points(tokenizer: Any, prediction: Prediction, sample: Sample) -> 
 
 
 def _read_masks(tokenizer: Any, prediction: Prediction, sample: Sample) -> dict[str, Any]:
-    return {"picture": prediction.picture, "masks": tuple(read_masks(prediction.picture))}
+    picture = prediction.picture
+    return {"picture": picture, "masks": () if picture is None else tuple(read_masks(picture))}
