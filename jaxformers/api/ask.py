@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,13 @@ from jaxformers.api import sources
 from jaxformers.api.sources import ImageTextSource
 from jaxformers.data.images.decoding import pixels
 from jaxformers.data.images.preprocessing import one_by_one, read_picture
-from jaxformers.errors import DataError, WeightsError
+from jaxformers.errors import ConfigError, DataError, WeightsError
 from jaxformers.models import UnifiedIO
 from jaxformers.tasks import text_image as ti
 from jaxformers.tasks.text_image.base import Box, Picture, Prediction, Sample, draw_boxes
 from jaxformers.tasks.text_image.inference import Decoding, Output, answer_samples
 from jaxformers.tasks.text_image.pictures.segmentation import read_masks
+from jaxformers.tasks.text_image.pictures.synthesis import painted_segments
 from jaxformers.text import UnifiedIOTokenizer
 from jaxformers.text.unified_io import (
     KeyPoints,
@@ -177,10 +178,35 @@ def inpaint(
     return _about(source, image, make, "image", seed=seed)
 
 
-def paint(source: ImageTextSource, text: str, seed: int = 0) -> Asked:
-    """A picture of what `text` says, in `.picture`. Arguments and errors as for `ask`."""
-    make = _fixed(ti.Synthesis.PROMPT.format(text=text))
-    return _answers(source, None, make, "image", _read_plain, Decoding(seed=seed))
+def paint(
+    source: ImageTextSource,
+    text: str | None = None,
+    seed: int = 0,
+    *,
+    segments: Sequence[tuple[str, Bool[np.ndarray, "H W"]]] | None = None,
+) -> Asked:
+    """A picture of what a text says, or of labelled segments, in `.picture`.
+
+    Args:
+        source: as for `ask`.
+        text: what the picture shows.
+        seed: of the draws of the picture's codes.
+        segments: in place of `text` 1 to 16 pairs of a label and its mask `[H, W]`, later ones
+            over earlier ones. The picture has the size of the masks.
+
+    Raises:
+        ConfigError: both a text and segments, or neither.
+        DataError: masks of several shapes, too many segments, or a prompt that is too long.
+        WeightsError: as for `ask`.
+    """
+    if (text is None) == (segments is None):
+        raise ConfigError("paint takes either a text or segments: give exactly one of them")
+    if segments is None:
+        sample = Sample(ti.Synthesis.PROMPT.format(text=text))
+    else:
+        labels, masks = [label for label, _ in segments], [mask for _, mask in segments]
+        sample = Sample(*painted_segments(labels, masks))
+    return _answers(source, None, lambda _: sample, "image", _read_plain, Decoding(seed=seed))
 
 
 def _about(

@@ -59,6 +59,8 @@ def test_pictures_come_in_the_size_of_the_input(source, picture):
     np.testing.assert_array_equal(jf.depth(source, picture).picture, answer.picture)
     assert jf.inpaint(source, picture, BOX, "bus").picture.shape == picture.shape
     assert jf.paint(source, "a red bus").picture.shape == (4, 4, 3)
+    mask = np.ones(picture.shape[:2], bool)
+    assert jf.paint(source, segments=[("bus", mask)]).picture.shape == picture.shape
     masks = jf.segment(source, [picture], "bus")[0].masks
     assert all(mask.shape == picture.shape[:2] for mask in masks)
     assert isinstance(answer.figure(), Figure)
@@ -73,6 +75,22 @@ def test_regions_and_joints_are_read_from_whatever_is_answered(source, picture):
     assert joints.problems
     assert isinstance(joints.figure(), Figure)
     assert jf.answer_about(source, picture, "How many ?").prompt == "how many ?"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, ConfigError, "either a text or segments"),
+        ({"text": "a", "segments": [("a", np.ones((2, 2)))]}, ConfigError, "exactly one"),
+        ({"segments": []}, DataError, "0 segments"),
+        ({"segments": [("a", np.ones((2, 2)))] * 17}, DataError, "17 segments"),
+        ({"segments": [("a", np.ones((2, 2))), ("b", np.ones((2, 3)))]}, DataError, "all the same"),
+        ({"segments": [("a", np.ones((2, 2, 1)))]}, DataError, r"same \[H, W\]"),
+    ],
+)
+def test_what_cannot_be_painted_is_refused(source, arguments, error, message):
+    with pytest.raises(error, match=message):
+        jf.paint(source, **arguments)
 
 
 def test_what_cannot_be_asked_is_refused_in_one_line(source, picture):

@@ -14,6 +14,7 @@ from jaxformers.errors import DataError
 from jaxformers.tasks import text_image as ti
 from jaxformers.tasks.text_image.evaluation import task_figure
 from jaxformers.tasks.text_image.pictures.segmentation import paint_masks, read_masks
+from jaxformers.tasks.text_image.pictures.synthesis import painted_segments
 from jaxformers.tasks.text_image.texts.denoising import noise_mask, with_sentinels
 from jaxformers.text.unified_io import Regions, UnifiedIOTokenizer
 
@@ -111,6 +112,18 @@ def test_prompts_hold_locations_and_names_as_published():
     assert sample.prompt.startswith('What is the segmentation of " ')
     sample = ti.SegmentSynthesis(SCENES).open().sample(0, 0)
     assert " : white" in sample.prompt
+
+
+def test_segments_are_painted_in_the_colours_that_the_prompt_names():
+    left = np.zeros((4, 6), bool)
+    left[:, :2] = True
+    prompt, painted = painted_segments(["Bus", "tree", "car"], [left, left, ~left])
+    assert prompt == (
+        'What is the complete image? Segmentation color: " bus : white , tree : red , car : lime "'
+    )
+    # The published table calls its first colour white and paints it red, as its second.
+    np.testing.assert_array_equal(painted[left], np.broadcast_to((255, 0, 0), (8, 3)))
+    np.testing.assert_array_equal(painted[~left], np.broadcast_to((0, 255, 0), (16, 3)))
 
 
 def test_masks_are_painted_and_read_again():

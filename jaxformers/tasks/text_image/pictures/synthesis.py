@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Bool
 
 from jaxformers.data.scenes import Scene, captions
+from jaxformers.errors import DataError
 from jaxformers.evaluation.text_image import root_mean_square
 from jaxformers.tasks.text_image.base import (
     Picture,
@@ -95,13 +97,11 @@ class SegmentSynthesis(PictureTask):
 
     def sample(self, record: Record, word: int) -> Sample:
         """Later segments lie over earlier ones."""
-        labels = list(record["labels"])[: len(PALETTE)]
-        image = record["image"]
+        labels, image = list(record["labels"]), record["image"]
         masks = np.asarray(record["masks"], bool).reshape(-1, *image.shape[:2])
-        painted = np.zeros_like(image)
-        for mask, (_, colour) in zip(masks, PALETTE, strict=False):
-            painted[mask] = colour
-        prompt = self.PROMPT.format(segments=segments_text(labels))
+        if len(masks) != len(labels):
+            raise ValueError(f"{len(labels)} labels and {len(masks)} masks")
+        prompt, painted = painted_segments(labels[: len(PALETTE)], masks[: len(PALETTE)])
         return Sample(prompt, painted, target=image, truth=image)
 
     def scene_record(self, scene: Scene, word: int) -> Record:
@@ -111,3 +111,27 @@ class SegmentSynthesis(PictureTask):
             "labels": [obj.name for obj in scene.objects],
             "masks": np.stack([obj.mask for obj in scene.objects]),
         }
+
+
+def painted_segments(
+    labels: Sequence[str], masks: Sequence[Bool[np.ndarray, "H W"]]
+) -> tuple[str, Picture]:
+    """The prompt and the input picture of `SegmentSynthesis`: segments in the palette's colours.
+
+    Args:
+        labels: of 1 to 16 segments.
+        masks: as many, of one shape; later segments lie over earlier ones.
+
+    Raises:
+        DataError: too few or too many segments, or masks of several shapes.
+    """
+    text = segments_text(labels)
+    shapes = sorted({np.shape(mask) for mask in masks})
+    if len(shapes) != 1 or len(shapes[0]) != 2 or 0 in shapes[0]:
+        raise DataError(
+            f"masks of the shapes {', '.join(map(str, shapes))}: give all the same [H, W]"
+        )
+    painted = np.zeros((*shapes[0], 3), np.uint8)
+    for mask, (_, colour) in zip(masks, PALETTE, strict=False):
+        painted[np.asarray(mask, bool)] = colour
+    return SegmentSynthesis.PROMPT.format(segments=text), painted
