@@ -20,7 +20,9 @@ def like_parameters(state: Any, params: Any, param_shardings: Any, mesh: Mesh) -
     """Shardings for a tree such as an optimizer state, whose leaves mirror the parameters.
 
     A leaf whose path ends with a parameter's path, and that has its shape, takes that parameter's
-    sharding; a scalar is replicated. This holds for any chain of optax transformations.
+    sharding; a scalar is replicated. This holds for any chain of optax transformations. A mean over
+    some of a parameter's axes (Adafactor's moments) keeps these with size 1, and is sharded along
+    the others.
 
     Raises:
         ShardingError: a leaf with dimensions that mirrors no parameter.
@@ -45,12 +47,23 @@ def like_parameters(state: Any, params: Any, param_shardings: Any, mesh: Mesh) -
             shape, sharding = by_path.get("/".join(names[start:]), (None, None))
             if shape == leaf.shape:
                 return sharding
+            if shape is not None and _is_reduced(leaf.shape, shape):
+                spec = (*sharding.spec, *(None,) * (len(shape) - len(sharding.spec)))
+                axes = [axis if n > 1 else None for n, axis in zip(leaf.shape, spec, strict=True)]
+                return NamedSharding(mesh, PartitionSpec(*axes))
         raise ShardingError(
             f"the state {path_text(path)!r} of shape {leaf.shape} has no parameter's path and "
             "shape, so its sharding is unknown: keep it in a tree like the parameters'"
         )
 
     return jax.tree_util.tree_map_with_path(sharding_of, state)
+
+
+def _is_reduced(shape: tuple[int, ...], parameter_shape: tuple[int, ...]) -> bool:
+    """Whether `shape` is the parameter's but for axes of size 1."""
+    return len(shape) == len(parameter_shape) and all(
+        size in (1, full) for size, full in zip(shape, parameter_shape, strict=True)
+    )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -3,6 +3,7 @@
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointing
 from jaxformers.training.custom_model import sharded_update
 from jaxformers.training.experiment import Experiment
+from jaxformers.training.optim.adafactor import Adafactor
 from jaxformers.training.optim.hyperrule import HyperRule, hyperrule
 from jaxformers.training.optim.optimizers import Adam, BertAdam, Lamb, Lars, Optimizer, Sgd
 from jaxformers.training.optim.schedules import (
@@ -13,11 +14,13 @@ from jaxformers.training.optim.schedules import (
     RootDecay,
     Schedule,
     Steps,
+    T5Schedule,
     TwoPhases,
 )
 from jaxformers.training.reports.training_log import Logging
 
 __all__ = [
+    "Adafactor",
     "Adam",
     "BertAdam",
     "BertLinear",
@@ -35,6 +38,7 @@ __all__ = [
     "Schedule",
     "Sgd",
     "Steps",
+    "T5Schedule",
     "TwoPhases",
     "hyperrule",
     "sharded_update",

@@ -52,6 +52,24 @@ class InverseSquareRoot(Schedule):
 
 
 @dataclass(frozen=True)
+class T5Schedule(Schedule):
+    """scale / sqrt(max(n, constant)), n = count + 1 (Raffel et al. 2020, section 3.1.2).
+
+    With the defaults 0.01 for 10,000 updates, then the inverse square root, as T5 and Unified-IO
+    were trained; for Adafactor, whose rates are relative to the parameters.
+    """
+
+    constant: PositiveInt = 10_000
+    """Updates of constant learning rate."""
+    scale: PositiveFloat = 1.0
+
+    def rate(self, count: Count, steps: int) -> jax.Array:
+        """The learning rate, whatever `steps`."""
+        n = jnp.asarray(count, jnp.float32) + 1.0
+        return self.scale * jnp.maximum(n, float(self.constant)) ** -0.5
+
+
+@dataclass(frozen=True)
 class Linear(Schedule):
     """Linear from 0 to `peak` over `warmup` updates, then linear to `end` at the last step."""
 

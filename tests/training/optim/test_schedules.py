@@ -4,7 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from jaxformers.training import BertLinear, Cosine, InverseSquareRoot, Linear, TwoPhases
+from jaxformers.training import (
+    BertLinear,
+    Cosine,
+    InverseSquareRoot,
+    Linear,
+    T5Schedule,
+    TwoPhases,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +28,16 @@ def test_the_papers_schedule_rises_in_a_line_and_falls_with_the_square_root():
     np.testing.assert_allclose(rate(49, 1), rate(99, 1) / 2, rtol=1e-6)
     np.testing.assert_allclose(rate(399, 1), rate(99, 1) / 2, rtol=1e-6)
     np.testing.assert_allclose(rate(99, 1), 2.0 * 512**-0.5 * 100**-0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("update", "rate"),
+    [(1, 0.01), (10_000, 0.01), (40_000, 0.005), (1_000_000, 0.001)],
+)
+def test_t5s_schedule_is_constant_then_the_inverse_square_root(update, rate):
+    np.testing.assert_allclose(T5Schedule().rate(update - 1, 100), rate, rtol=1e-5)
+    halved = T5Schedule(scale=0.5).rate(update - 1, 100)
+    np.testing.assert_allclose(halved, rate / 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [Linear, Cosine])
