@@ -5,8 +5,8 @@ configuration (a frozen dataclass); `open` gives the data that it trains on.
 
 A task of one's own needs six methods: `module`, `batch_shapes`, `init`, `loss`, `open` and
 `rehearsal`. All others have a default: `evaluators` none, `constrain_params` no bounds, `units` the
-rows of a batch, `pretrained` fresh variables, `prepare` the batch as it is, `processor` what the
-run's folder holds, `example` a random batch, and `probe` the loss.
+rows of a batch, `run_table` no lines, `pretrained` fresh variables, `prepare` the batch as it is,
+`processor` what the run's folder holds, `example` a random batch, and `probe` the loss.
 """
 
 from __future__ import annotations
@@ -182,6 +182,13 @@ class Task(CheckedFields):
     def open(self, folder: epath.Path, seed: int, host: int = 0) -> TaskData:
         """Opens the data; what is computed once is kept in the run's `folder`."""
         raise NotImplementedError
+
+    def run_table(self, data: TaskData, steps: int, seed: int) -> str:
+        """Lines for the log before training: what a run of so many steps draws from `data`.
+
+        Here none; a mixture of tasks lists each task's share and epochs.
+        """
+        return ""
 
     def check_data(self) -> None:
         """Raises what `open` would raise, before an earlier run begins; here nothing is checked."""

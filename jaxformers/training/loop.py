@@ -153,7 +153,7 @@ class _Run:
             run_directory.write_experiment(self.folder, self.experiment, main=self.host == 0)
             state = self.initial_state() if state is None else state
             start = self.result.step = int(state.step)
-            last_step = self.experiment.steps
+            e, last_step = self.experiment, self.experiment.steps
             self.result.finished = start == last_step and run_directory.is_finished(
                 self.folder, start
             )
@@ -161,7 +161,9 @@ class _Run:
                 backends = log_attention_backends(self.log_or_queue)
                 evaluate_again = self.is_evaluation_missing(start)
                 with self.open_log(start, evaluate_again) as self.log, backends, self.stop:
-                    for message in (*self.queued_messages, *self.data.describe().splitlines()):
+                    table = e.task.run_table(self.data, last_step, e.seed)
+                    lines = f"{self.data.describe()}\n{table}".splitlines()
+                    for message in (*self.queued_messages, *lines):
                         self.log.message(message)
                     if evaluate_again and start < last_step:
                         self.evaluate(start, state)

@@ -52,8 +52,13 @@ class OpenMixture:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the tasks; their order gives the tasks' numbers."""
+        """The names of the tasks with data; draws number the tasks in their order."""
         return tuple(self.examples)
+
+    @property
+    def numbers(self) -> Int[np.ndarray, "T"]:
+        """The position of each of `names` among all tasks of the mixture, int32."""
+        return np.array([self.mixture.names.index(name) for name in self.names], np.int32)
 
     @cached_property
     def sizes(self) -> dict[str, int]:

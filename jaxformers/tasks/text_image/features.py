@@ -111,6 +111,8 @@ class RowBuilder:
 class TextImageRows:
     """Looks up the rows of batches: those of `RowBuilder` [n, ...], and `task` int32 [n].
 
+    `task` numbers all tasks of the mixture, those without data included.
+
     Args:
         mixture: opened.
         builder: of the rows.
@@ -119,6 +121,7 @@ class TextImageRows:
     def __init__(self, mixture: OpenMixture, builder: RowBuilder):
         self.names, self.examples = mixture.names, list(mixture.examples.values())
         self._builder, self.draws = builder, builder.draws
+        self._numbers = mixture.numbers
         self.fingerprint: dict[str, Any] = {
             "tasks": {name: entry.fingerprint for name, entry in mixture.examples.items()},
             **builder.fingerprint,
@@ -130,7 +133,7 @@ class TextImageRows:
         indices: Int[np.ndarray, "n"],
         words: UInt64[np.ndarray, "n draws"],
     ) -> Batch:
-        """The rows of the examples `indices` of `tasks`, by their numbers in the mixture.
+        """The rows of the examples `indices` of `tasks`, numbered as `mixture.names`.
 
         Raises:
             DataError: an example that cannot be used; the message names task and example.
@@ -144,7 +147,7 @@ class TextImageRows:
     def row(
         self, sample: Sample, task: int, words: UInt64[np.ndarray, "draws"], where: str
     ) -> Batch:
-        """One sample of the task with this number as arrays; `words` as for `gather`.
+        """One sample of the task with this number in `names`, as arrays; `words` as for `gather`.
 
         Raises:
             DataError: no target, or a picture of another shape.
@@ -154,18 +157,20 @@ class TextImageRows:
         builder, definition = self._builder, self.examples[task].task
         longest = builder.text_length - 1
         ids = definition.ids(builder.tokenizer, sample, int(words[0]), longest)
-        return builder.row(sample, ids, words, where) | {"task": np.int32(task)}
+        return builder.row(sample, ids, words, where) | {"task": self._numbers[task]}
 
 
 class TextImagePlan(MixturePlan):
-    """Batches of a mixture, with what each task has had up to them.
+    """Batches of a mixture, with the examples and epochs of each task up to them.
 
-    `seen` float32 [rows, tasks] counts its examples, `epochs` its passes through them.
+    `seen` float32 [rows, tasks] counts its examples, `epochs` its passes through them; both are 0
+    for tasks without data.
     """
 
     def __init__(self, mixture: OpenMixture, store: TextImageRows, rows: int):
         super().__init__(mixture, store, rows)
-        counts = ((rows, len(mixture.names)), np.dtype(np.float32))
+        self._numbers, self._num_tasks = mixture.numbers, len(mixture.mixture.names)
+        counts = ((rows, self._num_tasks), np.dtype(np.float32))
         self.shapes = [shapes | {"seen": counts, "epochs": counts} for shapes in self.shapes]
 
     def batch(self, store: Any, seed: int, step: int, rows: slice = slice(None)) -> Batch:
@@ -173,8 +178,11 @@ class TextImagePlan(MixturePlan):
         batch = super().batch(store, seed, step, rows)
         seen = self._draws.counts(seed, (step + 1) * self._rows)
         counts = {"seen": seen, "epochs": seen / np.array(self._sizes)}
-        size = (len(batch["task"]), 1)
-        return batch | {n: np.tile(c.astype(np.float32), size) for n, c in counts.items()}
+        for name, count in counts.items():
+            all_tasks = np.zeros((len(batch["task"]), self._num_tasks), np.float32)
+            all_tasks[:, self._numbers] = count
+            batch[name] = all_tasks
+        return batch
 
 
 def _squared(

@@ -46,8 +46,8 @@ class TextImage(Task):
     """One model for all tasks of a mixture, each stated by its prompt.
 
     The model's image tokenizer gives the codes of target pictures and is not trained: no gradient
-    reaches it, and an experiment says `frozen=("image_tokenizer/.*",)`, so that it has no optimizer
-    state and no weight decay.
+    reaches it, and an experiment says `frozen=("image_tokenizer/.*",)`, so that weight decay does
+    not change it either.
     """
 
     unit: ClassVar[str] = "examples"
@@ -144,17 +144,31 @@ class TextImage(Task):
         return values
 
     def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
-        """Normalises the patches; target pictures are in -1..1."""
+        """Normalises the patches; target pictures are in -1..1.
+
+        `task_scale` float32 [B, tasks] is the weight of the batch over that of a task: with it sums
+        over any rows add up to the task's mean loss. NaN where the batch has none of the task.
+        """
+        text_weights = (batch["target_ids"] > 0).astype(jnp.float32).sum(1)
+        code_weights = batch["target_mask"].astype(jnp.float32).sum(1)
+        row_weights = text_weights + self.image_weight * code_weights  # [B]
+        member = jax.nn.one_hot(batch["task"], len(self.mixture.names))  # [B, tasks]
+        task_weights = (member * row_weights[:, None]).sum(0)
+        scale = jnp.where(task_weights > 0, row_weights.sum() / task_weights, jnp.nan)
         return {
             **batch,
             "patches": normalised_patches(batch["patches"]),
             "target_images": batch["target_images"].astype(jnp.float32) / 127.5 - 1,
+            "task_scale": jnp.broadcast_to(scale, member.shape),
         }
 
     def loss(
         self, model: UnifiedIO, variables: Variables, batch, *, train: bool = False, rngs=None
     ):
-        """Cross-entropy of text tokens and codes; per task its loss, examples and epochs."""
+        """Cross-entropy of text tokens and codes; per task its loss, examples and epochs.
+
+        The loss of a task without an example in the batch is NaN.
+        """
         codes = jax.lax.stop_gradient(self._codes(model, variables, batch["target_images"]))
         out = self._apply(model, variables, batch, codes, train=train, rngs=rngs)
         text_mask = (batch["target_ids"] > 0).astype(jnp.float32)  # [B, T]
@@ -162,17 +176,15 @@ class TextImage(Task):
         text_loss = self._token_loss(out.text_logits, batch["target_ids"]) * text_mask
         code_loss = self._token_loss(out.image_logits, codes) * code_mask
         row_loss = text_loss.sum(1) + self.image_weight * code_loss.sum(1)  # [B]
-        row_weight = text_mask.sum(1) + self.image_weight * code_mask.sum(1)
-        weight = row_weight.sum()
+        weight = text_mask.sum() + self.image_weight * code_mask.sum()
         # Sums that the step divides by `weight`; a ratio of its own is multiplied by it first.
         metrics = {
             "text_loss": weight * text_loss.sum() / jnp.maximum(text_mask.sum(), 1),
             "image_loss": weight * code_loss.sum() / jnp.maximum(code_mask.sum(), 1),
         }
         for number, name in enumerate(self.mixture.names):
-            member = (batch["task"] == number).astype(jnp.float32)
-            mean = (member * row_loss).sum() / jnp.maximum((member * row_weight).sum(), 1e-6)
-            metrics[f"loss_{name}"] = weight * mean
+            task_loss = jnp.where(batch["task"] == number, row_loss, 0.0)
+            metrics[f"loss_{name}"] = (task_loss * batch["task_scale"][:, number]).sum()
             metrics[f"examples_{name}"] = weight * batch["seen"][:, number].mean()
             metrics[f"epochs_{name}"] = weight * batch["epochs"][:, number].mean()
         return Loss(row_loss.sum(), weight, metrics, {})
@@ -230,14 +242,10 @@ class TextImage(Task):
         """Opens every task's data and the tokenizer, which a new run may train.
 
         Raises:
-            DataError: a task's data are missing; all such tasks are listed.
+            DataError: a task's data are missing and the mixture is not `without_missing`, or every
+                task's are; all such tasks are listed.
         """
         mixture = open_mixture(self.mixture)
-        if self.mixture.names != mixture.names:  # numbers of tasks are those of the mixture
-            missing = ", ".join(mixture.missing)
-            raise ConfigError(
-                f"the mixture has no data for {missing}: leave them out of the mixture"
-            )
         size = self.model.vocab_size
         tokenizer = run_tokenizer(
             folder, host, size, lambda: self._make_tokenizer(mixture), spare_rows=True
@@ -245,6 +253,10 @@ class TextImage(Task):
         store = self.rows_of(mixture, tokenizer)
         plan = TextImagePlan(mixture, store, self.rows)
         return TextImageData(store, plan, Processor(tokenizer), self.workers, mixture=mixture)
+
+    def run_table(self, data: TextImageData, steps: int, seed: int) -> str:
+        """The share, the examples drawn and the epochs of each task; tasks that are left out."""
+        return data.mixture.table(self.rows, steps, seed)
 
     def rows_of(self, mixture: OpenMixture, tokenizer: UnifiedIOTokenizer) -> TextImageRows:
         """The rows of a mixture as this model reads them."""
@@ -328,16 +340,11 @@ class TextImage(Task):
 
 @dataclass
 class TextImageData(PlannedData):
-    """The rows of all tasks, their plan, and what belongs to the model."""
+    """The rows of all tasks, their plan, the tokenizer, and the opened mixture."""
 
     mixture: OpenMixture = field(kw_only=True)
 
     def describe(self) -> str:
-        """Each task with its share, its examples, and the steps of one pass through them."""
-        shares = self.mixture.mixture.shares(self.mixture.sizes)[0][1]
-        rows = self.plan.rows(0, 0)
-        lines = []
-        for (name, size), share in zip(self.mixture.sizes.items(), shares, strict=True):
-            steps = size / (share * rows) if share else float("inf")
-            lines.append(f"{name} {share:.1%} of {size:,}, an epoch in {steps:,.0f} steps")
-        return f"{len(lines)} tasks: {'; '.join(lines)}"
+        """The number of tasks and of their examples."""
+        sizes = self.mixture.sizes
+        return f"{len(sizes)} tasks with {sum(sizes.values()):,} examples"

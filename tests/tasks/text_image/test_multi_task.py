@@ -18,6 +18,7 @@ from jaxformers.tasks.processor import Processor
 from jaxformers.tasks.text_image.base import Sample
 from jaxformers.tasks.text_image.evaluation import in_size
 from jaxformers.text import UnifiedIOTokenizer
+from jaxformers.training.step import split_batch
 
 BASE = ti.TextImage(
     UnifiedIOConfig.small(image_tokenizer=VQGANConfig()), Mixture({"vqa": ti.VQA()}), patches=128
@@ -130,7 +131,10 @@ def test_the_loss_is_that_of_text_and_codes_and_of_each_task(task, data, model, 
 
     @jax.jit
     def losses(variables, batch):
-        loss = task.loss(model, variables, task.prepare(batch))
+        # As with gradient accumulation, the sums of two microbatches are added.
+        microbatches = split_batch(task.prepare(batch), 2)
+        loss = jax.lax.map(lambda rows: task.loss(model, variables, rows), microbatches)
+        loss = jax.tree.map(lambda x: x.sum(), loss)
         return loss.total, loss.weight, loss.metrics, task.probe(model, variables, batch)
 
     total, weight, metrics, outputs = losses(variables, batch)
@@ -157,6 +161,8 @@ def test_the_loss_is_that_of_text_and_codes_and_of_each_task(task, data, model, 
         own = expected[rows].sum() / weights[rows].sum()
         np.testing.assert_allclose(metrics[f"loss_{name}"] / weight, own, rtol=1e-5)
         np.testing.assert_allclose(metrics[f"examples_{name}"] / weight, rows.sum(), rtol=1e-6)
+    alone = task.prepare({**batch, "task": np.zeros_like(batch["task"])})
+    assert np.isnan(alone["task_scale"]).all(0).tolist() == [False, True, True]
 
 
 @pytest.mark.slow
@@ -222,3 +228,33 @@ def test_missing_data_are_listed(task, tmp_path):
     mixture = Mixture({"a": ti.VQA(ti.JsonlRecords("none.jsonl")), "b": ti.KeyPointEstimation()})
     with pytest.raises(DataError, match=r"2 of 2 tasks lack data: a: none.jsonl.*; b: "):
         replace(task, mixture=mixture).open(epath.Path(tmp_path), 0)
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_tasks_without_data_are_left_out_on_demand(task, data, tmp_path, position):
+    entries = [(e.name, e.task) for e in task.mixture.entries][:2]
+    entries.insert(position, ("absent", ti.VQA(ti.JsonlRecords("none.jsonl"))))
+    mixture = Mixture(dict(entries), rates="equal", without_missing=True)
+    partial = replace(task, mixture=mixture)
+    opened = partial.open(epath.Path(tmp_path), 0)
+    batch = opened.plan.batch(opened.store, 0, 9)
+    stated = {n: (s.shape, np.dtype(s.dtype)) for n, s in partial.batch_shapes()[0].items()}
+    assert {name: (x.shape, x.dtype) for name, x in batch.items()} == stated
+    # Tasks keep the numbers that the loss calls them by.
+    present = set(range(3)) - {position}
+    assert set(batch["task"].tolist()) == present
+    for name in ("seen", "epochs"):
+        assert set(np.flatnonzero(batch[name][0]).tolist()) == present
+    assert batch["seen"][0].sum() == 10 * task.rows
+    table = partial.run_table(opened, 10, 0).splitlines()
+    assert [line.split()[0] for line in table[1:3]] == [mixture.names[n] for n in sorted(present)]
+    assert table[3].startswith("left out: absent: none.jsonl")
+
+
+def test_the_table_of_a_run_states_what_each_task_draws(task, data):
+    lines = task.run_table(data, 10, 0).splitlines()
+    drawn = {line.split()[0]: int(line.split()[3]) for line in lines[1:]}
+    assert tuple(drawn) == task.mixture.names
+    last = data.plan.batch(data.store, 0, 9)
+    assert list(drawn.values()) == last["seen"][0].astype(int).tolist()
+    assert data.describe() == f"3 tasks with {sum(data.mixture.sizes.values()):,} examples"
