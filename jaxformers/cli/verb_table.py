@@ -215,7 +215,8 @@ examples:
         "the network, its parameters and where they lie",
         ("FILE_OR_RUN",),
         """Prints the network as a tree, and every parameter's shape, type, axes and bytes on each
-device of the experiment's mesh, without allocating any of it.
+device of the experiment's mesh, without allocating any of it. With --example it prints examples of
+one task of a mixture in place of these: prompt, pictures, target.
 
 examples:
   jaxformers describe experiments/translation/wmt14_en_de_big.py
@@ -225,6 +226,7 @@ examples:
                 "--devices",
                 dict(metavar="N", type=whole_number, help="as on N devices (default: these)"),
             ),
+            ("--example", dict(metavar="TASK", help="examples of this task of a mixture")),
             CODE,
         ),
         fields=True,

@@ -269,13 +269,17 @@ def _convert_preprocessing(source: str, target: str, weights: str | None) -> Non
 
 
 def describe(args: argparse.Namespace, fields: list[str]) -> None:
-    """Prints the network and its parameters."""
+    """Prints the network and its parameters, or examples of a task of a mixture."""
     if args.devices is not None and args.devices < 1:
         raise ConfigError(f"--devices: {args.devices} is not at least 1")
     load_code(args)
+    experiment = _experiment(args, args.file_or_run, fields)
+    if args.example is not None:
+        print(experiment.task.describe_examples(args.example))
+        return
     from jaxformers.runs.describe import describe as described
 
-    print(described(_experiment(args, args.file_or_run, fields), args.devices))
+    print(described(experiment, args.devices))
 
 
 def check(args: argparse.Namespace, fields: list[str]) -> int:

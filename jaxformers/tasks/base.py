@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from jaxformers.errors import ConfigError
 from jaxformers.fields import CheckedFields
 from jaxformers.layers import Execution
 from jaxformers.tasks.evaluator import Comparison, Evaluator
@@ -189,6 +190,14 @@ class Task(CheckedFields):
         Here none; a mixture of tasks lists each task's share and epochs.
         """
         return ""
+
+    def describe_examples(self, name: str) -> str:
+        """Some examples of the task called `name`, as text.
+
+        Raises:
+            ConfigError: this is no mixture of tasks, as here; or it has no such task.
+        """
+        raise ConfigError(f"{type(self).__name__} is no mixture of tasks: leave out --example")
 
     def check_data(self) -> None:
         """Raises what `open` would raise, before an earlier run begins; here nothing is checked."""

@@ -216,6 +216,47 @@ def test_describe_counts_the_vocabulary_without_its_padding(capfd):
     assert "63,045,632 parameters (61,440 more stored as padding)" in out
 
 
+MIXTURE = """
+from jaxformers.data.mixture import Mixture
+from jaxformers.data.scenes import EmojiScenes
+from jaxformers.models import UnifiedIOConfig, VQGANConfig
+from jaxformers.tasks.text_image import VQA, Depth, JsonlRecords, TextImage
+from jaxformers.training.experiment import Experiment
+
+def experiment():
+    scenes = EmojiScenes(size=64, side=16, most_objects=2, things=4)
+    tasks = {"vqa": VQA(scenes), "depth": Depth(scenes), "own": VQA(JsonlRecords("none.jsonl"))}
+    model = UnifiedIOConfig.small(image_tokenizer=VQGANConfig())
+    return Experiment("tiny", TextImage(model, Mixture(tasks)), steps=10)
+"""
+
+
+def test_describe_prints_examples_of_a_task_of_a_mixture(capfd, tmp_path, tiny):
+    path = tmp_path / "mixture.py"
+    path.write_text(MIXTURE)
+    status, out, err = run(capfd, "describe", str(path), "--example", "depth")
+    assert (status, err) == (0, "")
+    assert [line for line in out.splitlines() if line.startswith("depth, example")] == [
+        "depth, example 0 of 64",
+        "depth, example 21 of 64",
+        "depth, example 42 of 64",
+    ]
+    for line in (
+        "prompt          What is the depth map of the image ?",
+        "input picture   16 x 16",
+        "target picture  16 x 16",
+    ):
+        assert out.count(line) == 3
+    assert "target text " in run(capfd, "describe", str(path), "--example", "vqa")[1]
+    assert "there is no task 'vqe', only vqa, depth" in mistake(
+        capfd, "describe", str(path), "--example", "vqe"
+    )
+    assert "none.jsonl" in mistake(capfd, "describe", str(path), "--example", "own")
+    assert mistake(capfd, "describe", tiny, "--example", "vqa") == (
+        "Translation is no mixture of tasks: leave out --example"
+    )
+
+
 # ---------------------------------------------------------------- translate
 
 

@@ -61,6 +61,23 @@ class Sample:
         picture = self.image if self.image is not None else self.target
         return (1, 1) if picture is None else picture.shape[:2]
 
+    def describe(self) -> str:
+        """Inputs and target in lines; of pictures the width and height in pixels."""
+        lines = {"prompt": self.prompt}
+        if self.image is not None:
+            lines["input picture"] = _size_text(self.image)
+        if self.hidden is not None:
+            lines["hidden box"] = " ".join(f"{edge:g}" for edge in self.hidden)
+        if self.masked:
+            lines["masked patches"] = f"{self.masked:.0%}"
+        if self.text is not None:
+            lines["target text"] = self.text
+        if self.target is not None:
+            lines["target picture"] = _size_text(self.target)
+        if self.options:
+            lines["options"] = ", ".join(self.options)
+        return "\n".join(f"{name:15} {value}" for name, value in lines.items())
+
 
 class Prediction(NamedTuple):
     """What a model answered: ids of text, or a picture in the size of the sample's."""
@@ -270,6 +287,10 @@ def draw_boxes(axis: Axes, boxes: Any, labels: Sequence[str]) -> None:
     for (x1, y1, x2, y2), label in zip(np.asarray(boxes).tolist(), labels, strict=True):
         axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="tab:red"))
         axis.text(x1, y1, label, fontsize=6, color="tab:red", va="bottom", parse_math=False)
+
+
+def _size_text(picture: Picture) -> str:
+    return f"{picture.shape[1]} x {picture.shape[0]}"
 
 
 def _first(truth: Any) -> Any:

@@ -12,8 +12,10 @@ from etils import epath
 
 from jaxformers.data import Batch
 from jaxformers.data.mixture import Mixture, OpenMixture, open_mixture
+from jaxformers.data.pipeline.even_subset import evenly_spaced
+from jaxformers.data.pipeline.stateless_random import Draws
 from jaxformers.data.scenes import EmojiScenes
-from jaxformers.errors import ConfigError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import NonNegativeFloat, NonNegativeInt, PositiveInt
 from jaxformers.layers import Execution
 from jaxformers.models import VQGAN, UnifiedIO, UnifiedIOConfig, VQGANConfig
@@ -38,6 +40,7 @@ from jaxformers.tasks.text_image.pictures.maps import Depth
 from jaxformers.text import UnifiedIOTokenizer, load_tokenizer
 
 IMAGE_TOKENIZER = "image_tokenizer"  # among the model's parameters
+DESCRIBED = 3  # examples
 SAMPLED = 400  # examples of each task whose texts a tokenizer is trained on
 
 
@@ -257,6 +260,23 @@ class TextImage(Task):
     def run_table(self, data: TextImageData, steps: int, seed: int) -> str:
         """The share, the examples drawn and the epochs of each task; tasks that are left out."""
         return data.mixture.table(self.rows, steps, seed)
+
+    def describe_examples(self, name: str) -> str:
+        """Prompt, pictures and target of a few examples of the task, evenly spaced.
+
+        Raises:
+            ConfigError: the mixture has no such task.
+            DataError: its data are missing.
+        """
+        samples = self.mixture.entry(name).task.open()
+        if not len(samples):
+            raise DataError(f"the data of {name} hold no example")
+        blocks = []
+        for index in evenly_spaced(len(samples), DESCRIBED).tolist():
+            word = int(Draws(index).words(1)[0])
+            title = f"{name}, example {index:,} of {len(samples):,}"
+            blocks.append(f"{title}\n{samples.sample(index, word).describe()}")
+        return "\n\n".join(blocks)
 
     def rows_of(self, mixture: OpenMixture, tokenizer: UnifiedIOTokenizer) -> TextImageRows:
         """The rows of a mixture as this model reads them."""
