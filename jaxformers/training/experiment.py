@@ -130,7 +130,7 @@ class Experiment(CheckedFields):
             name=f"{self.name}-rehearsal",
             task=task,
             after=rehearsals(self.after, task),
-            steps=min(4, self.steps),
+            steps=4 if self.steps else 0,
             epochs=None,
             mesh=MeshConfig(data=-1, fsdp=2, tensor=2),
             vocab_multiple=8,
