@@ -29,6 +29,7 @@ from jaxformers.data.captions import CaptionRows
 from jaxformers.data.pipeline.fixed_length import every_row
 from jaxformers.evaluation.retrieval import recall_at
 from jaxformers.models.clip import ModifiedResNetConfig
+from jaxformers.tasks.image_text.retrieval import RetrievalEvaluator
 from jaxformers.training import Experiment
 from jaxformers.training.config.experiment_files import load_experiment
 from jaxformers.training.loop import train
@@ -79,14 +80,14 @@ class ImageTower(nn.Module):
         tokens = (config.image_size // 32) ** 2 + 1
         self.positions = nn.Parameter(torch.randn(tokens, width) * width**-0.5)
         self.attention = nn.MultiheadAttention(width, config.heads, batch_first=True)
-        self.attention.out_proj = nn.Linear(width, width)
-        self.projection = nn.Linear(width, config.projection, bias=False)
+        # The output projection is that into the common space: there is no other.
+        self.attention.out_proj = nn.Linear(width, config.projection)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = self.layers(images.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)  # [B, h w, D]
         x = torch.cat([x.mean(1, keepdim=True), x], dim=1) + self.positions
         pooled, _ = self.attention(x[:, :1], x, x, need_weights=False)
-        return self.projection(pooled[:, 0])
+        return pooled[:, 0]
 
 
 class TextTower(nn.Module):
@@ -188,7 +189,7 @@ def peer_recalls(experiment: Experiment, folder: Path, peer: Peer) -> dict[str, 
     length = experiment.task.model.text.context_length
     recalls = {}
     for evaluator in experiment.chosen_evaluators():
-        if not hasattr(evaluator, "queries"):
+        if not isinstance(evaluator, RetrievalEvaluator):
             continue
         images = evaluator.dev.open()
         store = CaptionRows(images, processor.preprocessing, processor.tokenizer, length)
