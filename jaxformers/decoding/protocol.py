@@ -1,4 +1,4 @@
-"""What greedy and beam search need of a model.
+"""What greedy search, beam search and sampling need of a model.
 
 Axis letters: B batch, V vocabulary.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxformers.arrays import Array
+from jaxformers.sharding import batch_multiple
 
 
 class Vocabulary(NamedTuple):
@@ -88,3 +91,17 @@ def first_cache(decoder: StepDecoder, memory: Any, batch: int, beams: int, lengt
     """The cache before the first step, with the prefix of a `PrefixDecoder` in it."""
     cache = decoder.init_cache(batch, beams, length)
     return decoder.prefill(memory, cache) if isinstance(decoder, PrefixDecoder) else cache
+
+
+def padded_batch(inputs: Any) -> Any:
+    """`inputs`, arrays with the batch first, with as many rows as a mesh can divide.
+
+    The added rows are copies of the last one, so that they are done when it is.
+    """
+    rows = jax.tree.leaves(inputs)[0].shape[0]
+    missing = -rows % batch_multiple()
+    if not missing:
+        return inputs
+    return jax.tree.map(
+        lambda x: jnp.pad(x, ((0, missing),) + ((0, 0),) * (x.ndim - 1), mode="edge"), inputs
+    )

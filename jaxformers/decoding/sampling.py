@@ -22,11 +22,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxformers.arrays import Array
-from jaxformers.decoding.protocol import StepDecoder, first_cache
+from jaxformers.decoding.protocol import StepDecoder, first_cache, padded_batch
 from jaxformers.decoding.search import Decoded, Sizes
 from jaxformers.errors import ConfigError
 from jaxformers.fields import CheckedFields, NonNegativeFloat, PositiveFraction
-from jaxformers.sharding import batch_multiple, constrain
+from jaxformers.sharding import constrain
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,7 @@ def sample(
     if max_tokens < 1:
         raise ConfigError(f"sampling with max_tokens={max_tokens}; it takes 1 or more")
     rows = jax.tree.leaves(inputs)[0].shape[0]
-    if missing := -rows % batch_multiple():
-        inputs, unconditional = jax.tree.map(
-            lambda x: jnp.pad(x, ((0, missing),) + ((0, 0),) * (x.ndim - 1), mode="edge"),
-            (inputs, unconditional),
-        )
+    inputs, unconditional = padded_batch((inputs, unconditional))
     numbers = (sampling.temperature, sampling.top_p, sampling.guidance or 0.0)
     return _sample(
         decoder,

@@ -34,10 +34,10 @@ from jaxtyping import Bool, Float, Int
 
 from jaxformers.arrays import Array
 from jaxformers.decoding.candidates import Candidates, best_candidates
-from jaxformers.decoding.protocol import StepDecoder, Vocabulary, first_cache
+from jaxformers.decoding.protocol import StepDecoder, Vocabulary, first_cache, padded_batch
 from jaxformers.decoding.scoring import Scoring, completes_repeated_ngram, length_penalty
 from jaxformers.errors import ConfigError
-from jaxformers.sharding import batch_multiple, constrain
+from jaxformers.sharding import constrain
 
 MOST_BEAMS = 256  # each keeps a cache of keys and values
 LARGEST_ALPHA = 10  # beyond it the length penalty of long sequences leaves float32
@@ -121,12 +121,7 @@ def decode_to_end(
     if max_tokens < 1:
         raise ConfigError(f"a search with max_tokens={max_tokens}; it takes 1 or more")
     rows = jax.tree.leaves(inputs)[0].shape[0]
-    if missing := -rows % batch_multiple():
-        # Copies of the last example, which are done when it is and are dropped at the end.
-        inputs, limits = jax.tree.map(
-            lambda x: jnp.pad(x, ((0, missing),) + ((0, 0),) * (x.ndim - 1), mode="edge"),
-            (inputs, limits),
-        )
+    inputs, limits = padded_batch((inputs, limits))
     # Only the exact bound lets a search end when its best hypothesis is certain.
     best = 1 if scoring.stopping == "exact" and not all_beams else beams
     decoded, ended = _search(

@@ -1,4 +1,4 @@
-"""What the tasks over BERT share: the arrays that it reads, random ones, and a small model."""
+"""What the tasks over BERT share: its input arrays, random ones, a small model, a base class."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxformers.data import Batch
 from jaxformers.data.text.labelled_rows import cut_pairs
 from jaxformers.errors import ConfigError, WeightsError
 from jaxformers.models import Bert, BertConfig
+from jaxformers.pretrained import load_text_backbone
+from jaxformers.sharding import batch_multiple
+from jaxformers.tasks.base import Task, Variables
 
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 SMALL = 1e-3  # with all parameters this small, every norm sees a variance near its epsilon
@@ -112,3 +117,24 @@ def small_bert(model: BertConfig, vocab_size: int, max_length: int) -> BertConfi
     if model.type_vocab_size == 1:
         shape["type_vocab_size"] = 2
     return replace(model, vocab_size=vocab_size, **shape)
+
+
+class FineTunedBert(Task):
+    """Base class of tasks that train a head over the BERT of their field `weights`."""
+
+    def init(self, model: nn.Module, key: jax.Array) -> Variables:
+        """Initialises variables with random values."""
+        ones = jnp.ones((batch_multiple(), 1), jnp.int32)
+        return model.init(key, ones, ones, ones)
+
+    def pretrained(self, model: nn.Module) -> Variables:
+        """The encoder of `weights`, with its head where that means the same on all data."""
+        return {"params": load_text_backbone(self.weights, model)} if self.weights else {}
+
+    def probe(self, model: nn.Module, variables: Variables, batch) -> dict[str, jax.Array]:
+        """Logits, and the encoder's states where all parameters are small."""
+        inputs = [batch[name] for name in INPUTS]
+        return {
+            "logits": model.apply(variables, *inputs),
+            "states on small parameters": states_on_small(model, variables, *inputs),
+        }

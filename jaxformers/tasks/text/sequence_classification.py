@@ -26,9 +26,8 @@ from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import NonNegativeInt, PositiveInt
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForSequenceClassification
-from jaxformers.pretrained import load_text_backbone, stated_label_names
-from jaxformers.sharding import batch_multiple
-from jaxformers.tasks.base import Loss, Task, Variables
+from jaxformers.pretrained import stated_label_names
+from jaxformers.tasks.base import Loss, Variables
 from jaxformers.tasks.evaluator import Comparison
 from jaxformers.tasks.losses import negative_log_likelihood
 from jaxformers.tasks.processor import Processor
@@ -36,10 +35,10 @@ from jaxformers.tasks.published_comparison import compare_with_published_glue
 from jaxformers.tasks.task_data import PlannedData
 from jaxformers.tasks.text.bert_inputs import (
     INPUTS,
+    FineTunedBert,
     check_inputs,
     random_inputs,
     small_bert,
-    states_on_small,
 )
 from jaxformers.tasks.text.classification_evaluation import ClassificationEvaluator
 from jaxformers.tasks.text.vocabulary import EncoderTokenizer, run_tokenizer, word_pieces
@@ -48,7 +47,7 @@ TextsConfig = Glue | BundledMovies | TsvTexts | CsvTexts | JsonlTexts
 
 
 @dataclass(frozen=True)
-class SequenceClassification(Task):
+class SequenceClassification(FineTunedBert):
     """Learns to classify texts or pairs of texts, or to give each a number."""
 
     unit: ClassVar[str] = "examples"
@@ -141,15 +140,6 @@ class SequenceClassification(Task):
         labels = jax.ShapeDtypeStruct((self.rows,), kind)
         return (dict.fromkeys(INPUTS, wide) | {"labels": labels},)
 
-    def init(self, model: BertForSequenceClassification, key: jax.Array) -> Variables:
-        """Initialises variables with random values."""
-        ones = jnp.ones((batch_multiple(), 1), jnp.int32)
-        return model.init(key, ones, ones, ones)
-
-    def pretrained(self, model: BertForSequenceClassification) -> Variables:
-        """The encoder of `weights`, which replaces fresh parameters."""
-        return {"params": load_text_backbone(self.weights, model)} if self.weights else {}
-
     def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
         """Cross-entropy and `accuracy`; for numbers the squared error."""
         inputs = (batch[name] for name in INPUTS)
@@ -168,14 +158,6 @@ class SequenceClassification(Task):
         numbers = rng.standard_normal(self.rows).astype(np.float32)
         classes = rng.integers(0, count, self.rows).astype(np.int32)
         return inputs | {"labels": numbers if count == 1 else classes}
-
-    def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
-        """Logits, and the encoder's states where all parameters are small."""
-        inputs = [batch[name] for name in INPUTS]
-        return {
-            "logits": model.apply(variables, *inputs),
-            "states on small parameters": states_on_small(model, variables, *inputs),
-        }
 
     def units(self, batch: Batch) -> int:
         """The number of examples."""

@@ -20,9 +20,7 @@ from jaxformers.errors import ConfigError
 from jaxformers.fields import FiniteFloat, NonNegativeInt, PositiveInt
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForSpanExtraction
-from jaxformers.pretrained import load_text_backbone
-from jaxformers.sharding import batch_multiple
-from jaxformers.tasks.base import Loss, Task, Variables
+from jaxformers.tasks.base import Loss, Variables
 from jaxformers.tasks.evaluator import Comparison
 from jaxformers.tasks.losses import negative_log_likelihood
 from jaxformers.tasks.processor import Processor
@@ -30,6 +28,7 @@ from jaxformers.tasks.published_comparison import compare_with_published_squad, 
 from jaxformers.tasks.task_data import PlannedData
 from jaxformers.tasks.text.bert_inputs import (
     INPUTS,
+    FineTunedBert,
     check_inputs,
     random_inputs,
     small_bert,
@@ -40,7 +39,7 @@ from jaxformers.tasks.text.vocabulary import EncoderTokenizer, run_tokenizer, wo
 
 
 @dataclass(frozen=True)
-class SpanExtraction(Task):
+class SpanExtraction(FineTunedBert):
     """Learns where in a context the answer to a question starts and ends."""
 
     unit: ClassVar[str] = "windows"
@@ -106,15 +105,6 @@ class SpanExtraction(Task):
         wide = jax.ShapeDtypeStruct((self.rows, self.length), jnp.int32)
         flat = jax.ShapeDtypeStruct((self.rows,), jnp.int32)
         return (dict.fromkeys(INPUTS, wide) | dict.fromkeys(("starts", "ends", "window"), flat),)
-
-    def init(self, model: BertForSpanExtraction, key: jax.Array) -> Variables:
-        """Initialises variables with random values."""
-        ones = jnp.ones((batch_multiple(), 1), jnp.int32)
-        return model.init(key, ones, ones, ones)
-
-    def pretrained(self, model: BertForSpanExtraction) -> Variables:
-        """The encoder of `weights`, and a head for spans, in place of fresh parameters."""
-        return {"params": load_text_backbone(self.weights, model)} if self.weights else {}
 
     def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
         """Mean cross-entropy of the two places; the softmax is over all tokens, padding included.

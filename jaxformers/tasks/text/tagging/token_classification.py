@@ -27,9 +27,7 @@ from jaxformers.errors import ConfigError
 from jaxformers.fields import NonNegativeInt, PositiveInt
 from jaxformers.layers import Execution
 from jaxformers.models import BertConfig, BertForTokenClassification
-from jaxformers.pretrained import load_text_backbone
-from jaxformers.sharding import batch_multiple
-from jaxformers.tasks.base import Loss, Task, Variables
+from jaxformers.tasks.base import Loss, Variables
 from jaxformers.tasks.evaluator import Comparison
 from jaxformers.tasks.losses import negative_log_likelihood
 from jaxformers.tasks.processor import Processor
@@ -37,10 +35,10 @@ from jaxformers.tasks.published_comparison import compare_with_published_conll
 from jaxformers.tasks.task_data import PlannedData
 from jaxformers.tasks.text.bert_inputs import (
     INPUTS,
+    FineTunedBert,
     check_inputs,
     random_inputs,
     small_bert,
-    states_on_small,
 )
 from jaxformers.tasks.text.tagging.tag_evaluation import TagEvaluator, TagsConfig, read_tags
 from jaxformers.tasks.text.vocabulary import EncoderTokenizer, run_tokenizer, word_pieces
@@ -49,7 +47,7 @@ SHORTEST = 3  # [CLS] word [SEP]
 
 
 @dataclass(frozen=True)
-class TokenClassification(Task):
+class TokenClassification(FineTunedBert):
     """Learns to tag every word of a sentence."""
 
     unit: ClassVar[str] = "sentences"
@@ -118,15 +116,6 @@ class TokenClassification(Task):
         wide = jax.ShapeDtypeStruct((self.rows, self.length), jnp.int32)
         return (dict.fromkeys((*INPUTS, "labels"), wide),)
 
-    def init(self, model: BertForTokenClassification, key: jax.Array) -> Variables:
-        """Initialises variables with random values."""
-        ones = jnp.ones((batch_multiple(), 1), jnp.int32)
-        return model.init(key, ones, ones, ones)
-
-    def pretrained(self, model: BertForTokenClassification) -> Variables:
-        """The encoder of `weights`, which replaces fresh parameters."""
-        return {"params": load_text_backbone(self.weights, model)} if self.weights else {}
-
     def loss(self, model, variables: Variables, batch, *, train: bool = False, rngs=None) -> Loss:
         """Mean cross-entropy over labelled tokens, and their `accuracy`."""
         inputs = (batch[name] for name in INPUTS)
@@ -147,14 +136,6 @@ class TokenClassification(Task):
         labels = rng.integers(0, classes, (self.rows, self.length), np.int32)
         labelled = (inputs["attention_mask"] > 0) & (np.arange(self.length)[None] % 2 == 1)
         return inputs | {"labels": np.where(labelled, labels, UNLABELLED).astype(np.int32)}
-
-    def probe(self, model, variables: Variables, batch) -> dict[str, jax.Array]:
-        """Logits, and the encoder's states where all parameters are small."""
-        inputs = [batch[name] for name in INPUTS]
-        return {
-            "logits": model.apply(variables, *inputs),
-            "states on small parameters": states_on_small(model, variables, *inputs),
-        }
 
     # ------------------------------------------------------------------ data
 
