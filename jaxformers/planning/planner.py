@@ -104,9 +104,12 @@ def plan_on(
 
 def _notes(experiment: Experiment) -> Iterator[str]:
     """Notes on what the figures do not cover."""
-    count = len(experiment.task.batch_shapes())
-    if count > 1 and not _phases(experiment):
-        yield f"the batch has {count} shapes, each taken for as many steps"
+    shares = experiment.task.batch_shares()
+    if len(shares) > 1 and not _phases(experiment):
+        equal = max(shares) == min(shares)
+        percents = ", ".join(f"{share:.0%}" for share in shares)
+        taken = "each taken for as many steps" if equal else f"taken for {percents} of the steps"
+        yield f"the batch has {len(shares)} shapes, {taken}; the data decides"
     if experiment.after:
         yield f"{len(experiment.after)} runs that follow are not planned"
     if experiment.epochs is not None:
@@ -232,14 +235,13 @@ def _phases(experiment: Experiment) -> tuple:
 
 
 def _shares(experiment: Experiment) -> list[float]:
-    """Each batch shape's share of the steps; equal shares if the data decides.
+    """Each batch shape's share of the steps: the task's, if the data decides.
 
     Only BERT's pre-training phases fix the number of steps of a shape (128 tokens, then 512).
     """
     phases = _phases(experiment)
     if not phases:
-        count = len(experiment.task.batch_shapes())
-        return [1 / count] * count
+        return experiment.task.batch_shares()
     left, shares = experiment.steps, []
     for phase in phases:
         steps = left if phase.steps is None else min(left, phase.steps)

@@ -5,8 +5,9 @@ configuration (a frozen dataclass); `open` gives the data that it trains on.
 
 A task of one's own needs six methods: `module`, `batch_shapes`, `init`, `loss`, `open` and
 `rehearsal`. All others have a default: `evaluators` none, `constrain_params` no bounds, `units` the
-rows of a batch, `run_table` no lines, `pretrained` fresh variables, `prepare` the batch as it is,
-`processor` what the run's folder holds, `example` a random batch, and `probe` the loss.
+rows of a batch, `batch_shares` equal ones, `run_table` no lines, `pretrained` fresh variables,
+`prepare` the batch as it is, `processor` what the run's folder holds, `example` a random batch, and
+`probe` the loss.
 """
 
 from __future__ import annotations
@@ -112,6 +113,11 @@ class Task(CheckedFields):
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
         """The shapes that batches take, each compiled once; known without data."""
         raise NotImplementedError
+
+    def batch_shares(self) -> list[float]:
+        """Each batch shape's share of the steps, as far as it is known without data; here equal."""
+        count = len(self.batch_shapes())
+        return [1 / count] * count
 
     def init(self, model: nn.Module, key: jax.Array) -> Variables:
         """Initialises variables."""

@@ -3,6 +3,7 @@
 Imports `data.pipeline`, `fields` and `errors`.
 """
 
+from jaxformers.data.mixture.batch_draws import BatchDraws
 from jaxformers.data.mixture.draws import MixtureDraws, TaskDraw
 from jaxformers.data.mixture.mixture import (
     Group,
@@ -18,6 +19,7 @@ from jaxformers.data.mixture.rates import Rates, task_shares
 
 __all__ = [
     "PAPER_DATASETS",
+    "BatchDraws",
     "Group",
     "Mixture",
     "MixtureDraws",

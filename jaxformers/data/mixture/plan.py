@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Int, UInt64
 
-from jaxformers.data.mixture.draws import MixtureDraws
+from jaxformers.data.mixture.batch_draws import BatchDraws
 from jaxformers.data.mixture.mixture import Mixture, TaskExamples
 from jaxformers.data.pipeline.collate import Batch
 from jaxformers.data.pipeline.shuffling import SHORT, permuted, shuffled
@@ -65,20 +65,23 @@ class OpenMixture:
         """Examples of each task."""
         return {name: len(examples) for name, examples in self.examples.items()}
 
-    def draws(self, rows: int) -> MixtureDraws:
-        """The draws of batches of `rows`."""
-        shares = self.mixture.shares(self.sizes)
-        return MixtureDraws([(step * rows, share) for step, share in shares])
+    def draws(self, rows: int, buckets: Sequence[Sequence[int]] = ()) -> BatchDraws:
+        """The draws of batches of `rows`, each of one of `buckets` of tasks; empty: all are one."""
+        everything = range(len(self.names))
+        return BatchDraws(self.mixture.shares(self.sizes), buckets or (everything,), rows)
 
-    def table(self, rows: int, steps: int, seed: int = 0) -> str:
+    def table(
+        self, rows: int, steps: int, seed: int = 0, buckets: Sequence[Sequence[int]] = ()
+    ) -> str:
         """Lines with the share, the examples drawn and the epochs of each task in a run.
 
         Args:
             rows: of a batch.
             steps: of the run.
             seed: of the run.
+            buckets: of tasks, by their numbers in `names`; empty: all are one.
         """
-        counts = self.draws(rows).counts(seed, rows * steps)
+        counts = self.draws(rows, buckets).counts(seed, steps)
         shares = self.mixture.shares(self.sizes)[0][1]
         width = max(len("task"), *map(len, self.names))
         lines = [f"{'task':{width}} {'examples':>12} {'share':>8} {'drawn':>12} {'epochs':>10}"]
@@ -122,18 +125,31 @@ class MixturePlan:
         mixture: opened.
         store: of the rows.
         rows: of a batch.
+        buckets: of tasks, by their numbers in `mixture.names`: a batch has tasks of one bucket,
+            whose rows have the same arrays; empty: all are one.
     """
 
-    def __init__(self, mixture: OpenMixture, store: MixtureRows, rows: int):
+    def __init__(
+        self,
+        mixture: OpenMixture,
+        store: MixtureRows,
+        rows: int,
+        buckets: Sequence[Sequence[int]] = (),
+    ):
         self._rows, self._sizes = rows, list(mixture.sizes.values())
-        self._draws = mixture.draws(rows)
-        zeros = np.zeros(1, np.int64)
-        sample = store.gather(zeros, zeros, RowDraws((MIXTURE, 0, 0), range(1), store.draws).words)
-        self.shapes = [
-            {name: ((rows, *array.shape[1:]), array.dtype) for name, array in sample.items()}
-        ]
+        self._draws = mixture.draws(rows, buckets)
+        words = RowDraws((MIXTURE, 0, 0), range(1), store.draws).words
+        self.shapes = []
+        for first_task, *_ in buckets or ((0,),):
+            sample = store.gather(np.array([first_task]), np.zeros(1, np.int64), words)
+            self.shapes.append(
+                {name: ((rows, *array.shape[1:]), array.dtype) for name, array in sample.items()}
+            )
         self.steps_per_epoch = sum(self._sizes) / rows
         self.fingerprint = f"{rows} rows of {mixture.mixture.shares(mixture.sizes)}"
+        if len(buckets) > 1:
+            names = [[mixture.names[number] for number in bucket] for bucket in buckets]
+            self.fingerprint += f" in buckets {names}"
 
     def rows(self, seed: int, step: int) -> int:
         """Number of rows of the batch of `step`."""
@@ -152,7 +168,7 @@ class MixturePlan:
         self, seed: int, step: int, rows: range
     ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
         """The task of each of `rows`, and the index of its example among the task's."""
-        draw = self._draws.draw(seed, step * self._rows + rows.start, len(rows))
+        draw = self._draws.draw(seed, step, rows)
         indices = np.empty(len(rows), np.int64)
         for task in np.unique(draw.tasks).tolist():
             members = np.flatnonzero(draw.tasks == task)

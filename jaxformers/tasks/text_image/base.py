@@ -88,7 +88,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class TextImageTask(MixtureTask):
-    """Base class; a task states PROMPT, FEATURES and OUTPUT, and has four methods.
+    """Base class; a task states PROMPT, FEATURES, INPUT and OUTPUT, and has four methods.
 
     `sample`, `metrics`, and `scene_record` where emoji scenes have its truth; `read` and `show`
     have defaults by the kind of output.
@@ -97,6 +97,8 @@ class TextImageTask(MixtureTask):
     PROMPT: ClassVar[str] = ""
     FEATURES: ClassVar[tuple[str, ...]] = ()
     """Of a record, all of which it must have."""
+    INPUT: ClassVar[Literal["text", "image"]] = "image"
+    """`text`: no sample has an input picture."""
     OUTPUT: ClassVar[Literal["text", "image"]] = "text"
     BEST: ClassVar[str] = ""
     """The metric that the task is judged by."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,11 +15,28 @@ from jaxformers.data import Batch
 from jaxformers.data.mixture import MixturePlan, OpenMixture
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.models.unified_io import UnifiedIOConfig
-from jaxformers.tasks.text_image.base import Box, Picture, Sample
+from jaxformers.tasks.text_image.base import Box, Picture, Sample, TextImageTask
 from jaxformers.text.unified_io import UnifiedIOTokenizer
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels
 NUMBER_WORDS = 1  # words of a row before those that order its patches
+# (input, output) of tasks, those with the largest rows first.
+MODALITIES = (("image", "image"), ("text", "image"), ("image", "text"), ("text", "text"))
+INPUT_PICTURE = {"patches", "patch_positions", "patch_mask"}  # arrays of a row
+TARGET_PICTURE = {"target_images", "target_mask"}
+
+
+def modality_buckets(tasks: Iterable[TextImageTask]) -> list[list[int]]:
+    """The numbers of the tasks with the same (input, output), for each that there is."""
+    modalities = [(task.INPUT, task.OUTPUT) for task in tasks]
+    buckets = [[n for n, pair in enumerate(modalities) if pair == m] for m in MODALITIES]
+    return [bucket for bucket in buckets if bucket]
+
+
+def unused_arrays(task: TextImageTask) -> set[str]:
+    """Names of the arrays of a row that hold nothing in any of the task's."""
+    without_input = INPUT_PICTURE if task.INPUT == "text" else set()
+    return without_input | (TARGET_PICTURE if task.OUTPUT == "text" else set())
 
 
 def normalised_patches(patches: Array) -> Float[Array, "B P E"]:
@@ -116,11 +133,13 @@ class TextImageRows:
     Args:
         mixture: opened.
         builder: of the rows.
+        by_modality: whether rows lack the arrays that no sample of their task needs.
     """
 
-    def __init__(self, mixture: OpenMixture, builder: RowBuilder):
+    def __init__(self, mixture: OpenMixture, builder: RowBuilder, by_modality: bool = False):
         self.names, self.examples = mixture.names, list(mixture.examples.values())
         self._builder, self.draws = builder, builder.draws
+        self._by_modality = by_modality
         self._numbers = mixture.numbers
         self.fingerprint: dict[str, Any] = {
             "tasks": {name: entry.fingerprint for name, entry in mixture.examples.items()},
@@ -150,14 +169,25 @@ class TextImageRows:
         """One sample of the task with this number in `names`, as arrays; `words` as for `gather`.
 
         Raises:
-            DataError: no target, or a picture of another shape.
+            DataError: no target, a picture of another shape, or one that the task's INPUT or
+                OUTPUT denies.
         """
         if sample.text is None and sample.target is None:
             raise DataError(f"{where}: it has neither a text nor a picture as target")
         builder, definition = self._builder, self.examples[task].task
         longest = builder.text_length - 1
         ids = definition.ids(builder.tokenizer, sample, int(words[0]), longest)
-        return builder.row(sample, ids, words, where) | {"task": self._numbers[task]}
+        row = builder.row(sample, ids, words, where) | {"task": self._numbers[task]}
+        if not self._by_modality:
+            return row
+        for kind, picture in (("INPUT", sample.image), ("OUTPUT", sample.target)):
+            if picture is not None and getattr(definition, kind) == "text":
+                raise DataError(
+                    f"{where}: it has a picture as {kind.lower()}, and {kind} of "
+                    f'{type(definition).__name__} is "text": state "image"'
+                )
+        unused = unused_arrays(definition)
+        return {name: array for name, array in row.items() if name not in unused}
 
 
 class TextImagePlan(MixturePlan):
@@ -167,8 +197,14 @@ class TextImagePlan(MixturePlan):
     for tasks without data.
     """
 
-    def __init__(self, mixture: OpenMixture, store: TextImageRows, rows: int):
-        super().__init__(mixture, store, rows)
+    def __init__(
+        self,
+        mixture: OpenMixture,
+        store: TextImageRows,
+        rows: int,
+        buckets: Sequence[Sequence[int]] = (),
+    ):
+        super().__init__(mixture, store, rows, buckets)
         self._numbers, self._num_tasks = mixture.numbers, len(mixture.mixture.names)
         counts = ((rows, self._num_tasks), np.dtype(np.float32))
         self.shapes = [shapes | {"seen": counts, "epochs": counts} for shapes in self.shapes]
@@ -176,7 +212,7 @@ class TextImagePlan(MixturePlan):
     def batch(self, store: Any, seed: int, step: int, rows: slice = slice(None)) -> Batch:
         """Those `rows` of the batch of `step`."""
         batch = super().batch(store, seed, step, rows)
-        seen = self._draws.counts(seed, (step + 1) * self._rows)
+        seen = self._draws.counts(seed, step + 1)
         counts = {"seen": seen, "epochs": seen / np.array(self._sizes)}
         for name, count in counts.items():
             all_tasks = np.zeros((len(batch["task"]), self._num_tasks), np.float32)

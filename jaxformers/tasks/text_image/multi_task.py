@@ -14,11 +14,10 @@ from jaxformers.data import Batch
 from jaxformers.data.mixture import Mixture, OpenMixture, open_mixture
 from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.data.pipeline.stateless_random import Draws
-from jaxformers.data.scenes import EmojiScenes
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import NonNegativeFloat, NonNegativeInt, PositiveInt
 from jaxformers.layers import Execution
-from jaxformers.models import VQGAN, UnifiedIO, UnifiedIOConfig, VQGANConfig
+from jaxformers.models import VQGAN, UnifiedIO, UnifiedIOConfig
 from jaxformers.pretrained import load_pretrained
 from jaxformers.pretrained.formats.hub import resolve
 from jaxformers.pretrained.image_backbone import all_variables
@@ -27,16 +26,21 @@ from jaxformers.tasks.losses import negative_log_likelihood
 from jaxformers.tasks.processor import TOKENIZER, Processor
 from jaxformers.tasks.task_data import PlannedData
 from jaxformers.tasks.text.vocabulary import run_tokenizer
-from jaxformers.tasks.text_image.answers.captioning import Captioning
-from jaxformers.tasks.text_image.answers.vqa import VQA
 from jaxformers.tasks.text_image.evaluation import TextImageEvaluator
 from jaxformers.tasks.text_image.features import (
     RowBuilder,
     TextImagePlan,
     TextImageRows,
+    modality_buckets,
     normalised_patches,
+    unused_arrays,
 )
-from jaxformers.tasks.text_image.pictures.maps import Depth
+from jaxformers.tasks.text_image.rehearsal import (
+    TARGET_LENGTH,
+    TEXT_LENGTH,
+    rehearsal_mixture,
+    rehearsal_model,
+)
 from jaxformers.text import UnifiedIOTokenizer, load_tokenizer
 
 IMAGE_TOKENIZER = "image_tokenizer"  # among the model's parameters
@@ -67,6 +71,10 @@ class TextImage(Task):
     patches: PositiveInt | None = None
     """Patches that are drawn of an input picture: 128 in the paper's pre-training, 256 after it;
     None: all are read."""
+    bucket_by_modality: bool = False
+    """Whether a batch's tasks all have the same modalities: without input pictures it has no
+    patches, with texts as answers no codes. Each kind of batch has its tasks' share of the steps.
+    A step's loss is the mean over its own tokens."""
     image_weight: NonNegativeFloat = 1.0
     """Weight of a code in the loss; that of a text token is 1."""
     z_loss: NonNegativeFloat = 0.0
@@ -106,7 +114,7 @@ class TextImage(Task):
         return UnifiedIO(self.model, execution)
 
     def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
-        """One shape; see `TextImageRows`."""
+        """One shape, or one for each kind of batch, the largest first; see `TextImageRows`."""
         c, side = self.model, self.model.image_tokenizer.resolution
         grid = (c.image_rows // c.patch_size) ** 2
         patches = min(self.patches or c.encoder_image_length, grid)
@@ -122,12 +130,23 @@ class TextImage(Task):
             "seen": ((len(self.mixture.names),), jnp.float32),
             "epochs": ((len(self.mixture.names),), jnp.float32),
         }
-        return (
-            {
-                name: jax.ShapeDtypeStruct((self.rows, *shape), dtype)
-                for name, (shape, dtype) in shapes.items()
-            },
-        )
+        specs = {
+            name: jax.ShapeDtypeStruct((self.rows, *shape), dtype)
+            for name, (shape, dtype) in shapes.items()
+        }
+        if not self.bucket_by_modality:
+            return (specs,)
+        tasks = [entry.task for entry in self.mixture.entries]
+        unused = [unused_arrays(tasks[first]) for first, *_ in modality_buckets(tasks)]
+        return tuple({n: s for n, s in specs.items() if n not in names} for names in unused)
+
+    def batch_shares(self) -> list[float]:
+        """By the weights of tasks and groups, as if all tasks had as many examples."""
+        if not self.bucket_by_modality:
+            return [1.0]
+        tasks = [entry.task for entry in self.mixture.entries]
+        shares = self.mixture.shares(dict.fromkeys(self.mixture.names, 1))[0][1]
+        return [float(shares[bucket].sum()) for bucket in modality_buckets(tasks)]
 
     def init(self, model: UnifiedIO, key: jax.Array) -> Variables:
         """Fresh variables."""
@@ -152,38 +171,42 @@ class TextImage(Task):
         `task_scale` float32 [B, tasks] is the weight of the batch over that of a task: with it sums
         over any rows add up to the task's mean loss. NaN where the batch has none of the task.
         """
-        text_weights = (batch["target_ids"] > 0).astype(jnp.float32).sum(1)
-        code_weights = batch["target_mask"].astype(jnp.float32).sum(1)
-        row_weights = text_weights + self.image_weight * code_weights  # [B]
+        row_weights = (batch["target_ids"] > 0).astype(jnp.float32).sum(1)  # [B]
+        prepared = dict(batch)
+        if "target_mask" in batch:
+            code_weights = batch["target_mask"].astype(jnp.float32).sum(1)
+            row_weights = row_weights + self.image_weight * code_weights
+            prepared["target_images"] = batch["target_images"].astype(jnp.float32) / 127.5 - 1
+        if "patches" in batch:
+            prepared["patches"] = normalised_patches(batch["patches"])
         member = jax.nn.one_hot(batch["task"], len(self.mixture.names))  # [B, tasks]
         task_weights = (member * row_weights[:, None]).sum(0)
         scale = jnp.where(task_weights > 0, row_weights.sum() / task_weights, jnp.nan)
-        return {
-            **batch,
-            "patches": normalised_patches(batch["patches"]),
-            "target_images": batch["target_images"].astype(jnp.float32) / 127.5 - 1,
-            "task_scale": jnp.broadcast_to(scale, member.shape),
-        }
+        return prepared | {"task_scale": jnp.broadcast_to(scale, member.shape)}
 
     def loss(
         self, model: UnifiedIO, variables: Variables, batch, *, train: bool = False, rngs=None
     ):
         """Cross-entropy of text tokens and codes; per task its loss, examples and epochs.
 
-        The loss of a task without an example in the batch is NaN.
+        The loss of a task without an example in the batch is NaN, and that of images in a batch
+        without codes.
         """
-        codes = jax.lax.stop_gradient(self._codes(model, variables, batch["target_images"]))
+        codes = self._codes(model, variables, batch)
         out = self._apply(model, variables, batch, codes, train=train, rngs=rngs)
         text_mask = (batch["target_ids"] > 0).astype(jnp.float32)  # [B, T]
-        code_mask = batch["target_mask"].astype(jnp.float32)  # [B, C]
         text_loss = self._token_loss(out.text_logits, batch["target_ids"]) * text_mask
-        code_loss = self._token_loss(out.image_logits, codes) * code_mask
-        row_loss = text_loss.sum(1) + self.image_weight * code_loss.sum(1)  # [B]
-        weight = text_mask.sum() + self.image_weight * code_mask.sum()
+        row_loss, weight, mean_code_loss = text_loss.sum(1), text_mask.sum(), jnp.nan
+        if codes is not None:
+            code_mask = batch["target_mask"].astype(jnp.float32)  # [B, C]
+            code_loss = self._token_loss(out.image_logits, codes) * code_mask
+            row_loss += self.image_weight * code_loss.sum(1)  # [B]
+            weight += self.image_weight * code_mask.sum()
+            mean_code_loss = code_loss.sum() / jnp.maximum(code_mask.sum(), 1)
         # Sums that the step divides by `weight`; a ratio of its own is multiplied by it first.
         metrics = {
             "text_loss": weight * text_loss.sum() / jnp.maximum(text_mask.sum(), 1),
-            "image_loss": weight * code_loss.sum() / jnp.maximum(code_mask.sum(), 1),
+            "image_loss": weight * mean_code_loss,
         }
         for number, name in enumerate(self.mixture.names):
             task_loss = jnp.where(batch["task"] == number, row_loss, 0.0)
@@ -192,24 +215,29 @@ class TextImage(Task):
             metrics[f"epochs_{name}"] = weight * batch["epochs"][:, number].mean()
         return Loss(row_loss.sum(), weight, metrics, {})
 
-    def _codes(self, model: UnifiedIO, variables: Variables, images: jax.Array) -> jax.Array:
-        return model.apply({"params": variables["params"]}, images, method="encode_image")
+    def _codes(self, model: UnifiedIO, variables: Variables, batch) -> jax.Array | None:
+        """Codes [B, C] of the target pictures; None for a batch without."""
+        if "target_images" not in batch:
+            return None
+        images, params = batch["target_images"], {"params": variables["params"]}
+        return jax.lax.stop_gradient(model.apply(params, images, method="encode_image"))
 
     def _apply(self, model: UnifiedIO, variables: Variables, batch, codes, **kwargs):
         """Logits; decoder inputs are the targets, shifted behind the start of text and image."""
         v, targets = self.model.vocab_size, batch["target_ids"]
         target_ids = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))  # the start of a text is 0
-        target_codes = jnp.pad(codes[:, :-1] + v, ((0, 0), (1, 0)), constant_values=v - 1)
+        if codes is not None:
+            codes = jnp.pad(codes[:, :-1] + v, ((0, 0), (1, 0)), constant_values=v - 1)
         return model.apply(
             {"params": variables["params"]},
             input_ids=batch["input_ids"],
             input_mask=batch["input_ids"] > 0,
-            images=batch["patches"],
-            image_mask=batch["patch_mask"],
-            image_positions=batch["patch_positions"],
+            images=batch.get("patches"),
+            image_mask=batch.get("patch_mask"),
+            image_positions=batch.get("patch_positions"),
             target_ids=target_ids,
             target_mask=targets > 0,
-            target_codes=target_codes,
+            target_codes=codes,
             **kwargs,
         )
 
@@ -227,15 +255,18 @@ class TextImage(Task):
             low = 1 if name.endswith(("ids", "mask")) else 0
             top = self.model.vocab_size - 1 if name.endswith("ids") else high.get(name, 2)
             batch[name] = rng.integers(low, top, spec.shape).astype(spec.dtype)
-        positions = np.arange(batch["patches"].shape[1], dtype=np.int32)
-        return batch | {"patch_positions": np.tile(positions, (self.rows, 1))}
+        if "patches" in batch:
+            positions = np.arange(batch["patches"].shape[1], dtype=np.int32)
+            batch["patch_positions"] = np.tile(positions, (self.rows, 1))
+        return batch
 
     def probe(self, model: UnifiedIO, variables: Variables, batch) -> dict[str, jax.Array]:
         """Logits of text and codes."""
         batch = self.prepare(batch)
-        codes = self._codes(model, variables, batch["target_images"])
+        codes = self._codes(model, variables, batch)
         out = self._apply(model, variables, batch, codes)
-        return {"text_logits": out.text_logits, "image_logits": out.image_logits}
+        logits = {"text_logits": out.text_logits, "image_logits": out.image_logits}
+        return {name: values for name, values in logits.items() if values.shape[1]}
 
     def units(self, batch: Batch) -> int:
         """Examples."""
@@ -253,13 +284,19 @@ class TextImage(Task):
         tokenizer = run_tokenizer(
             folder, host, size, lambda: self._make_tokenizer(mixture), spare_rows=True
         )
-        store = self.rows_of(mixture, tokenizer)
-        plan = TextImagePlan(mixture, store, self.rows)
+        store = self.rows_of(mixture, tokenizer, by_modality=self.bucket_by_modality)
+        plan = TextImagePlan(mixture, store, self.rows, self._buckets(mixture))
         return TextImageData(store, plan, Processor(tokenizer), self.workers, mixture=mixture)
 
     def run_table(self, data: TextImageData, steps: int, seed: int) -> str:
         """The share, the examples drawn and the epochs of each task; tasks that are left out."""
-        return data.mixture.table(self.rows, steps, seed)
+        return data.mixture.table(self.rows, steps, seed, self._buckets(data.mixture))
+
+    def _buckets(self, mixture: OpenMixture) -> list[list[int]]:
+        """Numbers of the tasks with data that share batches; empty: all do."""
+        if not self.bucket_by_modality:
+            return []
+        return modality_buckets(examples.task for examples in mixture.examples.values())
 
     def describe_examples(self, name: str) -> str:
         """Prompt, pictures and target of a few examples of the task, evenly spaced.
@@ -278,15 +315,27 @@ class TextImage(Task):
             blocks.append(f"{title}\n{samples.sample(index, word).describe()}")
         return "\n\n".join(blocks)
 
-    def rows_of(self, mixture: OpenMixture, tokenizer: UnifiedIOTokenizer) -> TextImageRows:
-        """The rows of a mixture as this model reads them."""
+    def rows_of(
+        self, mixture: OpenMixture, tokenizer: UnifiedIOTokenizer, *, by_modality: bool = False
+    ) -> TextImageRows:
+        """The rows of a mixture as this model reads them.
+
+        Args:
+            mixture: opened.
+            tokenizer: T5's, with location tokens.
+            by_modality: whether rows lack the arrays that no sample of their task needs.
+
+        Raises:
+            ConfigError: another tokenizer.
+        """
         if not isinstance(tokenizer, UnifiedIOTokenizer):
             raise ConfigError(
                 f"the tokenizer is a {type(tokenizer).__name__}, not T5's SentencePiece with "
                 "location tokens: give --task.tokenizer the folder of one"
             )
         lengths = (self.text_length, self.target_length)
-        return TextImageRows(mixture, RowBuilder(tokenizer, self.model, lengths, self.patches))
+        builder = RowBuilder(tokenizer, self.model, lengths, self.patches)
+        return TextImageRows(mixture, builder, by_modality)
 
     def _make_tokenizer(self, mixture: OpenMixture) -> UnifiedIOTokenizer:
         if (name := self.tokenizer or self.weights) is not None:
@@ -312,44 +361,14 @@ class TextImage(Task):
 
     def rehearsal(self) -> TextImage:
         """Some thousand parameters, three tasks on emoji scenes."""
-        scenes = EmojiScenes(size=64, side=16, most_objects=2, things=4)
-        tasks = {"vqa": VQA(scenes), "caption": Captioning(scenes), "depth": Depth(scenes)}
-        vqgan = VQGANConfig(
-            embed_dim=8,
-            n_embed=16,
-            z_channels=8,
-            resolution=4,
-            ch=32,
-            ch_mult=(1, 1),
-            num_res_blocks=1,
-            attn_resolutions=(),
-        )
-        model = UnifiedIOConfig(
-            vocab_size=1152,
-            image_vocab_size=16,
-            width=16,
-            heads=2,
-            head_width=8,
-            feed_forward=32,
-            encoder_layers=1,
-            decoder_layers=1,
-            patch_size=8,
-            image_rows=16,
-            image_columns=16,
-            encoder_text_length=32,
-            encoder_image_length=4,
-            decoder_text_length=16,
-            decoder_image_length=4,
-            image_tokenizer=vqgan,
-        )
         return replace(
             self,
-            model=model,
-            mixture=Mixture(tasks),
+            model=rehearsal_model(),
+            mixture=rehearsal_mixture(),
             dev=None,
             rows=16,
-            text_length=32,
-            target_length=16,
+            text_length=TEXT_LENGTH,
+            target_length=TARGET_LENGTH,
             patches=None if self.patches is None else 3,
             tokenizer=None,
             image_tokenizer_weights=None,

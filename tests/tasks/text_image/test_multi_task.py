@@ -141,8 +141,7 @@ def test_the_loss_is_that_of_text_and_codes_and_of_each_task(task, data, model, 
     text_logits, image_logits = (
         jax.nn.log_softmax(outputs[name]) for name in ("text_logits", "image_logits")
     )
-    pixels = task.prepare(batch)["target_images"]
-    codes = np.asarray(task._codes(model, variables, pixels))
+    codes = np.asarray(task._codes(model, variables, task.prepare(batch)))
     expected = np.zeros(task.rows)
     weights = np.zeros(task.rows)
     for i in range(task.rows):

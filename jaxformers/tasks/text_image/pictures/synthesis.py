@@ -51,6 +51,7 @@ class Synthesis(PictureTask):
 
     PROMPT: ClassVar[str] = 'What is the complete image? Text: " {text} " .'
     FEATURES: ClassVar[tuple[str, ...]] = ("image", "captions")
+    INPUT: ClassVar[str] = "text"
 
     def sample(self, record: Record, word: int) -> Sample:
         """One of the captions in the prompt; no input picture."""

@@ -39,6 +39,7 @@ class TextDenoising(TextImageTask):
     """Spans of `text` are replaced by sentinels; the target holds them."""
 
     FEATURES: ClassVar[tuple[str, ...]] = ("text",)
+    INPUT: ClassVar[str] = "text"
     BEST: ClassVar[str] = "exact"
 
     source: TextSource = field(default_factory=BundledTexts)

@@ -22,6 +22,7 @@ class TextClassification(LabelTask):
 
     PROMPT: ClassVar[str] = "sentence: {text}"
     FEATURES: ClassVar[tuple[str, ...]] = ("text", "label")
+    INPUT: ClassVar[str] = "text"
 
     source: TextSource = field(default_factory=BundledTexts)
     question: str = ""
@@ -39,6 +40,7 @@ class TextEntailment(LabelTask):
 
     PROMPT: ClassVar[str] = "sentence1: {premise} sentence2: {hypothesis}"
     FEATURES: ClassVar[tuple[str, ...]] = ("premise", "hypothesis", "label")
+    INPUT: ClassVar[str] = "text"
 
     source: TextSource = field(default_factory=BundledTexts)
     question: str = "does sentence1 entail sentence2 ?"
@@ -55,6 +57,7 @@ class QuestionAnswering(TextImageTask):
 
     PROMPT: ClassVar[str] = "context: {context} question: {question}"
     FEATURES: ClassVar[tuple[str, ...]] = ("context", "question", "answers")
+    INPUT: ClassVar[str] = "text"
     BEST: ClassVar[str] = "f1"
 
     source: TextSource = field(default_factory=BundledTexts)
@@ -81,6 +84,7 @@ class Summarisation(TextImageTask):
 
     PROMPT: ClassVar[str] = "summarize: {text}"
     FEATURES: ClassVar[tuple[str, ...]] = ("text", "summary")
+    INPUT: ClassVar[str] = "text"
     BEST: ClassVar[str] = "rouge_l"
 
     source: TextSource = field(default_factory=BundledTexts)
