@@ -10,6 +10,8 @@ import gzip
 import hashlib
 import json
 import re
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,11 +23,12 @@ from PIL import Image
 from jaxformers.data.captions.captioned_images import CaptionedImages, CaptionSource
 from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.errors import ConfigError
-from jaxformers.fields import PositiveInt
+from jaxformers.fields import NonNegativeInt, PositiveInt
 
 FOLDER = Path(__file__).parents[1] / "bundled" / "emoji"
 SIDE, COLUMNS = 48, 40
 HELD_OUT = 10  # one family in ten
+SAMPLED_SHARE = 0.5  # of the words of a name and keywords in a sampled caption
 Style = Literal["noto", "twemoji", "fluent"]
 PEOPLE = re.compile(r"\b(wo)?(man|men)\b|\b(person|people|boys?|girls?|adult|child)\b")
 
@@ -41,6 +44,8 @@ class BundledEmoji(CaptionSource):
     """At most so many drawings, evenly spaced."""
     groups: bool = False
     """Whether captions name the group of the concept too, such as "Food & Drink"."""
+    word_samples: NonNegativeInt = 0
+    """Further captions of a drawing, each a random sample of the words of its name and keywords."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -57,7 +62,7 @@ class BundledEmoji(CaptionSource):
             and self.concepts in ("all", "held-out" if held_out(concept) else "seen")
         ]
         chosen = evenly_spaced(len(entries), self.limit)
-        return EmojiImages([entries[index] for index in chosen], self.groups)
+        return EmojiImages([entries[index] for index in chosen], self.groups, self.word_samples)
 
 
 class EmojiImages(CaptionedImages):
@@ -66,10 +71,11 @@ class EmojiImages(CaptionedImages):
     Args:
         entries: (style, number of the concept) of each drawing.
         groups: whether captions name the group too.
+        word_samples: number of captions of random words.
     """
 
-    def __init__(self, entries: list[tuple[str, int]], groups: bool = False):
-        self.entries, self._groups = entries, groups
+    def __init__(self, entries: list[tuple[str, int]], groups: bool = False, word_samples: int = 0):
+        self.entries, self._groups, self._word_samples = entries, groups, word_samples
         self.source = "bundled emoji"
 
     def __len__(self) -> int:
@@ -82,11 +88,22 @@ class EmojiImages(CaptionedImages):
         return Image.fromarray(sheet(style)[top : top + SIDE, left : left + SIDE])
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """The name; the keywords; both; and with `groups` the group."""
+        """The name; both name and keywords; the keywords; those that the data's fields add."""
         concept = self.concept(index)
         name, keywords = concept["name"], " ".join(concept["keywords"])
         captions = (name, f"{name} {keywords}", keywords or name)
-        return (*captions, f"{name} {concept['group']}") if self._groups else captions
+        if self._groups:
+            captions += (f"{name} {concept['group']}",)
+        return captions + tuple(self._sampled_words(index))
+
+    def _sampled_words(self, index: int) -> Iterator[str]:
+        """Captions of words in random order, half of them on average; always the same ones."""
+        concept = self.concept(index)
+        rng = np.random.default_rng(zlib.crc32(self.name(index).encode()))
+        words = [*concept["name"].split(), *concept["keywords"]]
+        for _ in range(self._word_samples):
+            count = max(1, rng.binomial(len(words), SAMPLED_SHARE))
+            yield " ".join(rng.permutation(words)[:count])
 
     def concept(self, index: int) -> dict[str, Any]:
         """`code`, `name`, `keywords`, `group` and `subgroup` of the drawing's concept."""

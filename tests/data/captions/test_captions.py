@@ -151,6 +151,24 @@ def test_emoji_of_a_family_are_held_out_together():
     assert len(BundledEmoji(("fluent",)).open()) == 1811
 
 
+def test_emoji_have_captions_of_random_words():
+    plain = BundledEmoji(("noto", "twemoji")).open()
+    images = BundledEmoji(("noto", "twemoji"), groups=True, word_samples=6).open()
+    lengths = []
+    for index in range(0, len(images), 400):
+        captions, concept = images.captions(index), images.concept(index)
+        assert captions == images.captions(index) and len(captions) == 10
+        assert captions[:3] == plain.captions(index)
+        assert captions[3] == f"{concept['name']} {concept['group']}"
+        words = [*concept["name"].split(), *concept["keywords"]]
+        for caption in captions[4:]:
+            assert caption and not set(caption.split()) - set(" ".join(words).split())
+            lengths.append(len(caption.split()) / len(words))
+    assert 0.4 < np.mean(lengths) < 0.65
+    # The styles of one concept draw words of their own.
+    assert images.captions(0)[4:] != images.captions(1906)[4:]
+
+
 def test_emoji_are_labelled_with_their_groups():
     emoji = BundledEmoji(("fluent",), "held-out")
     drawings, groups = emoji.open(), EmojiGroups(emoji).open()

@@ -243,6 +243,16 @@ def test_every_operation_is_drawn_and_half_of_them_are_done():
     assert grey.ndim == 2
 
 
+def test_only_the_named_operations_are_drawn():
+    form = RandAugment(1, deviation=0.0, probability=1.0, operations=("rotate", "color"))
+    for share, name in ((0.1, "rotate"), (0.9, "color")):
+        u = np.array([share, 0.0, 0.5, 0.0, 0.5, 0.5])
+        assert np.array_equal(array(form(PICTURE, u)), operation(name))
+    for operations in ((), ("blur",)):
+        with pytest.raises(ConfigError, match="must be some of autocontrast, equalize"):
+            RandAugment(operations=operations)
+
+
 def test_the_magnitude_is_drawn_around_its_mean_and_cut():
     form = RandAugment(1, 9.0, deviation=0.5)
     u = np.zeros(form.draws)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64
@@ -18,7 +18,7 @@ from jaxformers.fields import CheckedFields, Fraction, NonNegativeFloat, Positiv
 
 GREATEST = 10.0
 WORDS = 5  # operation, whether, magnitude, sign, corner
-TIMM = (
+Operation = Literal[
     "autocontrast",
     "equalize",
     "invert",
@@ -34,7 +34,8 @@ TIMM = (
     "shear_y",
     "translate_x",
     "translate_y",
-)
+]
+TIMM: tuple[Operation, ...] = get_args(Operation)
 ENHANCERS = {
     "color": ImageEnhance.Color,
     "contrast": ImageEnhance.Contrast,
@@ -45,7 +46,7 @@ ENHANCERS = {
 
 @dataclass(frozen=True)
 class RandAugment(CheckedFields):
-    """`layers` operations one after the other, each drawn from the same list.
+    """`layers` operations one after the other, each drawn from `operations`.
 
     As it stands it is timm's rand-m9-mstd0.5-inc1, with which MAE is fine-tuned; `RandAugment.
     big_vision` has Google's conventions.
@@ -68,11 +69,15 @@ class RandAugment(CheckedFields):
     """Of rotation, shear and translation."""
     cutout: NonNegativeFloat = 0.0
     """Half the side of cutout's square as a share of the picture's at magnitude 10; 0: none."""
+    operations: tuple[Operation, ...] = TIMM
+    """The operations drawn from, cutout aside; timm's 15."""
 
     def __post_init__(self):
         super().__post_init__()
         if self.interpolation not in ("nearest", "bilinear", "bicubic"):
             raise ConfigError(f"{self.interpolation} interpolation does not rotate: use bicubic")
+        if not self.operations or not set(self.operations) <= set(TIMM):
+            raise ConfigError(f"operations {self.operations} must be some of {', '.join(TIMM)}")
 
     @staticmethod
     def big_vision(layers: int = 2, magnitude: float = 10.0, size: int = 224) -> RandAugment:
@@ -99,7 +104,7 @@ class RandAugment(CheckedFields):
 
     def __call__(self, picture: Image.Image, u: Float64[np.ndarray, "D"]) -> Image.Image:
         """The picture after the drawn operations."""
-        names = (*TIMM, "cutout") if self.cutout else TIMM
+        names = (*self.operations, "cutout") if self.cutout else self.operations
         for which, whether, size, sign, corner in u[: WORDS * self.layers].reshape(-1, WORDS):
             if whether >= self.probability:
                 continue
