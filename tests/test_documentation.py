@@ -124,7 +124,7 @@ def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     ("page", "blocks"),
     [
         ("docs/evaluation.md", slice(4, 6)),
-        pytest.param("docs/explaining.md", slice(3, 5), marks=pytest.mark.slow),
+        pytest.param("docs/explaining.md", slice(4, 6), marks=pytest.mark.slow),
         pytest.param("docs/papers/unified_io.md", slice(1, 3), marks=pytest.mark.slow),
     ],
 )

@@ -15,9 +15,11 @@ from jaxformers.api.sources import ImageTextSource
 from jaxformers.data.images.decoding import pixels
 from jaxformers.data.images.preprocessing import one_by_one, read_picture
 from jaxformers.errors import ConfigError, DataError, WeightsError
+from jaxformers.interpret import ExplainedAnswer
 from jaxformers.models import UnifiedIO
 from jaxformers.tasks import text_image as ti
 from jaxformers.tasks.text_image.base import Box, Picture, Prediction, Sample, draw_boxes
+from jaxformers.tasks.text_image.explained_answer import explain_sample
 from jaxformers.tasks.text_image.inference import Decoding, Output, answer_samples
 from jaxformers.tasks.text_image.pictures.segmentation import read_masks
 from jaxformers.tasks.text_image.pictures.synthesis import painted_segments
@@ -231,6 +233,39 @@ def _answers(
     read: Reader,
     decoding: Decoding,
 ) -> Any:
+    model, variables, tokenizer = _open(source)
+    listed = [None] if image is None else one_by_one(image)
+    if not listed:
+        raise DataError("no picture: give one, or several")
+    single = image is None or (len(listed) == 1 and listed[0] is image)
+    samples = [make(_picture(p, number)) for number, p in enumerate(listed, 1)]
+    predictions = answer_samples(model, variables, tokenizer, samples, output, decoding)
+    answers = [
+        Asked(sample.prompt, sample.image, **read(tokenizer, prediction, sample))
+        for sample, prediction in zip(samples, predictions, strict=True)
+    ]
+    return answers[0] if single else answers
+
+
+def explained_answer(
+    source: ImageTextSource, prompt: str, image: Any, answer: str | None
+) -> ExplainedAnswer:
+    """What an answer rests on; see `jaxformers.explain`."""
+    if not (answer is None or isinstance(answer, str)):
+        raise ConfigError(
+            f"answer is a {type(answer).__name__}: texts are explained, pictures as answers are not"
+        )
+    model, variables, tokenizer = _open(source)
+    sample = Sample(prompt, _picture(image, 1))
+    return explain_sample(model, variables, tokenizer, sample, answer)
+
+
+def _open(source: ImageTextSource) -> tuple[UnifiedIO, Any, UnifiedIOTokenizer]:
+    """Model, variables and tokenizer.
+
+    Raises:
+        WeightsError: another model, or a tokenizer that is not T5's or has more ids than the model.
+    """
     model, variables = sources.model_of(source)
     if not isinstance(model, UnifiedIO):
         name = sources.name_of(source)
@@ -246,17 +281,7 @@ def _answers(
             f"{sources.name_of(source)}: the tokenizer has {tokenizer.vocab_size:,} ids, the model "
             f"{model.config.vocab_size:,}"
         )
-    listed = [None] if image is None else one_by_one(image)
-    if not listed:
-        raise DataError("no picture: give one, or several")
-    single = image is None or (len(listed) == 1 and listed[0] is image)
-    samples = [make(_picture(p, number)) for number, p in enumerate(listed, 1)]
-    predictions = answer_samples(model, variables, tokenizer, samples, output, decoding)
-    answers = [
-        Asked(sample.prompt, sample.image, **read(tokenizer, prediction, sample))
-        for sample, prediction in zip(samples, predictions, strict=True)
-    ]
-    return answers[0] if single else answers
+    return model, variables, tokenizer
 
 
 def _region(box: Box, picture: Picture | None) -> str:

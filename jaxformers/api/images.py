@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from jaxformers.api import sources
+from jaxformers.api.ask import explained_answer
 from jaxformers.api.sources import ImageSource, ImageTextSource
 from jaxformers.data.images.preprocessing import one_by_one
-from jaxformers.errors import ConfigError, check_top
+from jaxformers.errors import ConfigError, DataError, WeightsError, check_top
+from jaxformers.models import UnifiedIO
 from jaxformers.tasks.image_text import zero_shot
 from jaxformers.tasks.images import image_inference
 from jaxformers.text import listed_texts
@@ -16,7 +18,7 @@ from jaxformers.text import listed_texts
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxformers.interpret import ExplainedMatch, ExplainedPicture
+    from jaxformers.interpret import ExplainedAnswer, ExplainedMatch, ExplainedPicture
     from jaxformers.interpret.explain import Method
 
 
@@ -46,49 +48,89 @@ def explain(
     """Heat maps of a picture and of a text's words, of how well they match."""
 
 
+@overload
+def explain(
+    source: ImageTextSource,
+    image: Any = ...,
+    method: Method | None = ...,
+    *,
+    prompt: str,
+    answer: str | None = ...,
+) -> ExplainedAnswer:
+    """Heat maps of a picture and of a prompt's words, of an answer."""
+
+
 def explain(
     source: ImageSource | ImageTextSource,
-    image: Any,
+    image: Any = None,
     method: Method | None = None,
     *,
     text: str | Sequence[str] | None = None,
+    prompt: str | None = None,
+    answer: str | None = None,
     top: int = 3,
     start_layer: int | None = None,
     text_start_layer: int | None = None,
-) -> ExplainedPicture | ExplainedMatch:
-    """Where in a picture a ViT sees its likeliest classes, or a CLIP what a text says.
+) -> ExplainedPicture | ExplainedMatch | ExplainedAnswer:
+    """Where in a picture a ViT sees its classes, a CLIP a text, or Unified-IO its answer.
 
-    `.figure()` of the result draws the heat maps; with `text` the words, too, on which the match
-    rests.
+    `.figure()` of the result draws the heat maps; with `text` or `prompt` the words, too, on which
+    the match or the answer rests.
 
     Args:
-        source: a ViT with a head, or with `text` a CLIP, as for `from_pretrained`, which is kept
-            loaded for the next call; or `(model, variables, preprocessing)`, of a CLIP
-            `(model, variables, processor)`.
-        image: a path, encoded bytes, a Pillow image or a uint8 array `[H, W, C]`.
+        source: a ViT with a head, with `text` a CLIP, with `prompt` a Unified-IO, as for
+            `from_pretrained`, which is kept loaded for the next call; or `(model, variables,
+            preprocessing)`, of a CLIP or Unified-IO `(model, variables, processor)`.
+        image: a path, encoded bytes, a Pillow image or a uint8 array `[H, W, C]`; None, with
+            `prompt` alone: the prompt has no picture.
         method: "attribution" (Chefer et al., CVPR 2021; the default) or "generic" (ICCV 2021),
             which tell classes apart; "rollout" or "attention" (the last layer's), which do not.
-            With `text` always "generic".
+            With `text` or `prompt` always "generic".
         text: what is compared with the picture, one or several.
+        prompt: as for `ask`.
+        answer: the text to explain; None: the one that the model generates.
         top: how many classes.
         start_layer: the first layer that counts; None: the first of all, with `text` the last, as
-            in the authors' notebook.
+            in the authors' notebook. With `prompt` all layers count.
         text_start_layer: that of the text tower; None: the last.
 
     Raises:
-        ConfigError: an unknown method, no such layer, or no class asked for.
-        DataError: a picture that cannot be read, or a text that is too long.
+        ConfigError: an unknown method, no such layer, no class asked for, arguments that exclude
+            each other, or an answer that is no text.
+        DataError: no picture where one is needed, one that cannot be read, an empty answer, or a
+            text that is too long.
         WeightsError: a model without patches or without a head; with `text` one without a text
-            tower, or whose image tower is a ResNet or a SigLIP's.
+            tower, or whose image tower is a ResNet or a SigLIP's; with `prompt` another model than
+            a Unified-IO.
     """
-    from jaxformers.interpret import explain_match, explain_picture  # matplotlib
-
+    if prompt is not None or answer is not None:
+        _check_answer_arguments(prompt, text, method, start_layer, text_start_layer)
+        return explained_answer(source, prompt, image, answer)
+    if image is None:
+        raise DataError("no picture: give one, or for a Unified-IO a prompt")
     if text is None:
-        model, variables = sources.model_of(source)
-        preprocessing = sources.preprocessing_of(source, model)
-        choices = dict(top=top, start_layer=start_layer or 0)
-        method = "attribution" if method is None else method
-        return explain_picture(model, variables, preprocessing, image, method, **choices)
+        return _explain_classes(source, image, method, top, start_layer)
+    return _explain_match(source, image, method, text, start_layer, text_start_layer)
+
+
+def _explain_classes(source, image, method, top, start_layer) -> ExplainedPicture:
+    from jaxformers.interpret import explain_picture  # matplotlib
+
+    model, variables = sources.model_of(source)
+    if isinstance(model, UnifiedIO):
+        raise WeightsError(
+            f"{sources.name_of(source)} holds a UnifiedIO, whose answers are explained: give a "
+            "prompt"
+        )
+    preprocessing = sources.preprocessing_of(source, model)
+    choices = dict(top=top, start_layer=start_layer or 0)
+    method = "attribution" if method is None else method
+    return explain_picture(model, variables, preprocessing, image, method, **choices)
+
+
+def _explain_match(source, image, method, text, start_layer, text_start_layer) -> ExplainedMatch:
+    from jaxformers.interpret import explain_match  # matplotlib
+
     if method not in (None, "generic"):
         raise ConfigError(f"method {method!r} explains no text: leave it out, or take 'generic'")
     model, variables, tokenizer = sources.text_model("zero_shot", source)
@@ -103,6 +145,18 @@ def explain(
         start_layer=start_layer,
         text_start_layer=text_start_layer,
     )
+
+
+def _check_answer_arguments(prompt, text, method, start_layer, text_start_layer) -> None:
+    """Refuses what does not go with the explanation of an answer."""
+    if prompt is None:
+        raise ConfigError("an answer without a prompt: give the prompt that it answers")
+    if text is not None:
+        raise ConfigError("text is for a CLIP, prompt for a Unified-IO: give one of them")
+    if method not in (None, "generic"):
+        raise ConfigError(f"method {method!r} explains no answer: leave it out, or take 'generic'")
+    if start_layer is not None or text_start_layer is not None:
+        raise ConfigError("start_layer goes with no prompt: an answer is explained by all layers")
 
 
 def classify_images(

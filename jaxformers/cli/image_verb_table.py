@@ -161,13 +161,15 @@ examples:
         ),
     ),
     "explain": Verb(
-        verbs.explain,
-        "where in a picture a ViT sees its classes, or a CLIP what a text says",
+        image_verbs.explain,
+        "what a ViT's classes, a CLIP's match or a Unified-IO's answer rests on",
         ("RUN",),
         """Draws a heat map over the picture for each of the likeliest classes, and prints these
 with their probabilities. RUN is a run's folder or one with published weights of a ViT. With
 --text RUN holds a CLIP: the heat map shows where the text's match rests, its words are drawn on
-red as deep as their share, and its cosine and the words' shares are printed.
+red as deep as their share, and its cosine and the words' shares are printed. With --prompt RUN
+holds a Unified-IO, whose answer in words is explained: by the patches of the picture, if there is
+one, and by the words of the prompt.
 
 Methods: attribution (Chefer et al., CVPR 2021) and generic (Chefer et al., ICCV 2021) tell
 classes apart; rollout (Abnar and Zuidema 2020) and attention (the last layer's) do not.
@@ -175,17 +177,24 @@ classes apart; rollout (Abnar and Zuidema 2020) and attention (the last layer's)
 examples:
   jaxformers explain runs/vit --image cat.jpg
   jaxformers explain google/vit-base-patch16-224 --image cat.jpg --method generic --top 1
-  jaxformers explain openai/clip-vit-base-patch32 --image cat.jpg --text "a cat on a sofa" """,
+  jaxformers explain openai/clip-vit-base-patch32 --image cat.jpg --text "a cat on a sofa"
+  jaxformers explain runs/unified_io --image cat.jpg --prompt "What does the image describe ?" """,
         (
-            ("--image", dict(metavar="FILE", required=True, help="the picture")),
+            ("--image", dict(metavar="FILE", help="the picture, which --prompt can do without")),
             (
                 "--text",
                 dict(metavar="TEXT", action="append", help="for a CLIP; may be given again"),
             ),
+            ("--prompt", dict(metavar="TEXT", help="for a Unified-IO")),
+            (
+                "--answer",
+                dict(metavar="TEXT", help="to --prompt (default: what the model generates)"),
+            ),
             (
                 "--method",
                 dict(
-                    metavar="METHOD", help="see above (default: attribution, with --text generic)"
+                    metavar="METHOD",
+                    help="see above (default: attribution, with --text and --prompt generic)",
                 ),
             ),
             ("--top", dict(metavar="N", type=whole_number, default=3, help="how many classes")),

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxformers.cli.stdin_verbs import check_array_path
 from jaxformers.cli.verbs import load_code
 from jaxformers.errors import ConfigError, DataError, printable
+
+if TYPE_CHECKING:
+    from jaxformers.interpret import ExplainedAnswer, ExplainedMatch, ExplainedPicture
 
 
 def zero_shot(args: argparse.Namespace, fields: list[str]) -> None:
@@ -64,6 +69,73 @@ def ask(args: argparse.Namespace, fields: list[str]) -> None:
         return
     Image.fromarray(answer.picture).save(args.output)
     print(f"wrote {args.output}")
+
+
+def explain(args: argparse.Namespace, fields: list[str]) -> None:
+    """Draws where in a picture the likeliest classes lie, or what texts and answers rest on."""
+    if args.top < 1:
+        raise ConfigError(f"--top: {args.top} is not at least 1")
+    if args.prompt is None and args.answer is None and args.image is None:
+        raise ConfigError("--image is missing (for a Unified-IO, --prompt)")
+    load_code(args)
+    from jaxformers.api import explain as explained
+    from jaxformers.interpret import check_picture_path, save
+
+    check_picture_path(args.output)
+    options = dict(top=args.top, text=args.text, prompt=args.prompt, answer=args.answer)
+    explanation = explained(args.run, args.image, args.method, **options)
+    if args.prompt is not None:
+        lines = _answer_lines(explanation)
+    else:
+        lines = _class_lines(explanation) if args.text is None else _text_lines(explanation)
+    print("\n".join(lines))
+    if explanation.uniform:
+        print("no evidence: all pixels of the picture are alike")
+    print(f"wrote {save(explanation.figure(), args.output)}")
+
+
+def _class_lines(explanation: ExplainedPicture) -> list[str]:
+    """A line for each class: its name and probability."""
+    pairs = zip(explanation.classes, explanation.probabilities, strict=True)
+    return [f"{printable(name)}\t{share:.4f}" for name, share in pairs]
+
+
+def _text_lines(explanation: ExplainedMatch) -> list[str]:
+    """A line for each text: the text, its cosine, and each word with its share of the relevance."""
+    lines = []
+    for text, cosine, words, shares in zip(
+        explanation.texts,
+        explanation.cosines,
+        explanation.words,
+        explanation.word_shares(),
+        strict=True,
+    ):
+        lines.append("\t".join([printable(text), f"{cosine:.4f}", *_shares(words, shares)]))
+    return lines
+
+
+def _answer_lines(explanation: ExplainedAnswer) -> list[str]:
+    """A line for the answer, and one for each token with its probability.
+
+    Behind them stand the picture's share of the relevance, if there is one, and each word's.
+    """
+    names = [printable(explanation.answer, len(explanation.answer))]
+    pairs = zip(explanation.tokens, explanation.probabilities, strict=True)
+    names += [f"{printable(token)} {probability:.4f}" for token, probability in pairs]
+    picture = [
+        [] if explanation.picture is None else [f"(picture) {share:.4f}"]
+        for share in explanation.picture_shares()
+    ]
+    rows = zip(names, picture, explanation.word_shares(), strict=True)
+    return [
+        "\t".join([name, *first, *_shares(explanation.words, shares)])
+        for name, first, shares in rows
+    ]
+
+
+def _shares(words: Sequence[str], shares: Sequence[float]) -> list[str]:
+    """Each word with its share."""
+    return [f"{printable(word)} {share:.4f}" for word, share in zip(words, shares, strict=True)]
 
 
 def embed_images(args: argparse.Namespace, fields: list[str]) -> None:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from jaxformers.errors import ConfigError, DamagedImageError, DataError, did_you_mean, printable
 
 if TYPE_CHECKING:
-    from jaxformers.interpret import ExplainedMatch, ExplainedPicture
     from jaxformers.training.experiment import Experiment
 
 QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -290,44 +289,6 @@ def check(args: argparse.Namespace, fields: list[str]) -> int:
 
     findings = checked(experiment, args.file, args.update)
     return 0 if all(finding.ok for finding in findings) else 1
-
-
-def explain(args: argparse.Namespace, fields: list[str]) -> None:
-    """Draws where in a picture the likeliest classes lie, or what texts say."""
-    if args.top < 1:
-        raise ConfigError(f"--top: {args.top} is not at least 1")
-    load_code(args)
-    from jaxformers.api import explain as explained
-    from jaxformers.interpret import check_picture_path, save
-
-    check_picture_path(args.output)
-    explanation = explained(args.run, args.image, args.method, top=args.top, text=args.text)
-    print("\n".join(_class_lines(explanation) if args.text is None else _text_lines(explanation)))
-    if explanation.uniform:
-        print("no evidence: all pixels of the picture are alike")
-    print(f"wrote {save(explanation.figure(), args.output)}")
-
-
-def _class_lines(explanation: ExplainedPicture) -> list[str]:
-    """A line for each class: its name and probability."""
-    pairs = zip(explanation.classes, explanation.probabilities, strict=True)
-    return [f"{printable(name)}\t{share:.4f}" for name, share in pairs]
-
-
-def _text_lines(explanation: ExplainedMatch) -> list[str]:
-    """A line for each text: the text, its cosine, and each word with its share of the relevance."""
-    lines = []
-    for text, cosine, words, shares in zip(
-        explanation.texts,
-        explanation.cosines,
-        explanation.words,
-        explanation.word_shares(),
-        strict=True,
-    ):
-        pairs = zip(words, shares, strict=True)
-        fields = [f"{printable(word)} {share:.4f}" for word, share in pairs]
-        lines.append("\t".join([printable(text), f"{cosine:.4f}", *fields]))
-    return lines
 
 
 def serve(args: argparse.Namespace, fields: list[str]) -> None:

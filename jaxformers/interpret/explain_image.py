@@ -15,7 +15,7 @@ from jaxformers.arrays import Array
 from jaxformers.data.images import Preprocessing
 from jaxformers.errors import DataError, WeightsError, check_top
 from jaxformers.interpret.explain import Method, explain, heat_map
-from jaxformers.interpret.figures import heat_figure
+from jaxformers.interpret.explanation_figures import heat_figure
 from jaxformers.pretrained import registry
 
 CLASSLESS = ("rollout", "attention")  # methods that do not tell classes apart

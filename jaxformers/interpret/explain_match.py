@@ -26,8 +26,9 @@ from jaxformers.errors import DataError, WeightsError
 from jaxformers.interpret.attention import explained_attention
 from jaxformers.interpret.explain import heat_map, in_float32
 from jaxformers.interpret.explain_image import is_uniform, model_view, one_image
-from jaxformers.interpret.figures import match_figure
+from jaxformers.interpret.explanation_figures import match_figure
 from jaxformers.interpret.relevance import generic
+from jaxformers.interpret.words import relevance_by_word
 from jaxformers.models.clip import CLIP, CLIPImageConfig, CLIPImageTower, CLIPTextTower
 from jaxformers.models.clip.outputs import normalise
 from jaxformers.text import Tokenizer
@@ -79,7 +80,8 @@ class ExplainedMatch:
         Heat maps are on one scale, that of the logit, and words on one, their share of the text.
         """
         heat = np.zeros_like(self.heat) if self.uniform else self.heat
-        return match_figure(self.picture, heat, self.cosines, self.words, self.word_shares())
+        titles = [f"cosine {cosine:.3f}" for cosine in self.cosines]
+        return match_figure(self.picture, heat, titles, self.words, self.word_shares())
 
 
 def explain_match(
@@ -209,18 +211,4 @@ def _by_token_and_word(tokenizer, texts, input_ids, matrix, ends):
         # The row of the token that is pooled, without the columns of the start and of itself.
         row, ids = relevance[end, start:end], row_ids[start:end].tolist()
         tokens = tuple(tokenizer.decode([[i] for i in ids])) if ids else ()
-        yield tokens, row, *_by_word(tokenizer, text, ids, tokens, row)
-
-
-def _by_word(tokenizer, text, ids, tokens, relevance) -> tuple[tuple[str, ...], np.ndarray]:
-    """The words of a text and the sums of their tokens' relevance."""
-    # Pairs merge within words alone, so that words read one by one give the text's own tokens;
-    # what is cleaned across a blank, such as broken Unicode, is the exception.
-    words = text.split()
-    encodings = tokenizer.encode(words) if words else []
-    if [i for encoding in encodings for i in encoding] != ids:
-        return tokens, relevance
-    # Differences of the running sum at the ends of the words: sums over their tokens.
-    ends = np.cumsum([len(encoding) for encoding in encodings])
-    sums = np.concatenate([[0.0], np.cumsum(relevance, dtype=np.float64)])[[0, *ends]]
-    return tuple(words), np.diff(sums)
+        yield tokens, row, *relevance_by_word(tokenizer, text, ids, tokens, row)

@@ -1,7 +1,6 @@
 """Unified-IO asked by prompts and by the names of its tasks, on a tiny random model."""
 
 from copy import copy
-from dataclasses import replace
 
 import jax
 import numpy as np
@@ -11,29 +10,15 @@ from PIL import Image
 
 import jaxformers as jf
 from jaxformers.cli.command import main
-from jaxformers.data.mixture import Mixture
 from jaxformers.errors import ConfigError, DataError, WeightsError
-from jaxformers.layers import Execution
-from jaxformers.models import UnifiedIOConfig, VQGANConfig
-from jaxformers.tasks import text_image as ti
-from jaxformers.tasks.processor import Processor
-from jaxformers.text import UnifiedIOTokenizer
+from tests.helpers.unified_io import source as tiny_source
 
 BOX = (2.0, 3.0, 12.0, 20.0)
 
 
 @pytest.fixture(scope="module")
 def source():
-    model = UnifiedIOConfig.small(image_tokenizer=VQGANConfig())
-    task = ti.TextImage(model, Mixture({"vqa": ti.VQA()})).rehearsal()
-    module = jf.UnifiedIO(replace(task.model, encoder_text_length=96), Execution())
-    shapes = jax.eval_shape(lambda: task.init(module, jax.random.key(0)))
-    rng = np.random.default_rng(0)
-    variables = jax.tree.map(
-        lambda s: 0.3 * rng.standard_normal(s.shape).astype(np.float32), shapes
-    )
-    text = 'What is in the image, a red bus ? " How many do the joints find' + "bcjkpquvxyz"
-    return module, variables, Processor(UnifiedIOTokenizer.train([text] * 4, 38))
+    return tiny_source()
 
 
 @pytest.fixture(scope="module")

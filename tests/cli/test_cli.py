@@ -74,9 +74,8 @@ def test_each_verb_has_help_with_an_example_and_its_options(capfd, verb):
 
 
 def test_what_a_verb_cannot_do_without_stands_outside_brackets(capfd):
-    assert run(capfd, "help", "explain")[1].startswith(
-        "usage: jaxformers explain RUN --image FILE ["
-    )
+    usage = "usage: jaxformers prepare NAME --data-dir DIR\n"
+    assert run(capfd, "help", "prepare")[1].startswith(usage)
 
 
 def test_help_of_a_file_lists_its_fields(capfd, tiny):
@@ -128,7 +127,8 @@ def test_version(capfd):
         (["convert", "a", "--to", "bert"], "unknown option --to"),
         (["train", "--fodler", "x", "a.py"], "unknown option --fodler; did you mean --folder?"),
         (["train", "--steps", "5", "a.py"], "FILE is missing"),
-        (["explain", "x"], "--image is missing"),
+        (["explain", "x"], "--image is missing (for a Unified-IO, --prompt)"),
+        (["prepare", "x"], "--data-dir is missing"),
         (["translate", "runs/x", "--beams", "two"], "--beams: 'two' is not an int"),
         (["translate", "runs/x", "--beams", "0"], "--beams: 0 is not at least 1"),
         (["train", "a.py", "--processes", "0"], "--processes: 0 is not at least 1"),

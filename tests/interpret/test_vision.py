@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from jaxformers.errors import DataError
+from jaxformers.interpret import explanation_figures as explained
 from jaxformers.interpret import figures, vision
 from jaxformers.interpret.explain import heat_map
 from jaxformers.models import MAEConfig, MAEOutput
@@ -126,7 +127,7 @@ def test_heads_are_on_one_scale_with_a_colour_bar():
 
 def test_texts_are_on_one_scale():
     rows = [("good 99.7 %", ["a", "b"], [0.1, 0.9]), ("bad 0.3 %", ["a", "b"], [0.45, 0.0])]
-    figure = figures.text_figure([*rows, ("odd", ["a", "b"], [0.001, 0.0])])
+    figure = explained.text_figure([*rows, ("odd", ["a", "b"], [0.001, 0.0])])
     texts = {t.get_text(): t for t in figure.texts}
     assert "odd (no evidence)" in texts
     reds = [t.get_bbox_patch().get_facecolor()[3] for t in figure.texts if t.get_bbox_patch()]
@@ -159,10 +160,12 @@ FIGURES = {
     "distance": lambda: figures.attention_distance_figure(60 * DRAWS.rand(4, 3), [7, 11, 35, 91]),
     "mae": lambda: figures.reconstruction_figure(*(DRAWS.rand(2, 8, 8, 1) for _ in range(3))),
     "attention": lambda: figures.attention_figure(DRAWS.rand(2, 3, 4), list("abc"), list("wxyz")),
-    "heat": lambda: figures.heat_figure(
+    "heat": lambda: explained.heat_figure(
         DRAWS.rand(20, 30, 3), DRAWS.rand(2, 20, 30), ["cat 60 %", "dog 30 %"]
     ),
-    "text": lambda: figures.text_figure([("good 90 %", ["a", "$fine$", "film"], [0.1, 0.9, 0.2])]),
+    "text": lambda: explained.text_figure(
+        [("good 90 %", ["a", "$fine$", "film"], [0.1, 0.9, 0.2])]
+    ),
 }
 
 
@@ -178,7 +181,9 @@ def test_a_picture_has_the_dimensions_of_its_figure(name, tmp_path):
 
 def test_a_long_name_does_not_reach_into_the_next_picture():
     name = "German shepherd, German shepherd dog, German police dog, alsatian 60.0%"
-    figure = figures.heat_figure(DRAWS.rand(20, 20, 3), DRAWS.rand(2, 20, 20), [name, "lynx 3.0%"])
+    figure = explained.heat_figure(
+        DRAWS.rand(20, 20, 3), DRAWS.rand(2, 20, 20), [name, "lynx 3.0%"]
+    )
     drawn = FigureCanvasAgg(figure).get_renderer()
     figure.draw(drawn)
     widths = [axis.title.get_window_extent(drawn).width for axis in figure.axes]

@@ -108,11 +108,11 @@ class RowBuilder:
         # A text that is cut has no end: a model is not to learn that texts end there.
         target = [*text, eos][: self._target_length]
         image, has_target = sample.image, sample.target is not None
-        pixels, visible = _squared(image, self._model.image_rows, where)
+        pixels, visible = squared(image, self._model.image_rows, where)
         mask = _patch_mask(visible, image, sample.hidden, self._model.patch_size)  # [P]
         mask &= ~_masked_at_random(mask, sample.masked, order)
         positions = _subset(mask, order, self._patches)
-        target_pixels, target_visible = _squared(sample.target, self._side, where)
+        target_pixels, target_visible = squared(sample.target, self._side, where)
         step = self._side // self._code_grid
         return {
             "input_ids": _padded([*prompt[: self.text_length - 1], eos], self.text_length),
@@ -221,7 +221,7 @@ class TextImagePlan(MixturePlan):
         return batch
 
 
-def _squared(
+def squared(
     picture: Picture | None, side: int, where: str
 ) -> tuple[UInt8[np.ndarray, "S S 3"], Bool[np.ndarray, "S S"]]:
     """The picture, its longer side resized to `side`, in the upper left of a black square."""

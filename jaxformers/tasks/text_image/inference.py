@@ -9,11 +9,13 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from jaxformers.data import Batch
 from jaxformers.data.pipeline.stateless_random import Draws
 from jaxformers.decoding.generation import generate_codes, generate_text
 from jaxformers.decoding.sampling import Sampling
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.models import UnifiedIO
+from jaxformers.models.unified_io import UnifiedIOConfig
 from jaxformers.tasks.evaluation_loop import round_up_rows
 from jaxformers.tasks.text_image.base import Prediction, Sample
 from jaxformers.tasks.text_image.evaluation import decoded_pictures, in_size, model_inputs
@@ -55,23 +57,7 @@ def answer_samples(
     """
     if output not in ("text", "image"):
         raise ConfigError(f"output is {output!r}, not one of text, image")
-    c = model.config
-    if c.image_tokenizer is None:
-        raise ConfigError("this model has no image tokenizer: load weights that hold one")
-    prompts = tokenizer.encode([sample.prompt for sample in samples])
-    longest = max(map(len, prompts)) + 1
-    if longest > c.encoder_text_length:
-        raise DataError(
-            f"a prompt has {longest} tokens, its end included; the model has "
-            f"{c.encoder_text_length} positions: shorten it"
-        )
-    text_length = min(-(-longest // LENGTHS) * LENGTHS, c.encoder_text_length)
-    builder = RowBuilder(tokenizer, c, (text_length, 1), None)
-    words = Draws(decoding.seed).words(builder.draws)
-    rows = [
-        builder.row(sample, (ids, ()), words, f"picture {number}")
-        for number, (sample, ids) in enumerate(zip(samples, prompts, strict=True), 1)
-    ]
+    rows = sample_rows(model.config, tokenizer, samples, decoding.seed)
     predictions: list[Prediction] = []
     num_rows = round_up_rows(min(ROWS, len(rows)))  # what a mesh divides
     for start in range(0, len(rows), num_rows):
@@ -82,6 +68,36 @@ def answer_samples(
     return [
         Prediction(p.ids, _in_sample_size(p.picture, sample))
         for p, sample in zip(predictions, samples, strict=True)
+    ]
+
+
+def sample_rows(
+    config: UnifiedIOConfig,
+    tokenizer: UnifiedIOTokenizer,
+    samples: Sequence[Sample],
+    seed: int = 0,
+) -> list[Batch]:
+    """The arrays of each sample's prompt and picture, as `RowBuilder` gives them.
+
+    Raises:
+        ConfigError: a model without an image tokenizer.
+        DataError: a prompt with more tokens than the model has positions.
+    """
+    if config.image_tokenizer is None:
+        raise ConfigError("this model has no image tokenizer: load weights that hold one")
+    prompts = tokenizer.encode([sample.prompt for sample in samples])
+    longest = max(map(len, prompts)) + 1
+    if longest > config.encoder_text_length:
+        raise DataError(
+            f"a prompt has {longest} tokens, its end included; the model has "
+            f"{config.encoder_text_length} positions: shorten it"
+        )
+    text_length = min(-(-longest // LENGTHS) * LENGTHS, config.encoder_text_length)
+    builder = RowBuilder(tokenizer, config, (text_length, 1), None)
+    words = Draws(seed).words(builder.draws)
+    return [
+        builder.row(sample, (ids, ()), words, f"picture {number}")
+        for number, (sample, ids) in enumerate(zip(samples, prompts, strict=True), 1)
     ]
 
 

@@ -165,6 +165,13 @@ class UnifiedIOTokenizer:
         rows = [[index for index in row if UNK < index < self.num_pieces] for row in rows]
         return self._processor.decode(rows) if rows else []
 
+    def token_text(self, index: int) -> str:
+        """The text of one id: a piece without its leading blank, `<extra_id_k>`, or the number."""
+        if index < self.num_pieces:
+            piece = self._processor.id_to_piece(index)
+            return piece.replace("\u2581", " ").strip() or piece
+        return f"<extra_id_{self._end - 1 - index}>" if index < self._end else f"<{index}>"
+
     def __getstate__(self) -> bytes:
         return self._model
 
