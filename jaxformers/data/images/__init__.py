@@ -10,6 +10,7 @@ from jaxformers.data.images.augment.crops import (
     WholeImage,
 )
 from jaxformers.data.images.augment.erasing import RandomErasing
+from jaxformers.data.images.augment.jitter import ColorJitter
 from jaxformers.data.images.augment.randaugment import RandAugment
 from jaxformers.data.images.decoding import decode
 from jaxformers.data.images.image_rows import ImagePlan, ImageRows
@@ -35,6 +36,7 @@ __all__ = [
     "Augmentation",
     "BundledFashionMnist",
     "CentralCrop",
+    "ColorJitter",
     "HeldOut",
     "ImageFolder",
     "ImagePlan",

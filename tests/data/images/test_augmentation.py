@@ -8,6 +8,7 @@ from jaxformers.data.images import (
     AsIs,
     Augmentation,
     CentralCrop,
+    ColorJitter,
     InceptionCrop,
     PaddedCrop,
     Preprocessing,
@@ -29,6 +30,10 @@ PICTURE = Image.fromarray(SMOOTH)
 NOISE = Image.fromarray(RNG.integers(0, 256, (20, 30, 3), np.uint8))
 SQUARES = RandomCrop, CentralCrop
 EXACT = dict(fast=False, flip=0.0)
+HUES = {
+    0.08: [[200, 126, 10], [16, 180, 166], [70, 70, 70], [103, 30, 250]],
+    -0.31: [[68, 10, 200], [180, 112, 16], [70, 70, 70], [30, 250, 30]],
+}
 
 
 def array(picture):
@@ -264,6 +269,37 @@ def test_the_magnitude_is_drawn_around_its_mean_and_cut():
     strongest = array(form(PICTURE, u))
     assert weaker < middle < strongest.mean()
     assert np.array_equal(strongest, array(ImageEnhance.Brightness(PICTURE).enhance(1.9)))
+
+
+def test_colour_jitter_is_torchvisions():
+    u = np.array([0.0, 0.75, 0.25, 0.9, 0.9, 0.5])
+    expected = ImageEnhance.Brightness(PICTURE).enhance(1.2)
+    expected = ImageEnhance.Contrast(expected).enhance(0.8)
+    expected = ImageEnhance.Color(expected).enhance(1 + 0.4 * 0.8)
+    assert np.array_equal(array(ColorJitter(hue=0.0)(PICTURE, u)), array(expected))
+    # torchvision 0.29.1: adjust_hue of these four pixels by 0.08 and -0.31.
+    pixels = np.array([[[200, 40, 10], [15, 180, 90], [70, 70, 70], [30, 60, 250]]], np.uint8)
+    for shift, shifted in HUES.items():
+        strength = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=abs(shift))
+        u = np.array([0.0, 0.5, 0.5, 0.5, 0.0 if shift < 0 else 1.0, 0.5])
+        assert array(ColorJitter(**strength)(Image.fromarray(pixels), u)).tolist() == [shifted]
+    still = np.array([0.9, 0.0, 0.0, 0.0, 0.0, 0.5])
+    assert np.array_equal(array(ColorJitter()(PICTURE, still)), SMOOTH)
+    grey = array(ColorJitter(grayscale=0.6)(PICTURE, still))
+    assert np.array_equal(grey[..., 1], array(PICTURE.convert("L"))) and grey.shape == SMOOTH.shape
+    assert ColorJitter(grayscale=0.6)(PICTURE.convert("L"), still).mode == "L"
+
+
+def test_augmentation_draws_apart_for_all_its_transforms():
+    transforms = dict(distortions=RandAugment(), erasing=RandomErasing(), jitter=ColorJitter())
+    form = Augmentation(24, 3, flip=0.0, **transforms)
+    assert form.draws == 1 + sum(x.draws for x in (form.crop, *transforms.values()))
+    u = np.concatenate([RNG.random(form.draws - 6), [0.9, 0, 0, 0, 0, 0.0]])
+    plain = Augmentation(24, 3, flip=0.0, **transforms | dict(jitter=None))
+    assert np.array_equal(form.picture(PICTURE, u), plain.picture(PICTURE, u[:-6]))
+    squares = np.stack([SMOOTH[:20, :20]] * 2)
+    jittered = Augmentation(20, 3, AsIs(), flip=0.0, jitter=ColorJitter())
+    assert jittered.arrays(squares, np.zeros((2, jittered.draws))) is None
 
 
 def test_erasing_writes_noise_of_the_datas_mean_into_a_rectangle():

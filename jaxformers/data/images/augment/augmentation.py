@@ -21,6 +21,7 @@ from jaxformers.data.images.augment.crops import (
     WholeImage,
 )
 from jaxformers.data.images.augment.erasing import RandomErasing
+from jaxformers.data.images.augment.jitter import ColorJitter
 from jaxformers.data.images.augment.randaugment import RandAugment
 from jaxformers.data.images.decoding import Alpha, ColourRule, GreyBits, pixels
 from jaxformers.errors import ConfigError
@@ -31,8 +32,9 @@ Crop = InceptionCrop | RandomCrop | PaddedCrop | CentralCrop | WholeImage | AsIs
 
 @dataclass(frozen=True)
 class Augmentation(CheckedFields):
-    """Crop, then flip, then RandAugment, then erasing, as timm orders them; uint8 all the way.
+    """Crop, then flip, then colour jitter, RandAugment and erasing, as timm orders them.
 
+    Images stay uint8 all the way.
     Mixup and cutmix, which need a whole batch, are the task's.
     """
 
@@ -48,6 +50,8 @@ class Augmentation(CheckedFields):
     """Random operations on colours and geometry."""
     erasing: RandomErasing | None = None
     """A random rectangle overwritten with noise."""
+    jitter: ColorJitter | None = None
+    """Random brightness, contrast, saturation and hue."""
     interpolation: Interpolation = "bilinear"
     """Of all resizing, antialiased."""
     alpha: Alpha = "drop"
@@ -76,7 +80,7 @@ class Augmentation(CheckedFields):
     @property
     def draws(self) -> int:
         """How many uniform numbers a picture takes."""
-        transforms = (self.crop, self.distortions, self.erasing)
+        transforms = (self.crop, self.distortions, self.erasing, self.jitter)
         return 1 + sum(transform.draws for transform in transforms if transform is not None)
 
     def picture(
@@ -88,6 +92,8 @@ class Augmentation(CheckedFields):
         picture = frame.colours.convert(self.crop(picture, frame, shares[1]))
         if shares[0][0] < self.flip:
             picture = ImageOps.mirror(picture)
+        if self.jitter is not None:
+            picture = self.jitter(picture, shares[4])
         if self.distortions is not None:
             picture = self.distortions(picture, shares[2])
         image = pixels(picture, frame.colours)
@@ -97,7 +103,8 @@ class Augmentation(CheckedFields):
         self, images: UInt8[np.ndarray, "B H W C"], u: Float64[np.ndarray, "B D"]
     ) -> UInt8[np.ndarray, "B H W C"] | None:
         """The same for pictures of one size at once; None where that is not possible."""
-        simple = isinstance(self.crop, PaddedCrop | AsIs) and self.distortions is None
+        simple = isinstance(self.crop, PaddedCrop | AsIs)
+        simple = simple and self.distortions is None and self.jitter is None
         if not simple or images.shape[-1] not in (1, self.channels):
             return None
         shares = self._shares(u)
@@ -116,7 +123,8 @@ class Augmentation(CheckedFields):
         return Frame(self.size, colours, self.interpolation, self.fast)
 
     def _shares(self, u: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The draws of flip, crop, distortions and erasing."""
-        crop = 1 + self.crop.draws
-        end = crop + (self.distortions.draws if self.distortions else 0)
-        return u[..., :1], u[..., 1:crop], u[..., crop:end], u[..., end:]
+        """The draws of flip, crop, distortions, erasing and jitter."""
+        counts = [1, self.crop.draws]
+        for transform in (self.distortions, self.erasing, self.jitter):
+            counts.append(0 if transform is None else transform.draws)
+        return tuple(np.split(u, np.cumsum(counts)[:-1], axis=-1))
