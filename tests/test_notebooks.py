@@ -4,11 +4,15 @@ import ast
 import os
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[1] / "docs" / "notebooks"
+from jaxformers.training.config.experiment_files import load_experiment
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.md") if path.stem != "index")
 SECONDS = 180
 FOR_TESTS_ALONE = ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS")
@@ -33,6 +37,37 @@ def test_a_notebook_asserts_and_says_how_it_goes_with_published_weights(name):
     nodes = list(ast.walk(ast.parse(code_of(name))))
     assert sum(isinstance(node, ast.Assert) for node in nodes) >= 2
     assert sum("subplots" in ast.dump(n) or "figure" in ast.dump(n) for n in nodes) >= 1
+
+
+def names_of_the_cell_to_change(name):
+    """What the cell for the published weights defines, as the notebook's opening shows it."""
+    text = (FOLDER / f"{name}.md").read_text()
+    names = {}
+    exec(re.search(r"^```python\n(.*?)^```$", text, flags=re.S | re.M)[1], names)
+    return names
+
+
+def test_the_homework_on_pets_is_the_experiment():
+    experiment = load_experiment(str(ROOT / "experiments" / "resnet" / "pets_resnet34.py"))
+    data = replace(experiment.task.data, data_dir="tfds")
+    expected = replace(experiment, task=replace(experiment.task, data=data))
+    assert names_of_the_cell_to_change("homework_pets")["experiment"] == expected
+
+
+def test_the_homework_on_flowers_is_the_experiments():
+    cell = names_of_the_cell_to_change("homework_clip")
+    folder = ROOT / "experiments" / "clip"
+    zero_shot, linear, neighbours = (
+        load_experiment(str(folder / f"flowers102_{name}.py"))
+        for name in ("zero_shot", "linear_probe", "knn")
+    )
+    assert cell["source"] == zero_shot.task.weights
+    splits = {name: replace(cell[name], data_dir=None) for name in ("train", "dev", "test")}
+    for experiment in (linear, neighbours):
+        (evaluator,) = experiment.evaluators
+        assert {name: getattr(evaluator, name) for name in splits} == splits
+    (evaluator,) = zero_shot.evaluators
+    assert replace(cell["zero_shot"], test=splits["test"]) == evaluator
 
 
 @pytest.mark.slow

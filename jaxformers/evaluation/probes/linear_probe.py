@@ -33,6 +33,8 @@ class LinearProbe(NamedTuple):
     """The penalty chosen on the development rows; scikit-learn's `C` is its inverse."""
     dev_accuracy: float
     """Top-1 of the development rows with it."""
+    search: dict[float, float]
+    """Top-1 of the development rows with every penalty that was tried, the weakest first."""
 
 
 def clip_linear_probe(
@@ -88,6 +90,7 @@ def clip_linear_probe(
         100 * mean_per_class(predictions, test.labels),
         float(PENALTIES[best]),
         score(best),
+        {float(PENALTIES[index]): score(index) for index in sorted(classifiers)},
     )
 
 

@@ -26,6 +26,7 @@ from jaxformers.models import CLIP
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks.evaluator import Comparison, Evaluation
 from jaxformers.tasks.image_text.image_features import image_features
+from jaxformers.tasks.image_text.transfer_figures import neighbours_figure, penalties_figure
 from jaxformers.tasks.image_text.zero_shot import TEMPLATE, class_weights, unit_vectors
 from jaxformers.tasks.images.image_data import ImageData, open_cached
 from jaxformers.tasks.processor import Processor
@@ -106,7 +107,7 @@ class LinearProbeEvaluator(CheckedFields):
     """Accuracy in percent of a logistic regression on frozen features ("CLIP", appendix A.3).
 
     Its penalty is chosen on the development images; it is then fitted on these and the training
-    images together.
+    images together. The report draws the accuracy of every penalty that was tried.
     """
 
     name: str = "linear_probe"
@@ -133,7 +134,8 @@ class LinearProbeEvaluator(CheckedFields):
                 f"test_linear_probe_{MEAN_PER_CLASS}": result.mean_per_class,
                 f"dev_linear_probe_{TOP1}": result.dev_accuracy,
                 "linear_probe_penalty": result.penalty,
-            }
+            },
+            figures={"Search of the penalty": penalties_figure(result)},
         )
 
     def rehearsal(self) -> LinearProbeEvaluator:
@@ -150,7 +152,7 @@ class NeighbourEvaluator(CheckedFields):
     """Accuracy in percent of the vote of the K nearest training and development images.
 
     The number of neighbours, their distance and the weights of their votes are chosen on the
-    development images; all results on the test images are in the report's list.
+    development images; the report lists and draws all results on the test images.
     """
 
     name: str = "nearest_neighbours"
@@ -200,7 +202,12 @@ class NeighbourEvaluator(CheckedFields):
             for (metric, weights, number), score in test_scores.items()
         ]
         note = f"nearest neighbours: {best[0]} distance, {best[1]} votes, K={best[2]} chosen on dev"
-        return Evaluation(metrics, notes=[note], lists={"Nearest neighbours, test set": lines})
+        return Evaluation(
+            metrics,
+            notes=[note],
+            figures={"Accuracy by the number of neighbours": neighbours_figure(test_scores)},
+            lists={"Nearest neighbours, test set": lines},
+        )
 
     def rehearsal(self) -> NeighbourEvaluator:
         """The task on a few bundled images."""

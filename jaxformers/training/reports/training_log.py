@@ -79,7 +79,10 @@ class MetricsLog:
     peak: float | None = None
     main: bool = True
     name: str = ""
-    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+    # In Jupyter rich would display every line as an output of its own, beside standard output.
+    console: Console = field(
+        default_factory=lambda: Console(highlight=False, soft_wrap=True, force_jupyter=False)
+    )
 
     def __post_init__(self) -> None:
         self._last_step = self.start_step

@@ -54,6 +54,9 @@ def test_the_search_and_the_result_are_those_of_scikit_learn_by_hand():
     assert result.dev_accuracy == pytest.approx(100 * chosen.score(*DEV))
     coarse = [100 * peer(TRAIN, penalty).score(*DEV) for penalty in PENALTIES[::16][2:]]
     assert result.dev_accuracy >= max(coarse)
+    assert list(result.search) == sorted(result.search) and set(result.search) <= set(PENALTIES)
+    assert [result.search[penalty] for penalty in PENALTIES[::16][2:]] == pytest.approx(coarse)
+    assert result.search[result.penalty] == result.dev_accuracy == max(result.search.values())
     both = Split(*(np.concatenate(arrays) for arrays in zip(TRAIN, DEV, strict=True)))
     correct = peer(both, result.penalty).predict(TEST.features) == TEST.labels
     assert result.accuracy == pytest.approx(100 * correct.mean())

@@ -156,8 +156,12 @@ def test_probes_equal_those_of_the_features(clip, pictures):
         image_features(model, variables, processor.preprocessing, images.open())
         for images in sets.values()
     )
-    metrics = LinearProbeEvaluator(**sets).evaluate(*clip, final=True).metrics
-    expected = clip_linear_probe(train, dev, test)
+    evaluation = LinearProbeEvaluator(**sets).evaluate(*clip, final=True)
+    metrics, expected = evaluation.metrics, clip_linear_probe(train, dev, test)
+    (axis,) = evaluation.figures["Search of the penalty"].axes
+    strengths, accuracies = axis.lines[0].get_data()
+    assert list(accuracies) == list(expected.search.values())
+    np.testing.assert_allclose(strengths, [1 / penalty for penalty in expected.search])
     assert metrics["test_linear_probe_top1"] == expected.accuracy
     assert metrics["linear_probe_penalty"] == expected.penalty
     evaluator = NeighbourEvaluator(**sets, numbers=(1, 3), projected=False)
@@ -171,6 +175,9 @@ def test_probes_equal_those_of_the_features(clip, pictures):
     assert len(evaluation.lists["Nearest neighbours, test set"]) == 8
     assert evaluation.metrics["test_knn_top1"] in [s.accuracy for k in scores for s in k.values()]
     assert evaluation.metrics["knn_neighbours"] in (1, 3)
+    (axis,) = evaluation.figures["Accuracy by the number of neighbours"].axes
+    drawn = [dict(zip(*line.get_data(), strict=True)) for line in axis.lines]
+    assert drawn == [{k: s.accuracy for k, s in by_number.items()} for by_number in scores]
 
 
 def test_a_class_is_captioned_by_its_prompts(pictures, tmp_path):

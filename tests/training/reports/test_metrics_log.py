@@ -37,6 +37,13 @@ def run(folder, first, last, **kwargs):
     return log.console.file.getvalue()
 
 
+def test_a_notebook_gets_plain_lines_on_standard_output(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    with MetricsLog(epath.Path(tmp_path), Logging(every=1), total_steps=1) as log:
+        log.message("2 x [B, L]")
+    assert "2 x [B, L]" in capsys.readouterr().out
+
+
 def test_each_due_step_is_a_line_of_json(tmp_path):
     run(tmp_path, 1, 10, every=4, total_steps=10)
     records = read_metrics(tmp_path)
