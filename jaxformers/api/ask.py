@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from jaxformers.api import sources
@@ -67,13 +69,21 @@ class Asked:
             axis.imshow(picture)
         for axis in axes:
             axis.set(xticks=[], yticks=[])
+        for number, mask in enumerate(self.masks):
+            colour = colormaps["tab10"](number % 10)[:3]
+            axes[0].imshow(np.where(mask[..., None], (*colour, 0.6), 0.0))
         if self.regions is not None:
             draw_boxes(axes[0], self.regions.boxes, self.regions.labels)
         if self.key_points is not None:
             x, y = self.key_points.points[self.key_points.visibility > 0].T
             axes[0].scatter(x, y, s=10, color="tab:red")
-        caption = self.prompt if self.text is None else f"{self.prompt}\n{self.text}"
-        figure.suptitle(caption, fontsize=8, parse_math=False, wrap=True)
+        characters = 45 * len(axes)
+        lines = [
+            textwrap.fill(text, characters, max_lines=4, placeholder=" ...")
+            for text in (self.prompt, self.text)
+            if text
+        ]
+        figure.suptitle("\n".join(lines), fontsize=8, parse_math=False)
         return figure
 
 
@@ -288,6 +298,12 @@ def _region(box: Box, picture: Picture | None) -> str:
     """The location tokens of a box in a picture."""
     if picture is None:
         raise DataError("this asks about a picture: give one")
+    x1, y1, x2, y2 = box
+    if not (x1 < x2 and y1 < y2):
+        raise DataError(
+            f"the box {x1:g} {y1:g} {x2:g} {y2:g} is empty: x1 y1 is its upper left corner, x2 y2 "
+            "its lower right one"
+        )
     return box_text(box, picture.shape[:2])
 
 

@@ -30,6 +30,7 @@ from jaxformers.interpret.relevance import generic_translation
 from jaxformers.models.unified_io import UnifiedIO
 
 DRAWN_TOKENS = 5  # rows of the figure below that of the whole answer
+LONGEST_WORD = 50  # characters of a word in the figure
 
 
 class AnswerRelevance(NamedTuple):
@@ -187,7 +188,12 @@ class ExplainedAnswer:
             titles += [f"{token} {probability:.1%}" for token, probability in pairs]
         heat = np.zeros_like(self.heat) if self.uniform else self.heat
         heat, shares = _with_mean(heat)[: len(titles)], self.word_shares()[: len(titles)]
-        return match_figure(self.picture, heat, titles, [self.words] * len(titles), shares)
+        # A run of unknown characters is one token, however long.
+        words = [
+            word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}..."
+            for word in self.words
+        ]
+        return match_figure(self.picture, heat, titles, [words] * len(titles), shares)
 
 
 def _with_mean(rows: Float[np.ndarray, "M *shape"]) -> Float[np.ndarray, "M+1 *shape"]:

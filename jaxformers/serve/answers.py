@@ -141,13 +141,13 @@ def similarities(source: str, sentences: str) -> Figure:
 
 def classify_picture(source: str, upload: str | None, top: int) -> dict[str, float]:
     """The classes of a picture."""
-    (classes,) = api.classify_images(source, _picture(upload), top=int(top))
+    (classes,) = api.classify_images(source, read_upload(upload), top=int(top))
     return dict(classes)
 
 
 def explain_picture(source: str, upload: str | None, method: str, top: int) -> Figure:
     """Heat maps of the likeliest classes over a picture."""
-    return api.explain(source, _picture(upload), method, top=int(top)).figure()
+    return api.explain(source, read_upload(upload), method, top=int(top)).figure()
 
 
 def zero_shot(source: str, upload: str | None, names: str, template: str) -> dict[str, float]:
@@ -155,18 +155,18 @@ def zero_shot(source: str, upload: str | None, names: str, template: str) -> dic
     lines = _lines(names, "class", MOST_CLASSES)
     if len(set(lines)) < len(lines):
         raise DataError("a class comes twice: give each name once")
-    (classes,) = api.zero_shot(source, _picture(upload), lines, template=_text(template), top=10)
+    (classes,) = api.zero_shot(source, read_upload(upload), lines, template=_text(template), top=10)
     return dict(classes)
 
 
 def explain_match(source: str, upload: str | None, text: str) -> Figure:
     """Where in a picture, and in which words, the match of both rests."""
-    return api.explain(source, _picture(upload), text=" ".join(_text(text).split())).figure()
+    return api.explain(source, read_upload(upload), text=read_line(text)).figure()
 
 
 def find_pictures(source: str, query: str, folder: str) -> Figure:
     """The pictures of a folder that fit a text."""
-    text = " ".join(_text(query).split())
+    text = read_line(query)
     model, variables = sources.model_of(source)
     preprocessing = sources.preprocessing_of(source, model)
     vectors = api.embed(source, [text], normalize=True)
@@ -213,6 +213,11 @@ def _text(text: str | None) -> str:
     return text
 
 
+def read_line(text: str | None) -> str:
+    """What a person typed, in one line; errors as for `_text`."""
+    return " ".join(_text(text).split())
+
+
 def _lines(text: str | None, what: str, most: int) -> list[str]:
     """The lines of a text that are not blank."""
     lines = [line.strip() for line in _text(text).splitlines() if line.strip()]
@@ -221,7 +226,7 @@ def _lines(text: str | None, what: str, most: int) -> list[str]:
     return lines
 
 
-def _picture(upload: str | None) -> bytes:
+def read_upload(upload: str | None) -> bytes:
     """The bytes of an uploaded file, which the library decodes as it does any other.
 
     Raises:

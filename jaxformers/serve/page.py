@@ -12,7 +12,7 @@ from jaxformers.errors import ConfigError, UserError, printable
 from jaxformers.interpret.explain import Method
 from jaxformers.models import CLIPImageConfig
 from jaxformers.pretrained import registry
-from jaxformers.serve import answers
+from jaxformers.serve import answers, text_image_answers
 from jaxformers.tasks.image_text.zero_shot import TEMPLATE
 
 try:
@@ -107,6 +107,11 @@ def _uses_of(source: str, pictures: str | None) -> dict[str, Callable[[str], Non
             tabs["Match"] = _match
     if serves("search") and pictures is not None:
         tabs["Find pictures"] = lambda source: _search(source, pictures)
+    if serves("ask"):
+        tabs["Ask"] = _asked
+        tabs["Look at a picture"] = _looks
+        tabs["Paint"] = _paintings
+        tabs["Explain an answer"] = _explained
     if serves("embed"):
         tabs["Compare sentences"] = _similarities
     if not tabs:
@@ -201,6 +206,42 @@ def _similarities(source: str) -> None:
     run = _button("Compare", source)
     cosines = gr.Plot(show_label=False)
     run(answers.similarities, [sentences], [cosines])
+
+
+def _asked(source: str) -> None:
+    prompt, upload = gr.Textbox(label="Prompt", lines=2), _upload()
+    output = gr.Radio([("text", "text"), ("picture", "image")], value="text", label="Answer in")
+    seed = gr.Slider(0, 100, value=0, step=1, label="Seed of a picture")
+    run = _button("Ask", source)
+    run(text_image_answers.ask, [prompt, upload, output, seed], _answer_fields())
+
+
+def _looks(source: str) -> None:
+    upload, tasks = _upload(), list(text_image_answers.LOOKS)
+    task = gr.Dropdown(tasks, value=tasks[0], label="Task")
+    name = gr.Textbox(label="Name or question")
+    box = gr.Textbox(label="Corners of the box", placeholder="x1 y1 x2 y2 in pixels")
+    run = _button("Look", source)
+    run(text_image_answers.look, [upload, task, name, box], _answer_fields())
+
+
+def _paintings(source: str) -> None:
+    text = gr.Textbox(label="What the picture shows", lines=2)
+    seed = gr.Slider(0, 100, value=0, step=1, label="Seed")
+    run = _button("Paint", source)
+    run(text_image_answers.paint, [text, seed], _answer_fields())
+
+
+def _explained(source: str) -> None:
+    prompt, upload = gr.Textbox(label="Prompt", lines=2), _upload()
+    answer = gr.Textbox(label="Answer to explain", placeholder="empty: what the model answers")
+    run = _button("Explain", source)
+    run(text_image_answers.explain, [prompt, upload, answer], _answer_fields())
+
+
+def _answer_fields() -> list[Any]:
+    """Fields for a text and a figure."""
+    return [gr.Textbox(label="Answer", interactive=False), gr.Plot(show_label=False)]
 
 
 def _upload() -> gr.File:

@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import jaxformers as jf
+from jaxformers.api.ask import Asked
 from jaxformers.cli.command import main
 from jaxformers.errors import ConfigError, DataError, WeightsError
+from jaxformers.text.unified_io import KeyPoints, Regions
 from tests.helpers.unified_io import source as tiny_source
 
 BOX = (2.0, 3.0, 12.0, 20.0)
@@ -62,6 +64,25 @@ def test_regions_and_joints_are_read_from_whatever_is_answered(source, picture):
     assert jf.answer_about(source, picture, "How many ?").prompt == "how many ?"
 
 
+def test_boxes_masks_and_joints_are_drawn_on_the_picture(picture):
+    masks = np.zeros((2, *picture.shape[:2]), bool)
+    masks[0, 2:8, 3:9], masks[1, 10:20, 12:30] = True, True
+    regions = Regions(np.array([[3.0, 2, 9, 8], [12, 10, 30, 20]]), ("$cat$", "bus"))
+    joints = KeyPoints(np.tile([[5.0, 6.0]], (17, 1)), np.array([2] * 5 + [0] * 12))
+    answer = Asked("What ?", picture, None, picture, regions, joints, tuple(masks))
+    figure = answer.figure()
+    first, second = figure.axes
+    layers = [np.asarray(image.get_array()) for image in first.images]
+    assert len(layers) == 3 and len(second.images) == 1
+    for mask, layer in zip(masks, layers[1:], strict=True):
+        np.testing.assert_array_equal(layer[..., 3] > 0, mask)
+    assert [patch.get_xy() for patch in first.patches] == [(3, 2), (12, 10)]
+    assert [text.get_text() for text in first.texts] == ["$cat$", "bus"]
+    assert len(first.collections[0].get_offsets()) == 5
+    caption = Asked("\u4e2d" * 20_000, picture, "a").figure().get_suptitle()
+    assert len(caption) < 500 and caption.endswith("\na")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -83,6 +104,10 @@ def test_what_cannot_be_asked_is_refused_in_one_line(source, picture):
         jf.ask(source, "What ?", picture, "sound")
     with pytest.raises(DataError, match="asks about a picture: give one"):
         jf.caption(source, None)
+    with pytest.raises(DataError, match="the box 12 3 2 20 is empty"):
+        jf.keypoints(source, picture, (12, 3, 2, 20))
+    with pytest.raises(DataError, match="the box 2 3 12 nan is empty"):
+        jf.inpaint(source, picture, (2, 3, 12, float("nan")), "bus")
     with pytest.raises(DataError, match="the model has 96 positions: shorten it"):
         jf.ask(source, "what " * 40, picture)
     with pytest.raises(WeightsError, match="not T5's SentencePiece"):

@@ -29,6 +29,7 @@ from jaxformers.models import (
 )
 from jaxformers.pretrained.preprocessing.preprocessor_config import write_preprocessing
 from jaxformers.text import WordPiece
+from tests.helpers import unified_io
 
 SHAPE = dict(width=16, heads=2, feed_forward=32, layers=2, max_length=64, vocab_size=400)
 BERTS = {
@@ -61,10 +62,13 @@ def write_models(folder: Path) -> dict[str, str]:
     write_preprocessing(Preprocessing(16), folder / "vit")
     text_folders.marian(folder / "translation")
     clip_use.folder(folder / "clip")
+    model, variables, processor = unified_io.source()
+    tokenizer = processor.tokenizer
+    jf.save_pretrained(model, variables, folder / "unified_io", tokenizer=tokenizer)
     (folder / "pictures").mkdir()
     for index in range(0, len(images), 150):
         images.image(index).save(folder / "pictures" / f"{index}.png")
-    names = (*BERTS, "vit", "translation", "clip", "pictures")
+    names = (*BERTS, "vit", "translation", "clip", "unified_io", "pictures")
     return {name: str(folder / name) for name in names}
 
 

@@ -102,6 +102,14 @@ def test_a_text_alone_a_picture_alone_and_a_generated_answer_are_explained(sourc
     assert uniform.uniform and "no evidence" in uniform.figure().axes[1].get_title()
 
 
+def test_a_run_of_unknown_characters_is_shortened_in_the_figure(source, picture):
+    word = "\u4e2d" * 20_000
+    explained = jf.explain(source, picture, prompt=f"What {word}", answer=ANSWER)
+    assert explained.words == ("What", word)
+    texts = [text.get_text() for text in explained.figure().axes[-1].texts]
+    assert texts == ["What", f"{word[:50]}..."]
+
+
 def test_location_tokens_are_words(source, picture):
     prompt = "What is in <extra_id_105> <extra_id_999> ?"
     explained = jf.explain(source, picture, prompt=prompt, answer="<extra_id_200> bus")

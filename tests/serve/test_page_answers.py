@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 import jaxformers as jf
 from jaxformers.cli.command import main
 from jaxformers.errors import DataError
-from jaxformers.serve import answers, page
+from jaxformers.serve import answers, page, text_image_answers
 
 MARKUP = "<script>alert(1)</script>"
 
@@ -90,6 +90,74 @@ def test_sentences_are_compared(models):
     cosines = np.asarray(figure.axes[0].images[0].get_array())
     assert cosines.shape == (3, 3)
     np.testing.assert_allclose(np.diag(cosines), 1, atol=1e-5)
+
+
+def test_unified_io_is_asked_and_explained(models, picture):
+    source = models["unified_io"]
+    text, figure = text_image_answers.ask(source, "What is in\nthe image ?", picture, "text", 0)
+    answer = jf.ask(source, "What is in the image ?", picture)
+    assert text.splitlines()[0] == (answer.text or f"not understood: {answer.problems[0]}")
+    assert len(figure.axes[0].images) == 1
+    assert text_image_answers.ask(source, "What ?", None, "text", 0)[1] is None
+    answer, figure = text_image_answers.explain(source, "What ?", None, "a bus")
+    assert answer == "a bus" and figure.axes[0].get_title("left") == "'a bus'"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", text_image_answers.LOOKS)
+def test_unified_io_looks_at_a_picture(models, picture, task):
+    arguments = (models["unified_io"], picture, task, "red bus", "2, 3 12 20")
+    text, figure = text_image_answers.look(*arguments)
+    assert isinstance(text, str) and figure.axes[0].images
+    in_pictures = task in ("depth", "surface normals") or "paint" in task or "masks" in task
+    assert len(figure.axes) == 1 + in_pictures
+
+
+@pytest.mark.slow
+def test_unified_io_paints(models):
+    text, figure = text_image_answers.paint(models["unified_io"], f"a red bus {MARKUP}", 3)
+    assert text == "" and len(figure.axes[0].images) == 1
+    _, second = text_image_answers.ask(models["unified_io"], "bus", None, "image", 4)
+    pixels = [f.axes[0].images[0].get_array() for f in (figure, second)]
+    assert (pixels[0] != pixels[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: text_image_answers.ask(m["unified_io"], " ", None, "text", 0), "is empty"),
+        (
+            lambda m: text_image_answers.ask(m["unified_io"], "word " * 10_000, None, "text", 0),
+            "at most 20,000",
+        ),
+        (
+            lambda m: text_image_answers.ask(m["unified_io"], "what " * 900, None, "text", 0),
+            "positions: shorten it",
+        ),
+        (lambda m: look(m, "depth", "", picture=""), "no picture: upload one"),
+        (lambda m: look(m, "depth", "", picture=m["vit"]), "no regular file"),
+        (lambda m: look(m, "boxes of what is named", " "), "a field is empty"),
+        (lambda m: look(m, "joints of the person in the box", "", "1 2 3"), "four numbers"),
+        (lambda m: look(m, "joints of the person in the box", "", "a b c d"), "four numbers"),
+        (lambda m: look(m, "joints of the person in the box", "", "9 9 1 1"), "is empty: x1 y1"),
+        (lambda m: look(m, "joints of the person in the box", "", "nan 1 2 3"), "is empty: x1 y1"),
+        (lambda m: look(m, "joints of the person in the box", "", "0 0 inf 1"), "not all finite"),
+        (
+            lambda m: text_image_answers.explain(m["unified_io"], "What ?", None, "bus " * 300),
+            "tokens; the model has",
+        ),
+    ],
+    ids=range(12),
+)
+def test_what_unified_io_cannot_answer_is_one_line(models, call, message):
+    with pytest.raises(DataError, match=message) as caught:
+        call(models)
+    assert "\n" not in str(caught.value)
+
+
+def look(models, task, name, box="", picture=None):
+    upload = f"{models['pictures']}/150.png" if picture is None else picture
+    return text_image_answers.look(models["unified_io"], upload, task, name, box)
 
 
 @pytest.mark.parametrize(

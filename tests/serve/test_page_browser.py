@@ -27,13 +27,14 @@ def models(tmp_path_factory):
 def test_a_model_has_a_tab_for_each_of_its_uses(models):
     from jaxformers.serve.page import build_page
 
-    folders = [models[name] for name in ("clip", "masks", "translation", "vit")]
+    folders = [models[name] for name in ("clip", "masks", "translation", "unified_io", "vit")]
     page = build_page(folders, models["pictures"])
     labels = [block.label for block in page.blocks.values() if type(block).__name__ == "Tab"]
     assert labels == [
         "clip", "Classes by name", "Match", "Find pictures", "Compare sentences",
         "masks", "Fill masks", "Compare sentences",
         "translation", "Translate",
+        "unified_io", "Ask", "Look at a picture", "Paint", "Explain an answer",
         "vit", "Classify a picture", "Heat maps",
     ]  # fmt: skip
 
@@ -44,7 +45,7 @@ def address(models):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    names = ("masks", "sentiment", "tags", "translation", "vit", "clip")
+    names = ("masks", "sentiment", "tags", "translation", "vit", "clip", "unified_io")
     command = [sys.executable, "-m", "jaxformers", "serve", *(models[name] for name in names)]
     command += ["--pictures", models["pictures"], "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
@@ -82,6 +83,15 @@ class Person:
 
     def press(self, button):
         self.visible(self.page.get_by_role("button", name=button, exact=True)).click()
+
+    def choose(self, label, option):
+        self.visible(self.page.get_by_label(label)).click()
+        self.page.get_by_role("option", name=option).click()
+
+    def sees_figure(self, seconds=120):
+        """Whether a figure comes to stand on the page."""
+        self.visible(self.page.locator("img[src^='data:image']")).wait_for(timeout=1000 * seconds)
+        return True
 
     def sees(self, text, seconds=60):
         """Whether the text comes to stand on the page, in a field or as text."""
@@ -123,6 +133,24 @@ def test_people_use_every_kind_of_tab_at_once(browser, address, models):
     second.fill(Names=f"cat\n{MARKUP}")
     second.press("Classify")
     assert second.sees("%")
+    first.open("unified_io", "Ask")
+    first.fill(Prompt=f"What is in the image ? {MARKUP}")
+    first.upload(f"{models['pictures']}/150.png")
+    first.page.wait_for_timeout(1000)
+    second.open("unified_io", "Look at a picture")
+    second.upload(f"{models['pictures']}/150.png")
+    second.choose("Task", "masks of what is named")
+    second.fill(**{"Name or question": MARKUP})
+    first.press("Ask")
+    second.press("Look")
+    assert first.sees_figure() and second.sees_figure()
+    first.open("unified_io", "Explain an answer")
+    first.fill(Prompt=MARKUP, **{"Answer to explain": MARKUP[:9]})
+    first.press("Explain")
+    assert first.sees_figure()
+    first.fill(Prompt=MARKUP * 30)
+    first.press("Explain")
+    assert first.sees("positions: shorten it")
     for person in (first, second):
         assert not person.dialogs
         assert all(address in url for url in person.requests if url.startswith("http"))
@@ -136,16 +164,24 @@ def test_hostile_uploads_are_answered_in_a_line(browser, address, tmp_path):
     Image.new("L", (30_000, 30_000)).save(bomb)
     with large.open("wb") as file:
         file.truncate(100 * 2**20)
-    person = Person(browser, address)
-    person.open("vit", "Classify a picture")
-    person.upload(bomb)
-    person.page.wait_for_timeout(3000)
-    person.press("Classify")
-    assert person.sees("may be a decompression bomb")
-    person = Person(browser, address)
-    person.open("vit", "Classify a picture")
-    person.upload(large)
-    assert person.sees("exceed the maximum allowed size")
+    for model, tab, button in (
+        ("vit", "Classify a picture", "Classify"),
+        ("unified_io", "Look at a picture", "Look"),
+    ):
+        person = Person(browser, address)
+        person.open(model, tab)
+        person.upload(bomb)
+        person.page.wait_for_timeout(3000)
+        person.press(button)
+        assert person.sees("may be a decompression bomb")
+        person = Person(browser, address)
+        person.open(model, tab)
+        person.upload(large)
+        assert person.sees("exceed the maximum allowed size")
+    person.open("unified_io", "Ask")
+    person.fill(Prompt="word " * 10_000)
+    person.press("Ask")
+    assert person.sees("at most 20,000")
     person.open("masks", "Fill masks")
     person.fill(Text="word " * 10_000)
     person.press("Fill")

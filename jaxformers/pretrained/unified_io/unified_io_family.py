@@ -164,6 +164,7 @@ UNIFIED_IO = Family(
     {"unified_io": UnifiedIO},
     inputs,
     tokenizers=(UnifiedIOTokenizer,),
+    uses={"ask": (UnifiedIO,)},
     shrink=shrink,
     formats=(
         HuggingFaceFormat(
