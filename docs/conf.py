@@ -37,8 +37,12 @@ suppress_warnings = ["ref.python"]  # an attribute of a name that several classe
 
 
 def escape_markup(app, what, name, obj, options, lines):
-    """Makes `code` of our docstrings' single backticks, and escapes what else would be markup."""
-    spans = re.split(r"(?<!:)(`+[^`]+`+)", "\n".join(lines))
+    """Makes `code` of our docstrings' single backticks, and escapes what else would be markup.
+
+    An example, which ends a docstring, stays as it is.
+    """
+    end = lines.index("Example:") if "Example:" in lines else len(lines)
+    spans = re.split(r"(?<!:)(`+[^`]+`+)", "\n".join(lines[:end]))
     for i, span in enumerate(spans):
         if i % 2 == 0:
             spans[i] = re.sub(r"(?<!\\)(?:(?<=\w)_(?=\W|$)|[*|])", r"\\\g<0>", span)
@@ -46,7 +50,7 @@ def escape_markup(app, what, name, obj, options, lines):
             before = "\\ " if re.search(r"[^\s(\[{\"'<-]$", spans[i - 1]) else ""
             after = "\\ " if re.match(r"[^\s.,:;!?)\]}\"'>-]", spans[i + 1]) else ""
             spans[i] = f"{before}``{span.strip('`')}``{after}"
-    lines[:] = "".join(spans).split("\n")
+    lines[:end] = "".join(spans).split("\n")
 
 
 def setup(app):

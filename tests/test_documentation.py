@@ -183,6 +183,24 @@ def test_every_public_name_of_a_room_is_on_its_page_with_a_docstring(room):
     assert not undocumented
 
 
+def test_every_method_of_a_public_class_has_a_docstring():
+    values = {(room, name): value for room in ROOMS for name, value in public_names(room).items()}
+    assert len(values) >= 250
+    undocumented = []
+    for (room, name), value in values.items():
+        fields = getattr(value, "__dataclass_fields__", {})
+        for method, function in vars(value).items() if inspect.isclass(value) else ():
+            public = not method.startswith("_") and method != "setup" and method not in fields
+            # Of an overriding method, getdoc takes the docstring of what it overrides.
+            if (
+                public
+                and inspect.isfunction(function)
+                and not inspect.getdoc(getattr(value, method))
+            ):
+                undocumented.append(f"jf.{room}.{name}.{method}")
+    assert not undocumented
+
+
 def test_every_function_for_notebooks_is_documented_with_its_arguments():
     functions = {n: getattr(jf, n) for n in jf.__all__ if inspect.isfunction(getattr(jf, n))}
     assert len(functions) >= 20

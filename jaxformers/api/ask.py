@@ -122,6 +122,11 @@ def ask(
         ConfigError: no such output.
         DataError: a picture that cannot be read, or a prompt that is too long.
         WeightsError: another model, or a tokenizer that is not T5's.
+
+    Example:
+        >>> answer = jf.ask("me/unified-io", "What is this ?", "photo.png", max_tokens=6)
+        >>> isinstance(answer.text, str)
+        True
     """
     decoding = Decoding(max_tokens, beams, top_p, seed)
     make = _fixed(prompt, hidden)

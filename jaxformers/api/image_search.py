@@ -57,6 +57,13 @@ def search(
         DataError: a folder without pictures, no query, a query that cannot be read or is too long.
         WeightsError: a model that gives no vectors of pictures, or none of texts that a text query
             needs; another model's tokenizer, or outputs that are not finite.
+
+    Example:
+        >>> result = jf.search("openai/clip-vit-base-patch32", "a dog", "photos", top=3)
+        >>> len(result.hits[0])
+        3
+        >>> result.figure()
+        <Figure size ... with ... Axes>
     """
     check_top(top)
     queries = [_query(value) for value in one_by_one(query)]

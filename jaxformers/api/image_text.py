@@ -47,6 +47,10 @@ def zero_shot(
             `truncate`.
         WeightsError: a model without both towers, another model's tokenizer, or outputs that are
             not finite.
+
+    Example:
+        >>> jf.zero_shot("openai/clip-vit-base-patch32", "photo.png", ["cat", "dog"])
+        [[('...', 0...), ('...', 0...)]]
     """
     if top is not None:
         check_top(top)

@@ -102,6 +102,10 @@ def explain(
         WeightsError: a model without patches or without a head; with `text` one without a text
             tower, or whose image tower is a ResNet or a SigLIP's; with `prompt` another model than
             a Unified-IO.
+
+    Example:
+        >>> jf.explain("google/vit-base-patch16-224", "photo.png").figure()
+        <Figure size ... with ... Axes>
     """
     if prompt is not None or answer is not None:
         _check_answer_arguments(prompt, text, method, start_layer, text_start_layer)
@@ -179,6 +183,10 @@ def classify_images(
         ConfigError: no class asked for.
         DataError: a picture that cannot be read, or a folder without any.
         WeightsError: a model without a classifier of pictures.
+
+    Example:
+        >>> jf.classify_images("google/vit-base-patch16-224", "photo.png", top=2)
+        [[('...', 0...), ('...', 0...)]]
     """
     check_top(top)
     model, variables = sources.model_of(source)
@@ -204,6 +212,11 @@ def embed_images(source: ImageSource, pictures: Any, *, normalize: bool = False)
     Raises:
         DataError: a picture that cannot be read, or a folder without any.
         WeightsError: a model that gives no vectors of pictures, or outputs that are not finite.
+
+    Example:
+        >>> vectors = jf.embed_images("openai/clip-vit-base-patch32", ["photo.png", "photo.png"])
+        >>> bool((vectors[0] == vectors[1]).all())
+        True
     """
     model, variables = sources.model_of(source)
     image_inference.check_embedder(model, sources.name_of(source))

@@ -46,6 +46,12 @@ def from_pretrained(
     Raises:
         WeightsError: missing, unexpected or misshapen tensors, a damaged or unsupported file.
         CheckpointError: a run without a usable checkpoint.
+
+    Example:
+        >>> model, variables = jf.from_pretrained("google/vit-base-patch16-224")
+        >>> images = jf.load_images("google/vit-base-patch16-224")("photo.png")  # [1, H, W, 3]
+        >>> model.apply(variables, images).shape == (1, model.config.classes)
+        True
     """
     execution = execution or Execution()
     if weights is not None or not is_run(path):
@@ -66,6 +72,11 @@ def load_text(path: epath.PathLike) -> Tokenizer:
 
     Raises:
         UserError: no tokenizer, or one whose files are damaged or state what is not supported.
+
+    Example:
+        >>> tokenizer = jf.load_text("google-bert/bert-base-uncased")
+        >>> tokenizer.decode(tokenizer.encode("a red heart"))
+        ['a red heart']
     """
     if is_run(path):
         return load_tokenizer(tokenizer_folder(path))
@@ -87,6 +98,10 @@ def load_images(path: epath.PathLike, *, weights: str | None = None) -> Preproce
 
     Raises:
         WeightsError: no such file, or one that asks for what is not supported.
+
+    Example:
+        >>> jf.load_images("google/vit-base-patch16-224")(["photo.png", "photo.png"]).shape
+        (2, ...)
     """
     if is_single_file(path):
         return file_preprocessing(path, weights)

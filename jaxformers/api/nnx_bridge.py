@@ -35,6 +35,13 @@ def to_nnx(
 
     Raises:
         ConfigError: `model` is no Linen module, or `variables` lacks the collection "params".
+
+    Example:
+        >>> from flax import nnx
+        >>> module = jf.to_nnx(*jf.from_pretrained("google/vit-base-patch16-224"))
+        >>> images = jf.load_images("google/vit-base-patch16-224")("photo.png")
+        >>> nnx.jit(lambda module, images: module(images))(module, images).shape
+        (1, ...)
     """
     from flax import nnx
     from flax.nnx.bridge.variables import linen_vars_to_nnx_attrs
@@ -64,6 +71,12 @@ def from_nnx(module: nnx.bridge.ToNNX) -> tuple[nn.Module, dict[str, Any]]:
 
     Raises:
         ConfigError: an NNX module that `to_nnx` did not make.
+
+    Example:
+        >>> model, variables = jf.from_pretrained("google/vit-base-patch16-224")
+        >>> same, values = jf.from_nnx(jf.to_nnx(model, variables))
+        >>> same == model and jax.tree.structure(values) == jax.tree.structure(variables)
+        True
     """
     from flax import nnx
     from flax.nnx.bridge.variables import nnx_attrs_to_linen_vars

@@ -89,6 +89,10 @@ def translate(
         DataError: a sentence with more tokens than the model has positions, unless `truncate`.
         WeightsError: a model that does not translate, another model's tokenizer, or outputs that
             are not finite.
+
+    Example:
+        >>> jf.translate("Helsinki-NLP/opus-mt-en-de", ["Open the file."])
+        ['...']
     """
     model, variables, tokenizer = sources.text_model("translate", source)
     search = stated_search(model, beams, alpha, no_repeat_ngram)
@@ -118,6 +122,11 @@ def fill_mask(
     Raises:
         DataError: a text with more tokens than the model has positions.
         WeightsError: a model without a masked-word head.
+
+    Example:
+        >>> masks = jf.fill_mask("google-bert/bert-base-uncased", "The [MASK] is red.", top=3)[0]
+        >>> [len(words) for words in masks]
+        [3]
     """
     check_top(top)
     model = sources.text_model("fill_mask", source)
@@ -145,6 +154,10 @@ def classify(
     Raises:
         DataError: a text with more tokens than the model has positions, unless `truncate`.
         WeightsError: a model without a classifier.
+
+    Example:
+        >>> jf.classify("textattack/bert-base-uncased-SST-2", ["A good film.", "A bad one."])
+        [('...', 0...), ('...', 0...)]
     """
     texts = [texts_or_pairs] if isinstance(texts_or_pairs, str) else texts_or_pairs
     model = sources.text_model("classify", source)
@@ -176,6 +189,12 @@ def answer(
     Raises:
         DataError: another number of questions than of contexts.
         WeightsError: a model without a head for answers.
+
+    Example:
+        >>> context = "The baker left at noon."
+        >>> answers = jf.answer("deepset/bert-base-cased-squad2", ["Who left?", "When?"], context)
+        >>> all(answer.text == context[answer.start : answer.end] for answer in answers)
+        True
     """
     if longest < 1:
         raise ConfigError(f"longest is {longest}; it is at least 1")
@@ -219,6 +238,11 @@ def tag(
         DataError: a text with more tokens than the model has positions, unless `truncate`.
         WeightsError: a model without a classifier over tokens, another model's tokenizer, or
             outputs that are not finite.
+
+    Example:
+        >>> entities = jf.tag("dslim/bert-base-NER", "Ada Lovelace lived in London.")[0]
+        >>> {entity.label for entity in entities} <= {"PER", "LOC", "ORG", "MISC"}
+        True
     """
     if aggregation not in get_args(Aggregation):
         choices = ", ".join(get_args(Aggregation))
@@ -255,6 +279,12 @@ def embed(
         ConfigError: an unknown pooling, or any of a CLIP.
         WeightsError: a model that reads no text, another model's tokenizer, a module of the folder
             that is not supported, or outputs that are not finite.
+
+    Example:
+        >>> texts = ["A cat.", "A dog."]
+        >>> vectors = jf.embed("sentence-transformers/all-MiniLM-L6-v2", texts, normalize=True)
+        >>> (vectors @ vectors.T).shape
+        (2, 2)
     """
     model, variables, tokenizer = sources.text_model("embed", source)
     if isinstance(model, CLIP | CLIPTextTower):

@@ -29,6 +29,17 @@ def greedy(
 
     Arguments and errors are `beam_search`'s. `ids` are `[B, L]`; `scores [B]` are the sums of
     log-probabilities.
+
+    Example:
+        >>> config = jf.TransformerConfig(
+        ...     vocab_size=50, width=16, heads=2, feed_forward=32, max_length=16,
+        ...     encoder_layers=1, decoder_layers=1,
+        ... )
+        >>> model, source_ids = jf.Transformer(config), jnp.array([[5, 8, 2]])
+        >>> variables = model.init(jax.random.key(0), source_ids, source_ids)
+        >>> ids, scores = jf.greedy(model, variables, source_ids, max_length=6)
+        >>> ids.shape, scores.shape
+        ((1, 5), (1,))
     """
     return beam_search(model, variables, source_ids, source_mask, max_length, beams=1, alpha=0.0)
 
@@ -69,6 +80,18 @@ def beam_search(
     Raises:
         ConfigError: `beams` or `alpha` out of range, or `max_length` below 2.
         DataError: a source or `max_length` beyond the model's positions.
+
+    Example:
+        >>> config = jf.TransformerConfig(
+        ...     vocab_size=50, width=16, heads=2, feed_forward=32, max_length=16,
+        ...     encoder_layers=1, decoder_layers=1,
+        ... )
+        >>> model, source_ids = jf.Transformer(config), jnp.array([[5, 8, 2]])
+        >>> variables = model.init(jax.random.key(0), source_ids, source_ids)
+        >>> options = dict(max_length=6, beams=2, all_beams=True)
+        >>> decoded = jf.beam_search(model, variables, source_ids, **options)
+        >>> decoded.ids.shape, decoded.scores.shape
+        ((1, 2, 5), (1, 2))
     """
     options = dict(beams=beams, alpha=alpha, all_beams=all_beams, scoring=scoring)
     return search_to_end(model, variables, source_ids, source_mask, max_length, **options)[0]

@@ -67,6 +67,11 @@ def corpus_bleu(
     Raises:
         DataError: no sentences, another number of references than of translations, or a tokenizer
             that sacreBLEU does not know or cannot load.
+
+    Example:
+        >>> hypotheses, references = ["The cat sat on the mat."], ["The cat sat on the red mat."]
+        >>> f"{jf.evaluation.corpus_bleu(hypotheses, references).score:.1f}"
+        '61.3'
     """
     hypotheses, streams = _checked(hypotheses, references)
     metric = _bleu_metric(tokenize)

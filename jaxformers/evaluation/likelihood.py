@@ -38,6 +38,10 @@ def perplexity(total_nll: float, tokens: float) -> float:
 
     Raises:
         DataError: there are no tokens.
+
+    Example:
+        >>> jf.evaluation.perplexity(total_nll=8 * np.log(2), tokens=8)
+        2.0
     """
     if tokens <= 0:
         raise DataError(f"perplexity over {tokens} tokens; the evaluation data is empty")

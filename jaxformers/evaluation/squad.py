@@ -27,7 +27,12 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, answers: str | Sequence[str]) -> float:
-    """1 where `prediction` is one of `answers` after `normalize_answer`, else 0."""
+    """1 where `prediction` is one of `answers` after `normalize_answer`, else 0.
+
+    Example:
+        >>> jf.evaluation.exact_match("The Broncos!", "broncos")
+        1.0
+    """
     return float(normalize_answer(prediction) in map(normalize_answer, listed_texts(answers)))
 
 
@@ -35,6 +40,10 @@ def f1(prediction: str, answers: str | Sequence[str]) -> float:
     """The best F1, in [0, 1], between the words of `prediction` and those of each answer.
 
     As in version 1.1, it is 0 where no word is left on either side.
+
+    Example:
+        >>> jf.evaluation.f1("Denver Broncos", "the Broncos")
+        0.666...
     """
     return max((_word_f1(prediction, answer) for answer in listed_texts(answers)), default=0.0)
 

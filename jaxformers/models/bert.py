@@ -65,7 +65,15 @@ class SpanOutput(NamedTuple):
 
 
 class Bert(nn.Module):
-    """The encoder: `model.apply(variables, input_ids, token_type_ids, attention_mask)`."""
+    """The encoder: `model.apply(variables, input_ids, token_type_ids, attention_mask)`.
+
+    Example:
+        >>> config = jf.BertConfig(vocab_size=50, width=16, heads=2, feed_forward=32, layers=1)
+        >>> model, input_ids = jf.Bert(config), jnp.array([[2, 17, 31, 3]])
+        >>> variables = model.init(jax.random.key(0), input_ids)
+        >>> model.apply(variables, input_ids).hidden.shape
+        (1, 4, 16)
+    """
 
     config: BertConfig
     execution: Execution = Execution()
@@ -220,6 +228,15 @@ class BertForSequenceClassification(nn.Module):
 
     BERT's reads the pooler's output. RoBERTa's and DistilBERT's have a dense layer of their own
     over the first token, `pre_classifier`, in its place.
+
+    Example:
+        >>> config = jf.BertConfig(
+        ...     vocab_size=50, width=16, heads=2, feed_forward=32, layers=1, labels=2
+        ... )
+        >>> model, input_ids = jf.BertForSequenceClassification(config), jnp.array([[2, 17, 31, 3]])
+        >>> variables = model.init(jax.random.key(0), input_ids)
+        >>> model.apply(variables, input_ids).shape
+        (1, 2)
     """
 
     config: BertConfig

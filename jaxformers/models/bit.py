@@ -178,6 +178,13 @@ class BiT(Classifier):
     """BiT with a classification head: `model.apply(variables, images)`.
 
     `train` has no effect: there is neither dropout nor batch norm.
+
+    Example:
+        >>> config = jf.BiTConfig(image_size=32, classes=3, depths=(1, 1), width=32)
+        >>> model, images = jf.BiT(config), jnp.zeros((2, 32, 32, 3))
+        >>> variables = model.init(jax.random.key(0), images)
+        >>> model.apply(variables, images).shape
+        (2, 3)
     """
 
     config: BiTConfig

@@ -174,6 +174,15 @@ class MAE(nn.Module):
     """Masked autoencoder: `model.apply(variables, images, noise=noise)`.
 
     The encoder's parameters have the names of ViT's, so that a ViT can start from them.
+
+    Example:
+        >>> encoder = jf.ViTConfig(16, 4, width=16, heads=2, feed_forward=32, layers=1, classes=0)
+        >>> config = jf.MAEConfig(encoder, decoder_width=16, decoder_heads=2, decoder_layers=1)
+        >>> model, images = jf.MAE(config), jnp.zeros((2, 16, 16, 3))
+        >>> variables = model.init(jax.random.key(0), images)
+        >>> output = model.apply(variables, images, rngs={"dropout": jax.random.key(1)})
+        >>> output.mask.sum(1)  # three quarters of 16 patches
+        Array([12., 12.], dtype=float32)
     """
 
     config: MAEConfig

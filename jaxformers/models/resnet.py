@@ -148,6 +148,16 @@ class ResNet(Classifier):
     """ResNet with a classification head: `model.apply(variables, images)`.
 
     With `train=True`, `mutable=["batch_stats"]` returns the updated running statistics.
+
+    Example:
+        >>> config = jf.ResNetConfig(
+        ...     image_size=16, classes=3, block="basic", depths=(1, 1), width=8, stem="small"
+        ... )
+        >>> model, images = jf.ResNet(config), jnp.zeros((2, 16, 16, 3))
+        >>> variables = model.init(jax.random.key(0), images)
+        >>> logits, changed = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        >>> logits.shape, list(changed)
+        ((2, 3), ['batch_stats'])
     """
 
     config: ResNetConfig

@@ -153,7 +153,18 @@ class TransformerConfig(CheckedFields):
 
 
 class Transformer(nn.Module):
-    """`model.apply(variables, source_ids, target_in_ids, source_mask) -> logits [B, T, V]`."""
+    """`model.apply(variables, source_ids, target_in_ids, source_mask) -> logits [B, T, V]`.
+
+    Example:
+        >>> config = jf.TransformerConfig(
+        ...     vocab_size=50, width=16, heads=2, feed_forward=32, max_length=16,
+        ...     encoder_layers=1, decoder_layers=1,
+        ... )
+        >>> model, source_ids = jf.Transformer(config), jnp.array([[5, 8, 2]])
+        >>> variables = model.init(jax.random.key(0), source_ids, source_ids)
+        >>> model.apply(variables, source_ids, jnp.array([[0, 7]])).shape  # [B, T, V]
+        (1, 2, 50)
+    """
 
     config: TransformerConfig
     execution: Execution = Execution()

@@ -45,7 +45,15 @@ from jaxformers.sharding import constrain
 
 
 class ViT(nn.Module):
-    """Vision Transformer with a classification head: `model.apply(variables, images)`."""
+    """Vision Transformer with a classification head: `model.apply(variables, images)`.
+
+    Example:
+        >>> config = jf.ViTConfig(8, 4, width=16, heads=2, feed_forward=32, layers=1, classes=3)
+        >>> model, images = jf.ViT(config), jnp.zeros((2, 8, 8, 3))
+        >>> variables = model.init(jax.random.key(0), images)
+        >>> model.apply(variables, images).shape
+        (2, 3)
+    """
 
     config: ViTConfig
     execution: Execution = Execution()
