@@ -32,14 +32,14 @@ MODELS = {
 }
 SLOW = {
     *("Bert", "BiT", "MAE", "ResNet"),
-    *("ask", "explain", "greedy", "probe", "search", "to_nnx", "train"),
+    *("Experiment", "ask", "explain", "greedy", "probe", "search", "to_nnx"),
 }
 # What a notebook calls first.
 PRINCIPAL = {
-    *("Bert", "BiT", "MAE", "ResNet", "Transformer", "ViT"),
+    *("Bert", "BiT", "Experiment", "MAE", "ResNet", "Transformer", "ViT"),
     *("answer", "ask", "beam_search", "classify", "classify_images", "embed", "embed_images"),
     *("explain", "fill_mask", "from_nnx", "from_pretrained", "greedy", "load_images", "load_text"),
-    *("probe", "save_pretrained", "search", "tag", "to_nnx", "train", "translate", "zero_shot"),
+    *("probe", "save_pretrained", "search", "tag", "to_nnx", "translate", "zero_shot"),
 }
 
 

@@ -59,11 +59,8 @@ def search(
             needs; another model's tokenizer, or outputs that are not finite.
 
     Example:
-        >>> result = jf.search("openai/clip-vit-base-patch32", "a dog", "photos", top=3)
-        >>> len(result.hits[0])
+        >>> len(jf.search("openai/clip-vit-base-patch32", "a dog", "photos", top=3).hits[0])
         3
-        >>> result.figure()
-        <Figure size ... with ... Axes>
     """
     check_top(top)
     queries = [_query(value) for value in one_by_one(query)]

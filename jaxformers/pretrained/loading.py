@@ -144,12 +144,9 @@ def save_pretrained(
             model, or a folder that cannot be written.
 
     Example:
-        >>> config = jf.ViTConfig(8, 4, width=16, heads=2, feed_forward=32, layers=1, classes=3)
-        >>> model = jf.ViT(config)
-        >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+        >>> model, variables = jf.from_pretrained("google/vit-base-patch16-224")
         >>> jf.save_pretrained(model, variables, "my-vit")
-        >>> jf.from_pretrained("my-vit")[0].config.width
-        16
+        >>> same_model, same_variables = jf.from_pretrained("my-vit")
     """
     if isinstance(tokenizer, Tokenizer):
         registry.check_tokenizer(model, tokenizer, "the model to be saved")

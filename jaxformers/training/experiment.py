@@ -36,7 +36,30 @@ from jaxformers.training.reports.training_log import Logging
 
 @dataclass(frozen=True)
 class Experiment(CheckedFields):
-    """One run: the task, the optimization, the mesh, what is written."""
+    """One run: the task, the optimization, the mesh, what is written.
+
+    Example:
+        >>> from jaxformers.data.images import Augmentation, BundledFashionMnist, Preprocessing
+        >>> from jaxformers.tasks import ImageClassification
+        >>> from jaxformers.training import Adam, Cosine
+        >>> config = jf.ViTConfig(
+        ...     28, 7, channels=1, width=16, heads=2, feed_forward=32, layers=1, classes=10
+        ... )
+        >>> task = ImageClassification(
+        ...     model=config,
+        ...     data=BundledFashionMnist(limit=128),
+        ...     augmentation=Augmentation(28, channels=1),
+        ...     preprocessing=Preprocessing(28, channels=1, mean=(0.286,), std=(0.353,)),
+        ...     rows=32,
+        ... )
+        >>> experiment = jf.Experiment(
+        ...     name="clothes", task=task, steps=4, optimizer=Adam(), schedule=Cosine(1e-3, 2)
+        ... )
+        >>> result = jf.train(experiment)
+        128 images of 10 classes ...
+        >>> result.step, sorted(result.losses)
+        (4, [1, 2, 3, 4])
+    """
 
     name: str
     """Name of the run, and of its folder under `runs/`."""

@@ -83,28 +83,6 @@ def train(
     Raises:
         UserError: a mistake that a person can mend, in one line; `Diverged` when the loss or the
             gradients are not finite.
-
-    Example:
-        >>> from jaxformers.data.images import Augmentation, BundledFashionMnist, Preprocessing
-        >>> from jaxformers.tasks import ImageClassification
-        >>> from jaxformers.training import Adam, Cosine
-        >>> config = jf.ViTConfig(
-        ...     28, 7, channels=1, width=16, heads=2, feed_forward=32, layers=1, classes=10
-        ... )
-        >>> task = ImageClassification(
-        ...     model=config,
-        ...     data=BundledFashionMnist(limit=128),
-        ...     augmentation=Augmentation(28, channels=1),
-        ...     preprocessing=Preprocessing(28, channels=1, mean=(0.286,), std=(0.353,)),
-        ...     rows=32,
-        ... )
-        >>> experiment = jf.Experiment(
-        ...     name="clothes", task=task, steps=4, optimizer=Adam(), schedule=Cosine(1e-3, 2)
-        ... )
-        >>> result = jf.train(experiment)
-        128 images of 10 classes ...
-        >>> result.step, sorted(result.losses)
-        (4, [1, 2, 3, 4])
     """
     folder, link = epath.Path(folder or epath.Path("runs") / experiment.name), link or Link()
     experiment = replace(experiment, task=experiment.task.resolved())
