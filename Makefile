@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but make and a Python from 3.11 to 3.13.
 # PYTHON=... names another interpreter, CONSTRAINTS=... another file of pinned versions, such as
 # constraints-jax0.12.txt for the newest jax; TESTS=... gives pytest other arguments.
-.PHONY: demo test test-all lint types docs notebooks clean FORCE
+.PHONY: demo test test-all lint types docs links notebooks clean FORCE
 .DELETE_ON_ERROR:
 CONSTRAINTS ?= constraints.txt
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -36,6 +36,11 @@ types: .venv/installed-test
 docs: .venv/installed-docs
 	.venv/bin/python -m sphinx -q -W --keep-going -b html docs build/docs
 	@echo "The pages are in build/docs/index.html"
+
+# The pages' links to other sites; needs the network.
+links: .venv/installed-docs
+	.venv/bin/python -m sphinx -q -b linkcheck -D nb_execution_mode=off docs build/links
+	@echo "Every link is in build/links/output.txt"
 
 # The notebooks as files that Jupyter opens.
 notebooks: .venv/installed-docs

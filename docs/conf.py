@@ -20,6 +20,8 @@ html_title = f"jaxformers {release}"
 exclude_patterns = ["make_*.py"]
 
 myst_heading_anchors = 3
+linkcheck_ignore = ["http://127.0.0.1"]  # `make links`
+linkcheck_timeout = 20  # seconds
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(Path(__file__).parents[1] / "build" / "notebooks")
 nb_execution_in_temp = True  # what a notebook writes is gone with its folder

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -24,6 +25,9 @@ PAGES = {
     )
 }
 PATH_PATTERN = r"(?<![\w/])((?:jaxformers|experiments|tests|benchmarks|tpu_setup|docs)/[\w/.]*\w)"
+
+
+HOSTS = {"arxiv.org", "jupytext.readthedocs.io", "keepachangelog.com", "semver.org"}
 
 
 def code_blocks(text, language=""):
@@ -57,6 +61,36 @@ def test_files_and_links_that_a_page_names_exist(page):
     missing = [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
     missing += [path for path in re.findall(PATH_PATTERN, text) if not (ROOT / path).exists()]
     assert not missing
+
+
+def prose(text):
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)
+
+
+def anchors(text):
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    headings = re.findall(r"^#{1,3} (.+)$", prose(text), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_anchors_that_a_page_links_to_are_headings(page):
+    for link, anchor in re.findall(r"\]\(([^)#:\s]*)#([^)\s]+)\)", prose(PAGES[page])):
+        target = (ROOT / page).parent.joinpath(link) if link else ROOT / page
+        assert anchor in anchors(target.read_text()), f"{link}#{anchor}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md", "SECURITY.md"])
+def test_links_to_other_sites_are_well_formed_and_of_known_hosts(page):
+    """`make links` asks the sites themselves."""
+    text = PAGES.get(page) or (ROOT / page).read_text()
+    for link in re.findall(r"(?:\]\(|<)(\w+://[^)>]*)[)>]", prose(text)):
+        address = urlsplit(link)
+        assert (address.scheme, address.hostname) in {("https", host) for host in HOSTS}, link
+        assert re.fullmatch(r"[\w./#-]*", address.path + address.fragment), link
+        if address.hostname == "arxiv.org":
+            assert re.fullmatch(r"/abs/\d{4}\.\d{5}", address.path), link
 
 
 @pytest.mark.parametrize("page", PAGES)
