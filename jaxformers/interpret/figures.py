@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from jaxformers.arrays import Array
 from jaxformers.errors import DataError
 
+RIGHT, WRONG = "tab:green", "lightgrey"  # frames of hits
+
 
 def save(figure: Figure, path: str | Path, dpi: int = 100) -> Path:
     """Write a figure as the kind of picture that its name's ending says, at `dpi` pixels an inch.
@@ -161,31 +163,53 @@ def attention_figure(
 
 
 def hits_figure(
-    queries: Sequence[str | np.ndarray], hits: Sequence[Sequence[tuple[np.ndarray, float]]]
+    queries: Sequence[str | np.ndarray],
+    hits: Sequence[Sequence[tuple[np.ndarray | None, float]]],
+    right: Sequence[Sequence[bool]] | None = None,
+    *,
+    columns: int = 1,
 ) -> Figure:
-    """Results of a search, a row for each query: the query, and its hits with their scores.
+    """Results of a search: each query, and its hits with their scores.
 
     Args:
-        queries: texts, or images `[H, W, C]` between 0 and 1.
-        hits: (image, score) of each query, the best first.
+        queries: texts, or images `[H, W, C]` between 0 and 1; at least one.
+        hits: (image, score) of each query, the best first; None for an image that does not decode.
+        right: whether each hit answers its query; those that do are framed in green. None: no
+            frames.
+        columns: how many queries stand side by side; they are read column by column.
     """
-    columns = 1 + max(map(len, hits), default=0)
-    figure = Figure(figsize=(1.6 * columns, 1.8 * len(queries)), layout="constrained")
-    axes = figure.subplots(len(queries), columns, squeeze=False)
+    columns = min(columns, len(queries))
+    most, rows = max(map(len, hits), default=0), -(-len(queries) // columns)
+    size = (1.6 * columns * (1 + most), 1.8 * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns * (1 + most), squeeze=False)
     for axis in axes.ravel():
-        axis.set_axis_off()
-    for row, query, entries in zip(axes, queries, hits, strict=True):
+        axis.set(xticks=[], yticks=[], frame_on=False)
+    for position, (query, entries) in enumerate(zip(queries, hits, strict=True)):
+        column = position // rows * (1 + most)
+        query_axis, *hit_axes = axes[position % rows, column : column + 1 + most]
         if isinstance(query, str):
             text = textwrap.fill(query, 18, max_lines=8, placeholder=" ...")
             style = dict(ha="center", va="center", fontsize=9, parse_math=False)
-            row[0].text(0.5, 0.5, text, transform=row[0].transAxes, **style)
+            query_axis.text(0.5, 0.5, text, transform=query_axis.transAxes, **style)
         else:
-            draw_picture(row[0], query)
-            row[0].set_title("query", fontsize=8)
-        for axis, (image, score) in zip(row[1:], entries, strict=False):
-            draw_picture(axis, image)
+            draw_picture(query_axis, query)
+            query_axis.set_title("query", fontsize=8)
+        for number, (axis, (image, score)) in enumerate(zip(hit_axes, entries, strict=False)):
+            if image is not None:
+                draw_picture(axis, image)
             axis.set_title(f"{score:.3f}", fontsize=8)
+            if right is not None:
+                _frame(axis, right[position][number])
     return figure
+
+
+def _frame(axis, right: bool) -> None:
+    """Draws the frame of an axis: green, or thin and grey."""
+    axis.set_axis_on()
+    axis.set_frame_on(True)
+    for spine in axis.spines.values():
+        spine.set(color=RIGHT if right else WRONG, linewidth=3 if right else 1)
 
 
 def _tiles(n: int, columns: int, side: float, title: str, right: float = 0.0):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,17 +27,17 @@ from jaxformers.data.pipeline.fixed_length import every_row
 from jaxformers.errors import DataError
 from jaxformers.evaluation.retrieval import recall_at
 from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt
+from jaxformers.interpret.figures import hits_figure
 from jaxformers.models import CLIP
 from jaxformers.sharding import constrain
 from jaxformers.tasks.evaluation_loop import round_up_rows
 from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.tasks.image_text.prompted_images import PromptedImages
-from jaxformers.tasks.images.image_report import draw_thumbnail
+from jaxformers.tasks.image_text.search import thumbnail
 from jaxformers.tasks.processor import Processor
 
 CaptionData = BundledEmoji | CaptionFolder | CaptionTable | PromptedImages | TarShards
 HITS = 5  # images of a query in the figure
-RIGHT, WRONG = "tab:green", "lightgrey"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +82,14 @@ class RetrievalEvaluator(CheckedFields):
         evaluation = Evaluation(metrics)
         if final and self.queries:
             title = f"Images nearest to a caption, {self.prefix.replace('_', ' ')} set"
-            evaluation.figures[title] = hits_figure(images, captions, text @ image.T, self.queries)
+            similarities = text @ image.T
+            evaluation.figures[title] = retrieval_figure(
+                images, captions, similarities, self.queries
+            )
         return evaluation
 
 
-def hits_figure(
+def retrieval_figure(
     images: CaptionedImages,
     captions: np.ndarray,
     similarities: Float[np.ndarray, "n n"],
@@ -102,34 +104,19 @@ def hits_figure(
         num_queries: captions that are drawn, evenly spaced.
     """
     queries = evenly_spaced(len(images), num_queries)
-    hits = min(HITS, len(images))
-    columns = 2 if len(queries) > 1 else 1
-    rows = -(-len(queries) // columns)
-    figure = Figure(figsize=(columns * (hits + 2.2) * 0.8, rows * 0.95), layout="constrained")
-    axes = figure.subplots(rows, columns * (hits + 1), squeeze=False)
-    widths = [2.2] + [1.0] * hits
-    axes[0, 0].get_gridspec().set_width_ratios(widths * columns)
-    for axis in axes.ravel():
-        axis.set(xticks=[], yticks=[], frame_on=False)
-    for position, query in enumerate(queries):
-        row, column = position % rows, position // rows * (hits + 1)
-        axes[row, column].text(
-            1.0, 0.5, _wrapped(captions[query]), ha="right", va="center", parse_math=False
-        )
-        nearest = np.argsort(-similarities[query], kind="stable")[:hits]
-        for axis, index in zip(axes[row, column + 1 :], nearest, strict=False):
-            with suppress(DataError), decoding(images.name(index)):
-                draw_thumbnail(axis, images.image(index))
-            right = captions[index] == captions[query]
-            axis.set_frame_on(True)
-            for spine in axis.spines.values():
-                spine.set(color=RIGHT if right else WRONG, linewidth=3 if right else 1)
-    return figure
+    nearest = np.argsort(-similarities[queries], axis=1, kind="stable")[:, :HITS]
+    hits = [
+        [(_thumbnail(images, index), float(similarities[query, index])) for index in row]
+        for query, row in zip(queries, nearest, strict=True)
+    ]
+    right = captions[nearest] == captions[queries, None]
+    return hits_figure(captions[queries].tolist(), hits, right.tolist(), columns=2)
 
 
-def _wrapped(caption: str, width: int = 22, lines: int = 3) -> str:
-    """The caption in a few short lines."""
-    return "\n".join(textwrap.wrap(caption, width, max_lines=lines, placeholder=" ..."))
+def _thumbnail(images: CaptionedImages, index: int) -> np.ndarray | None:
+    """An image for the figure; None where it does not decode."""
+    with suppress(DataError), decoding(images.name(index)):
+        return thumbnail(images.image(index))
 
 
 @lru_cache(maxsize=4)

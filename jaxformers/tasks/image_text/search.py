@@ -62,8 +62,8 @@ class SearchResult:
         """
         from jaxformers.interpret.figures import hits_figure  # matplotlib: only where it is needed
 
-        queries = [q if isinstance(q, str) else _thumbnail(q) for q in self.queries]
-        hits = [[(_thumbnail(hit.path), hit.score) for hit in row] for row in self.hits]
+        queries = [q if isinstance(q, str) else thumbnail(q) for q in self.queries]
+        hits = [[(thumbnail(hit.path), hit.score) for hit in row] for row in self.hits]
         return hits_figure(queries, hits)
 
 
@@ -150,8 +150,8 @@ def _greatest(row: Float[np.ndarray, "n"], top: int) -> Int[np.ndarray, "K"]:
     return candidates[np.argsort(-row[candidates], kind="stable")[:top]]
 
 
-def _thumbnail(picture: Any) -> Float[np.ndarray, "H W C"]:
-    """A picture as pixels between 0 and 1."""
+def thumbnail(picture: Any) -> Float[np.ndarray, "H W C"]:
+    """A picture, its longer side at most `THUMBNAIL`, as pixels between 0 and 1."""
     where = os.fspath(picture) if isinstance(picture, str | os.PathLike) else "the query"
     with decoding(where):
         # A copy: reducing it in place would change the caller's image.

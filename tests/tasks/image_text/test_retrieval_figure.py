@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.colors import to_rgba
 
 from jaxformers.data.captions import BundledEmoji, CaptionFolder
-from jaxformers.tasks.image_text.retrieval import HITS, RIGHT, hits_figure
+from jaxformers.interpret.figures import RIGHT
+from jaxformers.tasks.image_text.retrieval import HITS, retrieval_figure
 
 
 def image_axes(figure):
@@ -17,7 +18,7 @@ def test_the_figure_shows_the_nearest_images_and_frames_the_right_ones():
     similarities = np.random.default_rng(0).normal(size=(24, 24))
     similarities[np.arange(24), np.arange(24)] += 2
     similarities[6] -= 9 * np.eye(24)[6]  # the fourth query's own image is the farthest
-    figure = hits_figure(images, captions, similarities, 12)
+    figure = retrieval_figure(images, captions, similarities, 12)
     drawn = image_axes(figure)
     assert len(drawn) == 12 * HITS
     nearest = np.argsort(-similarities[::2], axis=1)[:, :HITS]
@@ -27,8 +28,8 @@ def test_the_figure_shows_the_nearest_images_and_frames_the_right_ones():
     assert not rows[3].any() and rows.any(1).sum() >= 6
     for query, index in ((0, nearest[0, 0]), (1, nearest[1, 0])):
         shown = drawn[query * 2 * HITS].images[0].get_array().astype(float)
-        image = np.asarray(images.image(index), float)
-        assert abs(shown.mean() - image.mean()) < 5
+        image = np.asarray(images.image(index), float) / 255
+        assert abs(shown.mean() - image.mean()) < 0.02
 
 
 def test_a_damaged_image_leaves_its_frame_empty(tmp_path):
@@ -39,5 +40,5 @@ def test_a_damaged_image_leaves_its_frame_empty(tmp_path):
     (tmp_path / "1.png").write_bytes(b"no image")
     damaged = CaptionFolder(str(tmp_path)).open()
     captions = np.array([damaged.captions(index)[0] for index in range(3)])
-    figure = hits_figure(damaged, captions, np.eye(3), 12)
+    figure = retrieval_figure(damaged, captions, np.eye(3), 12)
     assert len(image_axes(figure)) == 6
