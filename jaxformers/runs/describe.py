@@ -9,9 +9,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+from jax.sharding import AbstractMesh, AxisType
 
 from jaxformers.sharding import AXES, MeshConfig, describe_parameters, make_mesh
 from jaxformers.training.experiment import Experiment
+from jaxformers.training.state import init_state, state_shardings
 
 Shapes = dict[str, Any]
 
@@ -33,7 +35,8 @@ def describe(experiment: Experiment, devices: int | None = None) -> str:
     sizes = dict(zip(AXES, experiment.mesh.shape(devices), strict=True))
     rows = describe_parameters(stored, sizes, experiment.table)
     total, padded = _count(real), _count(stored)
-    device_bytes = sum(row[-1] for row in rows)
+    parameter_bytes = sum(row[-1] for row in rows)
+    state_bytes = parameter_bytes + _optimizer_bytes(experiment, sizes)
     mesh = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
     return "\n".join(
         [
@@ -44,8 +47,8 @@ def describe(experiment: Experiment, devices: int | None = None) -> str:
             "",
             *_table(rows),
             "",
-            f"On {devices} device{'s' * (devices > 1)} ({mesh}): {_bytes(device_bytes)} of "
-            f"parameters each; {_bytes(3 * device_bytes)} with the two moments of Adam.",
+            f"On {devices} device{'s' * (devices > 1)} ({mesh}): {_bytes(parameter_bytes)} of "
+            f"parameters each; {_bytes(state_bytes)} with {experiment.optimizer.memory}.",
         ]
     )
 
@@ -66,6 +69,25 @@ def _parameters(experiment: Experiment) -> tuple[Shapes, dict[str, str]]:
     with nn.intercept_methods(note):
         shapes = jax.eval_shape(lambda: experiment.task.init(model, jax.random.key(0)))
     return shapes["params"], names
+
+
+def _optimizer_bytes(experiment: Experiment, sizes: dict[str, int]) -> int:
+    """Bytes of the optimizer's state on a device of a mesh, which need not be here.
+
+    Raises:
+        ShardingError: a parameter that no row names or that the mesh does not divide.
+    """
+    here = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    model = experiment.task.module(experiment.execution(here))
+    shapes = jax.eval_shape(lambda: init_state(experiment, model))
+    axis_types = (AxisType.Auto,) * len(sizes)
+    mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes), axis_types=axis_types)
+    shardings = state_shardings(shapes, experiment, mesh).opt_state
+    leaves = zip(jax.tree.leaves(shapes.opt_state), jax.tree.leaves(shardings), strict=True)
+    return sum(
+        math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf, sharding in leaves
+    )
 
 
 def _enough(mesh: MeshConfig) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from jaxformers.errors import ShardingError
 from jaxformers.sharding.mesh import check_auto_axes
@@ -16,7 +16,9 @@ from jaxformers.sharding.table import path_text
 BATCH_AXES = ("data", "fsdp")
 
 
-def like_parameters(state: Any, params: Any, param_shardings: Any, mesh: Mesh) -> Any:
+def like_parameters(
+    state: Any, params: Any, param_shardings: Any, mesh: Mesh | AbstractMesh
+) -> Any:
     """Shardings for a tree such as an optimizer state, whose leaves mirror the parameters.
 
     A leaf whose path ends with a parameter's path, and that has its shape, takes that parameter's

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from jaxformers.errors import ShardingError
 from jaxformers.sharding.mesh import check_auto_axes
@@ -175,7 +175,7 @@ def parameter_spec(path: str, shape: Sequence[int], sizes: dict[str, int], table
     return PartitionSpec(*entries)
 
 
-def shardings(tree: Any, mesh: Mesh, table: Sequence[Row] = TABLE) -> Any:
+def shardings(tree: Any, mesh: Mesh | AbstractMesh, table: Sequence[Row] = TABLE) -> Any:
     """A tree of `NamedSharding` for a tree of parameters or `ShapeDtypeStruct`s."""
     check_auto_axes(mesh)
     sizes = dict(mesh.shape)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from jaxformers.errors import WeightsError
 from jaxformers.sharding import like_parameters, path_text, shardings
@@ -73,7 +73,9 @@ def abstract_state(experiment: Experiment, model: nn.Module, mesh: Mesh) -> Trai
     )
 
 
-def state_shardings(shapes: TrainState, experiment: Experiment, mesh: Mesh) -> TrainState:
+def state_shardings(
+    shapes: TrainState, experiment: Experiment, mesh: Mesh | AbstractMesh
+) -> TrainState:
     """Shardings of a state: parameters by the sharding table, the rest as follows from them."""
     params = shardings(shapes.params, mesh, experiment.table)
     replicated = NamedSharding(mesh, PartitionSpec())

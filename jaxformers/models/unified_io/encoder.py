@@ -89,6 +89,7 @@ class UnifiedIOEncoder(nn.Module):
         segments = self.type_embedding.rows(2).astype(dtype)  # [1, 2, D]
 
         image = self.patch_projection(patches.values)  # [B, P, D]
+        image = constrain(image, "batch", "length", "embed")
         text = self.text_norm(text + segments[:, TEXT, None] + text_rows)
         image = self.image_norm(image + segments[:, IMAGE, None] + image_rows)
         x = self.drop(jnp.concatenate([text, image], axis=1), train=train)

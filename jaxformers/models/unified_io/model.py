@@ -24,6 +24,7 @@ from jaxformers.models.unified_io.decoder import UnifiedIODecoder
 from jaxformers.models.unified_io.encoder import Patches, UnifiedIOEncoder, cut_patches
 from jaxformers.models.unified_io.token_tables import TokenTables
 from jaxformers.models.vqgan import VQGAN
+from jaxformers.sharding import batch_multiple
 
 Images = Float[Array, "B H W channels"] | Float[Array, "B P E"]
 
@@ -186,8 +187,8 @@ class UnifiedIO(nn.Module):
         """Runs the image tokenizer, if there is one, over as many pixels as a code stands for."""
         tokenizer = self.config.image_tokenizer
         if tokenizer is not None:
-            side = tokenizer.downsampling
-            self.image_tokenizer(jnp.zeros((1, side, side, tokenizer.in_channels)))
+            shape = (batch_multiple(), *(tokenizer.downsampling,) * 2, tokenizer.in_channels)
+            self.image_tokenizer(jnp.zeros(shape))
 
     def _inputs(
         self, input_ids: Array | None, images: Array | None, image_positions: Array | None

@@ -17,6 +17,12 @@ from jaxformers.tasks.text_image.answers.vqa import VQA
 from jaxformers.tasks.text_image.base import Prediction, Sample, TaskSamples, TextImageTask
 from jaxformers.tasks.text_image.evaluation import TextImageEvaluator
 from jaxformers.tasks.text_image.multi_task import TextImage
+from jaxformers.tasks.text_image.paper_mixture import (
+    MULTITASK_GROUPS,
+    PRETRAINING_GROUPS,
+    PaperGroup,
+    paper_mixture,
+)
 from jaxformers.tasks.text_image.pictures.maps import Depth, SurfaceNormals
 from jaxformers.tasks.text_image.pictures.segmentation import Segmentation
 from jaxformers.tasks.text_image.pictures.synthesis import Inpainting, SegmentSynthesis, Synthesis
@@ -34,6 +40,8 @@ from jaxformers.tasks.text_image.texts.language import (
 )
 
 __all__ = [
+    "MULTITASK_GROUPS",
+    "PRETRAINING_GROUPS",
     "VQA",
     "BundledTexts",
     "Captioning",
@@ -49,6 +57,7 @@ __all__ = [
     "KeyPointEstimation",
     "ListedRecords",
     "Localisation",
+    "PaperGroup",
     "Prediction",
     "QuestionAnswering",
     "Referring",
@@ -70,4 +79,5 @@ __all__ = [
     "TextImageTask",
     "TfdsRecords",
     "VisualEntailment",
+    "paper_mixture",
 ]

@@ -21,6 +21,7 @@ from jaxformers.models import VQGAN, UnifiedIO, UnifiedIOConfig
 from jaxformers.pretrained import load_pretrained
 from jaxformers.pretrained.formats.hub import resolve
 from jaxformers.pretrained.image_backbone import all_variables
+from jaxformers.sharding import batch_multiple
 from jaxformers.tasks.base import Loss, Task, Variables
 from jaxformers.tasks.losses import negative_log_likelihood
 from jaxformers.tasks.processor import TOKENIZER, Processor
@@ -150,7 +151,7 @@ class TextImage(Task):
 
     def init(self, model: UnifiedIO, key: jax.Array) -> Variables:
         """Fresh variables."""
-        ids = jnp.zeros((1, 2), jnp.int32)
+        ids = jnp.zeros((batch_multiple(), 2), jnp.int32)
         return model.init(key, ids, target_ids=ids)
 
     def pretrained(self, model: UnifiedIO) -> Variables:

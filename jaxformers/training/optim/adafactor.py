@@ -48,6 +48,12 @@ class Adafactor(Optimizer):
     shortest_factored: PositiveInt = 128
     """Shorter side from which a matrix's second moment is factored."""
 
+    @property
+    def memory(self) -> str:
+        """Factored second moments, and the momentum where there is one."""
+        momentum = " and the momentum" if self.b1 else ""
+        return f"the factored second moments{momentum} of Adafactor"
+
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
         """Second moments, clipping, learning rate, momentum."""
         chain = [

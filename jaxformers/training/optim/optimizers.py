@@ -26,6 +26,11 @@ Decays = Literal["weights", "kernels", "matrices"]
 class Optimizer(CheckedFields):
     """Base class of the optimizers."""
 
+    @property
+    def memory(self) -> str:
+        """What the optimizer keeps beside the parameters, in words; empty: nothing."""
+        return f"the state of {type(self).__name__}"
+
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
         """The optax transformation with this learning rate."""
         raise NotImplementedError
@@ -48,6 +53,11 @@ class Adam(Optimizer):
     `matrices`, of the first those with two axes or more (open_clip: no class token)."""
     layer_decay: PositiveFraction = 1.0
     """Learning rate of each layer relative to the layer above it ("MAE", appendix A.1)."""
+
+    @property
+    def memory(self) -> str:
+        """Two moments."""
+        return "the two moments of Adam"
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
         """`optax.adam`, or `optax.adamw` with weight decay; then the layer-wise decay."""
@@ -76,6 +86,11 @@ class Sgd(Optimizer):
     weight_decay: NonNegativeFloat = 0.0
     """Added to the gradient, times the weight, as in PyTorch; biases and norms are left out."""
 
+    @property
+    def memory(self) -> str:
+        """The momentum."""
+        return "the momentum of SGD"
+
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
         """`optax.sgd` over decayed gradients."""
         return optax.chain(
@@ -97,6 +112,11 @@ class Lars(Optimizer):
     trust: PositiveFloat = 0.001
     weight_decay: NonNegativeFloat = 0.0
     """Added to the gradient, times the weight."""
+
+    @property
+    def memory(self) -> str:
+        """The momentum."""
+        return "the momentum of LARS"
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
         """Decay, trust ratio, momentum, rate."""
@@ -128,6 +148,11 @@ class BertAdam(Optimizer):
     eps: PositiveFloat = 1e-6
     weight_decay: NonNegativeFloat = 0.01
     """Times the learning rate."""
+
+    @property
+    def memory(self) -> str:
+        """Two moments."""
+        return "the two moments of BERT's Adam"
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
         """Moments, weight decay, learning rate."""
@@ -166,6 +191,11 @@ class Lamb(Optimizer):
     eps: PositiveFloat = 1e-6
     weight_decay: NonNegativeFloat = 0.01
     """Within the scaled step."""
+
+    @property
+    def memory(self) -> str:
+        """Two moments."""
+        return "the two moments of LAMB"
 
     def build(self, rate: optax.Schedule) -> optax.GradientTransformation:
         """Adam with bias correction, decay, trust ratio, rate."""

@@ -19,7 +19,7 @@ from jaxformers.text.unified_io import Regions, regions_text
 class Detection(RegionTask):
     """Features `image`, `boxes` (x1 y1 x2 y2 in pixels) and `labels`."""
 
-    PROMPT: ClassVar[str] = "What objects are in the image ?"
+    PROMPT: ClassVar[str] = "What objects are in the image?"
     FEATURES: ClassVar[tuple[str, ...]] = ("image", "boxes", "labels")
     BEST: ClassVar[str] = "f1"
 
