@@ -32,6 +32,7 @@ from jaxformers.data.pretraining.describe_example import ShownExample, describe_
 from jaxformers.data.pretraining.document_store import SpecialPieces, TokenizedDocuments
 from jaxformers.data.pretraining.documents import (
     BundledDocuments,
+    BundledHelpPages,
     Documents,
     DocumentSource,
     JoinedDocuments,
@@ -43,6 +44,7 @@ from jaxformers.data.pretraining.documents import (
 from jaxformers.data.pretraining.examples import Phase, Pretraining, PretrainingPlan
 from jaxformers.data.pretraining.sentence_splitting import split_sentences
 from jaxformers.data.text.glue import Glue
+from jaxformers.data.text.help_lines import BundledHelp
 from jaxformers.data.text.labelled_rows import LabelledRows
 from jaxformers.data.text.labelled_texts import Labels
 from jaxformers.data.text.movies import BundledMovies
@@ -72,6 +74,8 @@ __all__ = [
     "BundledDocuments",
     "BundledEntities",
     "BundledFashionMnist",
+    "BundledHelp",
+    "BundledHelpPages",
     "BundledMovies",
     "BundledPairs",
     "BundledQuestions",

@@ -36,22 +36,40 @@ def load_text_backbone(path: Any, model: nn.Module) -> dict[str, Any]:
     Raises:
         WeightsError: no such weights, another family, or other sizes: with the fields to set.
     """
-    folder, family = resolve(path), family_of(model)
+    folder = resolve(path)
     loaded, variables = load_folder(folder, model.execution)
-    if family_of(loaded) is not family:
+    return text_backbone(loaded, variables, model, folder)
+
+
+def text_backbone(source: nn.Module, variables: Any, model: nn.Module, name: Any) -> dict[str, Any]:
+    """The backbone's parameters of a model in memory, as nested NumPy arrays for another `model`.
+
+    With them the head, as in `load_text_backbone`.
+
+    Args:
+        source: the module whose weights are taken.
+        variables: its variables, whole on this host.
+        model: a module of the same family, with a head or without.
+        name: of the source, for messages.
+
+    Raises:
+        WeightsError: another family, or other sizes: with the fields to set.
+    """
+    family = family_of(model)
+    if family_of(source) is not family:
         raise WeightsError(
-            f"{folder} holds a {type(loaded).__name__}; a {type(model).__name__} can only start "
+            f"{name} holds a {type(source).__name__}; a {type(model).__name__} can only start "
             f"from weights of the family {family.name!r}"
         )
     fine_tuning = family.fine_tuning
     names = [f.name for f in fields(family.config) if f.name not in fine_tuning.free_fields]
-    require_equal_fields(loaded.config, model.config, names, path)
+    require_equal_fields(source.config, model.config, names, name)
     params = variables["params"]
-    if type(loaded) is not type(model) or type(model) not in fine_tuning.transferable_heads:
+    if type(source) is not type(model) or type(model) not in fine_tuning.transferable_heads:
         # Modules with a head keep the backbone's parameters one level down, under its name.
-        name, bare = fine_tuning.backbone, next(iter(family.modules.values()))
-        params = params if type(loaded) is bare else params[name]
-        params = params if type(model) is bare else {name: params}
+        backbone, bare = fine_tuning.backbone, next(iter(family.modules.values()))
+        params = params if type(source) is bare else params[backbone]
+        params = params if type(model) is bare else {backbone: params}
     shapes = variable_shapes(model, model.execution)
     leaves = flatten(params).items()
     return unflatten({p: np.asarray(leaf) for p, leaf in leaves if f"params/{p}" in shapes})

@@ -3,6 +3,7 @@
 from jaxformers.training.checkpoints.checkpoint_manager import Checkpointing
 from jaxformers.training.custom_model import sharded_update
 from jaxformers.training.experiment import Experiment
+from jaxformers.training.label_curve import LabelCurve
 from jaxformers.training.optim.adafactor import Adafactor
 from jaxformers.training.optim.hyperrule import HyperRule, hyperrule
 from jaxformers.training.optim.optimizers import Adam, BertAdam, Lamb, Lars, Optimizer, Sgd
@@ -29,6 +30,7 @@ __all__ = [
     "Experiment",
     "HyperRule",
     "InverseSquareRoot",
+    "LabelCurve",
     "Lamb",
     "Lars",
     "Linear",

@@ -48,9 +48,18 @@ def learning_rate(experiment: Experiment) -> optax.Schedule:
     return lambda count: experiment.schedule.rate(count, experiment.steps)
 
 
-def init_state(experiment: Experiment, model: nn.Module) -> TrainState:
-    """A fresh state; under `jax.jit` with `out_shardings` it is created sharded."""
-    variables = experiment.task.init(model, jax.random.key(experiment.seed))
+def init_state(
+    experiment: Experiment, model: nn.Module, key: jax.Array | None = None
+) -> TrainState:
+    """A fresh state; under `jax.jit` with `out_shardings` it is created sharded.
+
+    Args:
+        experiment: its task and optimizer.
+        model: the module.
+        key: of the random values; None: that of the experiment's seed.
+    """
+    key = jax.random.key(experiment.seed) if key is None else key
+    variables = experiment.task.init(model, key)
     params = variables.pop("params")
     # optax mixes types where the library's own code may not.
     with jax.numpy_dtype_promotion("standard"):

@@ -181,6 +181,8 @@ class LabelledSource(CheckedFields):
 
     task = ""
     """The public benchmark's task, where it is one: it decides the metrics."""
+    line = "A charming film."
+    """A text that a person may try a trained classifier on."""
 
     @property
     def own(self) -> Labels | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from jaxformers.data.text.labelled_texts import (
     gathered,
     in_order_of,
 )
+from jaxformers.data.translation.sources import split_by_hash
 from jaxformers.fields import PositiveInt
 
 FILE = Path(__file__).parents[1] / "bundled" / "movie_sentences.tsv.gz"
@@ -57,12 +57,9 @@ class BundledMovies(LabelledSource):
     def _examples(self) -> Iterator[Example]:
         for number, line in filled_lines(str(FILE)):
             rating, sentence = line.split("\t")
-            if _split(sentence) != self.split or (self.kind == "sign" and float(rating) == 0):
+            if split_by_hash(sentence) != self.split or (
+                self.kind == "sign" and float(rating) == 0
+            ):
                 continue
             label = rating if self.kind == "rating" else int(float(rating) > 0)
             yield Example(number, sentence, None, label)
-
-
-def _split(sentence: str) -> str:
-    digit = int(hashlib.md5(sentence.encode()).hexdigest(), 16) % 10
-    return {0: "test", 1: "dev"}.get(digit, "train")

@@ -16,7 +16,15 @@ from jaxformers.data.translation.tfds_pairs import TfdsPairs
 from jaxformers.errors import DataError
 from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt
 
-__all__ = ["AlignedFiles", "BundledPairs", "TfdsPairs", "TsvPairs", "held_out"]
+__all__ = [
+    "AlignedFiles",
+    "BundledPairs",
+    "TfdsPairs",
+    "TsvPairs",
+    "bundled_rows",
+    "held_out",
+    "split_by_hash",
+]
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 
@@ -24,6 +32,12 @@ BUNDLED = Path(__file__).parents[1] / "bundled"
 def held_out(document: str) -> bool:
     """Whether `document` is held out from training: about one document in twenty."""
     return int(hashlib.md5(document.encode()).hexdigest(), 16) % 20 == 0
+
+
+def split_by_hash(name: str) -> Literal["train", "dev", "test"]:
+    """The set that `name` belongs to, by its MD5 modulo 10: 0 is test, 1 dev, the others train."""
+    remainder = int(hashlib.md5(name.encode()).hexdigest(), 16) % 10
+    return "test" if remainder == 0 else "dev" if remainder == 1 else "train"
 
 
 @dataclass(frozen=True)
@@ -46,7 +60,7 @@ class BundledPairs(CheckedFields):
 
     def open(self) -> Pairs:
         """Loads the selected pairs into memory (8 MB)."""
-        rows = [row for row in _bundled(self.pair) if self._holds(*row)]
+        rows = [row for row in bundled_rows(self.pair) if self._holds(*row)]
         if not rows:
             raise DataError(f"no bundled pair is within the word limits of {self}")
         return ListedPairs([row[1:] for row in rows], f"bundled {self.pair}, {self.split}")
@@ -61,8 +75,14 @@ class BundledPairs(CheckedFields):
 
 
 @lru_cache(maxsize=2)
-def _bundled(pair: str) -> list[tuple[str, str, str]]:
-    """Rows of document, source, target."""
+def bundled_rows(pair: str) -> list[tuple[str, str, str]]:
+    """Rows of document, source and target of a bundled pair of languages, in the file's order.
+
+    The rows of a document follow one another, in the document's order.
+
+    Raises:
+        DataError: no such pair is bundled.
+    """
     file = BUNDLED / f"libreoffice.{pair}.tsv.gz"
     if not file.exists():
         raise DataError(f"there is no bundled pair {pair!r}: use en-de or en-fr")

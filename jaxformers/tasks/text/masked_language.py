@@ -14,6 +14,7 @@ from etils import epath
 from jaxformers.data import (
     Batch,
     BundledDocuments,
+    BundledHelpPages,
     JoinedDocuments,
     Phase,
     Pretraining,
@@ -37,7 +38,7 @@ from jaxformers.tasks.text.bert_inputs import check_inputs, small_bert, states_o
 from jaxformers.tasks.text.vocabulary import EncoderTokenizer, run_tokenizer, word_pieces
 from jaxformers.text import InputTemplate
 
-DocumentsConfig = BundledDocuments | TextFolder | TfdsDocuments | JoinedDocuments
+DocumentsConfig = BundledDocuments | BundledHelpPages | TextFolder | TfdsDocuments | JoinedDocuments
 SLACK = 1e-5  # the released code adds it to the number of masked words
 
 

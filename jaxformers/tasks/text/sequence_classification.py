@@ -18,6 +18,7 @@ from etils import epath
 from jaxformers.data import Batch
 from jaxformers.data.pipeline.fixed_length import RowPlan
 from jaxformers.data.text.glue import Glue
+from jaxformers.data.text.help_lines import BundledHelp
 from jaxformers.data.text.labelled_rows import SHORTEST, LabelledRows
 from jaxformers.data.text.labelled_texts import LabelledTexts, Labels
 from jaxformers.data.text.movies import BundledMovies
@@ -43,7 +44,7 @@ from jaxformers.tasks.text.bert_inputs import (
 from jaxformers.tasks.text.classification_evaluation import ClassificationEvaluator
 from jaxformers.tasks.text.vocabulary import EncoderTokenizer, run_tokenizer, word_pieces
 
-TextsConfig = Glue | BundledMovies | TsvTexts | CsvTexts | JsonlTexts
+TextsConfig = Glue | BundledHelp | BundledMovies | TsvTexts | CsvTexts | JsonlTexts
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,6 @@ class SequenceClassification(FineTunedBert):
 
     unit: ClassVar[str] = "examples"
     verb: ClassVar[str] = "classify"
-    line: ClassVar[str] = "A charming film."
 
     model: BertConfig
     """Data that brings its own classes (GLUE, the bundled sentences) decides `labels` and
@@ -92,6 +92,11 @@ class SequenceClassification(FineTunedBert):
         if self.model.problem_type == "multi_label_classification":
             raise ConfigError("an example has one label here: leave out --task.model.problem-type")
         self.evaluators()  # checks the metrics' names
+
+    @property
+    def line(self) -> str:
+        """A text of the data's kind for the run's verb."""
+        return self.data.line
 
     @property
     def labels(self) -> Labels:

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from jaxformers.data import BundledHelp, BundledHelpPages
 from jaxformers.data.text.labelled_texts import Labels
 from jaxformers.data.text.movies import BundledMovies
 from jaxformers.data.text.text_files import CsvTexts, JsonlTexts, TsvTexts
@@ -175,6 +176,22 @@ def test_the_sign_is_that_of_the_rating():
 def test_a_limit_takes_sentences_of_both_signs():
     texts = BundledMovies(limit=40).open(SIGNS)
     assert len(texts) == 40 and 10 < texts.labels.sum() < 30
+
+
+def test_the_bundled_help_is_split_by_page_and_pretraining_reads_no_test_line():
+    own = BundledHelp().own
+    lines = [BundledHelp(split).open(own) for split in ("train", "dev", "test")]
+    assert [len(texts) for texts in lines] == [13_982, 1_954, 1_431]
+    assert np.bincount(lines[2].labels).tolist() == [345, 333, 47, 51, 98, 74, 39, 444]
+    documents = [BundledHelpPages(split).open() for split in ("train", "dev", "test")]
+    pages = [{line for page in pages for line in page} for pages in documents]
+    for texts, page_lines in zip(lines, pages, strict=True):
+        assert set(texts.texts) <= page_lines
+    assert not pages[0] & (pages[1] | pages[2]) and not pages[1] & pages[2]
+    turned = Labels(8, tuple(reversed(own.names)))
+    theirs = BundledHelp("test", limit=100).open(turned).labels
+    assert (7 - theirs == BundledHelp("test", limit=100).open(own).labels).all()
+    assert len(BundledHelp(min_words=30, limit=20).open(own)) == 20
 
 
 def test_classes_follow_the_order_of_a_model_that_has_them():

@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from jaxformers import tasks
 from jaxformers.data import (
     BundledDocuments,
+    BundledHelp,
+    BundledMovies,
     BundledPairs,
     Glue,
     Pretraining,
@@ -305,6 +307,7 @@ def test_a_run_without_evaluation_has_a_report(folder):
 
 
 MASKED = tasks.MaskedLanguage(BertConfig(), data=BundledDocuments())
+HELP = tasks.SequenceClassification(BertConfig(), data=BundledHelp())
 
 
 def test_the_masks_of_the_command_are_those_of_the_vocabulary():
@@ -318,6 +321,11 @@ def test_the_masks_of_the_command_are_those_of_the_vocabulary():
     assert roberta.line == "The economy is <mask>."
 
 
+def test_the_line_of_a_classifier_is_of_its_datas_kind():
+    assert HELP.line == "Insert a page break before the paragraph."
+    assert replace(HELP, data=BundledMovies()).line == "A charming film."
+
+
 def test_the_command_to_try_a_run_is_that_of_its_task(folder):
     _, result = translation_run("bundled")
     run = experiment_of(SimpleNamespace(verb="", published=lambda _: []))
@@ -325,7 +333,7 @@ def test_the_command_to_try_a_run_is_that_of_its_task(folder):
     for task, verb in [
         (tasks.Translation, "translate"),
         (MASKED, "fill-mask"),
-        (tasks.SequenceClassification, "classify"),
+        (HELP, "classify"),
         (tasks.SpanExtraction, "answer"),
         (tasks.TokenClassification, "tag"),
     ]:
