@@ -25,6 +25,7 @@ from jaxformers.tasks.text_image.explained_answer import explain_sample
 from jaxformers.tasks.text_image.inference import Decoding, Output, answer_samples
 from jaxformers.tasks.text_image.pictures.segmentation import read_masks
 from jaxformers.tasks.text_image.pictures.synthesis import painted_segments
+from jaxformers.tasks.text_image.prompts import check_prompt
 from jaxformers.text import UnifiedIOTokenizer
 from jaxformers.text.unified_io import (
     KeyPoints,
@@ -119,8 +120,9 @@ def ask(
     Returns one answer, or a list for a list of pictures.
 
     Raises:
-        ConfigError: no such output.
-        DataError: a picture that cannot be read, or a prompt that is too long.
+        ConfigError: no such output, or not the one of the task whose prompt it is.
+        DataError: a picture that cannot be read, one too many or too few for the task whose prompt
+            it is, or a prompt that is too long.
         WeightsError: another model, or a tokenizer that is not T5's.
 
     Example:
@@ -128,6 +130,7 @@ def ask(
         >>> isinstance(answer.text, str)
         True
     """
+    check_prompt(prompt, image is not None, output)
     decoding = Decoding(max_tokens, beams, top_p, seed)
     make = _fixed(prompt, hidden)
     return _answers(source, image, make, output, _read_plain, decoding)

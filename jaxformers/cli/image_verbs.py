@@ -64,6 +64,8 @@ def ask(args: argparse.Namespace, fields: list[str]) -> None:
     output = "text" if args.output is None else "image"
     options = dict(beams=args.beams, seed=args.seed)
     answer = asked(args.run, args.prompt, args.image, output, **options)
+    for problem in answer.problems:
+        print(f"jaxformers: not understood: {printable(problem)}", file=sys.stderr)
     if args.output is None:
         print(printable(answer.text, len(answer.text)))
         return

@@ -25,7 +25,7 @@ from jaxformers.runs.check_subject import (
     some,
 )
 from jaxformers.sharding import path_text, put_batch
-from jaxformers.tasks.base import Batch
+from jaxformers.tasks.base import Batch, Task
 from jaxformers.tasks.image_text.contrastive_loss import NEGATIVES
 from jaxformers.tasks.images.image_losses import PARTNERS
 from jaxformers.training.state import TrainState
@@ -109,10 +109,9 @@ def explained_collectives(subject: Subject) -> str:
     shapes = (DATA, FSDP, ALL)
     for shape, (program, state, mesh) in zip(shapes, subject.steps(*shapes), strict=True):
         program_collectives = collectives(program.as_text(), dict(mesh.shape))
+        sizes = parameter_sizes(state, shape) | shared_sizes(subject.small.task, shape)
         odd = [
-            collective
-            for collective in program_collectives
-            if not _explained(collective, parameter_sizes(state, shape))
+            collective for collective in program_collectives if not _explained(collective, sizes)
         ]
         if odd:
             raise Fault(some(f"on {shape} an unexplained {collective}" for collective in odd))
@@ -141,8 +140,15 @@ def parameter_sizes(state: TrainState, shape: Shape) -> set[int]:
     return sizes
 
 
+def shared_sizes(task: Task, shape: Shape) -> set[int]:
+    """Numbers of elements that what all rows share has on a device; heads are divided by tensor."""
+    return {size // division for size in task.shared_sizes() for division in {1, shape[2]}}
+
+
 def _explained(collective: Collective, sizes: set[int]) -> bool:
     """Sums over `tensor` of anything; over `data` and `fsdp` of gradients and losses.
+
+    Gradients are those of parameters and of arrays that all rows share.
 
     Parameters are gathered over `fsdp` alone, and their gradients may be scattered over it. Images
     that are mixed with others of the batch move between its shards, and so do the embeddings that a

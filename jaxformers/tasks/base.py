@@ -5,9 +5,9 @@ configuration (a frozen dataclass); `open` gives the data that it trains on.
 
 A task of one's own needs six methods: `module`, `batch_shapes`, `init`, `loss`, `open` and
 `rehearsal`. All others have a default: `evaluators` none, `constrain_params` no bounds, `units` the
-rows of a batch, `batch_shares` equal ones, `run_table` no lines, `pretrained` fresh variables,
-`prepare` the batch as it is, `processor` what the run's folder holds, `example` a random batch, and
-`probe` the loss.
+rows of a batch, `batch_shares` equal ones, `shared_sizes` none, `run_table` no lines, `pretrained`
+fresh variables, `prepare` the batch as it is, `processor` what the run's folder holds, `example` a
+random batch, and `probe` the loss.
 """
 
 from __future__ import annotations
@@ -161,6 +161,14 @@ class Task(CheckedFields):
     def constrain_params(self, params: Any) -> Any:
         """Brings updated parameters into the range that they are confined to; here none is."""
         return params
+
+    def shared_sizes(self) -> set[int]:
+        """Numbers of elements of arrays that all rows of a batch share and that are no parameters.
+
+        Such as a bias of attention by positions: its gradient is a sum over the batch, which
+        `check` explains by its size. Here there are none.
+        """
+        return set()
 
     def example(self, seed: int) -> Batch:
         """A made-up batch in the first of `batch_shapes`, for `check`.

@@ -1,6 +1,7 @@
 """Unified-IO asked by prompts and by the names of its tasks, on a tiny random model."""
 
 from copy import copy
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ import jaxformers as jf
 from jaxformers.api.ask import Asked
 from jaxformers.cli.command import main
 from jaxformers.errors import ConfigError, DataError, WeightsError
+from jaxformers.tasks.text_image.prompts import check_prompt
 from jaxformers.text.unified_io import KeyPoints, Regions
 from tests.helpers.unified_io import source as tiny_source
 
@@ -123,6 +125,55 @@ def test_what_cannot_be_asked_is_refused_in_one_line(source, picture):
         shapes = jax.eval_shape(vit.init, jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
         variables = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
         jf.ask((vit, variables, source[2]), "What ?", picture)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "has_image", "output", "message"),
+    [
+        ("What does the image describe ?", False, "text", "Captioning is about a picture: give"),
+        ("What does the image describe ?", True, "image", "Captioning is answered by a text"),
+        ("What is the depth map of the image ?", True, "text", "Depth is answered by a picture"),
+        ("What is the depth map of the image ?", False, "image", "Depth is about a picture"),
+        ('What is the segmentation of " cat " ?', True, "text", "is answered by a picture"),
+        ("sentence: it is fine", False, "image", "TextClassification is answered by a text"),
+        ("sentence: it is fine", True, "text", "TextClassification takes no picture"),
+        ("summarize: a long text", False, "image", "Summarisation is answered by a text"),
+        ("What objects are in the image?", True, "image", "Detection is answered by a text"),
+    ],
+)
+def test_prompts_of_tasks_with_another_input_or_answer_are_refused(
+    source, picture, prompt, has_image, output, message
+):
+    with pytest.raises((ConfigError, DataError), match=message):
+        jf.ask(source, prompt, picture if has_image else None, output)
+
+
+def test_free_prompts_and_those_of_two_tasks_are_left_alone():
+    for output in ("text", "image"):
+        for has_image in (False, True):
+            check_prompt("what colour is the cat ?", has_image, output)
+    check_prompt('What is the complete image? Text: " a bus " .', False, "image")
+    check_prompt('What is the complete image? Text: " a bus " .', True, "image")
+
+
+def test_a_model_without_an_image_tokenizer_answers_in_text(source, picture):
+    model, variables, processor = source
+    plain = model.clone(config=replace(model.config, image_tokenizer=None))
+    params = {k: v for k, v in variables["params"].items() if k != "image_tokenizer"}
+    text_only = (plain, {"params": params}, processor)
+    expected = jf.ask(source, "What is this ?", picture, max_tokens=6)
+    assert jf.ask(text_only, "What is this ?", picture, max_tokens=6).text == expected.text
+    with pytest.raises(ConfigError, match="no image tokenizer, so its answers are texts"):
+        jf.ask(text_only, "What is this ?", picture, "image")
+
+
+def test_the_verb_prints_what_of_an_answer_was_not_understood(monkeypatch, capsys):
+    answer = Asked("What ?", text="a cat", problems=("2 location tokens in a text",))
+    monkeypatch.setattr(jf.api, "ask", lambda *args, **options: answer)
+    assert main(["ask", "folder", "What ?"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "a cat\n"
+    assert err == "jaxformers: not understood: 2 location tokens in a text\n"
 
 
 def test_the_verb_refuses_what_cannot_be_asked_with_status_2(tmp_path, capsys):

@@ -55,7 +55,7 @@ class RowBuilder:
 
     Args:
         tokenizer: of all texts.
-        model: whose patches and codes they are; it has an image tokenizer.
+        model: whose patches and codes they are; without an image tokenizer for texts alone.
         text_lengths: S and T.
         patches: P, of which as many are drawn; None: all.
     """
@@ -77,8 +77,9 @@ class RowBuilder:
                 "the model has positions"
             )
         self._patches = min(patches or model.encoder_image_length, grid)
-        self._side = model.image_tokenizer.resolution
-        self._code_grid = model.image_tokenizer.grid
+        image_tokenizer = model.image_tokenizer  # None: no sample has a target picture
+        self._side = 1 if image_tokenizer is None else image_tokenizer.resolution
+        self._code_grid = 1 if image_tokenizer is None else image_tokenizer.grid
         self.draws = NUMBER_WORDS + grid
         self.fingerprint: dict[str, Any] = {
             "tokenizer": tokenizer.fingerprint,

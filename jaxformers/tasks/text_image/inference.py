@@ -57,6 +57,11 @@ def answer_samples(
     """
     if output not in ("text", "image"):
         raise ConfigError(f"output is {output!r}, not one of text, image")
+    if output == "image" and model.config.image_tokenizer is None:
+        raise ConfigError(
+            "this model has no image tokenizer, so its answers are texts: ask for a text, or load "
+            "weights that hold a VQGAN"
+        )
     rows = sample_rows(model.config, tokenizer, samples, decoding.seed)
     predictions: list[Prediction] = []
     num_rows = round_up_rows(min(ROWS, len(rows)))  # what a mesh divides
@@ -80,11 +85,8 @@ def sample_rows(
     """The arrays of each sample's prompt and picture, as `RowBuilder` gives them.
 
     Raises:
-        ConfigError: a model without an image tokenizer.
         DataError: a prompt with more tokens than the model has positions.
     """
-    if config.image_tokenizer is None:
-        raise ConfigError("this model has no image tokenizer: load weights that hold one")
     prompts = tokenizer.encode([sample.prompt for sample in samples])
     longest = max(map(len, prompts)) + 1
     if longest > config.encoder_text_length:

@@ -42,11 +42,11 @@ from jaxformers.tasks.text_image.rehearsal import (
     rehearsal_mixture,
     rehearsal_model,
 )
+from jaxformers.tasks.text_image.vocabulary import train_vocabulary
 from jaxformers.text import UnifiedIOTokenizer, load_tokenizer
 
 IMAGE_TOKENIZER = "image_tokenizer"  # among the model's parameters
 DESCRIBED = 3  # examples
-SAMPLED = 400  # examples of each task whose texts a tokenizer is trained on
 
 
 @dataclass(frozen=True)
@@ -248,6 +248,15 @@ class TextImage(Task):
             loss = loss + self.z_loss * jnp.square(jax.nn.logsumexp(logits, axis=-1))
         return loss
 
+    def shared_sizes(self) -> set[int]:
+        """Norms [L] and biases [H, L, L] of the positions that all rows have, in both stacks."""
+        c, specs = self.model, self.batch_shapes()[0]
+        text, target = self.text_length, self.target_length
+        patches = specs["patches"].shape[1] if "patches" in specs else 0
+        codes = self.codes if "target_images" in specs else 0
+        lengths = {text, text + patches, target, target + codes}
+        return lengths | {c.heads * length**2 for length in lengths}
+
     def example(self, seed: int) -> Batch:
         """Random tokens and pixels, everything valid."""
         rng, batch = np.random.default_rng(seed), {}
@@ -342,15 +351,7 @@ class TextImage(Task):
         if (name := self.tokenizer or self.weights) is not None:
             path = epath.Path(name).expanduser()  # a published file has its tokenizer beside it
             return load_tokenizer(path.parent if path.is_file() else resolve(name))
-        texts: list[str] = []
-        for examples in mixture.examples.values():
-            count = min(SAMPLED, len(examples))
-            for number in range(count):
-                sample = examples.sample(number * len(examples) // count, number << 32)
-                texts += [sample.prompt, sample.text or ""]
-        # As many pieces as the embedding has rows for, less the extra ids and the image's start.
-        pieces = self.model.vocab_size - UnifiedIOTokenizer.NUM_EXTRA_IDS - 1
-        return UnifiedIOTokenizer.train(filter(None, texts), pieces)
+        return train_vocabulary(mixture, self.model.vocab_size)
 
     def processor(self, folder: epath.PathLike) -> Processor:
         """The run's tokenizer."""
