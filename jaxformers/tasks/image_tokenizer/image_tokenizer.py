@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from etils import epath
 
-from jaxformers.data import Batch
-from jaxformers.data.images import Augmentation, ImagePlan, ImageRows, Preprocessing
 from jaxformers.errors import ConfigError
-from jaxformers.fields import NonNegativeInt, PositiveInt
+from jaxformers.fields import PositiveInt
 from jaxformers.layers import Execution
 from jaxformers.models import VQGAN, PatchDiscriminatorConfig, VQGANConfig
 from jaxformers.models.vqgan.adversarial import DISCRIMINATOR, AdversarialVQGAN
@@ -22,7 +17,7 @@ from jaxformers.models.vqgan.vqgan import VQGANOutput
 from jaxformers.pretrained import load_pretrained, registry
 from jaxformers.pretrained.image_backbone import all_variables
 from jaxformers.sharding import batch_multiple
-from jaxformers.tasks.base import Loss, Task, Variables
+from jaxformers.tasks.base import Loss, Variables
 from jaxformers.tasks.image_tokenizer.perceptual import ImageGradients
 from jaxformers.tasks.image_tokenizer.tokenizer_evaluation import ImageTokenizerEvaluator
 from jaxformers.tasks.image_tokenizer.tokenizer_loss import (
@@ -34,52 +29,32 @@ from jaxformers.tasks.image_tokenizer.tokenizer_loss import (
     reconstruction_losses,
 )
 from jaxformers.tasks.images.image_data import (
-    ImageData,
-    ImageTaskData,
-    check_sizes,
-    open_cached,
-    passed_over_lines,
     picture_shape,
     rehearsed,
 )
-from jaxformers.tasks.processor import Processor
+from jaxformers.tasks.images.unlabelled_images import UnlabelledImages
 
 # Pixels 0..255 become -1..1, what the published weights were trained on.
 CENTRE = 0.5
 
 
 @dataclass(frozen=True)
-class ImageTokenizer(Task):
+class ImageTokenizer(UnlabelledImages):
     """Learns to write an image as codes and to paint it from them; labels are not looked at.
 
     The discriminator and the autoencoder take one step each from the same batch, with the
     experiment's optimizer and schedule.
     """
 
-    unit: ClassVar[str] = "images"
-
     model: VQGANConfig
-    data: ImageData
-    """Training images."""
-    augmentation: Augmentation
-    """How training images are cropped and mirrored, to the model's resolution."""
-    preprocessing: Preprocessing
-    """How evaluated images are; mean and deviation 0.5, for pixels in -1..1."""
-    dev: ImageData | None = None
-    """Development images; None: the data's own, where it has such a set."""
+    rows: PositiveInt = 12
+    """Images in a batch."""
     loss_weights: VQGANLoss = VQGANLoss()
     discriminator: PatchDiscriminatorConfig | None = PatchDiscriminatorConfig()
     """None: trained without one."""
-    rows: PositiveInt = 12
-    """Images in a batch."""
-    weights: str | None = None
-    """VQGAN to go on from: a published file or folder, or a run; None: none."""
-    workers: NonNegativeInt = 0
-    """Processes that prepare batches; 0: threads."""
 
     def __post_init__(self):
         super().__post_init__()
-        check_sizes(self)
         for name in ("mean", "std"):
             if set(getattr(self.preprocessing, name)) != {CENTRE}:
                 raise ConfigError(
@@ -101,20 +76,11 @@ class ImageTokenizer(Task):
     @property
     def best(self) -> str:
         """PSNR on the development set, where there is one."""
-        return "dev_psnr" if self._dev_data else ""
-
-    @property
-    def _dev_data(self) -> ImageData | None:
-        return self.dev or self.data.other("dev")
+        return "dev_psnr" if self.dev_data else ""
 
     def module(self, execution: Execution) -> AdversarialVQGAN:
         """The network and its discriminator."""
         return AdversarialVQGAN(self.model, execution, self.discriminator)
-
-    def batch_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
-        """One."""
-        shape = picture_shape(self.model, self.rows)
-        return ({"images": jax.ShapeDtypeStruct(shape, jnp.uint8)},)
 
     def init(self, model: AdversarialVQGAN, key: jax.Array) -> Variables:
         """Fresh variables."""
@@ -139,10 +105,6 @@ class ImageTokenizer(Task):
         """The autoencoder alone."""
         params = {k: v for k, v in variables["params"].items() if k != DISCRIMINATOR}
         return VQGAN(model.config, model.execution), {"params": params}
-
-    def prepare(self, batch: Any, key: jax.Array | None = None) -> Any:
-        """Pixels in -1..1."""
-        return {**batch, "images": self.preprocessing.normalised(batch["images"])}
 
     def loss(
         self,
@@ -219,11 +181,6 @@ class ImageTokenizer(Task):
         }
         return total, metrics, dict(state)
 
-    def example(self, seed: int) -> Batch:
-        """Random pixels."""
-        rng, shape = np.random.default_rng(seed), self.batch_shapes()[0]["images"].shape
-        return {"images": rng.integers(0, 256, shape).astype(np.uint8)}
-
     def probe(self, model: AdversarialVQGAN, variables: Variables, batch) -> dict[str, jax.Array]:
         """Reconstructed images and the loss."""
         prepared = self.prepare(batch)
@@ -231,35 +188,11 @@ class ImageTokenizer(Task):
         reconstructed = model.apply(variables, prepared["images"])
         return {"reconstruction": reconstructed, "loss": loss.total / loss.weight}
 
-    def units(self, batch: Batch) -> int:
-        """Images."""
-        return len(batch["images"])
-
-    def open(self, folder: epath.Path, seed: int, host: int = 0) -> ImageTaskData:
-        """Opens both sets, so that their errors show before training."""
-        store = ImageRows(self.data.open(), self.augmentation)
-        sets = [store.source]
-        if self._dev_data is not None:
-            sets.append(open_cached(self._dev_data))
-        return ImageTaskData(
-            store,
-            ImagePlan(store, self.rows),
-            Processor(None, self.preprocessing),
-            self.workers,
-            labels=False,
-            evaluation_sizes=tuple(("dev", len(images)) for images in sets[1:]),
-            passed_over=passed_over_lines(*sets),
-        )
-
-    def processor(self, folder: epath.PathLike) -> Processor:
-        """The preprocessing, which the task itself states."""
-        return Processor(preprocessing=self.preprocessing)
-
     def evaluators(self) -> tuple[ImageTokenizerEvaluator]:
         """Reconstruction of the development set."""
         return (
             ImageTokenizerEvaluator(
-                dev=self._dev_data, preprocessing=self.preprocessing, rows=self.rows
+                dev=self.dev_data, preprocessing=self.preprocessing, rows=self.rows
             ),
         )
 
