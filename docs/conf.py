@@ -31,7 +31,9 @@ nb_merge_streams = True
 
 autodoc_typehints = "none"  # shapes and types are in the signatures
 autodoc_member_order = "bysource"
+add_module_names = False  # the pages are those of the modules
 autodoc_default_options = {"members": True, "exclude-members": "setup"}
+napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 napoleon_custom_sections = [("Keys", "params_style")]
@@ -55,6 +57,23 @@ def escape_markup(app, what, name, obj, options, lines):
     lines[:end] = "".join(spans).split("\n")
 
 
+def keep_first_line(app, what, name, obj, options, lines):
+    """Leaves out of a room's docstring what it may import, which is of no use to a reader."""
+    if what == "module":
+        del lines[1:]
+
+
+def keep_colons(app, what, name, obj, options, lines):
+    """Keeps napoleon from taking the words before a colon for the type of an attribute.
+
+    What stands before the first colon, the type, is then empty.
+    """
+    if what in ("attribute", "property") and lines:
+        lines[0] = f": {lines[0]}"
+
+
 def setup(app):
-    """Connects the escaping before napoleon's rewriting."""
+    """Connects all three before napoleon's rewriting."""
+    app.connect("autodoc-process-docstring", keep_first_line, priority=90)
+    app.connect("autodoc-process-docstring", keep_colons, priority=110)
     app.connect("autodoc-process-docstring", escape_markup, priority=100)

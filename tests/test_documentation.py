@@ -253,4 +253,6 @@ def test_the_pages_build_without_a_warning(tmp_path):
         [sys.executable, *command, "docs", tmp_path], cwd=ROOT, capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stderr
-    assert (tmp_path / "api" / "layers.html").read_text().count("jaxformers.layers.") > 20
+    layers = (tmp_path / "api" / "layers.html").read_text()
+    assert layers.count("jaxformers.layers.") > 20
+    assert "None: width / heads." in layers  # and no type before the colon
