@@ -1,0 +1,99 @@
+"""A newcomer's stopwatch: from `git clone` to the first picture and to the first own translation.
+
+    python benchmarks/newcomer.py --source https://HOST/REPOSITORY --json newcomer.json
+
+In a new folder: clone; `make notebooks`, which makes the environment with pip and writes the
+notebooks; the first notebook run in a fresh kernel until a cell shows a picture; `make demo`, which
+trains the translator; a sentence of one's own, translated by it. Each step is a line with its
+seconds. Needs only Python's standard library, git, make and a package index. With `--no-demo` it
+stops at the picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+NOTEBOOK = "attention_and_words"
+SENTENCE = "Open the file."
+# Runs in the new environment.
+UNTIL_A_PICTURE = """
+import sys, jupytext, nbclient
+
+notebook = jupytext.read(sys.argv[1])
+client = nbclient.NotebookClient(notebook, timeout=None, kernel_name="python3")
+with client.setup_kernel():
+    for index, cell in enumerate(notebook.cells):
+        client.execute_cell(cell, index)
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", ())):
+            break
+    else:
+        sys.exit("no cell shows a picture")
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", default=str(CHECKOUT), help="what git clones")
+    parser.add_argument("--no-demo", action="store_true", help="stop at the first picture")
+    parser.add_argument("--json", type=Path, help="file for the results")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = run_steps(steps(arguments.source, demo=not arguments.no_demo), Path(folder))
+    conditions = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[2]}
+    print(f"{sum(seconds.values()):8.1f} s  in all; {conditions}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({**conditions, "seconds": seconds}, indent=1) + "\n")
+
+
+def steps(source: str, *, demo: bool) -> dict[str, list[str]]:
+    """Commands by what they do; the first runs beside the clone, the others in it."""
+    notebook = f"build/ipynb/{NOTEBOOK}.ipynb"
+    commands = {
+        "clone": ["git", "clone", "--quiet", source, "clone"],
+        "install, notebooks written": ["make", "notebooks"],
+        "first picture in a notebook": [".venv/bin/python", "-c", UNTIL_A_PICTURE, notebook],
+    }
+    if demo:
+        commands["train the translator"] = ["make", "demo"]
+        commands["own translation"] = [".venv/bin/jaxformers", "translate", "runs/demo"]
+    return commands
+
+
+def run_steps(commands: dict[str, list[str]], folder: Path) -> dict[str, float]:
+    """Seconds of each command, in order; the first that fails ends the script with its output."""
+    # Neither an environment nor compiled programs of the caller may help.
+    names = ("VIRTUAL_ENV", "PYTHONPATH", "JAX_COMPILATION_CACHE_DIR", "JAXFORMERS_CACHE")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    environment |= {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(folder / "cache")}
+    seconds = {}
+    for name, command in commands.items():
+        start = time.perf_counter()
+        ended = subprocess.run(
+            command,
+            cwd=folder if name == "clone" else folder / "clone",
+            env=environment,
+            input=SENTENCE + "\n",
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        seconds[name] = round(time.perf_counter() - start, 1)
+        print(f"{seconds[name]:8.1f} s  {name}", flush=True)
+        if ended.returncode:
+            raise SystemExit(ended.stdout[-2000:])
+        if name == "own translation":
+            print(f"{SENTENCE} -> {ended.stdout.splitlines()[-1]}")
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
