@@ -164,6 +164,9 @@ def _explained(collective: Collective, sizes: set[int]) -> bool:
         return collective.axes == ("fsdp",) and of_parameters
     if collective.kind == "reduce-scatter":
         return set(collective.axes) <= {"data", "fsdp"} and of_parameters
+    if collective.kind == "collective-permute" and of_parameters:
+        # A product that is split over `tensor` moves shards of a kernel there from `fsdp`.
+        return set(collective.axes) <= {"fsdp", "tensor"}
     return not collective.axes
 
 

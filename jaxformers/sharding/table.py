@@ -82,7 +82,7 @@ TABLE: tuple[Row, ...] = (
     Row(r"(.*/)?(class|distillation|mask)_token", (None,)),
     # Projections of towers into their common space, and the query of attention pooling.
     # Patches [E, D] into the model's width, and tables [H, buckets] of relative positions.
-    Row(r"(.*/)?patch_projection/kernel", (None, "embed"), replicate=("embed",)),
+    Row(r"(.*/)?patch_projection/kernel", ("embed", None), replicate=("embed",)),
     Row(r"(.*/)?relative_bias/(text|image)", ("heads", None)),
     Row(r"(.*/)?projection/kernel", ("embed", None), replicate=("embed",)),
     Row(r"(.*/)?projection/bias", (None,)),
