@@ -1,0 +1,47 @@
+"""The authors' Unified-IO for `unified_io.py`: reads weights and a batch, answers at each line.
+
+    PYTHON unified_io_peer.py REPOSITORY WEIGHTS BATCH.npz TOKENS
+
+Imports the authors' code and its old JAX alone. `jax.pxla`, of which it takes a type for an
+annotation, is gone in the JAX that runs it.
+"""
+
+import sys
+import types
+
+import flax
+import jax
+import numpy as np
+
+
+def main(repository, weights, batch_file, tokens):
+    sys.path.insert(0, repository)
+    jax.pxla = types.SimpleNamespace(ShardedDeviceArray=np.ndarray)
+    from uio import configs, network
+    from uio.model import UnifiedIOModel
+
+    module = network.Transformer(configs.CONFIGS["small"], configs.VAE_CONFIG)
+    model = UnifiedIOModel(module, text_decoder_length=32, image_decoder_length=1)
+    with open(weights, "rb") as file:
+        params = jax.device_put(flax.serialization.msgpack_restore(file.read()))
+    with np.load(batch_file) as arrays:
+        ids, images = arrays["input_ids"], arrays["images"]
+    batch = {
+        "text_encoder_inputs": ids,
+        "image_encoder_inputs": images,
+        "image_input_masks": np.ones((len(ids), 576), np.int32),
+        "image_encoder_pos_ids": np.arange(576)[None].repeat(len(ids), 0),
+        "text_encoder_pos_ids": np.arange(ids.shape[1])[None].repeat(len(ids), 0),
+    }
+    predict = jax.jit(model.predict_batch_with_aux, static_argnums=range(3, 9))
+    key = jax.random.PRNGKey(0)
+    for _ in sys.stdin:
+        decoder_params = {"decode_rng": key}
+        out = predict(params, batch, decoder_params, False, 1, int(tokens), 256, None, False)
+        assert out["image"].shape == (len(ids), 256, 256, 3)
+        np.asarray(out["image"])
+        print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
