@@ -48,10 +48,11 @@ def main():
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         seconds = run_steps(steps(arguments.source, demo=not arguments.no_demo), Path(folder))
-    conditions = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[2]}
-    print(f"{sum(seconds.values()):8.1f} s  in all; {conditions}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({**conditions, "seconds": seconds}, indent=1) + "\n")
+        conditions = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[2]}
+        print(f"{sum(seconds.values()):8.1f} s  in all; {conditions}", flush=True)
+        if arguments.json:
+            results = {**conditions, "seconds": seconds}
+            arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def steps(source: str, *, demo: bool) -> dict[str, list[str]]:
