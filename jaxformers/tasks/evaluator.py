@@ -39,6 +39,8 @@ class Evaluation:
     """Figures of the report by their captions; each is saved under its caption in lower case."""
     lists: dict[str, list[str]] = field(default_factory=dict)
     """Lists of the report by their headings."""
+    tables: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
+    """Tables of the report by their headings; the first row names the columns."""
 
 
 class Comparison(NamedTuple):
@@ -163,4 +165,5 @@ def merge_evaluations(
         merged.predictions |= evaluation.predictions
         merged.figures |= evaluation.figures
         merged.lists |= evaluation.lists
+        merged.tables |= evaluation.tables
     return merged

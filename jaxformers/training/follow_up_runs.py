@@ -11,7 +11,7 @@ from etils import epath
 from jaxformers.errors import UserError
 
 PREVIOUS = "previous"
-PATHS = {"weights": "", "vocabulary": "tokenizer"}
+PATHS = {"weights": "", "image_tokenizer_weights": "", "vocabulary": "tokenizer"}
 """Fields of a task that may be "previous", and the path within a run that each then stands for."""
 
 

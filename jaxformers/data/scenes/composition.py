@@ -15,7 +15,6 @@ from jaxformers.data.scenes.drawings import THINGS, Drawing, drawings
 from jaxformers.data.scenes.grounds import COLOURS, PATTERNS, Ground
 
 SCENES = 31  # what the draws are for
-FARTHEST, NEAREST = 0.26, 0.56  # side of an object over that of the picture
 REPEATED = 0.35  # chance that an object is the same thing as one before it
 ATTEMPTS = 24
 LEAST_VISIBLE = 0.5  # share of every object that no nearer one hides
@@ -68,7 +67,13 @@ class Scene(NamedTuple):
 
 
 def compose(
-    seed: int, index: int, side: int, num_objects: tuple[int, int], things: int, held_out: bool
+    seed: int,
+    index: int,
+    side: int,
+    num_objects: tuple[int, int],
+    scales: tuple[float, float],
+    things: int,
+    held_out: bool,
 ) -> Scene:
     """The scene `index` of `seed`, a pure function of the arguments.
 
@@ -76,6 +81,7 @@ def compose(
         seed, index: of the scene.
         side: S, of the picture in pixels.
         num_objects: least and most objects; fewer where no position leaves all of them visible.
+        scales: sides of the farthest and the nearest possible object over that of the picture.
         things: how many of `THINGS` occur.
         held_out: whether drawings are those that are held out of training.
     """
@@ -87,7 +93,7 @@ def compose(
     )
     period = side // 8 + int(below(high(ground_words[2:3]), max(side // 8, 1))[0])
     ground = Ground(colour, pattern, max(period, 4), int(below(high(ground_words[3:4]), 16)[0]))
-    least, most = num_objects
+    (least, most), (farthest, nearest) = num_objects, scales
     count = least + int(below(high(draws.words(1)), most - least + 1)[0])
     u = uniform(draws.words(count, 4 + 2 * ATTEMPTS))
     chosen: list[int] = []
@@ -99,7 +105,7 @@ def compose(
         choices = drawings(held_out)[thing]
         drawing = choices[int(u[number, 2] * len(choices))]
         nearness = (number + u[number, 3]) / count
-        scaled = _scaled(drawing, round(side * (FARTHEST + (NEAREST - FARTHEST) * nearness)))
+        scaled = _scaled(drawing, round(side * (farthest + (nearest - farthest) * nearness)))
         position = _free_position(scaled.shape, u[number, 4:], side, scaled, placed)
         if position is None:
             continue

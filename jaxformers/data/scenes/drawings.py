@@ -38,52 +38,54 @@ class Thing(NamedTuple):
     category: str
 
 
+KINDS = {
+    "animal": (
+        ("pig", "pigs"),
+        ("frog", "frogs"),
+        ("penguin", "penguins"),
+        ("turtle", "turtles"),
+        ("crab", "crabs"),
+        ("snail", "snails"),
+        ("octopus", "octopuses"),
+        ("butterfly", "butterflies"),
+    ),
+    "food": (
+        ("banana", "bananas"),
+        ("broccoli", "broccolis"),
+        ("strawberry", "strawberries"),
+        ("carrot", "carrots"),
+        ("lemon", "lemons"),
+        ("pineapple", "pineapples"),
+        ("hamburger", "hamburgers"),
+        ("pizza", "pizzas"),
+    ),
+    "vehicle": (
+        ("taxi", "taxis"),
+        ("sailboat", "sailboats"),
+        ("helicopter", "helicopters"),
+        ("bicycle", "bicycles"),
+        ("bus", "buses"),
+        ("ambulance", "ambulances"),
+        ("tractor", "tractors"),
+        ("rocket", "rockets"),
+    ),
+    "object": (
+        ("umbrella", "umbrellas"),
+        ("basketball", "basketballs"),
+        ("backpack", "backpacks"),
+        ("key", "keys"),
+        ("crown", "crowns"),
+        ("magnet", "magnets"),
+        ("guitar", "guitars"),
+        ("bell", "bells"),
+    ),
+}
 THINGS = tuple(
-    Thing(name, plural or f"{name}s", category)
-    for category, names in {
-        "animal": {
-            "crab": "",
-            "frog": "",
-            "octopus": "octopuses",
-            "turtle": "",
-            "pig": "",
-            "penguin": "",
-            "snail": "",
-            "butterfly": "butterflies",
-        },
-        "food": {
-            "banana": "",
-            "strawberry": "strawberries",
-            "carrot": "",
-            "broccoli": "broccolis",
-            "pineapple": "",
-            "hamburger": "",
-            "pizza": "",
-            "lemon": "",
-        },
-        "vehicle": {
-            "bus": "buses",
-            "rocket": "",
-            "tractor": "",
-            "taxi": "",
-            "sailboat": "",
-            "bicycle": "",
-            "helicopter": "",
-            "ambulance": "",
-        },
-        "object": {
-            "umbrella": "",
-            "guitar": "",
-            "key": "",
-            "bell": "",
-            "crown": "",
-            "magnet": "",
-            "basketball": "",
-            "backpack": "",
-        },
-    }.items()
-    for name, plural in names.items()
+    Thing(*names, category)
+    for row in zip(*KINDS.values(), strict=True)
+    for category, names in zip(KINDS, row, strict=True)
 )
+"""One of each category by turns; the first ones look most alike in all styles."""
 
 
 class Drawing(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from jaxformers.data.scenes.composition import Scene, compose
 from jaxformers.data.scenes.drawings import THINGS
 from jaxformers.errors import ConfigError, DataError
-from jaxformers.fields import CheckedFields, PositiveInt, Range, Seed
+from jaxformers.fields import CheckedFields, OpenFraction, PositiveInt, Range, Seed
 
 Side = Annotated[int, Range(ge=16, le=1024)]
 NumObjects = Annotated[int, Range(ge=1, le=5)]
@@ -26,6 +26,10 @@ class EmojiScenes(CheckedFields):
     seed: Seed = 0
     least_objects: NumObjects = 1
     most_objects: NumObjects = 5
+    farthest_scale: OpenFraction = 0.26
+    """Longer side of the farthest possible object over that of the picture."""
+    nearest_scale: OpenFraction = 0.56
+    """The same of the nearest possible object."""
     things: NumThings = len(THINGS)
     """The first so many kinds of things occur."""
     held_out: bool = False
@@ -37,6 +41,12 @@ class EmojiScenes(CheckedFields):
             raise ConfigError(
                 f"EmojiScenes: least_objects is {self.least_objects}, above most_objects "
                 f"{self.most_objects}"
+            )
+
+        if self.farthest_scale > self.nearest_scale:
+            raise ConfigError(
+                f"EmojiScenes: farthest_scale is {self.farthest_scale}, above nearest_scale "
+                f"{self.nearest_scale}"
             )
 
     def __len__(self) -> int:
@@ -55,6 +65,7 @@ class EmojiScenes(CheckedFields):
             index,
             self.side,
             (self.least_objects, self.most_objects),
+            (self.farthest_scale, self.nearest_scale),
             self.things,
             self.held_out,
         )

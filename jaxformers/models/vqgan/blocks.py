@@ -18,7 +18,7 @@ from jaxformers.layers.convolution import Conv
 from jaxformers.layers.dropout import Dropout
 from jaxformers.layers.execution import remat_policy
 from jaxformers.layers.norm import GroupNorm
-from jaxformers.models.vqgan.config import NORM_EPSILON, NORM_GROUPS, VQGANConfig
+from jaxformers.models.vqgan.config import NORM_EPSILON, VQGANConfig
 from jaxformers.sharding import constrain
 
 
@@ -44,27 +44,27 @@ def conv(
     )
 
 
-def norm(name: str) -> GroupNorm:
-    """Group norm over 32 groups."""
-    return GroupNorm(NORM_GROUPS, NORM_EPSILON, name=name)
+def norm(config: VQGANConfig, name: str) -> GroupNorm:
+    """Group norm over the configured number of groups."""
+    return GroupNorm(config.norm_groups, NORM_EPSILON, name=name)
 
 
 class ResidualBlock(nn.Module):
     """x + conv(swish(norm(conv(swish(norm(x)))))); a 1x1 convolution where the width changes."""
 
+    config: VQGANConfig
     inputs: int
     outputs: int
-    dropout: float = 0.0
     execution: Execution = Execution()
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H W D"]:
         """Same height and width."""
         convolution = partial(conv, execution=self.execution)
-        y: Array = jax.nn.silu(norm("norm1")(x))
+        y: Array = jax.nn.silu(norm(self.config, "norm1")(x))
         y = convolution(self.inputs, self.outputs, 3, name="conv1")(y)
-        y = jax.nn.silu(norm("norm2")(y))
-        y = Dropout(self.dropout, name="dropout")(y, train=train)
+        y = jax.nn.silu(norm(self.config, "norm2")(y))
+        y = Dropout(self.config.dropout, name="dropout")(y, train=train)
         y = convolution(self.outputs, self.outputs, 3, name="conv2")(y)
         # The shortcut is taken before the norm: a linear map of x itself where the width changes.
         if self.inputs != self.outputs:
@@ -75,6 +75,7 @@ class ResidualBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """x + out(attention(norm(x))): one head over all pixels, as wide as the features."""
 
+    config: VQGANConfig
     width: int
     execution: Execution = Execution()
 
@@ -83,7 +84,7 @@ class AttentionBlock(nn.Module):
         """Softmax in float32."""
         convolution = partial(conv, self.width, self.width, 1, self.execution)
         # 1x1 convolutions are linear maps of each pixel's channels.
-        y = norm("norm")(x)
+        y = norm(self.config, "norm")(x)
         q, k, v = (
             convolution(name=name)(y).reshape(x.shape[0], -1, self.width)
             for name in ("query_conv", "key_conv", "value_conv")
@@ -141,10 +142,10 @@ class Level(nn.Module):
         # Only the first block changes the width.
         widths = (self.inputs, *(self.outputs,) * self.depth)
         for i in range(self.depth):
-            fields = self.config.dropout, self.execution
-            x = residual(widths[i], widths[i + 1], *fields, name=f"block_{i}")(x, train)
+            shape = (widths[i], widths[i + 1])
+            x = residual(self.config, *shape, self.execution, name=f"block_{i}")(x, train)
             if self.attention:
-                x = attention(self.outputs, self.execution, name=f"attention_{i}")(x)
+                x = attention(self.config, self.outputs, self.execution, name=f"attention_{i}")(x)
         return x
 
 
@@ -158,7 +159,7 @@ class Middle(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H W C"]:
         """Same shape."""
-        shape = (self.width, self.width, self.config.dropout, self.execution)
-        x = ResidualBlock(*shape, name="block_1")(x, train)
-        x = AttentionBlock(self.width, self.execution, name="attention_1")(x)
-        return ResidualBlock(*shape, name="block_2")(x, train)
+        c, width, execution = self.config, self.width, self.execution
+        x = ResidualBlock(c, width, width, execution, name="block_1")(x, train)
+        x = AttentionBlock(c, width, execution, name="attention_1")(x)
+        return ResidualBlock(c, width, width, execution, name="block_2")(x, train)

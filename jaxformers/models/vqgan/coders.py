@@ -35,7 +35,8 @@ class Encoder(nn.Module):
             if i < len(c.widths) - 1:
                 x = Downsample(width, execution, name=f"down_{i}_downsample")(x)
         x = Middle(c, width, execution, name="middle")(x, train)  # [B, h, w, C]
-        return conv(width, c.z_channels, 3, execution, "conv_out")(jax.nn.silu(norm("norm_out")(x)))
+        x = jax.nn.silu(norm(c, "norm_out")(x))
+        return conv(width, c.z_channels, 3, execution, "conv_out")(x)
 
 
 class Decoder(nn.Module):
@@ -56,7 +57,7 @@ class Decoder(nn.Module):
             if level:
                 upsamples.append(Upsample(width, execution, name=f"up_{i}_upsample"))
         self.levels, self.upsamples = levels, upsamples
-        self.norm_out = norm("norm_out")
+        self.norm_out = norm(c, "norm_out")
         self.conv_out = conv(width, c.out_ch, 3, execution, "conv_out")
 
     def features(self, z: Float[Array, "B h w Z"], train: bool) -> Float[Array, "B H W C"]:

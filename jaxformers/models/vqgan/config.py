@@ -8,7 +8,6 @@ from typing import Literal
 from jaxformers.errors import ConfigError
 from jaxformers.fields import CheckedFields, NonNegativeFloat, PositiveInt, Rate
 
-NORM_GROUPS = 32
 NORM_EPSILON = 1e-6
 
 
@@ -32,7 +31,7 @@ class VQGANConfig(CheckedFields):
     out_ch: PositiveInt = 3
     """Channels of the decoded images."""
     ch: PositiveInt = 128
-    """Channels of the first convolution; a multiple of 32, the groups of the norms."""
+    """Channels of the first convolution; a multiple of `norm_groups`."""
     ch_mult: tuple[PositiveInt, ...] = (1, 1, 2, 2, 4)
     """Channels of each level, as multiples of `ch`."""
     num_res_blocks: PositiveInt = 2
@@ -44,6 +43,9 @@ class VQGANConfig(CheckedFields):
     """Before the second convolution of each residual block."""
     beta: NonNegativeFloat = 0.25
     """Weight in the quantisation loss of the term that moves the codes."""
+    norm_groups: PositiveInt = 32
+    """Groups of the group norms; 32 in all published models. A group of few channels loses its mean
+    over the image, and so the image's colours: narrow models take few groups."""
     codebook_init: Literal["uniform", "normal"] = "uniform"
     """`uniform`: within 1 / n_embed, as published; `normal`: N(0, 1 / embed_dim), Unified-IO's."""
 
@@ -51,9 +53,9 @@ class VQGANConfig(CheckedFields):
         super().__post_init__()
         if not self.ch_mult:
             raise ConfigError("ch_mult is empty: give the channels of each level")
-        if self.ch % NORM_GROUPS:
+        if self.ch % self.norm_groups:
             raise ConfigError(
-                f"ch is {self.ch}; group norm needs a multiple of {NORM_GROUPS} channels"
+                f"ch is {self.ch}; group norm needs a multiple of {self.norm_groups} channels"
             )
         if self.resolution % self.downsampling:
             raise ConfigError(

@@ -35,6 +35,7 @@ from jaxformers.pretrained.unified_io.unified_io_config import (
     write_config,
 )
 from jaxformers.pretrained.unified_io.unified_io_names import unified_io_map
+from jaxformers.pretrained.vqgan.vqgan_family import other_norms
 from jaxformers.pretrained.vqgan.vqgan_family import shrink as shrink_vqgan
 from jaxformers.text.unified_io import UnifiedIOTokenizer
 
@@ -112,7 +113,7 @@ def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:
         return "its channels or norm_epsilon are not the authors'"
     if c.image_tokenizer.embed_dim != c.image_tokenizer.z_channels:
         return "its image tokenizer has an embed_dim other than z_channels"
-    return None
+    return other_norms(c.image_tokenizer)
 
 
 def write(model: UnifiedIO, variables: Variables) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -94,8 +94,18 @@ def config_fields(config: VQGANConfig) -> dict[str, Any]:
 
 
 def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:
-    """Why a model cannot be written with taming's names: another module. None: it can."""
-    return None if isinstance(model, VQGAN) else f"{type(model).__name__} is no VQGAN"
+    """Why a model cannot be written with taming's names; None when it can."""
+    if not isinstance(model, VQGAN):
+        return f"{type(model).__name__} is no VQGAN"
+    return other_norms(model.config)
+
+
+def other_norms(config: VQGANConfig) -> str | None:
+    """Why the published code, whose norms have 32 groups, cannot have the model; None: it can."""
+    groups, published = config.norm_groups, VQGANConfig().norm_groups
+    if groups == published:
+        return None
+    return f"its group norms have norm_groups={groups}, the published code's {published}"
 
 
 def write(model: VQGAN, variables: Variables) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -102,6 +102,8 @@ class TextImageTask(MixtureTask):
     OUTPUT: ClassVar[Literal["text", "image"]] = "text"
     BEST: ClassVar[str] = ""
     """The metric that the task is judged by."""
+    LOWEST_IS_BEST: ClassVar[bool] = False
+    """Whether that metric is an error."""
 
     source: Source = field(default_factory=EmojiScenes)
 

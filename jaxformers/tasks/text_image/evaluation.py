@@ -18,7 +18,7 @@ from jaxformers.data.mixture import open_mixture
 from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.data.pipeline.stateless_random import Draws
 from jaxformers.decoding.generation import generate_codes, generate_text, score_options
-from jaxformers.decoding.sampling import Sampling
+from jaxformers.evaluation.standard_error import jackknife_error
 from jaxformers.fields import CheckedFields, PositiveInt, Seed
 from jaxformers.models import UnifiedIO
 from jaxformers.sharding import constrain
@@ -30,11 +30,25 @@ from jaxformers.tasks.text_image.features import normalised_patches
 
 EVALUATION = 43  # what the draws are for
 DRAWN = 6  # examples of a task in the report's figure
+TABLE = "Each task beside its trivial answer"
+TABLE_COLUMNS = (
+    "task",
+    "metric",
+    "model",
+    "trivial answer",
+    "gain",
+    "standard error",
+    "gain in standard errors",
+)
 
 
 @dataclass(frozen=True)
 class TextImageEvaluator(CheckedFields):
-    """The metrics of each task of `task.dev`, beside those of its trivial answer."""
+    """The metrics of each task of `task.dev`, beside those of its trivial answer.
+
+    The gain of a task is how much better than the trivial answer its model is, by the metric that
+    it is judged by; a final evaluation has a table of gains and their standard errors.
+    """
 
     task: Any
     """The `TextImage` that was trained."""
@@ -44,13 +58,17 @@ class TextImageEvaluator(CheckedFields):
     rows: PositiveInt = 64
     """Of a batch."""
     seed: Seed = 0
-    """Of the codes of pictures, which are sampled."""
+    """Of the codes of pictures, where they are drawn."""
 
     def evaluate(self, model, variables, processor: Processor, *, final: bool) -> Evaluation:
-        """`dev_TASK_METRIC` and `dev_TASK_trivial_METRIC`; when `final` a figure of each task."""
+        """`dev_TASK_METRIC` and `dev_TASK_trivial_METRIC`.
+
+        When `final` a figure of each task, and `dev_TASK_gain` with `dev_TASK_gain_error`, its
+        standard error.
+        """
         mixture = open_mixture(self.task.dev)
         store = self.task.rows_of(mixture, processor.tokenizer)
-        evaluation = Evaluation({})
+        evaluation, rows = Evaluation({}), [TABLE_COLUMNS]
         for number, (name, examples) in enumerate(mixture.examples.items()):
             indices = evenly_spaced(len(examples), self.examples)
             words = Draws(EVALUATION, number).words(len(indices), store.draws)
@@ -66,14 +84,22 @@ class TextImageEvaluator(CheckedFields):
                 for sample, row in zip(samples, batch, strict=True)
             ]
             scores = examples.task.metrics(answers, truths)
-            trivial = examples.task.metrics(examples.task.trivial(truths), truths)
+            trivial_answers = examples.task.trivial(truths)
+            trivial = examples.task.metrics(trivial_answers, truths)
             evaluation.metrics |= {f"dev_{name}_{key}": value for key, value in scores.items()}
             evaluation.metrics |= {
                 f"dev_{name}_trivial_{key}": value for key, value in trivial.items()
             }
             if final:
+                best = examples.task.BEST
+                gain, error = gain_over(examples.task, answers, trivial_answers, truths)
+                evaluation.metrics |= {f"dev_{name}_gain": gain, f"dev_{name}_gain_error": error}
+                ratio = gain / error if error > 0 else None
+                rows.append((name, best, scores[best], trivial[best], gain, error, ratio))
                 title = f"Task {name}: input, truth, answer"
                 evaluation.figures[title] = task_figure(examples.task, samples, answers)
+        if final:
+            evaluation.tables[TABLE] = rows
         return evaluation
 
     def _answers(
@@ -99,9 +125,8 @@ class TextImageEvaluator(CheckedFields):
                 scores = score_options(model, params, model_inputs(arrays), options)
                 predictions = [Prediction(options[best]) for best in scores.argmax(1)]
             else:
-                predictions = predict(
-                    self.task, model, variables, arrays, task.OUTPUT, jax.random.key(self.seed)
-                )
+                key = jax.random.fold_in(jax.random.key(self.seed), start)
+                predictions = predict(self.task, model, variables, arrays, task.OUTPUT, key)
             for sample, prediction in zip(samples[start : start + rows], predictions, strict=False):
                 answers.append(task.read(processor.tokenizer, _resized(prediction, sample), sample))
         return answers
@@ -110,7 +135,7 @@ class TextImageEvaluator(CheckedFields):
 def predict(
     task: Any, model, variables, batch: dict[str, np.ndarray], output: str, key: jax.Array
 ) -> list[Prediction]:
-    """A prediction for each row of a batch: text by greedy search, pictures by nucleus sampling.
+    """A prediction for each row of a batch: text by greedy search, pictures by `task.sampling`.
 
     Args:
         task: the `TextImage` whose batch it is.
@@ -124,10 +149,33 @@ def predict(
     if output == "text":
         decoded = generate_text(model, params, inputs, task.target_length)
         return [Prediction(row.tolist()) for row in np.asarray(decoded.ids)]
-    sampling = Sampling(top_p=0.9)
-    decoded = generate_codes(model, params, inputs, key, num_codes=task.codes, sampling=sampling)
+    codes, sampling = task.codes, task.sampling
+    decoded = generate_codes(model, params, inputs, key, num_codes=codes, sampling=sampling)
     pictures = decoded_pictures(model, params, np.asarray(decoded.ids))
     return [Prediction(picture=picture) for picture in pictures]
+
+
+def gain_over(
+    task: TextImageTask, answers: Sequence[Any], trivial: Sequence[Any], truths: Sequence[Any]
+) -> tuple[float, float]:
+    """How much better than trivial answers a model's are, and the standard error of that.
+
+    Args:
+        task: whose metric `BEST` is compared.
+        answers: of the model.
+        trivial: answers to the same samples, which are compared pair by pair.
+        truths: of the samples.
+    """
+
+    def gain(indices: Int[np.ndarray, "n"]) -> float:
+        chosen, reference = (
+            task.metrics([side[i] for i in indices], [truths[i] for i in indices])[task.BEST]
+            for side in (answers, trivial)
+        )
+        return reference - chosen if task.LOWEST_IS_BEST else chosen - reference
+
+    count = len(truths)
+    return gain(np.arange(count)), jackknife_error(gain, count)
 
 
 def model_inputs(batch: Batch) -> dict[str, Any]:

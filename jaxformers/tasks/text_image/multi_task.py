@@ -14,6 +14,7 @@ from jaxformers.data import Batch
 from jaxformers.data.mixture import Mixture, OpenMixture, open_mixture
 from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.data.pipeline.stateless_random import Draws
+from jaxformers.decoding.sampling import Sampling
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import NonNegativeFloat, NonNegativeInt, PositiveInt
 from jaxformers.layers import Execution
@@ -83,11 +84,16 @@ class TextImage(Task):
     tokenizer: str | None = None
     """Folder of T5's SentencePiece; None: that of `weights`, else one trained on the texts."""
     image_tokenizer_weights: str | None = None
-    """A VQGAN: a run, a published file or folder; None: a random one, as for rehearsals."""
+    """A VQGAN: a run, a published file or folder; `previous`: that of the run before this one;
+    None: a random one, as for rehearsals."""
     weights: str | None = None
     """Weights of the network to start from; None: none."""
     workers: NonNegativeInt = 0
     """Processes that prepare batches; 0: a thread."""
+    dev_examples: PositiveInt = 64
+    """Examples of each task that are evaluated, evenly spaced among its own."""
+    sampling: Sampling = Sampling(top_p=0.9)
+    """How codes of pictures are drawn in evaluation."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -359,13 +365,13 @@ class TextImage(Task):
 
     def evaluators(self) -> tuple[TextImageEvaluator, ...]:
         """Every task of `dev`, where there is one."""
-        return () if self.dev is None else (TextImageEvaluator(self),)
+        return () if self.dev is None else (TextImageEvaluator(self, examples=self.dev_examples),)
 
     def rehearsal(self) -> TextImage:
         """Some thousand parameters, three tasks on emoji scenes."""
         return replace(
             self,
-            model=rehearsal_model(),
+            model=rehearsal_model(self.model.image_tokenizer),
             mixture=rehearsal_mixture(),
             dev=None,
             rows=16,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from jaxformers.data.mixture import Mixture
 from jaxformers.data.scenes import EmojiScenes
 from jaxformers.models import UnifiedIOConfig, VQGANConfig
+from jaxformers.pretrained import registry
 from jaxformers.tasks.text_image.answers.captioning import Captioning
 from jaxformers.tasks.text_image.answers.vqa import VQA
 from jaxformers.tasks.text_image.pictures.maps import Depth
@@ -12,21 +15,16 @@ from jaxformers.tasks.text_image.pictures.maps import Depth
 TEXT_LENGTH, TARGET_LENGTH = 32, 16  # tokens
 
 
-def rehearsal_model() -> UnifiedIOConfig:
-    """Some thousand parameters: pictures of 2 x 2 patches in, of 2 x 2 codes out."""
-    image_tokenizer = VQGANConfig(
-        embed_dim=8,
-        n_embed=16,
-        z_channels=8,
-        resolution=4,
-        ch=32,
-        ch_mult=(1, 1),
-        num_res_blocks=1,
-        attn_resolutions=(),
-    )
+def rehearsal_model(image_tokenizer: VQGANConfig) -> UnifiedIOConfig:
+    """Some thousand parameters: pictures of 2 x 2 patches in, of 2 x 2 codes out.
+
+    Its image tokenizer has the parameters of a rehearsed run of `image_tokenizer`, which it may
+    follow.
+    """
+    image_tokenizer = replace(registry.shrink(image_tokenizer), resolution=4)
     return UnifiedIOConfig(
         vocab_size=1152,
-        image_vocab_size=16,
+        image_vocab_size=image_tokenizer.n_embed,
         width=16,
         heads=2,
         head_width=8,
@@ -39,7 +37,7 @@ def rehearsal_model() -> UnifiedIOConfig:
         encoder_text_length=TEXT_LENGTH,
         encoder_image_length=4,
         decoder_text_length=TARGET_LENGTH,
-        decoder_image_length=4,
+        decoder_image_length=image_tokenizer.grid**2,
         image_tokenizer=image_tokenizer,
     )
 

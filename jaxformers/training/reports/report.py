@@ -45,6 +45,8 @@ def report_run(folder: epath.Path, experiment: Experiment, result: RunResult) ->
         published = experiment.task.published(results | costs)
         published += published_comparisons(experiment.chosen_evaluators(), results)
     tables = [beside(comparison, experiment.name) for comparison in published]
+    own_tables = evaluation.tables if evaluation else {}
+    tables += [Table(title, rows[0], rows[1:]) for title, rows in own_tables.items()]
     samples = list(evaluation.samples) if evaluation else []
     notes = list(evaluation.notes) if evaluation else []
     return write_report(

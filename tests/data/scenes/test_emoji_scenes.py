@@ -115,6 +115,21 @@ def test_relations_come_in_opposite_pairs(scenes):
     assert seen == set(opposite)
 
 
+def test_objects_have_the_stated_scales():
+    scenes = EmojiScenes(size=40, most_objects=1, farthest_scale=0.7, nearest_scale=0.75)
+    for index in range(40):
+        [obj] = scenes.scene(index).objects
+        x1, y1, x2, y2 = obj.box
+        assert 0.65 * 64 <= max(x2 - x1, y2 - y1) <= 0.75 * 64 + 1
+    with pytest.raises(ConfigError, match=r"farthest_scale is 0\.8, above nearest_scale 0\.56"):
+        EmojiScenes(farthest_scale=0.8)
+
+
+def test_the_first_things_are_of_all_categories():
+    assert [thing.category for thing in THINGS[:4]] == ["animal", "food", "vehicle", "object"]
+    assert len({thing.name for thing in THINGS}) == len(THINGS) == 32
+
+
 def test_what_cannot_be_a_set_of_scenes_is_refused():
     with pytest.raises(ConfigError, match="above most_objects"):
         EmojiScenes(least_objects=4, most_objects=2)

@@ -1,5 +1,6 @@
 """VQGAN against taming-transformers and Unified-IO's release: codes, images, weights in and out."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -17,6 +18,7 @@ from jaxformers.models import VQGAN, PatchDiscriminator, PatchDiscriminatorConfi
 from jaxformers.models.vqgan.lpips import LPIPS
 from jaxformers.pretrained import load_pretrained, save_pretrained
 from jaxformers.pretrained.vqgan.lpips import read_lpips
+from jaxformers.pretrained.vqgan.vqgan_family import unsupported_reason
 from jaxformers.pretrained.vqgan.vqgan_names import unified_io_entries
 
 NAMES = sorted(cases.CASES)
@@ -204,3 +206,11 @@ def test_lpips_is_that_of_the_published_weights_in_one_file_or_two(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, params, read_lpips((vgg, linear)))
     with pytest.raises(WeightsError, match="missing lin0, lin1, lin2, lin3, lin4"):
         read_lpips((vgg,))
+
+
+def test_norms_of_other_groups_cannot_be_written_with_taming_s_names():
+    config = VQGANConfig(ch=16, ch_mult=(1,), num_res_blocks=1, n_embed=4, norm_groups=4)
+    assert "norm_groups=4, the published code's 32" in unsupported_reason(VQGAN(config), {})
+    assert unsupported_reason(VQGAN(replace(config, ch=32, norm_groups=32)), {}) is None
+    with pytest.raises(ConfigError, match="ch is 16; group norm needs a multiple of 3"):
+        replace(config, norm_groups=3)

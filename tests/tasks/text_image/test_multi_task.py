@@ -178,16 +178,22 @@ def test_every_task_is_evaluated_beside_its_trivial_answer(task, data, model, va
     evaluator = ti.TextImageEvaluator(replace(task, dev=dev), examples=8, rows=8)
     processor = Processor(data.processor.tokenizer)
     evaluation = evaluator.evaluate(model, variables, processor, final=True)
-    assert set(evaluation.metrics) == {
-        "dev_vqa_accuracy",
-        "dev_vqa_trivial_accuracy",
-        "dev_depth_rmse",
-        "dev_depth_trivial_rmse",
-        "dev_class_accuracy",
-        "dev_class_trivial_accuracy",
-    }
-    assert all(np.isfinite(list(evaluation.metrics.values())))
+    metrics = evaluation.metrics
+    assert set(metrics) == {
+        f"dev_{name}"
+        for task, metric in (("vqa", "accuracy"), ("depth", "rmse"), ("class", "accuracy"))
+        for name in (f"{task}_{metric}", f"{task}_trivial_{metric}", f"{task}_gain")
+    } | {"dev_vqa_gain_error", "dev_depth_gain_error", "dev_class_gain_error"}
+    assert all(np.isfinite(list(metrics.values())))
+    # A gain is positive where the model is better: more accuracy, less error.
+    difference = metrics["dev_vqa_accuracy"] - metrics["dev_vqa_trivial_accuracy"]
+    assert metrics["dev_vqa_gain"] == pytest.approx(difference)
+    difference = metrics["dev_depth_trivial_rmse"] - metrics["dev_depth_rmse"]
+    assert metrics["dev_depth_gain"] == pytest.approx(difference)
     assert len(evaluation.figures) == 3
+    [(columns, *rows)] = evaluation.tables.values()
+    assert [row[0] for row in rows] == ["vqa", "depth", "class"]
+    assert rows[0][columns.index("gain")] == metrics["dev_vqa_gain"]
 
 
 def test_pictures_come_back_in_the_size_of_the_input():

@@ -14,7 +14,7 @@ from jaxformers.errors import DataError
 from jaxformers.tasks import text_image as ti
 from jaxformers.tasks.text_image.evaluation import task_figure
 from jaxformers.tasks.text_image.pictures.segmentation import paint_masks, read_masks
-from jaxformers.tasks.text_image.pictures.synthesis import painted_segments
+from jaxformers.tasks.text_image.pictures.synthesis import HiddenRegion, painted_segments
 from jaxformers.tasks.text_image.texts.denoising import noise_mask, with_sentinels
 from jaxformers.text.unified_io import Regions, UnifiedIOTokenizer
 
@@ -334,3 +334,28 @@ def test_a_scene_of_all_things_has_questions():
     scenes = EmojiScenes(size=200, things=2, most_objects=5)
     full = [scene for scene in map(scenes.scene, range(200)) if len(thing_counts(scene)) == 2]
     assert full and all(questions(scene, 2) for scene in full)
+
+
+def test_of_an_inpainted_picture_the_box_alone_counts():
+    image = np.full((8, 8, 3), 100, np.uint8)
+    image[2:5, 3:6] = 200
+    task = ti.Inpainting(SCENES)
+    sample = task.sample({"image": image, "box": (3, 2, 5.5, 5), "label": "bus"}, 0)
+    answer = task.read(None, ti.Prediction(picture=np.zeros_like(image)), sample)
+    assert (answer[2:5, 3:6] == 0).all()
+    answer[2:5, 3:6] = image[2:5, 3:6]
+    np.testing.assert_array_equal(answer, image)
+    [copied] = task.trivial([sample.truth])
+    assert (copied == 100).all()
+    expected = 20 * np.log10(255 / 100)
+    assert task.metrics([copied], [sample.truth])["psnr"] == pytest.approx(expected)
+    assert task.metrics([image], [sample.truth])["psnr"] > 100
+    assert task.read(None, ti.Prediction(), sample)[2:5, 3:6].max() == 0  # nothing was painted
+
+
+@pytest.mark.parametrize("box", [(0, 0, 8, 8), (-3, -3, 20, 20), (8, 8, 8, 8), (9, 9, 12, 12)])
+def test_boxes_at_the_edge_have_pixels(box):
+    region = HiddenRegion(np.zeros((8, 8, 3), np.uint8), box)
+    assert region.picture[region.slices].size
+    task = ti.Inpainting(SCENES)
+    assert np.isfinite(task.metrics(task.trivial([region]), [region])["psnr"])

@@ -29,6 +29,7 @@ class Depth(TextImageTask):
     FEATURES: ClassVar[tuple[str, ...]] = ("image", "depth")
     OUTPUT: ClassVar[str] = "image"
     BEST: ClassVar[str] = "rmse"
+    LOWEST_IS_BEST: ClassVar[bool] = True
 
     farthest: PositiveFloat = 1.0
     """Depth that is written as white: 10 (metres) for NYU; in levels of the file where the map is
@@ -68,6 +69,7 @@ class SurfaceNormals(TextImageTask):
     FEATURES: ClassVar[tuple[str, ...]] = ("image", "normals")
     OUTPUT: ClassVar[str] = "image"
     BEST: ClassVar[str] = "angle"
+    LOWEST_IS_BEST: ClassVar[bool] = True
 
     def sample(self, record: Record, word: int) -> Sample:
         """The normals as a picture."""

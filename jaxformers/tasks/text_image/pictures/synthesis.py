@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
@@ -13,7 +14,9 @@ from jaxformers.data.scenes import Scene, captions
 from jaxformers.errors import DataError
 from jaxformers.evaluation.text_image import root_mean_square
 from jaxformers.tasks.text_image.base import (
+    Box,
     Picture,
+    Prediction,
     Record,
     Sample,
     TextImageTask,
@@ -21,7 +24,7 @@ from jaxformers.tasks.text_image.base import (
     choose,
     mean_picture,
 )
-from jaxformers.text.unified_io import box_text, segments_text
+from jaxformers.text.unified_io import UnifiedIOTokenizer, box_text, segments_text
 from jaxformers.text.unified_io.colours import PALETTE
 
 
@@ -34,11 +37,7 @@ class PictureTask(TextImageTask):
 
     def metrics(self, answers: Sequence[Picture], truths: Sequence[Picture]) -> dict[str, float]:
         """The mean `psnr` in decibels."""
-        errors = [
-            max(root_mean_square(answer, truth), 1e-3)
-            for answer, truth in zip(answers, truths, strict=True)
-        ]
-        return {"psnr": float(np.mean(20 * np.log10(255 / np.array(errors))))}
+        return {"psnr": mean_psnr(answers, truths)}
 
     def trivial(self, truths: Sequence[Picture]) -> list[Picture]:
         """The mean picture."""
@@ -63,11 +62,28 @@ class Synthesis(PictureTask):
         return {"image": scene.image, "captions": captions(scene)[:1]}
 
 
+class HiddenRegion(NamedTuple):
+    """A picture, and the box x1 y1 x2 y2 of it that is to be painted."""
+
+    picture: Picture
+    box: Box
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of the pixels that the box touches; at least one of each."""
+        height, width = self.picture.shape[:2]
+        x1, y1, x2, y2 = self.box
+        left, top = min(max(int(x1), 0), width - 1), min(max(int(y1), 0), height - 1)
+        right, bottom = max(math.ceil(x2), left + 1), max(math.ceil(y2), top + 1)
+        return slice(top, bottom), slice(left, right)
+
+
 @dataclass(frozen=True)
 class Inpainting(PictureTask):
     """A picture from all of it but a box: features `image`, `box` and `label`.
 
-    The patches of the box are masked; no pixel is blanked.
+    The patches of the box are masked; no pixel is blanked. Of an answer the box alone counts, since
+    the pixels around it were given.
     """
 
     PROMPT: ClassVar[str] = 'Filling the blank region " {region} " ?'
@@ -78,12 +94,39 @@ class Inpainting(PictureTask):
         image, box = record["image"], record["box"]
         region = f"{box_text(box, image.shape[:2])} {record['label']}"
         prompt = self.PROMPT.format(region=region)
-        return Sample(prompt, image, hidden=tuple(map(float, box)), target=image, truth=image)
+        hidden = tuple(map(float, box))
+        return Sample(prompt, image, hidden=hidden, target=image, truth=HiddenRegion(image, hidden))
 
     def scene_record(self, scene: Scene, word: int) -> Record:
         """One of the objects is blank."""
         obj = choose(scene.objects, word)
         return {"image": scene.image, "box": obj.box, "label": obj.name}
+
+    def read(
+        self, tokenizer: UnifiedIOTokenizer, prediction: Prediction, sample: Sample
+    ) -> Picture:
+        """The input picture with the box as it was painted."""
+        picture, box = sample.image.copy(), sample.truth.slices
+        picture[box] = super().read(tokenizer, prediction, sample)[box]
+        return picture
+
+    def metrics(
+        self, answers: Sequence[Picture], truths: Sequence[HiddenRegion]
+    ) -> dict[str, float]:
+        """The mean `psnr` of the boxes in decibels."""
+        boxes = [answer[truth.slices] for answer, truth in zip(answers, truths, strict=True)]
+        return {"psnr": mean_psnr(boxes, [truth.picture[truth.slices] for truth in truths])}
+
+    def trivial(self, truths: Sequence[HiddenRegion]) -> list[Picture]:
+        """A copy of the input, the box in the mean colour of what is around it."""
+        answers = []
+        for truth in truths:
+            picture, visible = truth.picture.copy(), np.ones(truth.picture.shape[:2], bool)
+            visible[truth.slices] = False
+            around = picture[visible] if visible.any() else picture.reshape(-1, 3)
+            picture[truth.slices] = around.mean(axis=0).round()
+            answers.append(picture)
+        return answers
 
 
 @dataclass(frozen=True)
@@ -112,6 +155,13 @@ class SegmentSynthesis(PictureTask):
             "labels": [obj.name for obj in scene.objects],
             "masks": np.stack([obj.mask for obj in scene.objects]),
         }
+
+
+def mean_psnr(pictures: Sequence[Picture], references: Sequence[Picture]) -> float:
+    """Mean peak signal-to-noise ratio in decibels; that of equal pictures counts as 108."""
+    pairs = zip(pictures, references, strict=True)
+    errors = np.array([max(root_mean_square(*pair), 1e-3) for pair in pairs])
+    return float(np.mean(20 * np.log10(255 / errors)))
 
 
 def painted_segments(
