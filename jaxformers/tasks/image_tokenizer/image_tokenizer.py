@@ -188,6 +188,10 @@ class ImageTokenizer(UnlabelledImages):
         reconstructed = model.apply(variables, prepared["images"])
         return {"reconstruction": reconstructed, "loss": loss.total / loss.weight}
 
+    def shared_sizes(self) -> set[int]:
+        """That of the codebook: the uses of its codes are counted over all rows."""
+        return {self.model.n_embed}
+
     def evaluators(self) -> tuple[ImageTokenizerEvaluator]:
         """Reconstruction of the development set."""
         return (
