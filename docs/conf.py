@@ -20,6 +20,7 @@ html_title = f"jaxformers {release}"
 exclude_patterns = ["make_*.py"]
 
 myst_heading_anchors = 3
+myst_enable_extensions = ["amsmath"]  # equations that Jupyter shows too
 linkcheck_ignore = ["http://127.0.0.1"]  # `make links`
 linkcheck_timeout = 20  # seconds
 nb_execution_mode = "cache"
