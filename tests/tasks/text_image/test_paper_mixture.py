@@ -1,11 +1,13 @@
 """The paper's mixtures: every data set of the table, its shares, and what a folder must hold."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxformers.cli import command
 from jaxformers.data.mixture import PAPER_DATASETS, open_mixture
 from jaxformers.errors import DataError
 from jaxformers.tasks.text_image import (
@@ -17,6 +19,8 @@ from jaxformers.tasks.text_image import (
     paper_mixture,
 )
 from jaxformers.tasks.text_image.paper_mixture import TASKS, TFDS_FEATURES
+
+EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments" / "unified_io"
 
 
 def test_every_task_of_every_set_is_in_one_group():
@@ -62,3 +66,13 @@ def test_missing_sets_are_listed_and_the_others_are_read(tmp_path):
     opened = open_mixture(paper_mixture(str(tmp_path), without_missing=True))
     assert opened.names == ("gqa_vqa",)
     assert opened.examples["gqa_vqa"].sample(0, 0).text == "a cat"
+
+
+def test_the_task_that_the_experiment_of_fine_tuning_declares_reads_its_folder(tmp_path, capsys):
+    Image.fromarray(np.full((8, 12, 3), 99, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "train.jsonl").write_text('{"image": "a.png", "year": 1937}\n')
+    file = str(EXPERIMENTS / "finetune.py")
+    arguments = ["describe", file, "--data", str(tmp_path), "--example", "decade"]
+    assert command.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "target text     1930s" in printed and "input picture   12 x 8" in printed
