@@ -6,16 +6,26 @@ together. It is evaluated on the third, unseen style:
 
 - retrieval of a concept's drawing by its name among all 1,811 (chance is 0.6 % for recall@10);
 - the same among the 178 drawings of concepts that were held out too (chance is 5.6 %);
-- the group of each drawing, zero-shot. One caption in four of the training drawings names the
+- the group of each drawing, zero-shot. One caption in eight of the training drawings names the
   group: without that, "Food & Drink" would be words that the model never read.
 
-The report draws twelve queries with their five nearest drawings.
+Four more of the eight captions are random words of the name and keywords, so that single words, in
+names that the model never read, have a meaning of their own.
+
+With seed 0 recall@10 is 52.7 % among all and 32.6 % among the unseen concepts, and 32.0 % of the
+groups are right. The report draws twelve queries with their five nearest drawings.
 
     jaxformers train experiments/clip/demo.py
 """
 
 from jaxformers.data.captions import BundledEmoji, EmojiGroups
-from jaxformers.data.images import Augmentation, InceptionCrop, Preprocessing
+from jaxformers.data.images import (
+    Augmentation,
+    ColorJitter,
+    InceptionCrop,
+    Preprocessing,
+    RandAugment,
+)
 from jaxformers.models import CLIPConfig, CLIPTextConfig, ModifiedResNetConfig
 from jaxformers.tasks import Contrastive
 from jaxformers.tasks.image_text.retrieval import RetrievalEvaluator
@@ -27,19 +37,34 @@ MEAN, STD = (0.85, 0.81, 0.76), (0.27, 0.29, 0.34)
 UNSEEN = "fluent"
 MODEL = CLIPConfig(
     image=ModifiedResNetConfig(
-        image_size=SIZE, depths=(1, 1, 1, 1), width=24, heads=12, projection=128
+        image_size=SIZE, depths=(1, 1, 1, 1), width=16, heads=8, projection=128
     ),
     text=CLIPTextConfig(
         vocab_size=2500,
-        context_length=24,
+        context_length=16,
         width=128,
         heads=4,
         feed_forward=512,
-        layers=2,
+        layers=1,
         pooling="eos",
         eos_id=3,
         projection=128,
         activation="gelu_tanh",
+    ),
+)
+# What the styles differ in: colours, proportions and position. No flips: flags, letters and arrows
+# have a direction.
+AUGMENTATION = Augmentation(
+    SIZE,
+    crop=InceptionCrop(area=(0.5, 1.0)),
+    flip=0.0,
+    jitter=ColorJitter(0.3, brightness=0.2, contrast=0.2, saturation=0.4, hue=0.05, grayscale=0.1),
+    distortions=RandAugment(
+        layers=1,
+        magnitude=4.0,
+        fill=(255, 255, 255),
+        interpolation="bilinear",
+        operations=("rotate", "shear_x", "shear_y", "translate_x", "translate_y"),
     ),
 )
 
@@ -50,10 +75,10 @@ def experiment() -> Experiment:
         name="clip_demo",
         task=Contrastive(
             model=MODEL,
-            data=BundledEmoji(("noto", "twemoji"), "seen", groups=True),
-            augmentation=Augmentation(SIZE, crop=InceptionCrop(area=(0.5, 1.0)), flip=0.5),
+            data=BundledEmoji(("noto", "twemoji"), "seen", groups=True, word_samples=4),
+            augmentation=AUGMENTATION,
             preprocessing=Preprocessing(SIZE, mean=MEAN, std=STD),
-            rows=256,
+            rows=128,
             duplicates="masked",
         ),
         evaluators=(
@@ -67,11 +92,11 @@ def experiment() -> Experiment:
                 name="groups", test=EmojiGroups(BundledEmoji((UNSEEN,))), template="{}"
             ),
         ),
-        steps=800,
+        steps=1500,
         optimizer=Adam(b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.2),
-        schedule=Cosine(peak=1e-3, warmup=80),
+        schedule=Cosine(peak=1.5e-3, warmup=60),
         ema=0.98,
-        evaluate_every=400,
-        checkpoint=Checkpointing(every=400, keep_last=1),
+        evaluate_every=750,
+        checkpoint=Checkpointing(every=750, keep_last=1),
         logging=Logging(every=25),
     )
