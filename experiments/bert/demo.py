@@ -6,9 +6,9 @@ picture is what the paper is about: accuracy by the number of labels, from the p
 and of the same network from scratch. Test accuracy in %, mean and standard deviation of 5 seeds:
 
     labels   pre-trained    from scratch   bag of words   gain, standard error
-       200   54.7 ± 1.5     36.2 ± 1.3     46.7 ± 2.7     +18.5 ± 1.2
-       500   56.4 ± 2.2     44.4 ± 2.2     56.0 ± 1.9     +12.0 ± 0.2
-     2,000   64.7 ± 0.9     54.7 ± 3.4     63.9 ± 1.2     +9.9 ± 1.7
+       200   54.7 ± 1.5     36.2 ± 1.3     46.7 ± 3.0     +18.5 ± 1.2
+       500   56.4 ± 2.2     44.4 ± 2.2     56.0 ± 2.1     +12.0 ± 0.2
+     2,000   64.7 ± 0.9     54.7 ± 3.4     63.9 ± 1.3     +9.9 ± 1.7
 
 Both arms have a rate and a number of steps of their own, chosen among a few on the development
 lines with 500 labels (docs/papers/bert.md). The bag of words is a logistic regression. Differs from
