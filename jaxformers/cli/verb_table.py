@@ -67,7 +67,7 @@ examples:
                 dict(
                     metavar="FAMILY",
                     default="translation",
-                    help="translation (default), bert, clip, mae, resnet, vit",
+                    help="translation (default), bert, clip, mae, resnet, unified_io, vit",
                 ),
             ),
             FOLDER,

@@ -19,6 +19,7 @@ PIECES = ["what is this ? a red bus and cats", "bcdfghjklmnopqrstuvwxyz"] * 5
 EXPERIMENT = """
 from dataclasses import replace
 from jaxformers.data.mixture import Mixture
+from jaxformers.models import VQGANConfig
 from jaxformers.tasks import TextImage
 from jaxformers.tasks.text_image import VQA, JsonlRecords
 from jaxformers.tasks.text_image.rehearsal import rehearsal_mixture, rehearsal_model
@@ -26,7 +27,8 @@ from jaxformers.training import Experiment
 
 def experiment():
     mixture = rehearsal_mixture()
-    task = TextImage(rehearsal_model(), mixture, rows=16, text_length=32, target_length=16)
+    model = rehearsal_model(VQGANConfig())
+    task = TextImage(model, mixture, rows=16, text_length=32, target_length=16)
     if "missing" in {name!r}:
         entries = {{entry.name: entry.task for entry in mixture.entries}}
         entries["own"] = VQA(JsonlRecords("no.jsonl"))

@@ -22,7 +22,12 @@ DEMO = Path(__file__).resolve().parents[2] / "experiments" / "bert" / "demo.py"
 
 @pytest.fixture(scope="module")
 def small():
-    return load_experiment(DEMO).rehearse()
+    """Pre-training, then the same classifier from its weights and from fresh ones."""
+    demo = load_experiment(DEMO)
+    (tuned,) = demo.after
+    scratch = replace(tuned, name="from_scratch", task=replace(tuned.task, weights=None))
+    evaluators = demo.task.evaluators()
+    return replace(demo, evaluators=evaluators, after=(tuned, scratch)).rehearse()
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def test_kinds_that_a_follow_up_run_does_not_know_are_left_out():
     """Texts to pre-train on are no data of a classifier."""
     words = ["--task.data", "text-folder", "--task.data.path", "X", "--task.rows", "4"]
     experiment = overridden("bert/demo", *words)
-    assert type(experiment.after[0].task.data).__name__ == "BundledMovies"
+    assert type(experiment.after[0].task.data).__name__ == "BundledHelp"
     assert {run.task.rows for run in experiment.after} == {4}  # no field of the first run
 
 
