@@ -47,8 +47,11 @@ def main():
     parser.add_argument("--json", type=Path, help="file for the results")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        seconds = run_steps(steps(arguments.source, demo=not arguments.no_demo), Path(folder))
-        conditions = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[2]}
+        # Git runs in the new folder, where a relative path would name another.
+        local = Path(arguments.source).exists()
+        source = str(Path(arguments.source).resolve()) if local else arguments.source
+        seconds = run_steps(steps(source, demo=not arguments.no_demo), Path(folder))
+        conditions = {"cores": os.cpu_count(), "load": os.getloadavg()[2]}
         print(f"{sum(seconds.values()):8.1f} s  in all; {conditions}", flush=True)
         if arguments.json:
             results = {**conditions, "seconds": seconds}

@@ -273,6 +273,7 @@ def explained_answer(
         raise ConfigError(
             f"answer is a {type(answer).__name__}: texts are explained, pictures as answers are not"
         )
+    check_prompt(prompt, image is not None, "text")
     model, variables, tokenizer = _open(source)
     sample = Sample(prompt, _picture(image, 1))
     return explain_sample(model, variables, tokenizer, sample, answer)

@@ -89,7 +89,7 @@ def explain(
         text: what is compared with the picture, one or several.
         prompt: as for `ask`.
         answer: the text to explain; None: the one that the model generates.
-        top: how many classes.
+        top: how many classes, of a classifier.
         start_layer: the first layer that counts; None: the first of all, with `text` the last, as
             in the authors' notebook. With `prompt` all layers count.
         text_start_layer: that of the text tower; None: the last.

@@ -65,10 +65,10 @@ def paint(source: str, text: str, seed: int) -> tuple[str, Figure | None]:
     return _text_and_figure(api.paint(source, read_line(text), int(seed)))
 
 
-def explain(source: str, prompt: str, upload: str | None, answer: str) -> tuple[str, Figure]:
+def explain(source: str, prompt: str, upload: str | None, answer: str | None) -> tuple[str, Figure]:
     """An answer, and the words and patches that it rests on; generated where none is typed."""
     picture = read_upload(upload) if upload else None
-    text = read_line(answer) if answer.strip() else None
+    text = read_line(answer) if answer and answer.strip() else None
     explanation = api.explain(source, picture, prompt=read_line(prompt), answer=text)
     return explanation.answer, explanation.figure()
 
@@ -80,14 +80,14 @@ def _text_and_figure(answer: Asked) -> tuple[str, Figure | None]:
     return "\n".join(line for line in lines if line), figure
 
 
-def _read_box(text: str) -> tuple[float, ...]:
+def _read_box(text: str | None) -> tuple[float, ...]:
     """x1 y1 x2 y2 in pixels.
 
     Raises:
         DataError: anything else.
     """
     try:
-        box = tuple(map(float, text.replace(",", " ").split()))
+        box = tuple(map(float, (text or "").replace(",", " ").split()))
     except ValueError:
         box = ()
     if len(box) != 4:

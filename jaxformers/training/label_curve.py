@@ -55,7 +55,9 @@ class LabelCurve(CheckedFields):
     For every number of labels and every seed, the same examples are drawn from the training data
     for both; the seed also decides the fresh parameters and the order of the examples. Both arms
     are given as experiments, since each has its own best rate and number of epochs. Their network
-    is the evaluated one, with the dropout of their own; `weights` and `vocabulary` are not read.
+    is the evaluated one, with the dropout of their own. Dropout's masks depend on an arm's own
+    `seed` and the step, so that they are the same for all `seeds`. Of the arms, `weights`,
+    `vocabulary`, `evaluators`, `after` and, within a mesh, `mesh` are not read.
 
     A logistic regression over the words of the same examples is drawn beside them.
     """
@@ -78,6 +80,8 @@ class LabelCurve(CheckedFields):
             task = getattr(self, field).task
             if not isinstance(task, SequenceClassification) or task.labels.count == 1:
                 raise ConfigError(f"label_curve.{field}: the task is to classify texts")
+            if getattr(self, field).average_last:
+                raise ConfigError(f"label_curve.{field}: average_last is not supported, ema is")
         arms = self.fine_tuned.task, self.from_scratch.task
         if len({(task.data, task.dev, task.test) for task in arms}) > 1:
             raise ConfigError("label_curve: both arms need the same data, dev and test")
@@ -109,7 +113,7 @@ class LabelCurve(CheckedFields):
         def row(system: str) -> tuple[float | None, ...]:
             return tuple(metrics.get(f"{count}_labels_{system}") for count in self.labels)
 
-        if not any(row(PRETRAINED)):
+        if all(mean is None for mean in row(PRETRAINED)):
             return []
         columns = tuple(f"{count:,} labels" for count in self.labels)
         rows = [("the same network from scratch", row(SCRATCH)), ("bag of words", row(WORDS))]

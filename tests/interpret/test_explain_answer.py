@@ -164,6 +164,9 @@ def test_what_is_not_explained_is_refused_in_one_line(source, picture, folder):
     message = refused(DataError, source, picture, **prompt, answer="bus " * 300)
     assert "tokens; the model has" in message
     assert "shorten it" in refused(DataError, source, picture, prompt="what " * 90)
+    depth = dict(prompt="What is the depth map of the image ?")
+    assert "output" in refused(ConfigError, source, picture, **depth, answer="a")
+    assert "picture" in refused(DataError, source, prompt="What does the image describe ?")
     assert "no picture: give one" in refused(DataError, source)
     for name in (source, folder):
         assert "holds a UnifiedIO, whose answers" in refused(WeightsError, name, picture)

@@ -123,6 +123,7 @@ def test_nothing_is_trained_before_the_end(pretrained):
             {"fine_tuned": replace(RUN, task=replace(TASK, data=BundledMovies(kind="rating")))},
             "label_curve.fine_tuned: the task is to classify texts",
         ),
+        ({"from_scratch": replace(RUN, average_last=2)}, "average_last is not supported, ema is"),
     ],
 )
 def test_a_curve_that_cannot_be_drawn_is_refused(changes, problem):

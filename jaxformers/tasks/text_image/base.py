@@ -88,7 +88,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class TextImageTask(MixtureTask):
-    """Base class; a task states PROMPT, FEATURES, INPUT and OUTPUT, and has four methods.
+    """Base class; a task states PROMPT, FEATURES, INPUT, OUTPUT and BEST, and has methods.
 
     `sample`, `metrics`, and `scene_record` where emoji scenes have its truth; `read` and `show`
     have defaults by the kind of output.
@@ -101,7 +101,7 @@ class TextImageTask(MixtureTask):
     """`text`: no sample has an input picture."""
     OUTPUT: ClassVar[Literal["text", "image"]] = "text"
     BEST: ClassVar[str] = ""
-    """The metric that the task is judged by."""
+    """The metric that the task is judged by; a task in `TextImage.dev` must state one."""
     LOWEST_IS_BEST: ClassVar[bool] = False
     """Whether that metric is an error."""
 

@@ -41,7 +41,6 @@ def explain_sample(
         answer: the text to explain; None: the one that the model generates by greedy search.
 
     Raises:
-        ConfigError: a model without an image tokenizer.
         DataError: an empty answer, or a prompt or answer that is longer than the model takes.
         WeightsError: logits that are not finite.
     """

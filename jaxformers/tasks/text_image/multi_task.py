@@ -100,6 +100,9 @@ class TextImage(Task):
         c, vqgan = self.model, self.model.image_tokenizer
         if vqgan is None:
             raise ConfigError("the model has no image_tokenizer: give it a VQGANConfig")
+        for entry in () if self.dev is None else self.dev.entries:
+            if not getattr(entry.task, "BEST", ""):
+                raise ConfigError(f"the class of dev task {entry.name} states no metric as BEST")
         if c.image_rows != c.image_columns:
             raise ConfigError(f"images of {c.image_rows} x {c.image_columns}: give equal sides")
         for name, value, longest in (

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from jaxformers.data.files.line_index import Lines
 from jaxformers.data.files.tfds_rows import TfdsRows
 from jaxformers.data.images.decoding import decode, decoding, opened
 from jaxformers.errors import DataError
+from jaxformers.evaluation.zero_shot.class_prompts import load_class_prompts
 from jaxformers.fields import CheckedFields
 
 Record = Mapping[str, Any]
+WORDNET_ID = re.compile(r"n\d{8}")
 IMAGE_FEATURES = ("image", "depth", "normals", "segments")
 """Features that hold the path of a picture in a table, and its pixels in a record."""
 
@@ -74,7 +77,7 @@ class TfdsRecords(CheckedFields):
     split: str
     features: tuple[tuple[str, str], ...]
     """(feature, name in the set); of a dictionary one entry, such as "captions/text". A class is
-    given by its name."""
+    given by its name: in English, where the set has WordNet ids as ImageNet's do."""
     data_dir: str | None = None
 
     def open(self) -> TfdsRecordRows:
@@ -107,9 +110,21 @@ class TfdsRecordRows:
                 raise DataError(f"{self.fingerprint['source']}: {feature} has no entry {key}")
             value = value[key]
         label = self._rows.info.features[feature]
-        if not keys and hasattr(label, "int2str") and int(value) >= 0:
-            return label.int2str(int(value))
+        if not keys and hasattr(label, "names") and int(value) >= 0:
+            return english_names(label.names)[int(value)]
         return value
+
+
+def english_names(class_names: Sequence[str]) -> Sequence[str]:
+    """`class_names`, or ImageNet's English names where they are its WordNet ids (n01440764)."""
+    if not all(WORDNET_ID.fullmatch(name) for name in class_names):
+        return class_names
+    return _imagenet_names(tuple(class_names))
+
+
+@lru_cache(maxsize=4)
+def _imagenet_names(wordnet_ids: tuple[str, ...]) -> tuple[str, ...]:
+    return load_class_prompts("imagenet2012").names_for(wordnet_ids)
 
 
 @dataclass(frozen=True)

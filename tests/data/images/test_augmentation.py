@@ -288,6 +288,10 @@ def test_colour_jitter_is_torchvisions():
     grey = array(ColorJitter(grayscale=0.6)(PICTURE, still))
     assert np.array_equal(grey[..., 1], array(PICTURE.convert("L"))) and grey.shape == SMOOTH.shape
     assert ColorJitter(grayscale=0.6)(PICTURE.convert("L"), still).mode == "L"
+    u = np.array([0.0, 0.75, 0.25, 0.9, 0.9, 0.5])
+    expected = ImageEnhance.Brightness(PICTURE.convert("L")).enhance(1.2)
+    expected = ImageEnhance.Contrast(expected).enhance(0.8)
+    assert np.array_equal(array(ColorJitter()(PICTURE.convert("L"), u)), array(expected))
 
 
 def test_augmentation_draws_apart_for_all_its_transforms():

@@ -217,6 +217,14 @@ def test_shapes_that_do_not_fit_are_refused(changes, message):
         replace(BASE, **changes)
 
 
+def test_a_development_task_without_a_metric_to_be_judged_by_is_refused():
+    class Counting(ti.VQA):
+        BEST = ""
+
+    with pytest.raises(ConfigError, match="dev task count states no metric as BEST"):
+        replace(BASE, dev=Mixture({"count": Counting(EmojiScenes(size=4, side=16))}))
+
+
 def test_samples_that_cannot_be_rows_are_refused_by_task_and_example(task, data):
     with pytest.raises(DataError, match="x, example 0: it has neither a text nor a picture"):
         row(task, data, Sample("a"))

@@ -19,6 +19,7 @@ from jaxformers.tasks.text_image import (
     paper_mixture,
 )
 from jaxformers.tasks.text_image.paper_mixture import TASKS, TFDS_FEATURES
+from jaxformers.tasks.text_image.records import english_names
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments" / "unified_io"
 
@@ -53,6 +54,11 @@ def test_features_that_a_set_of_tfds_is_read_by_are_those_of_its_task():
     assert isinstance(mixture.entry("mnli_text_classify").task, TextEntailment)
     assert isinstance(mixture.entry("wikipedia_text_denoise").task, TextDenoising)
     assert mixture.entry("vqa_v2_vqa").task == VQA(mixture.entry("vqa_v2_vqa").task.source)
+
+
+def test_classes_of_imagenet_are_named_in_english():
+    assert english_names(("n01440764", "n01443537")) == ("tench", "goldfish")
+    assert english_names(("airfield", "n01440764")) == ("airfield", "n01440764")
 
 
 def test_missing_sets_are_listed_and_the_others_are_read(tmp_path):

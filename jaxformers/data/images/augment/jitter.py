@@ -19,7 +19,7 @@ class ColorJitter(CheckedFields):
     """Brightness, contrast, saturation and hue drawn at random, then perhaps grey.
 
     The operations are Pillow's, as in torchvision, in that order (torchvision shuffles them);
-    pictures without colour keep theirs.
+    of pictures without colour, brightness and contrast alone change.
     """
 
     probability: Fraction = 0.8
@@ -38,19 +38,18 @@ class ColorJitter(CheckedFields):
 
     def __call__(self, picture: Image.Image, u: Float64[np.ndarray, "D"]) -> Image.Image:
         """The picture with its colours changed by six numbers from 0 to below 1."""
-        if picture.mode != "RGB":
-            return picture
+        colored = picture.mode == "RGB"
         if u[0] < self.probability:
             enhancers = (
                 (ImageEnhance.Brightness, self.brightness),
                 (ImageEnhance.Contrast, self.contrast),
-                (ImageEnhance.Color, self.saturation),
+                *([(ImageEnhance.Color, self.saturation)] if colored else []),
             )
-            for (enhancer, strength), share in zip(enhancers, u[1:4], strict=True):
+            for (enhancer, strength), share in zip(enhancers, u[1:], strict=False):
                 picture = enhancer(picture).enhance(1 + strength * (2 * share - 1))
-            if self.hue:  # the way to HSV and back rounds
+            if self.hue and colored:  # the way to HSV and back rounds
                 picture = shifted_hue(picture, self.hue * (2 * u[4] - 1))
-        return picture.convert("L").convert("RGB") if u[5] < self.grayscale else picture
+        return picture.convert("L").convert(picture.mode) if u[5] < self.grayscale else picture
 
 
 def shifted_hue(picture: Image.Image, shift: float) -> Image.Image:
