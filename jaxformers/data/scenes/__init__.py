@@ -6,6 +6,7 @@ Imports `data.captions`, `data.images`, `data.pipeline`, `fields` and `errors`.
 from jaxformers.data.scenes.composition import Scene, SceneObject
 from jaxformers.data.scenes.drawings import THINGS, Drawing, Thing, drawings
 from jaxformers.data.scenes.emoji_scenes import EmojiScenes
+from jaxformers.data.scenes.maps import PAINTS, depth_picture, masks_of, paint_masks
 from jaxformers.data.scenes.scene_images import EmojiSceneImages
 from jaxformers.data.scenes.truth import (
     Expression,
@@ -19,6 +20,7 @@ from jaxformers.data.scenes.truth import (
 )
 
 __all__ = [
+    "PAINTS",
     "THINGS",
     "Drawing",
     "EmojiSceneImages",
@@ -30,8 +32,11 @@ __all__ = [
     "SceneObject",
     "Thing",
     "captions",
+    "depth_picture",
     "drawings",
     "expressions",
+    "masks_of",
+    "paint_masks",
     "questions",
     "region_caption",
     "relations",

@@ -51,8 +51,8 @@ KINDS = {
     ),
     "food": (
         ("banana", "bananas"),
-        ("broccoli", "broccolis"),
         ("strawberry", "strawberries"),
+        ("broccoli", "broccolis"),
         ("carrot", "carrots"),
         ("lemon", "lemons"),
         ("pineapple", "pineapples"),

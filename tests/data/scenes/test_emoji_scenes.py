@@ -1,6 +1,7 @@
 """Emoji scenes: pure functions of (seed, index), with truth that the pixels bear out."""
 
 import hashlib
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ from jaxformers.data.scenes import (
     EmojiSceneImages,
     EmojiScenes,
     captions,
+    depth_picture,
     drawings,
     expressions,
+    masks_of,
+    paint_masks,
     questions,
     region_caption,
     relations,
@@ -153,3 +157,21 @@ def test_scenes_are_images_for_training_and_held_out_ones_for_development():
     np.testing.assert_array_equal(images.image(3), data.scenes.scene(3).image)
     assert not images.labelled and images.labels.tolist() == [-1] * 8
     assert dev.scenes.held_out and not np.array_equal(dev.image(0), test.image(0))
+
+
+def test_a_share_of_the_training_pictures_are_depth_maps_and_painted_masks():
+    scenes = EmojiScenes(size=400, side=16, most_objects=2, things=6)
+    data = EmojiSceneImages(scenes, dev_size=4, maps=0.3)
+    images, kinds = data.open(), Counter()
+    for index in range(len(images)):
+        scene, image = scenes.scene(index), images.image(index)
+        masks = [paint_masks(masks_of(scene, obj.name)) for obj in scene.objects]
+        kinds["scene"] += np.array_equal(image, scene.image)
+        kinds["depth"] += np.array_equal(image, depth_picture(scene.depth))
+        kinds["masks"] += any(np.array_equal(image, picture) for picture in masks)
+    assert sum(kinds.values()) == 400
+    assert 40 <= kinds["depth"] <= 80 and 40 <= kinds["masks"] <= 80
+    assert images.content != EmojiSceneImages(scenes).open().content
+    np.testing.assert_array_equal(
+        data.other("dev").open().image(1), data.other("dev").scenes.scene(1).image
+    )

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxformers.data.pipeline.stateless_random import Draws
-from jaxformers.data.scenes import EmojiScenes
+from jaxformers.data.scenes import EmojiScenes, paint_masks
 from jaxformers.data.scenes.truth import questions, thing_counts
 from jaxformers.errors import DataError
 from jaxformers.tasks import text_image as ti
 from jaxformers.tasks.text_image.evaluation import task_figure
-from jaxformers.tasks.text_image.pictures.segmentation import paint_masks, read_masks
+from jaxformers.tasks.text_image.pictures.segmentation import read_masks
 from jaxformers.tasks.text_image.pictures.synthesis import HiddenRegion, painted_segments
 from jaxformers.tasks.text_image.texts.denoising import noise_mask, with_sentinels
 from jaxformers.text.unified_io import Regions, UnifiedIOTokenizer

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from jaxformers.data.scenes import Scene
+from jaxformers.data.scenes import Scene, depth_picture
 from jaxformers.errors import DataError
 from jaxformers.evaluation.text_image import angle_error, root_mean_square
 from jaxformers.fields import PositiveFloat
@@ -39,8 +39,7 @@ class Depth(TextImageTask):
     def sample(self, record: Record, word: int) -> Sample:
         """The map in grey levels, 0 to 255."""
         depth = np.asarray(record["depth"], np.float32).reshape(record["image"].shape[:2])
-        grey = (255 * np.clip(depth / self.farthest, 0, 1)).round().astype(np.uint8)
-        target = np.repeat(grey[..., None], 3, axis=-1)
+        target = depth_picture(depth, self.farthest)
         return Sample(self.PROMPT, record["image"], target=target, truth=target)
 
     def scene_record(self, scene: Scene, word: int) -> Record:

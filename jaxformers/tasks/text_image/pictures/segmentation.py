@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
-from jaxformers.data.scenes import Scene
+from jaxformers.data.scenes import PAINTS, Scene, masks_of, paint_masks
 from jaxformers.data.scenes.truth import thing_counts
 from jaxformers.evaluation.text_image import mean_iou
 from jaxformers.tasks.text_image.base import (
@@ -22,7 +22,6 @@ from jaxformers.tasks.text_image.base import (
     mean_picture,
 )
 
-PAINTS = ((255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255))
 BACKGROUND, GREY_BELOW, MARGIN = 30, 100, 40  # of the published reading, in grey levels
 SMALLEST = 10  # pixels of a connected region
 
@@ -47,8 +46,7 @@ class Segmentation(TextImageTask):
     def scene_record(self, scene: Scene, word: int) -> Record:
         """One of the things; the masks of all of it, the nearest first."""
         name = choose(list(thing_counts(scene)), word)
-        masks = [obj.mask for obj in reversed(scene.objects) if obj.name == name]
-        return {"image": scene.image, "name": name, "masks": np.stack(masks)}
+        return {"image": scene.image, "name": name, "masks": masks_of(scene, name)}
 
     def metrics(self, answers: Sequence[Picture], truths: Sequence[Picture]) -> dict[str, float]:
         """`iou` in percent of all masks together with the true ones, averaged over pictures."""
@@ -60,14 +58,6 @@ class Segmentation(TextImageTask):
         means = [picture.mean(axis=-1) for picture in mean_picture(truths)]
         likely = [(mean > mean.mean()).astype(np.uint8) * 255 for mean in means]
         return [np.repeat(mask[..., None], 3, axis=-1) for mask in likely]
-
-
-def paint_masks(masks: Bool[np.ndarray, "N H W"]) -> Picture:
-    """Up to four masks on black; the first lies over the others."""
-    picture = np.zeros((*masks.shape[1:], 3), np.uint8)
-    for mask, colour in reversed(list(zip(masks, PAINTS, strict=False))):
-        picture[mask] = colour
-    return picture
 
 
 def read_masks(picture: Picture) -> list[Bool[np.ndarray, "H W"]]:
