@@ -4,7 +4,8 @@ Scenes are one to three emoji of six kinds, placed, scaled and overlapped on pla
 grounds, so that every task has exact truth. Each kind is drawn in three styles: the model learns
 from two of them and is evaluated on the third. Two runs follow each other:
 
-- a VQGAN that writes a picture of 16 x 16 pixels as 8 x 8 codes and paints it from them. Its norms
+- a VQGAN that writes a picture of 16 x 16 pixels as 8 x 8 codes and paints it from them. A fifth of
+  its training pictures are depth maps and painted masks, which are answers of the tasks. Its norms
   have 8 groups, not 32: with one or two channels in a group, a norm would remove the colours of the
   whole picture. The entropy term keeps the codes in use. There is no discriminator;
 - a Unified-IO with these codes, for all tasks at once: captions, classes, numbers, colours,
