@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,7 @@ from jaxformers.tasks.text_image.base import Picture, Prediction, Sample, TextIm
 from jaxformers.tasks.text_image.features import normalised_patches
 
 EVALUATION = 43  # what the draws are for
+TITLE_WIDTH = 36  # letters
 DRAWN = 6  # examples of a task in the report's figure
 TABLE = "Each task beside its trivial answer"
 TABLE_COLUMNS = (
@@ -231,7 +233,9 @@ def task_figure(task: TextImageTask, samples: Sequence[Sample], answers: Sequenc
             axis.set(xticks=[], yticks=[])
         if sample.image is not None:
             axes[0, column].imshow(sample.image)
-        axes[0, column].set_title(sample.prompt[:60], fontsize=5, wrap=True, parse_math=False)
+        # Matplotlib's own wrapping goes by the figure's width, not by the column's.
+        title = textwrap.wrap(sample.prompt, TITLE_WIDTH, max_lines=3, placeholder=" ...")
+        axes[0, column].set_title("\n".join(title), fontsize=5, parse_math=False)
         truth = sample.target if task.OUTPUT == "image" else sample.truth
         truth = truth[0] if isinstance(truth, tuple) and isinstance(truth[0], str) else truth
         task.show(axes[1, column], sample, truth)
