@@ -26,7 +26,7 @@ linkcheck_timeout = 20  # seconds
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(Path(__file__).parents[1] / "build" / "notebooks")
 nb_execution_in_temp = True  # what a notebook writes is gone with its folder
-nb_execution_timeout = 180
+nb_execution_timeout = 900  # seconds of a cell, on a machine with other work
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 

@@ -3,7 +3,7 @@
 import ast
 import os
 import re
-import time
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from jaxformers.training.config.experiment_files import load_experiment
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.md") if path.stem != "index")
-SECONDS = 180
+SECONDS, CORES = 180, 2
+CELL_SECONDS = 900  # of wall time, on a machine with other work
 FOR_TESTS_ALONE = ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS")
 
 
@@ -72,7 +73,7 @@ def test_the_homework_on_flowers_is_the_experiments():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_runs_in_a_fresh_kernel_in_three_minutes(name, tmp_path):
+def test_a_notebook_runs_in_a_fresh_kernel_in_three_minutes_of_two_cores(name, tmp_path):
     jupytext = pytest.importorskip("jupytext")
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
@@ -80,12 +81,19 @@ def test_a_notebook_runs_in_a_fresh_kernel_in_three_minutes(name, tmp_path):
     environment = {key: v for key, v in os.environ.items() if key not in FOR_TESTS_ALONE}
     client = nbclient.NotebookClient(
         notebook,
-        timeout=SECONDS,
+        timeout=CELL_SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(tmp_path)}},
     )
-    start = time.perf_counter()
+    start = _processor_seconds_of_children()
     client.execute(env=environment)
-    assert time.perf_counter() - start < SECONDS
+    # Not wall time, which other work on the machine lengthens.
+    assert _processor_seconds_of_children() - start < CORES * SECONDS
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def _processor_seconds_of_children() -> float:
+    """Processor time of the finished child processes, such as kernels."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
