@@ -108,7 +108,9 @@ def explain(
         <Figure size ... with ... Axes>
     """
     if prompt is not None or answer is not None:
-        _check_answer_arguments(prompt, text, method, start_layer, text_start_layer)
+        if prompt is None:
+            raise ConfigError("an answer without a prompt: give the prompt that it answers")
+        _check_answer_arguments(text, method, start_layer, text_start_layer)
         return explained_answer(source, prompt, image, answer)
     if image is None:
         raise DataError("no picture: give one, or for a Unified-IO a prompt")
@@ -151,10 +153,8 @@ def _explain_match(source, image, method, text, start_layer, text_start_layer) -
     )
 
 
-def _check_answer_arguments(prompt, text, method, start_layer, text_start_layer) -> None:
+def _check_answer_arguments(text, method, start_layer, text_start_layer) -> None:
     """Refuses what does not go with the explanation of an answer."""
-    if prompt is None:
-        raise ConfigError("an answer without a prompt: give the prompt that it answers")
     if text is not None:
         raise ConfigError("text is for a CLIP, prompt for a Unified-IO: give one of them")
     if method not in (None, "generic"):
