@@ -15,7 +15,6 @@ from jaxformers.data.mixture.draws import MixtureDraws, TaskDraw
 from jaxformers.data.pipeline.shuffling import mixed_seed
 
 STEPS = 41  # what the draws of buckets are for
-MAX_SEEDS = 16  # of which streams are held
 
 
 class BatchDraws:
@@ -45,7 +44,6 @@ class BatchDraws:
             for step, shares in changes
         ]
         self._steps = MixtureDraws(step_shares)
-        self._streams_of_seed: dict[int, list[MixtureDraws]] = {}
 
     def bucket(self, seed: int, step: int) -> tuple[int, int]:
         """The bucket of the batch of `step`, and how many of its batches come before."""
@@ -56,36 +54,24 @@ class BatchDraws:
         """Those `rows` of the batch of `step`."""
         bucket, number = self.bucket(seed, step)
         start = number * self._rows + rows.start
-        tasks, ranks = self._streams(seed)[bucket].draw(seed, start, len(rows))
+        tasks, ranks = self._stream(seed, bucket).draw(seed, start, len(rows))
         return TaskDraw(self._buckets[bucket][tasks], ranks)
 
     def counts(self, seed: int, step: int) -> Int[np.ndarray, "T"]:
         """How many rows of each task the batches before `step` hold."""
         totals = np.zeros(self._num_tasks, np.int64)
         batches = self._steps.counts(mixed_seed(seed, STEPS), step).tolist()
-        streams = self._streams(seed)
-        for bucket, stream, count in zip(self._buckets, streams, batches, strict=True):
-            totals[bucket] = stream.counts(seed, count * self._rows)
+        for number, (bucket, count) in enumerate(zip(self._buckets, batches, strict=True)):
+            totals[bucket] = self._stream(seed, number).counts(seed, count * self._rows)
         return totals
 
-    def _streams(self, seed: int) -> list[MixtureDraws]:
-        """The stream of each bucket; where its shares change depends on the batches before."""
-        if seed not in self._streams_of_seed:
-            if len(self._streams_of_seed) >= MAX_SEEDS:
-                self._streams_of_seed.clear()
-            self._streams_of_seed[seed] = [
-                MixtureDraws(self._stream_changes(seed, number))
-                for number in range(len(self._buckets))
-            ]
-        return self._streams_of_seed[seed]
-
-    def _stream_changes(
-        self, seed: int, number: int
-    ) -> list[tuple[int, Float[np.ndarray, "members"]]]:
+    def _stream(self, seed: int, number: int) -> MixtureDraws:
+        """The stream of a bucket; where its shares change depends on the batches before."""
         bucket, changes = self._buckets[number], []
         for step, shares in self._changes:
             total = shares[bucket].sum()
             if total > 0:  # else no step draws from it until the next change
                 batches = self._steps.counts(mixed_seed(seed, STEPS), step)[number]
                 changes.append((int(batches) * self._rows, shares[bucket] / total))
-        return changes or [(0, np.full(len(bucket), 1 / len(bucket)))]  # it is never drawn
+        # A bucket without a share is never drawn from.
+        return MixtureDraws(changes or [(0, np.full(len(bucket), 1 / len(bucket)))])

@@ -42,7 +42,6 @@ class EmojiScenes(CheckedFields):
                 f"EmojiScenes: least_objects is {self.least_objects}, above most_objects "
                 f"{self.most_objects}"
             )
-
         if self.farthest_scale > self.nearest_scale:
             raise ConfigError(
                 f"EmojiScenes: farthest_scale is {self.farthest_scale}, above nearest_scale "

@@ -88,10 +88,11 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class TextImageTask(MixtureTask):
-    """Base class; a task states PROMPT, FEATURES, INPUT, OUTPUT and BEST, and has methods.
+    """Base class of a task: what it asks, of which features, and how its answers are judged.
 
-    `sample`, `metrics`, and `scene_record` where emoji scenes have its truth; `read` and `show`
-    have defaults by the kind of output.
+    A task states PROMPT, FEATURES, INPUT, OUTPUT and BEST and has the methods `sample`, `metrics`,
+    and `scene_record` where emoji scenes have its truth; `read` and `show` have defaults by the
+    kind of output.
     """
 
     PROMPT: ClassVar[str] = ""

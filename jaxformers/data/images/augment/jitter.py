@@ -38,16 +38,15 @@ class ColorJitter(CheckedFields):
 
     def __call__(self, picture: Image.Image, u: Float64[np.ndarray, "D"]) -> Image.Image:
         """The picture with its colours changed by six numbers from 0 to below 1."""
-        colored = picture.mode == "RGB"
         if u[0] < self.probability:
             enhancers = (
                 (ImageEnhance.Brightness, self.brightness),
                 (ImageEnhance.Contrast, self.contrast),
-                *([(ImageEnhance.Color, self.saturation)] if colored else []),
+                (ImageEnhance.Color, self.saturation),
             )
-            for (enhancer, strength), share in zip(enhancers, u[1:], strict=False):
+            for (enhancer, strength), share in zip(enhancers, u[1:4], strict=True):
                 picture = enhancer(picture).enhance(1 + strength * (2 * share - 1))
-            if self.hue and colored:  # the way to HSV and back rounds
+            if self.hue and picture.mode == "RGB":  # the way to HSV and back rounds
                 picture = shifted_hue(picture, self.hue * (2 * u[4] - 1))
         return picture.convert("L").convert(picture.mode) if u[5] < self.grayscale else picture
 
