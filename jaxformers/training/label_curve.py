@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Int
 
 from jaxformers.data.pipeline.fixed_length import RowPlan
-from jaxformers.data.pipeline.row_subset import RowSubset
+from jaxformers.data.pipeline.subsets import RowSubset
 from jaxformers.data.text.labelled_rows import LabelledRows
 from jaxformers.data.text.labelled_texts import LabelledTexts
 from jaxformers.errors import ConfigError

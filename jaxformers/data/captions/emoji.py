@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from jaxformers.data.captions.captioned_images import CaptionedImages, CaptionSource
-from jaxformers.data.pipeline.even_subset import evenly_spaced
+from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.errors import ConfigError
 from jaxformers.fields import NonNegativeInt, PositiveInt
 

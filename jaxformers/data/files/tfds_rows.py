@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxformers.data.pipeline.even_subset import evenly_spaced
+from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.errors import DataError
 from jaxformers.regular_files import check_regular
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxformers.data.images.decoding import ColourRule, decoding
 from jaxformers.data.images.preprocessing import Preprocessing
 from jaxformers.data.images.sources.labelled_images import LabelledImages
-from jaxformers.data.pipeline.even_subset import evenly_spaced
+from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.errors import DataError
 
 SAMPLED = 256

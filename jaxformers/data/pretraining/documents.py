@@ -15,8 +15,9 @@ from etils import epath
 
 from jaxformers.data.files.line_index import Lines, NoText
 from jaxformers.data.files.tfds_rows import TfdsRows
+from jaxformers.data.pipeline.subsets import split_by_hash
 from jaxformers.data.pretraining.sentence_splitting import RULES, count_words, split_sentences
-from jaxformers.data.translation.sources import BUNDLED, bundled_rows, held_out, split_by_hash
+from jaxformers.data.translation.sources import BUNDLED, bundled_rows, held_out
 from jaxformers.errors import DataError, folder_contents
 from jaxformers.fields import CheckedFields, NonNegativeInt
 from jaxformers.text import listed_texts

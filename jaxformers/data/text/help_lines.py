@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from jaxformers.data.pipeline.even_subset import evenly_spaced
+from jaxformers.data.pipeline.subsets import evenly_spaced, split_by_hash
 from jaxformers.data.text.labelled_texts import (
     Example,
     LabelledSource,
@@ -15,7 +15,7 @@ from jaxformers.data.text.labelled_texts import (
     gathered,
     in_order_of,
 )
-from jaxformers.data.translation.sources import bundled_rows, split_by_hash
+from jaxformers.data.translation.sources import bundled_rows
 from jaxformers.fields import PositiveInt
 
 PROGRAMS = {

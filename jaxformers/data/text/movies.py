@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from jaxformers.data.pipeline.even_subset import evenly_spaced
+from jaxformers.data.pipeline.subsets import evenly_spaced, split_by_hash
 from jaxformers.data.text.labelled_texts import (
     Example,
     LabelledSource,
@@ -17,7 +17,6 @@ from jaxformers.data.text.labelled_texts import (
     gathered,
     in_order_of,
 )
-from jaxformers.data.translation.sources import split_by_hash
 from jaxformers.fields import PositiveInt
 
 FILE = Path(__file__).parents[1] / "bundled" / "movie_sentences.tsv.gz"

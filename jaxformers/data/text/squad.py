@@ -12,7 +12,7 @@ from etils import epath
 
 from jaxformers.data.files.json_text import parse_json
 from jaxformers.data.files.tfds_rows import TfdsRows
-from jaxformers.data.pipeline.even_subset import evenly_spaced
+from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.data.text.questions import Mismatched, Question, Questions
 from jaxformers.data.translation.sources import BundledPairs
 from jaxformers.errors import DataError

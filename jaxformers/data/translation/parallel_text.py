@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, overload, runtime_checkable
 
-from jaxformers.data.pipeline.even_subset import evenly_spaced
+from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.errors import DataError
 from jaxformers.text import listed_texts
 from jaxformers.text.base import without_half_pairs

@@ -16,15 +16,7 @@ from jaxformers.data.translation.tfds_pairs import TfdsPairs
 from jaxformers.errors import DataError
 from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt
 
-__all__ = [
-    "AlignedFiles",
-    "BundledPairs",
-    "TfdsPairs",
-    "TsvPairs",
-    "bundled_rows",
-    "held_out",
-    "split_by_hash",
-]
+__all__ = ["AlignedFiles", "BundledPairs", "TfdsPairs", "TsvPairs", "bundled_rows", "held_out"]
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 
@@ -32,12 +24,6 @@ BUNDLED = Path(__file__).parents[1] / "bundled"
 def held_out(document: str) -> bool:
     """Whether `document` is held out from training: about one document in twenty."""
     return int(hashlib.md5(document.encode()).hexdigest(), 16) % 20 == 0
-
-
-def split_by_hash(name: str) -> Literal["train", "dev", "test"]:
-    """The set that `name` belongs to, by its MD5 modulo 10: 0 is test, 1 dev, the others train."""
-    remainder = int(hashlib.md5(name.encode()).hexdigest(), 16) % 10
-    return "test" if remainder == 0 else "dev" if remainder == 1 else "train"
 
 
 @dataclass(frozen=True)

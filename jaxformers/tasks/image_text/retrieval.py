@@ -22,8 +22,8 @@ from jaxformers.data.captions import (
 )
 from jaxformers.data.images import Preprocessing
 from jaxformers.data.images.decoding import decoding
-from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.data.pipeline.fixed_length import every_row
+from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.errors import DataError
 from jaxformers.evaluation.retrieval import recall_at
 from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt

@@ -16,8 +16,8 @@ from PIL import Image
 
 from jaxformers.data import Batch
 from jaxformers.data.mixture import open_mixture
-from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.data.pipeline.stateless_random import Draws
+from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.decoding.generation import generate_codes, generate_text, score_options
 from jaxformers.evaluation.standard_error import jackknife_error
 from jaxformers.fields import CheckedFields, PositiveInt, Seed

@@ -12,8 +12,8 @@ from etils import epath
 
 from jaxformers.data import Batch
 from jaxformers.data.mixture import Mixture, OpenMixture, open_mixture
-from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.data.pipeline.stateless_random import Draws
+from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.decoding.sampling import Sampling
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import NonNegativeFloat, NonNegativeInt, PositiveInt

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from jaxformers.data.images.sources.labelled_images import ArrayImages, ImageSource
-from jaxformers.data.pipeline.even_subset import evenly_spaced
+from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.errors import ConfigError
 from jaxformers.fields import PositiveInt, Range
 

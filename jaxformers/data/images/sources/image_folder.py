@@ -25,7 +25,7 @@ from jaxformers.data.images.sources.folder_listing import (
 )
 from jaxformers.data.images.sources.labelled_images import ImageSource, LabelledImages
 from jaxformers.data.images.sources.subset import limited, without_damaged
-from jaxformers.data.pipeline.even_subset import evenly_spaced
+from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.errors import ConfigError, DataError
 from jaxformers.fields import PositiveInt
 

@@ -14,8 +14,8 @@ from jaxtyping import Int
 from PIL import Image
 
 from jaxformers.data.images.sources.labelled_images import LabelledImages
-from jaxformers.data.pipeline.even_subset import evenly_spaced
 from jaxformers.data.pipeline.memmap_store import cache_folder, mapped, write_once
+from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.errors import DamagedImageError, DataError
 
 SOUND = "sound.npy"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from jaxformers.data.files.json_text import parse_json
 from jaxformers.data.files.line_index import Lines
 from jaxformers.data.files.tfds_rows import TfdsRows
-from jaxformers.data.pipeline.even_subset import evenly_spaced
+from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.data.text.labelled_texts import filled_lines
 from jaxformers.data.text.tags.schemes import Scheme
 from jaxformers.data.text.tags.tagged_sentences import (
