@@ -4,16 +4,18 @@ import io
 import json
 import re
 
-import flax
 import numpy as np
 import pytest
 import sentencepiece
-from flax import traverse_util
 
 from jaxformers.cli import command
 from jaxformers.text import UnifiedIOTokenizer
-from tests.fixtures import unified_io_cases as cases
-from tests.helpers.unified_io import NAMES
+from tests.helpers.unified_io import (
+    claim_four_gigabytes,
+    config_fields,
+    truncate,
+    write_folder,
+)
 
 PIECES = ["what is this ? a red bus and cats", "bcdfghjklmnopqrstuvwxyz"] * 5
 EXPERIMENT = """
@@ -39,13 +41,7 @@ def experiment():
 
 @pytest.fixture
 def folder(tmp_path):
-    path = tmp_path / "weights"
-    path.mkdir()
-    params = traverse_util.unflatten_dict(cases.weights(NAMES["odd"]), sep="/")
-    (path / "tiny_1000k.bin").write_bytes(flax.serialization.to_bytes(params))
-    fields = {"model_type": "unified_io", **cases.CONFIGS["odd"], "vae": cases.VAE}
-    (path / "config.json").write_text(json.dumps(fields))
-    return path
+    return write_folder(tmp_path / "weights")
 
 
 @pytest.fixture
@@ -60,20 +56,8 @@ def mistake(capfd):
     return run
 
 
-def truncated(folder):
-    file = folder / "tiny_1000k.bin"
-    file.write_bytes(file.read_bytes()[:-100])
-
-
-def lying(folder):
-    # An array of 4 GB in a file of some bytes.
-    content = b"\x81\xa1a\xc9\xff\xff\xff\xff\x01\x93\x91\xce\x40\x00\x00\x00\xa7float32"
-    (folder / "tiny_1000k.bin").write_bytes(content + b"\xc6\xff\xff\xff\xf0" + b"\0" * 64)
-
-
 def other_size(folder):
-    fields = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(fields | {"emb_dim": 24}))
+    (folder / "config.json").write_text(json.dumps(config_fields(emb_dim=24)))
 
 
 def other_pieces(folder):
@@ -94,10 +78,10 @@ DAMAGE = {
     "a vocabulary of other pieces": (other_pieces, r"begins with <unk>, .*use T5's spiece\.model"),
     "a vocabulary of too many ids": (too_many_pieces, "the tokenizer has 3,200 ids, the model"),
     "another size": (other_size, "misshapen .*instead of"),
-    "lengths that lie": (lying, r"tiny_1000k\.bin.* truncated, damaged"),
+    "lengths that lie": (claim_four_gigabytes, r"tiny_1000k\.bin.* truncated, damaged"),
     "no model": (lambda f: (f / "spiece.model").write_bytes(b"pieces"), r"spiece\.model"),
     "no vocabulary": (lambda f: None, "spiece.model"),
-    "truncated": (truncated, r"tiny_1000k\.bin.* truncated, damaged"),
+    "truncated": (truncate, r"tiny_1000k\.bin.* truncated, damaged"),
 }
 
 

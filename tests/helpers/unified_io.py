@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import flax
 import jax
 import numpy as np
 
@@ -19,6 +20,7 @@ from jaxformers.tasks.processor import Processor
 from jaxformers.text import UnifiedIOTokenizer
 from tests.fixtures import unified_io_cases as cases
 
+FILE = "tiny_1000k.bin"
 NAMES = json.loads((Path(cases.__file__).parent / "unified_io_names.json").read_text())
 
 
@@ -79,3 +81,28 @@ def source():
     )
     text = 'What is in the image, a red bus ? " How many do the joints find' + "bcjkpquvxyz"
     return model, variables, Processor(UnifiedIOTokenizer.train([text] * 4, 38))
+
+
+def config_fields(**changes):
+    """The `config.json` beside the authors' file of the network "odd"."""
+    return {"model_type": "unified_io", **cases.CONFIGS["odd"], "vae": cases.VAE} | changes
+
+
+def write_folder(path):
+    """Writes the network "odd" as the authors do, with a `config.json`."""
+    path.mkdir()
+    params = unflatten(cases.weights(NAMES["odd"]))
+    (path / FILE).write_bytes(flax.serialization.to_bytes(params))
+    (path / "config.json").write_text(json.dumps(config_fields()))
+    return path
+
+
+def truncate(folder):
+    """Cuts the end off the folder's file."""
+    (folder / FILE).write_bytes((folder / FILE).read_bytes()[:-100])
+
+
+def claim_four_gigabytes(folder):
+    """Replaces the folder's file by a map of one name, whose array claims four gigabytes."""
+    content = b"\x81\xa1a\xc9\xff\xff\xff\xff\x01\x93\x91\xce\x40\x00\x00\x00\xa7float32"
+    (folder / FILE).write_bytes(content + b"\xc6\xff\xff\xff\xf0" + b"\0" * 64)

@@ -15,23 +15,20 @@ from jaxformers.pretrained import load_pretrained, save_pretrained
 from jaxformers.pretrained.formats.flax_msgpack import FlaxFile
 from jaxformers.pretrained.unified_io.unified_io_family import read_file_config, unified_io_map
 from tests.fixtures import unified_io_cases as cases
-from tests.helpers.unified_io import NAMES
+from tests.helpers.unified_io import (
+    NAMES,
+    claim_four_gigabytes,
+    config_fields,
+    truncate,
+    write_folder,
+)
 
 SIZES = {"small": 147_767_043, "base": 317_520_771, "large": 852_622_211, "xl": 2_925_235_075}
 
 
-def config_fields(**changes):
-    return {"model_type": "unified_io", **cases.CONFIGS["odd"], "vae": cases.VAE} | changes
-
-
 @pytest.fixture
 def folder(tmp_path):
-    path = tmp_path / "tiny"
-    path.mkdir()
-    params = traverse_util.unflatten_dict(cases.weights(NAMES["odd"]), sep="/")
-    (path / "tiny_1000k.bin").write_bytes(flax.serialization.to_bytes(params))
-    (path / "config.json").write_text(json.dumps(config_fields()))
-    return path
+    return write_folder(tmp_path / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -129,17 +126,6 @@ def _set(folder, **changes):
     (folder / "config.json").write_text(json.dumps(config_fields(**changes)))
 
 
-def _truncate(folder):
-    file = folder / "tiny_1000k.bin"
-    file.write_bytes(file.read_bytes()[:-100])
-
-
-def _lie(folder):
-    # A map of one name whose array claims four gigabytes.
-    content = b"\x81\xa1a\xc9\xff\xff\xff\xff\x01\x93\x91\xce\x40\x00\x00\x00\xa7float32"
-    (folder / "tiny_1000k.bin").write_bytes(content + b"\xc6\xff\xff\xff\xf0" + b"\0" * 64)
-
-
 def _pickle(folder):
     (folder / "tiny_1000k.bin").write_bytes(b"\x80\x02}q\x00.")
 
@@ -153,8 +139,8 @@ DAMAGE = {
     "activations": (lambda f: _set(f, mlp_activations=["relu"]), "mlp_activations is"),
     "backbone": (lambda f: _set(f, visual_backbone_type="resnet"), "no visual backbone"),
     "image size": (lambda f: _set(f, default_image_size=[16]), "default_image_size is"),
-    "truncated": (_truncate, "truncated, damaged"),
-    "lengths that lie": (_lie, "truncated, damaged"),
+    "truncated": (truncate, "truncated, damaged"),
+    "lengths that lie": (claim_four_gigabytes, "truncated, damaged"),
     "pickle": (_pickle, "truncated, damaged or no msgpack"),
     "two files": (lambda f: (f / "b.bin").write_bytes(b"\x80"), "holds 2 files"),
     "no file": (lambda f: (f / "tiny_1000k.bin").unlink(), "holds 0 files"),
