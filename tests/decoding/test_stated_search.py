@@ -125,6 +125,7 @@ def test_a_stated_search_that_is_not_supported_is_refused_by_its_field(field, va
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_search_that_has_not_ended_goes_on_to_the_stated_length():
     model, variables = tiny(11, scale=1.0)
     bias = variables["params"]["logits_bias"].at[EOS].add(-9.0)  # few searches end by themselves

@@ -88,6 +88,7 @@ def test_padding_changes_nothing(source):
     assert_allclose(alone.probabilities, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_text_alone_a_picture_alone_and_a_generated_answer_are_explained(source, picture):
     alone = jf.explain(source, prompt=PROMPT, answer=ANSWER)
     assert alone.picture is None and alone.relevance.shape[1] == 0 and not alone.uniform

@@ -117,6 +117,7 @@ def test_the_resnet_updates_its_statistics_in_training_only():
     np.testing.assert_array_equal(again, model.apply(variables, pixels, method="encode_image"))
 
 
+@pytest.mark.slow
 def test_initial_weights_have_openais_deviations():
     image = replace(IMAGE, width=64, feed_forward=256)
     text = replace(TEXT, width=96, heads=4, feed_forward=384, layers=3)

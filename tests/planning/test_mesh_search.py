@@ -73,6 +73,7 @@ def test_what_a_quick_compile_leaves_open_is_decided_by_the_real_one(pod, monkey
     assert asked == ["least", "mixed"] and not best.worst.compiled.quick
 
 
+@pytest.mark.slow
 def test_when_nothing_fits_that_is_said(pod, monkeypatch):
     monkeypatch.setattr(mesh_search, "meshes", lambda experiment, pod: iter((DATA,)))
     monkeypatch.setattr(mesh_search, "SAVINGS", mesh_search.SAVINGS[:1])

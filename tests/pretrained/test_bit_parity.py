@@ -45,6 +45,7 @@ def test_a_bad_google_file_is_refused_in_one_line(part, tmp_path):
     assert "bad.npz" in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_google_and_hugging_face_differ_by_the_epsilon_alone(tmp_path):
     folder, _, images = case("bit", tmp_path)
     model, variables = load_pretrained(folder)

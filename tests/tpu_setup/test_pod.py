@@ -115,7 +115,9 @@ def changes(call: str) -> bool:
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("config", [VM, GKE], ids=["vm", "gke"])
+@pytest.mark.parametrize(
+    "config", [pytest.param(VM, id="vm"), pytest.param(GKE, id="gke", marks=pytest.mark.slow)]
+)
 def test_killed_at_any_call_the_same_command_again_comes_to_the_same_end(
     config, every, made, tmp_path
 ):

@@ -56,6 +56,7 @@ def evaluation(pretrained):
     return CURVE.evaluate(*pretrained, final=True)
 
 
+@pytest.mark.slow
 def test_a_point_of_the_curve_is_the_mean_of_ordinary_runs(pretrained, evaluation, tmp_path):
     """Runs by `train` on the examples of each seed, written to a file, reach the same scores."""
     texts, scores = MOVIES.open(MOVIES.own), []
@@ -89,6 +90,7 @@ def test_the_evaluation_has_means_gains_a_table_and_a_figure(evaluation):
     assert CURVE.published({}) == []
 
 
+@pytest.mark.slow
 def test_only_the_first_arm_starts_from_the_evaluated_weights(pretrained, evaluation):
     model, variables, processor = pretrained
     larger = jax.tree.map(lambda x: 30 * x, variables)

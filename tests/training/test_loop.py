@@ -111,6 +111,7 @@ def test_a_run_killed_five_times_equals_an_undisturbed_one_bit_for_bit(undisturb
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_stops_and_the_run_goes_on_from_there(undisturbed, tmp_path):
     process = start(tmp_path / "run")
     wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists(), process)

@@ -158,6 +158,7 @@ def test_any_mesh_and_parts_of_batches_train_alike(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_mean_of_a_batchs_statistics_is_taken_over_all_devices(tmp_path):
     # Over `tensor` alone a batch is not cut: every device has all of it.
     whole = MeshConfig(1, 1, 8)

@@ -62,6 +62,7 @@ def test_the_loss_is_the_released_codes():
     np.testing.assert_allclose(found.metrics["nsp_loss"], nsp, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [2, 3])
 def test_a_batch_in_parts_gives_the_same_update_as_a_whole(parts):
     steps = {}
