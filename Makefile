@@ -18,10 +18,11 @@ demo: .venv/installed
 test: .venv/installed-test
 	.venv/bin/python -m pytest $(TESTS)
 
-# Everything: the linter, the types, the default suite and, one at a time for their clocks, the slow
-# tests.
+# Everything: the linter, the types, the default suite and the slow tests. Of these, those that fail
+# run once more, one at a time: beside others their clocks run slow.
 test-all: lint types test
-	.venv/bin/python -m pytest -m slow
+	.venv/bin/python -m pytest -m slow $(PARALLEL) || \
+		.venv/bin/python -m pytest -m slow --last-failed --last-failed-no-failures none
 
 lint: .venv/installed-test
 	.venv/bin/ruff format --check .
