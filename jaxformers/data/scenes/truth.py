@@ -10,6 +10,11 @@ from jaxformers.data.scenes.drawings import THINGS
 
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 CLEAR_RATIO = 1.5  # of the two distances between objects, for "left of" or "above" to be clear
+NINTHS = (
+    ("at the upper left", "at the top", "at the upper right"),
+    ("at the left", "in the middle", "at the right"),
+    ("at the lower left", "at the bottom", "at the lower right"),
+)
 PLURALS = {thing.name: thing.plural for thing in THINGS}
 
 
@@ -39,14 +44,26 @@ class Expression(NamedTuple):
 def captions(scene: Scene) -> tuple[str, ...]:
     """Captions of the scene: things with their numbers, and the ground; the first is canonical."""
     counts = thing_counts(scene)
-    nouns = [counted(name, count) for name, count in counts.items()]
-    listed = " and ".join([", ".join(nouns[:-1]), nouns[-1]] if nouns[1:] else nouns)
+    listed = _enumeration([counted(name, count) for name, count in counts.items()])
     verb = "is" if len(counts) == 1 and set(counts.values()) == {1} else "are"
     return (
         f"{listed} on {with_article(scene.ground.name)}",
         f"there {verb} {listed} on {with_article(scene.ground.name)}",
         f"{with_article(scene.ground.name)} with {listed}",
     )
+
+
+def located_caption(scene: Scene) -> str:
+    """Each thing with its ninth of the picture, the farthest first, and the ground.
+
+    Such as `a cat at the upper left and a pear in the middle on a striped blue ground`.
+    """
+    side = len(scene.image)
+    phrases = []
+    for obj in scene.objects:
+        column, row = (min(int(3 * centre / side), 2) for centre in obj.centre)
+        phrases.append(f"{with_article(obj.name)} {NINTHS[row][column]}")
+    return f"{_enumeration(phrases)} on {with_article(scene.ground.name)}"
 
 
 def questions(scene: Scene, things: int) -> tuple[Question, ...]:
@@ -148,6 +165,11 @@ def _predicate(subject: SceneObject, target: SceneObject, first: int, second: in
 def thing_counts(scene: Scene) -> Counter[str]:
     """How many of each thing there are, the nearest thing first."""
     return Counter(obj.name for obj in reversed(scene.objects))
+
+
+def _enumeration(phrases: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(phrases[:-1]), phrases[-1]] if phrases[1:] else phrases)
 
 
 def counted(name: str, count: int) -> str:

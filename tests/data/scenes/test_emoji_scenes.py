@@ -1,6 +1,7 @@
 """Emoji scenes: pure functions of (seed, index), with truth that the pixels bear out."""
 
 import hashlib
+import re
 from collections import Counter
 
 import numpy as np
@@ -14,6 +15,7 @@ from jaxformers.data.scenes import (
     depth_picture,
     drawings,
     expressions,
+    located_caption,
     masks_of,
     paint_masks,
     questions,
@@ -101,6 +103,20 @@ def test_answers_agree_with_the_objects(scenes):
         assert len({text for text, _ in expressions(scene)}) == len(expressions(scene))
         for number, name in enumerate(names):
             assert name in region_caption(scene, number)
+
+
+def test_a_located_caption_names_the_ninth_of_each_object(scenes):
+    rows = (("upper", "top"), ("left", "middle", "right"), ("lower", "bottom"))
+    for scene in scenes:
+        phrases = re.split(", | and ", located_caption(scene).split(" on ")[0])
+        assert len(phrases) == len(scene.objects)
+        for phrase, obj in zip(phrases, scene.objects, strict=True):
+            assert obj.name in phrase
+            x, y = (3 * centre / len(scene.image) for centre in obj.centre)
+            words = phrase.rpartition(obj.name)[2].split()
+            assert ("left" in words, "right" in words) == (x < 1, x >= 2)
+            assert (words[-1] in rows[0] or words[-2] == "upper") == (y < 1)
+            assert (words[-1] in rows[2] or words[-2] == "lower") == (y >= 2)
 
 
 def test_relations_come_in_opposite_pairs(scenes):

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from jaxformers.data.scenes import Scene, captions
+from jaxformers.data.scenes import Scene, located_caption
 from jaxformers.errors import DataError
 from jaxformers.evaluation.text_image import root_mean_square
 from jaxformers.tasks.text_image.base import (
@@ -58,8 +58,8 @@ class Synthesis(PictureTask):
         return Sample(prompt, target=record["image"], truth=record["image"])
 
     def scene_record(self, scene: Scene, word: int) -> Record:
-        """The canonical caption."""
-        return {"image": scene.image, "captions": captions(scene)[:1]}
+        """The caption that says where each thing is: a picture is compared pixel for pixel."""
+        return {"image": scene.image, "captions": [located_caption(scene)]}
 
 
 class HiddenRegion(NamedTuple):
