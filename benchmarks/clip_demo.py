@@ -16,6 +16,7 @@ import math
 import statistics
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,17 +169,21 @@ def train_peer(experiment: Experiment, folder: Path, seconds: float) -> tuple[Pe
     )
     start, step = time.perf_counter(), 0
     warmup = schedule.warmup / experiment.steps
-    while (share := (time.perf_counter() - start) / seconds) < 1:
-        factor = share / warmup if share < warmup else 0.5 * (1 + math.cos(math.pi * share))
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.peak * factor
-        batch = tensors(experiment, data.plan.batch(data.store, experiment.seed, step))
-        optimizer.zero_grad(set_to_none=True)
-        peer_loss(peer, batch).backward()
-        optimizer.step()
-        with torch.no_grad():
-            peer.logit_scale.clamp_(0.0, math.log(100.0))
-        step += 1
+    # Batches come from a thread, as in our own loop.
+    with ThreadPoolExecutor(1) as thread:
+        pending = thread.submit(data.plan.batch, data.store, experiment.seed, step)
+        while (share := (time.perf_counter() - start) / seconds) < 1:
+            factor = share / warmup if share < warmup else 0.5 * (1 + math.cos(math.pi * share))
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.peak * factor
+            batch = tensors(experiment, pending.result())
+            pending = thread.submit(data.plan.batch, data.store, experiment.seed, step + 1)
+            optimizer.zero_grad(set_to_none=True)
+            peer_loss(peer, batch).backward()
+            optimizer.step()
+            with torch.no_grad():
+                peer.logit_scale.clamp_(0.0, math.log(100.0))
+            step += 1
     return peer.eval(), step
 
 
