@@ -37,7 +37,7 @@ from jaxformers.training import Adam, Checkpointing, Cosine, Experiment, Logging
 
 SIZE = 64
 MEAN, STD = (0.85, 0.81, 0.76), (0.27, 0.29, 0.34)
-UNSEEN = "fluent"
+SEEN, UNSEEN = ("noto", "twemoji"), "fluent"
 MODEL = CLIPConfig(
     image=ModifiedResNetConfig(
         image_size=SIZE, depths=(1, 1, 1, 1), width=16, heads=8, projection=128
@@ -78,7 +78,7 @@ def experiment() -> Experiment:
         name="clip_demo",
         task=Contrastive(
             model=MODEL,
-            data=BundledEmoji(("noto", "twemoji"), "seen", groups=True, word_samples=4),
+            data=BundledEmoji(SEEN, "seen", groups=True, word_samples=4),
             augmentation=AUGMENTATION,
             preprocessing=Preprocessing(SIZE, mean=MEAN, std=STD),
             rows=128,
@@ -90,6 +90,11 @@ def experiment() -> Experiment:
                 name="unseen concepts",
                 prefix="unseen_concepts",
                 dev=BundledEmoji((UNSEEN,), "held-out"),
+            ),
+            RetrievalEvaluator(
+                name="unseen concepts in a seen style",
+                prefix="unseen_concepts_seen_style",
+                dev=BundledEmoji((SEEN[0],), "held-out"),
             ),
             ZeroShotEvaluator(
                 name="groups", test=EmojiGroups(BundledEmoji((UNSEEN,))), template="{}"
