@@ -1,13 +1,14 @@
-"""BERT base, ours beside PyTorch's Hugging Face BERT, in one run: training steps and inference.
+"""Benchmarks BERT base against Hugging Face's PyTorch BERT: training steps and inference.
 
     pip install -e .[bench]
     python benchmarks/bert.py --turns 5
 
-Both train the same network in float32 with dropout 0.1 on 8 rows of 128 random tokens, both losses,
-Adam with decay; the words' logits are made at the 20 masked places of a row in both, then at all
-128 in both. Ours is the compiled step that `jaxformers train` runs. The peer runs its fastest
-settings here: scaled dot-product attention, fused AdamW, gradients set to None. Inference is the
-encoder and the pooler over 8 rows. The two take turns. With a GPU, `--gpu` measures BERT large.
+Both train the same network in float32 on 8 rows of 128 random tokens, with dropout 0.1, Adam with
+weight decay, and the losses of masked tokens and of the next sentence. Both compute the vocabulary
+logits at the 20 masked positions of each row, then at all 128. Ours is the compiled step of
+`jaxformers train`. The peer uses the settings that are fastest on this machine: scaled dot-product
+attention, fused AdamW, gradients set to None. Inference runs the encoder and the pooler on 8 rows.
+The two alternate in one process. On a GPU, `--gpu` measures BERT large instead.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
 def pretraining(config: BertConfig, rows: int, length: int, masked: int, **changes) -> Experiment:
-    """Pre-training in one shape."""
+    """Pre-training on batches of one shape."""
     plan = Pretraining((Phase(length, rows, masked),))
     task = MaskedLanguage(config, BundledDocuments(), pretraining=plan)
     fields = dict(optimizer=BertAdam(), schedule=BertLinear(), clip_norm=1.0) | changes
@@ -42,15 +43,15 @@ def pretraining(config: BertConfig, rows: int, length: int, masked: int, **chang
 
 
 def random_batch(config: BertConfig, rows: int, length: int, masked: int) -> dict[str, np.ndarray]:
-    """Full rows of random tokens; `masked` places of each are predicted."""
+    """Full rows of random tokens, of which `masked` positions are predicted in each row."""
     rng = np.random.default_rng(0)
-    places = np.sort(rng.permuted(np.tile(np.arange(length), (rows, 1)), axis=1)[:, :masked])
+    positions = np.sort(rng.permuted(np.tile(np.arange(length), (rows, 1)), axis=1)[:, :masked])
     types = np.tile(np.arange(length) > length // 2, (rows, 1))
     return {
         "input_ids": rng.integers(0, config.vocab_size, (rows, length), np.int32),
         "token_type_ids": types.astype(np.int32),
         "attention_mask": np.ones((rows, length), np.int32),
-        "masked_positions": places.astype(np.int32),
+        "masked_positions": positions.astype(np.int32),
         "masked_ids": rng.integers(0, config.vocab_size, (rows, masked), np.int32),
         "masked_weights": np.ones((rows, masked), np.float32),
         "next_sentence": rng.integers(0, 2, rows, np.int32),
@@ -58,7 +59,7 @@ def random_batch(config: BertConfig, rows: int, length: int, masked: int) -> dic
 
 
 def peer(kind: str):
-    """Hugging Face's BERT base."""
+    """Hugging Face's BERT base of class `kind`, randomly initialised."""
     import torch
     import transformers
 
@@ -68,13 +69,16 @@ def peer(kind: str):
 
 
 def peer_step(batch: dict[str, np.ndarray], gathered: bool) -> Run:
-    """A call makes one training step of the peer."""
+    """Returns a function that runs one training step of the peer.
+
+    With `gathered`, vocabulary logits are computed at the masked positions only.
+    """
     import torch
     from torch.nn.functional import cross_entropy
 
     model = peer("BertForPreTraining").train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0.01, fused=True)
-    ids, types, mask, places, words, nsp = (
+    ids, types, mask, positions, words, nsp = (
         torch.from_numpy(batch[name]).long()
         for name in (*INPUTS, "masked_positions", "masked_ids", "next_sentence")
     )
@@ -82,11 +86,11 @@ def peer_step(batch: dict[str, np.ndarray], gathered: bool) -> Run:
 
     def logits():
         if not gathered:
-            found = model(ids, attention_mask=mask, token_type_ids=types)
-            return found.prediction_logits, found.seq_relationship_logits
-        found = model.bert(ids, attention_mask=mask, token_type_ids=types)
-        hidden = found.last_hidden_state[rows, places]
-        return model.cls.predictions(hidden), model.cls.seq_relationship(found.pooler_output)
+            outputs = model(ids, attention_mask=mask, token_type_ids=types)
+            return outputs.prediction_logits, outputs.seq_relationship_logits
+        outputs = model.bert(ids, attention_mask=mask, token_type_ids=types)
+        hidden = outputs.last_hidden_state[rows, positions]
+        return model.cls.predictions(hidden), model.cls.seq_relationship(outputs.pooler_output)
 
     def run():
         optimizer.zero_grad(set_to_none=True)
@@ -100,7 +104,7 @@ def peer_step(batch: dict[str, np.ndarray], gathered: bool) -> Run:
 
 
 def our_inference(batch: dict[str, np.ndarray]) -> tuple[Run, float]:
-    """A call encodes the batch; its FLOPs."""
+    """A function that encodes the batch, and its FLOPs."""
     model = Bert(BertConfig.base(), Execution())
     inputs = [batch[name] for name in INPUTS]
     variables = jax.jit(model.init)(jax.random.key(0), inputs[0][:1])
@@ -110,7 +114,7 @@ def our_inference(batch: dict[str, np.ndarray]) -> tuple[Run, float]:
 
 
 def peer_inference(batch: dict[str, np.ndarray]) -> Run:
-    """The same of the peer."""
+    """A function that encodes the batch with the peer."""
     import torch
 
     model = peer("BertModel").eval()
@@ -123,16 +127,16 @@ def peer_inference(batch: dict[str, np.ndarray]) -> Run:
     return run
 
 
-def compared(name: str, ours: Run, theirs: Run, flops: float, turns: int) -> dict:
-    """Seconds of both, their ratio (above 1 ours is faster), and our share of the peak."""
+def compare(name: str, ours: Run, theirs: Run, flops: float, turns: int) -> dict:
+    """Times both; a ratio is the peer's time over ours (above 1, ours is faster)."""
     seconds, peak = frame.beside_product({"ours": ours, "peer": theirs}, turns)
-    fastest, middle = ({n: f(s) for n, s in seconds.items()} for f in (min, statistics.median))
+    fastest, medians = ({n: f(s) for n, s in seconds.items()} for f in (min, statistics.median))
     result = {
         "what": name,
         "ours_s": fastest["ours"],
         "peer_s": fastest["peer"],
         "ratio_fastest": fastest["peer"] / fastest["ours"],
-        "ratio_median": middle["peer"] / middle["ours"],
+        "ratio_median": medians["peer"] / medians["ours"],
         "share_of_peak": flops / fastest["ours"] / peak,
         "peak_gflops": peak / 1e9,
     }
@@ -146,25 +150,25 @@ def compared(name: str, ours: Run, theirs: Run, flops: float, turns: int) -> dic
 
 
 def training(turns: int) -> list[dict]:
-    """A step with the words' logits at the masked places, and at all."""
+    """Training steps with vocabulary logits at the masked positions, and at every position."""
     config, results = BertConfig.base(), []
     for masked in (MASKED, LENGTH):
         batch = random_batch(config, ROWS, LENGTH, masked)
         experiment = pretraining(config, ROWS, LENGTH, masked)
         ours, theirs = our_step(experiment, batch), peer_step(batch, masked < LENGTH)
-        name = f"training, 8 x 128, logits at {masked} places"
-        results.append(compared(name, ours, theirs, step_flops(experiment, batch), turns))
+        name = f"training, 8 x 128, logits at {masked} positions"
+        results.append(compare(name, ours, theirs, step_flops(experiment, batch), turns))
     return results
 
 
 def inference(turns: int, lengths: list[int]) -> list[dict]:
-    """The encoder at each length."""
+    """Inference at each sequence length."""
     results = []
     for length in lengths:
         batch = random_batch(BertConfig.base(), ROWS, length, 1)
         ours, flops = our_inference(batch)
         name = f"inference, 8 x {length}"
-        results.append(compared(name, ours, peer_inference(batch), flops, 3 * turns))
+        results.append(compare(name, ours, peer_inference(batch), flops, 3 * turns))
     return results
 
 
@@ -175,9 +179,9 @@ def large_on_gpu(turns: int) -> list[dict]:
         experiment = pretraining(config, rows, length, masked, precision="bfloat16")
         batch = random_batch(config, rows, length, masked)
         run = our_step(experiment, batch)
-        found = frame.on_gpu(run, step_flops(experiment, batch), turns)
+        metrics = frame.on_gpu(run, step_flops(experiment, batch), turns)
         results.append(
-            {"length": length, "rows": rows, "rows_per_s": rows / found["step_s"]} | found
+            {"length": length, "rows": rows, "rows_per_s": rows / metrics["step_s"]} | metrics
         )
         print(results[-1], flush=True)
     return results
@@ -194,8 +198,8 @@ def main() -> None:
         frame.need_gpu()
         results = large_on_gpu(args.turns)
     else:
-        parts = {"training": training, "inference": partial(inference, lengths=args.lengths)}
-        results = [each for part in args.parts for each in parts[part](args.turns)]
+        benchmarks = {"training": training, "inference": partial(inference, lengths=args.lengths)}
+        results = [result for name in args.parts for result in benchmarks[name](args.turns)]
     frame.keep(args.json, results)
 
 

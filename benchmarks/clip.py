@@ -1,15 +1,16 @@
-"""CLIP ViT-B/32, ours beside Hugging Face's in PyTorch and beside jimm, in one run.
+"""Benchmarks CLIP ViT-B/32 against Hugging Face's PyTorch model and against jimm.
 
     pip install -e .[bench] jax-image-models
     python benchmarks/clip.py --turns 7
-    python benchmarks/clip.py --parts data      # tar shards beside the demo's training
+    python benchmarks/clip.py --parts data      # tar shards against the demo's training
 
-Images and texts of a batch are encoded in float32 with the same random weights, which all sides
-read from one folder; their vectors are compared first. All take turns, so the ratios are of one
-run. jimm (`jax-image-models`) is left out where it cannot be imported.
+Every library loads the same random weights from one folder and encodes the images and texts of a
+batch in float32. Their embeddings are checked for equality first. The libraries alternate in one
+process, so that all see the same machine load. jimm (`jax-image-models`) is skipped if it cannot be
+imported.
 
-The data are the demo's emoji in tar shards, read, decoded, augmented and tokenized as its training
-does, beside the images a second of its train step.
+`--parts data` measures the throughput of the data pipeline: the demo's emoji are read from tar
+shards, decoded, augmented and tokenized as in training, and compared with the demo's train step.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ from jaxformers.training.step import jit_step
 DEMO = Path(__file__).resolve().parents[1] / "experiments" / "clip" / "demo.py"
 PARTS = ("image", "text", "data")
 SHARD = 500  # images
-TOLERANCE = 1e-3  # of vectors of order 1
+TOLERANCE = 1e-3  # for embeddings of order 1
 
 
 def random_batch(config: CLIPConfig, rows: int) -> dict[str, np.ndarray]:
-    """Normalised images, and texts of the full length, their end last."""
+    """Normalised images, and texts of the full context length that end with the last token."""
     rng = np.random.default_rng(0)
     size, text = config.image_size, config.text
     ids = rng.integers(1, text.vocab_size - 2, (rows, text.context_length))
@@ -54,23 +55,23 @@ def random_batch(config: CLIPConfig, rows: int) -> dict[str, np.ndarray]:
 
 
 def write_weights(config: CLIPConfig, folder: Path) -> None:
-    """Saves fresh weights as a Hugging Face folder."""
+    """Saves randomly initialised weights in Hugging Face's layout."""
     model = CLIP(config, Execution())
     images = np.zeros((1, config.image_size, config.image_size, 3), np.float32)
     ids = np.zeros((1, config.text.context_length), np.int32)
     jf.save_pretrained(model, jax.jit(model.init)(jax.random.key(0), images, ids), folder)
 
 
-def our_encoder(folder: Path, part: str, batch: dict[str, np.ndarray]) -> Run:
-    """A call gives the batch's projected encodings."""
+def our_encoder(folder: Path, modality: str, batch: dict[str, np.ndarray]) -> Run:
+    """A function that returns our projected embeddings of the batch."""
     model, variables = jf.from_pretrained(folder)
-    encode = jax.jit(lambda variables, x: model.apply(variables, x, method=f"encode_{part}"))
-    inputs = jax.device_put(batch[part])
+    encode = jax.jit(lambda variables, x: model.apply(variables, x, method=f"encode_{modality}"))
+    inputs = jax.device_put(batch[modality])
     return lambda: jax.block_until_ready(encode(variables, inputs))
 
 
-def huggingface_encoder(folder: Path, part: str, batch: dict[str, np.ndarray]) -> Run:
-    """The same of `CLIPModel`, with scaled dot-product attention."""
+def huggingface_encoder(folder: Path, modality: str, batch: dict[str, np.ndarray]) -> Run:
+    """The same for `CLIPModel`, with scaled dot-product attention."""
     import torch
     from transformers import CLIPModel
 
@@ -81,43 +82,48 @@ def huggingface_encoder(folder: Path, part: str, batch: dict[str, np.ndarray]) -
 
     def encode() -> Any:
         with torch.inference_mode():
-            if part == "image":
+            if modality == "image":
                 return model.visual_projection(model.vision_model(images).pooler_output)
             return model.text_projection(model.text_model(input_ids=ids).pooler_output)
 
     return encode
 
 
-def jimm_encoder(folder: Path, part: str, batch: dict[str, np.ndarray]) -> Run:
-    """The same of jimm's CLIP."""
+def jimm_encoder(folder: Path, modality: str, batch: dict[str, np.ndarray]) -> Run:
+    """The same for jimm's CLIP."""
     import jimm
     from flax import nnx
 
     model = jimm.CLIP.from_pretrained(str(folder))
-    encode = nnx.jit(lambda model, x: getattr(model, f"encode_{part}")(x))
-    inputs = jax.device_put(batch[part])
+    encode = nnx.jit(lambda model, x: getattr(model, f"encode_{modality}")(x))
+    inputs = jax.device_put(batch[modality])
     return lambda: jax.block_until_ready(encode(model, inputs))
 
 
-def encoders(folder: Path, part: str, batch: dict[str, np.ndarray]) -> dict[str, Run]:
-    """The sides that are installed, whose encodings have been found equal to ours."""
+def encoders(folder: Path, modality: str, batch: dict[str, np.ndarray]) -> dict[str, Run]:
+    """The encoders of the installed libraries, after checking that their embeddings equal ours."""
     sides = {"ours": our_encoder, "Hugging Face": huggingface_encoder, "jimm": jimm_encoder}
     try:
         import jimm  # noqa: F401
-    except (ImportError, SyntaxError) as error:  # tokamax, which it needs, is not for all Pythons
-        print(f"jimm is left out: {error}")
+    except (
+        ImportError,
+        SyntaxError,
+    ) as error:  # its dependency tokamax does not support all Pythons
+        print(f"jimm is skipped: {error}")
         del sides["jimm"]
-    runs = {name: side(folder, part, batch) for name, side in sides.items()}
+    runs = {name: side(folder, modality, batch) for name, side in sides.items()}
     expected = np.asarray(runs["ours"]())
     for name, run in runs.items():
         difference = np.abs(np.asarray(run()) - expected).max()
         if not difference < TOLERANCE:
-            raise SystemExit(f"{name}'s encodings of {part}s differ from ours by {difference:.2g}")
+            raise SystemExit(
+                f"{name}'s embeddings of {modality}s differ from ours by {difference:.2g}"
+            )
     return runs
 
 
 def write_shards(folder: Path) -> int:
-    """The bundled emoji as tar shards in WebDataset's layout; their number."""
+    """Writes the bundled emoji as tar shards in WebDataset's layout; returns the image count."""
     images = BundledEmoji(("twemoji",)).open()
     for start in range(0, len(images), SHARD):
         with tarfile.open(folder / f"{start // SHARD:05}.tar", "w") as archive:
@@ -137,7 +143,7 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def shard_rate(task: Any, folder: Path, steps: int) -> float:
-    """Images a second of batches from tar shards, without worker processes."""
+    """Images per second read from tar shards, without worker processes."""
     images = TarShards(str(folder)).open()
     texts = (text for index in range(len(images)) for text in images.captions(index))
     tokenizer = WordPiece.train(texts, task.model.text.vocab_size)
@@ -151,7 +157,7 @@ def shard_rate(task: Any, folder: Path, steps: int) -> float:
 
 
 def training_rate(experiment: Any, steps: int) -> float:
-    """Images a second of the demo's train step on one device."""
+    """Images per second of the demo's train step on one device."""
     mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     with jax.set_mesh(mesh):
         model = experiment.task.module(experiment.execution(mesh))
@@ -168,7 +174,7 @@ def training_rate(experiment: Any, steps: int) -> float:
 
 
 def data_rates(steps: int) -> dict[str, float]:
-    """Images a second of the shards and of the demo's training, and their ratio."""
+    """Images per second of the tar shards and of the demo's training, and their ratio."""
     experiment = load_experiment(str(DEMO))
     with tempfile.TemporaryDirectory() as folder:
         write_shards(Path(folder))
@@ -178,26 +184,28 @@ def data_rates(steps: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints a table of the parts asked for."""
+    """Runs the benchmarks of `--parts` and prints their results."""
     parser = frame.parser(__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--rows", type=int, default=32, help="images or texts of a batch")
-    parser.add_argument("--steps", type=int, default=10, help="batches of the data's part")
+    parser.add_argument("--rows", type=int, default=32, help="images or texts in a batch")
+    parser.add_argument(
+        "--steps", type=int, default=10, help="timed batches and train steps of the data benchmark"
+    )
     args = parser.parse_args()
     config, results = CLIPConfig.vit_b32(), {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "clip"
         if set(args.parts) - {"data"}:
             write_weights(config, folder)
-        for part in [part for part in args.parts if part != "data"]:
-            runs = encoders(folder, part, random_batch(config, args.rows))
+        for modality in [name for name in args.parts if name != "data"]:
+            runs = encoders(folder, modality, random_batch(config, args.rows))
             seconds = frame.take_turns(runs, args.turns)
             medians = {side: statistics.median(times) for side, times in seconds.items()}
-            results[part] = {"seconds": seconds, "medians": medians}
+            results[modality] = {"seconds": seconds, "medians": medians}
             for side, median in medians.items():
                 print(
-                    f"{part}, batch {args.rows}: {side} {1e3 * median:.1f} ms (median of "
+                    f"{modality}, batch {args.rows}: {side} {1e3 * median:.1f} ms (median of "
                     f"{args.turns}), {median / medians['ours']:.2f} of ours"
                 )
     if "data" in args.parts:

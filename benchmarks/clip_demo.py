@@ -1,13 +1,14 @@
-"""The CLIP demo beside a plain PyTorch network of its size, seed by seed, for the same wall time.
+"""Compares the CLIP demo with a plain PyTorch network of its size trained for the same wall time.
 
     pip install -e .[bench]
     python benchmarks/clip_demo.py --seeds 0 1 2
 
-Ours trains as `jaxformers train experiments/clip/demo.py` does; then the peer, the same two towers
-written in plain PyTorch, trains on the same batches (our data path feeds both) for as long as ours
-took, compilation counted, with PyTorch's AdamW and the same schedule over its own wall time. Both
-are evaluated on the style that was not seen: recall of drawings by name among all, and among the
-concepts that were held out.
+For each seed, ours trains as `jaxformers train experiments/clip/demo.py` does. Then the peer, the
+same two towers in plain PyTorch, trains for as long as ours took, compilation included. It uses the
+same batches (our data pipeline feeds both), PyTorch's AdamW, and the same schedule over its wall
+time. Both are scored by text-to-image recall at 10 under the experiment's retrieval evaluators: all
+concepts or only held-out ones, in a style that is not in the training set, and held-out concepts in
+a style that is.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ FILE = Path(__file__).resolve().parents[1] / "experiments" / "clip" / "demo.py"
 
 
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
-    """A convolution and its batch norm."""
+    """A convolution followed by batch normalisation."""
     layer = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
     return nn.Sequential(layer, nn.BatchNorm2d(outputs))
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1, with an average pooling as stride."""
+    """ResNet bottleneck (1x1, 3x3, 1x1) that downsamples by average pooling."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -81,7 +82,7 @@ class ImageTower(nn.Module):
         tokens = (config.image_size // 32) ** 2 + 1
         self.positions = nn.Parameter(torch.randn(tokens, width) * width**-0.5)
         self.attention = nn.MultiheadAttention(width, config.heads, batch_first=True)
-        # The output projection is that into the common space: there is no other.
+        # The attention's output projection maps into the embedding space; no other one follows.
         self.attention.out_proj = nn.Linear(width, config.projection)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -117,7 +118,7 @@ class TextTower(nn.Module):
 
 
 class Peer(nn.Module):
-    """Both towers and the scale."""
+    """Both towers and the logit scale."""
 
     def __init__(self, config):
         super().__init__()
@@ -130,7 +131,7 @@ class Peer(nn.Module):
 
 
 def peer_loss(peer: Peer, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """CLIP's loss, in which pairs of the same image or caption are no negatives."""
+    """CLIP's loss, where pairs that share an image or a caption do not count as negatives."""
     image, text = peer(batch["images"], batch["input_ids"])
     logits = peer.logit_scale.exp() * image @ text.T
     groups = batch["groups"]
@@ -142,7 +143,7 @@ def peer_loss(peer: Peer, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def tensors(experiment: Experiment, batch) -> dict[str, torch.Tensor]:
-    """A batch with its images normalised."""
+    """The batch as PyTorch tensors, with images normalised."""
     mean, std = experiment.task.preprocessing.mean, experiment.task.preprocessing.std
     images = (torch.from_numpy(batch["images"]).float() / 255 - torch.tensor(mean)) / torch.tensor(
         std
@@ -152,7 +153,7 @@ def tensors(experiment: Experiment, batch) -> dict[str, torch.Tensor]:
 
 
 def train_peer(experiment: Experiment, folder: Path, seconds: float) -> tuple[Peer, int]:
-    """The peer after `seconds` of training, and its number of steps."""
+    """Trains the peer for `seconds`; returns it and its number of steps."""
     torch.manual_seed(experiment.seed)
     data = experiment.task.open(epath.Path(folder), experiment.seed)
     peer = Peer(experiment.task.model).train()
@@ -169,7 +170,7 @@ def train_peer(experiment: Experiment, folder: Path, seconds: float) -> tuple[Pe
     )
     start, step = time.perf_counter(), 0
     warmup = schedule.warmup / experiment.steps
-    # Batches come from a thread, as in our own loop.
+    # A thread prepares the next batch, as in our training loop.
     with ThreadPoolExecutor(1) as thread:
         pending = thread.submit(data.plan.batch, data.store, experiment.seed, step)
         while (share := (time.perf_counter() - start) / seconds) < 1:
@@ -189,7 +190,7 @@ def train_peer(experiment: Experiment, folder: Path, seconds: float) -> tuple[Pe
 
 @torch.inference_mode()
 def peer_recalls(experiment: Experiment, folder: Path, peer: Peer) -> dict[str, float]:
-    """The metrics of the experiment's retrieval evaluators."""
+    """Recall at 10 of the peer under each of the experiment's retrieval evaluators."""
     processor = experiment.task.processor(epath.Path(folder))
     length = experiment.task.model.text.context_length
     recalls = {}
@@ -224,10 +225,10 @@ def main() -> None:
             metrics = train(experiment, folder).evaluation.metrics
             seconds = time.perf_counter() - start
             peer, steps = train_peer(experiment, Path(folder), seconds)
-            peers = peer_recalls(experiment, Path(folder), peer)
-        ours = {name: metrics[name] for name in peers}
-        print(f"seed {seed}, {seconds:.0f} s: ours {ours}, peer after {steps} steps {peers}")
-        results.append({"seed": seed, "seconds": seconds, "ours": metrics, "peer": peers})
+            recalls = peer_recalls(experiment, Path(folder), peer)
+        ours = {name: metrics[name] for name in recalls}
+        print(f"seed {seed}, {seconds:.0f} s: ours {ours}, peer after {steps} steps {recalls}")
+        results.append({"seed": seed, "seconds": seconds, "ours": metrics, "peer": recalls})
     for name in results[0]["peer"]:
         for side in ("ours", "peer"):
             mean = statistics.mean(result[side][name] for result in results)

@@ -1,12 +1,12 @@
-"""Whether relevance falls on the half of a picture that the class asked for is in.
+"""Measures how well relevance maps localise a class in images composed of two classes.
 
     jaxformers train experiments/vit/demo.py
     python benchmarks/composites.py runs/vit_demo
 
-A composite is the left half of one bundled test picture and the right half of another, of two
-classes that the model each names rightly when whole. For both classes, the share of the positive
-relevance that lies in the class's half; 50 % is what a method gives that does not tell classes
-apart, such as rollout, by nature.
+A composite joins the left half of one bundled test image and the right half of another, of two
+different classes; the model classifies both original images correctly. For each of the two classes,
+the score is the share of positive relevance that lies in the half of that class. A method that is
+not class-specific, such as rollout, scores 50 %.
 """
 
 from __future__ import annotations
@@ -25,24 +25,29 @@ SEED, BLOCK = 0, 50
 
 
 def composites(model, variables, preprocessing, count: int):
-    """Pixels uint8 `[count, H, W, C]` and the two classes `[count, 2]`, left and right."""
+    """Composite images, uint8 `[count, H, W, C]`; their left and right classes, `[count, 2]`."""
     images = BundledFashionMnist("test").open()
     logits = np.asarray(model.apply(variables, preprocessing(list(images.images))))
-    known = np.flatnonzero(logits.argmax(-1) == images.labels)
-    rng, made, classes = np.random.default_rng(SEED), [], []
-    while len(made) < count:
-        left, right = rng.choice(known, 2, replace=False)
+    correct = np.flatnonzero(logits.argmax(-1) == images.labels)
+    rng, pixels, classes = np.random.default_rng(SEED), [], []
+    while len(pixels) < count:
+        left, right = rng.choice(correct, 2, replace=False)
         if images.labels[left] == images.labels[right]:
             continue
         a, b = images.images[left], images.images[right]
         middle = a.shape[1] // 2
-        made.append(np.concatenate([a[:, :middle], b[:, middle:]], axis=1))
+        pixels.append(np.concatenate([a[:, :middle], b[:, middle:]], axis=1))
         classes.append([images.labels[left], images.labels[right]])
-    return np.stack(made), np.array(classes)
+    return np.stack(pixels), np.array(classes)
 
 
 def shares(relevance: np.ndarray, grid: int) -> np.ndarray:
-    """Of `[n, 2, P]` for the left and the right class: the share in its own half, `[n, 2]`."""
+    """Shares of positive relevance in the half of each class, `[n, 2]`.
+
+    Args:
+        relevance: `[n, 2, P]`, relevance of the patches for the left and the right class.
+        grid: patches along a side of the image. A middle column belongs to neither half.
+    """
     positive = np.maximum(relevance, 0.0).reshape(*relevance.shape[:2], grid, grid)
     middle, odd = grid // 2, grid % 2
     left = positive[..., :middle].sum((-1, -2))
@@ -55,31 +60,34 @@ def main() -> None:
     parser = frame.parser(__doc__)
     parser.add_argument("run")
     parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--picture", help="file for the first four composites' heat maps")
+    parser.add_argument("--picture", help="file for the heat maps of the first composite")
     args = parser.parse_args()
     model, variables = jf.from_pretrained(args.run)
     preprocessing = jf.load_images(args.run)
     pixels, classes = composites(model, variables, preprocessing, args.count)
-    images, grid, found = preprocessing(list(pixels)), model.config.grid[0], {}
+    images, grid, results = preprocessing(list(pixels)), model.config.grid[0], {}
     for method in METHODS:
-        parts = [
-            explain(model, variables, images[at : at + BLOCK], classes[at : at + BLOCK], method)
-            for at in range(0, len(images), BLOCK)
+        explanations = [
+            explain(model, variables, images[i : i + BLOCK], classes[i : i + BLOCK], method)
+            for i in range(0, len(images), BLOCK)
         ]
-        relevance = np.concatenate([each.relevance for each in parts])
-        own = 100 * shares(relevance, grid)
-        found[method] = {"mean": float(own.mean()), "above half": 100 * float((own > 50).mean())}
+        relevance = np.concatenate([explanation.relevance for explanation in explanations])
+        percent = 100 * shares(relevance, grid)
+        results[method] = {
+            "mean": float(percent.mean()),
+            "above half": 100 * float((percent > 50).mean()),
+        }
         print(
-            f"{method:12} {own.mean():5.1f} % in the right half (standard error "
-            f"{own.std() / np.sqrt(own.size):.1f}); above 50 % in {100 * (own > 50).mean():.0f} % "
-            "of the cases",
+            f"{method:12} {percent.mean():5.1f} % in the half of the class (standard error "
+            f"{percent.std() / np.sqrt(percent.size):.1f}); above 50 % in "
+            f"{100 * (percent > 50).mean():.0f} % of the cases",
             flush=True,
         )
         if method == METHODS[0] and args.picture:
             heat = heat_map(relevance[0], (grid, grid), pixels.shape[1:3])
             names = [model.config.class_names[k] for k in classes[0]]
             save(heat_figure(pixels[0] / 255, heat, names), Path(args.picture))
-    frame.keep(args.json, found)
+    frame.keep(args.json, results)
 
 
 if __name__ == "__main__":

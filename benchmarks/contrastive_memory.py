@@ -1,11 +1,11 @@
-"""Memory of CLIP's loss on a chip, the ring's beside the plain form's, by the TPU compiler.
+"""Per-chip memory of CLIP's contrastive loss in its plain and ring forms, from the TPU compiler.
 
     pip install -e .[tpu]
     python benchmarks/contrastive_memory.py --topology v5e:8x8 v5e:16x16
 
-The loss and its gradients alone are compiled for each pod, at the least effort, no TPU needed: once
-for a global batch of `--batch` pairs, and once for `--rows` pairs on each chip, whose number grows
-with the pod. Printed are the temporaries of a chip, embeddings and gradients left out.
+Compiles only the loss and its gradients, at the compiler's lowest effort; no TPU is needed. This is
+done for each pod, for a global batch of `--batch` pairs and for `--rows` pairs per chip. Prints the
+temporary buffers per chip, which exclude the embeddings and their gradients.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MEBIBYTE = 2**20
 
 
 def temporaries(topology: str, batch: int, width: int, form: str) -> float:
-    """MiB of a chip beside the arguments and results."""
+    """MiB of temporary buffers per chip, without arguments and results."""
     pod = tpu_pod(topology)
     mesh = make_mesh(MeshConfig(data=-1), pod.devices)
     rows = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
@@ -45,7 +45,7 @@ def temporaries(topology: str, batch: int, width: int, form: str) -> float:
 
 
 def main() -> None:
-    """Prints a line for each pod, batch and form."""
+    """Prints a line for each pod, batch size and form."""
     parser = frame.parser(__doc__)
     parser.add_argument("--topology", nargs="+", default=["v5e:8x8", "v5e:16x16"])
     parser.add_argument("--batch", type=int, default=32_768)

@@ -1,13 +1,14 @@
-"""Beam search beside Hugging Face Marian's `generate` with its key-value cache, in one run.
+"""Benchmarks beam search against Hugging Face Marian's `generate` with its key-value cache.
 
     pip install -e .[bench]
     python benchmarks/decoding.py                      batches of 1, 8 and 32 sentences
     python benchmarks/decoding.py --batch 8 --json decoding.json
 
-Base size, float32, random weights, a fixed number of tokens (no end of sentence). The two take
-turns, and each time is the least of the turns, the encoder included, over the tokens generated.
-The bound is the peer's time over that of the matrix products of a step alone, done plainly in JAX:
-no decoder with these products could be ahead by more. The peer's own products stand beside it.
+Both run the base model in float32 with random weights and generate a fixed number of tokens (there
+is no end of sentence). The two alternate; each time is the fastest call, encoder included, divided
+by the number of generated tokens. "bound" is the peer's time divided by that of only the matrix
+products of one step in JAX: the largest ratio that a decoder with these products could reach. The
+last columns are the times of the matrix products in JAX and in PyTorch.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ WIDTH, FEED_FORWARD, LAYERS, HEADS = 512, 2048, 6, 8
 
 def ours(vocab: int, source: np.ndarray, beams: int, tokens: int) -> Run:
     pad = vocab - 1
-    # The end of sentence is a banned token, so every sentence takes all its tokens.
+    # The end of sentence is banned, so that every sentence has the full number of tokens.
     config = TransformerConfig.base(
         vocab, attention_bias=True, positions="marian", activation="silu", logits_bias=True,
         pad_id=pad, start_id=pad, eos_id=pad, banned_ids=(pad,), zero_pad=False,
@@ -42,8 +43,8 @@ def ours(vocab: int, source: np.ndarray, beams: int, tokens: int) -> Run:
     variables = jax.jit(model.init)(jax.random.key(0), source[:1], source[:1])
 
     def run():
-        found = beam_search(model, variables, source, None, tokens + 1, beams, 0.0)
-        return np.asarray(found.ids)
+        result = beam_search(model, variables, source, None, tokens + 1, beams, 0.0)
+        return np.asarray(result.ids)
 
     return run
 
@@ -64,17 +65,17 @@ def peer(vocab: int, source: np.ndarray, beams: int, tokens: int) -> Run:
 
     def run():
         with torch.inference_mode():
-            found = model.generate(
+            output = model.generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), num_beams=beams,
                 do_sample=False, length_penalty=0.0, max_new_tokens=tokens, use_cache=True,
             )  # fmt: skip
-        return found.numpy()[:, 1:]
+        return output.numpy()[:, 1:]
 
     return run
 
 
-def weights_of_a_step(vocab: int) -> list[np.ndarray]:
-    """Every matrix that a step multiplies by: a layer's 6 square ones, feed-forward, logits."""
+def step_weights(vocab: int) -> list[np.ndarray]:
+    """Weights of one step: 6 square matrices and the feed-forward of each layer, and the logits."""
     rng, square = np.random.default_rng(0), (WIDTH, WIDTH)
     layer = [square] * 6 + [(WIDTH, FEED_FORWARD), (FEED_FORWARD, WIDTH)]
     shapes = layer * LAYERS + [(WIDTH, vocab)]
@@ -82,7 +83,7 @@ def weights_of_a_step(vocab: int) -> list[np.ndarray]:
 
 
 def our_products(weights: list[np.ndarray], rows: int) -> Run:
-    # The logits' matrix is the embedding table, rows of tokens: multiplied by its transpose.
+    # The logits multiply by the transpose of the embedding table, which has a row per token.
     matrices = [*map(jnp.asarray, weights[:-1]), jnp.asarray(weights[-1].T.copy())]
     x = jnp.ones((rows, WIDTH))
 
@@ -96,7 +97,7 @@ def our_products(weights: list[np.ndarray], rows: int) -> Run:
 
 
 def peer_products(weights: list[np.ndarray], rows: int) -> Run:
-    matrices = [torch.from_numpy(w.T.copy()) for w in weights]  # as nn.Linear keeps them
+    matrices = [torch.from_numpy(w.T.copy()) for w in weights]  # as nn.Linear stores them
     x = torch.ones(rows, WIDTH)
 
     def run():
@@ -109,27 +110,27 @@ def peer_products(weights: list[np.ndarray], rows: int) -> Run:
     return run
 
 
-def least(runs: dict[str, Run], turns: int) -> dict[str, float]:
-    """Milliseconds of each, the least of the turns."""
-    return {name: 1e3 * min(found) for name, found in take_turns(runs, turns).items()}
+def fastest_ms(runs: dict[str, Run], turns: int) -> dict[str, float]:
+    """Fastest time of each function in milliseconds."""
+    return {name: 1e3 * min(seconds) for name, seconds in take_turns(runs, turns).items()}
 
 
 def measure(args: argparse.Namespace, batch: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     source = rng.integers(1, args.vocab - 1, (batch, args.source)).astype(np.int32)
-    search = (args.vocab, source, args.beams, args.tokens)
-    whole = least({"ours": ours(*search), "peer": peer(*search)}, args.turns)
-    weights, rows = weights_of_a_step(args.vocab), batch * args.beams
+    arguments = (args.vocab, source, args.beams, args.tokens)
+    search_ms = fastest_ms({"ours": ours(*arguments), "peer": peer(*arguments)}, args.turns)
+    weights, rows = step_weights(args.vocab), batch * args.beams
     products = {"ours": our_products(weights, rows), "peer": peer_products(weights, rows)}
-    alone = least(products, 10 * args.turns)
+    products_ms = fastest_ms(products, 10 * args.turns)
     return {
         "batch": batch,
-        "ours_ms": whole["ours"] / args.tokens,
-        "peer_ms": whole["peer"] / args.tokens,
-        "ratio": whole["peer"] / whole["ours"],
-        "bound": whole["peer"] / args.tokens / alone["ours"],
-        "our_products_ms": alone["ours"],
-        "peer_products_ms": alone["peer"],
+        "ours_ms": search_ms["ours"] / args.tokens,
+        "peer_ms": search_ms["peer"] / args.tokens,
+        "ratio": search_ms["peer"] / search_ms["ours"],
+        "bound": search_ms["peer"] / args.tokens / products_ms["ours"],
+        "our_products_ms": products_ms["ours"],
+        "peer_products_ms": products_ms["peer"],
     }
 
 
@@ -139,18 +140,18 @@ def main() -> None:
     parser.add_argument("--beams", type=int, default=4)
     parser.add_argument("--vocab", type=int, default=37_000)
     parser.add_argument("--source", type=int, default=24, help="source tokens")
-    parser.add_argument("--tokens", type=int, default=32, help="tokens generated")
+    parser.add_argument("--tokens", type=int, default=32, help="generated tokens")
     parser.add_argument("--turns", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(frame.cores())
     print("ms a step  batch    ours    peer   ratio   bound   products: ours    peer")
     rows = []
     for batch in args.batch:
-        r = measure(args, batch)
-        rows.append(r)
+        row = measure(args, batch)
+        rows.append(row)
         print(
-            f"{batch:16d}{r['ours_ms']:8.1f}{r['peer_ms']:8.1f}{r['ratio']:8.2f}{r['bound']:8.2f}"
-            f"{r['our_products_ms']:17.1f}{r['peer_products_ms']:8.1f}",
+            f"{batch:16d}{row['ours_ms']:8.1f}{row['peer_ms']:8.1f}{row['ratio']:8.2f}"
+            f"{row['bound']:8.2f}{row['our_products_ms']:17.1f}{row['peer_products_ms']:8.1f}",
             flush=True,
         )
     frame.keep(args.json, {"settings": vars(args) | {"json": None}, "rows": rows})

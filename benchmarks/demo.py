@@ -1,12 +1,12 @@
-"""The demo and its PyTorch peer, one after the other for the same wall time, over several seeds.
+"""Compares the translation demo with a PyTorch peer trained for the same wall time, over seeds.
 
     pip install -e .[bench]
     python benchmarks/demo.py --seeds 0 1 2 --json demo.json
 
-For each seed the demo trains as `jaxformers train experiments/translation/demo.py` does, then
-demo_peer.py for as long as that took from the start of the first step's compilation on. Both
-translate the 749 held-out sources with greedy search; the demo once more with its own beam
-search. All are scored by the same code, beside the translation memory (translation_memory.py).
+For each seed, the demo trains as `jaxformers train experiments/translation/demo.py` does. Then
+demo_peer.py trains for as long as the demo took from the start of its first compilation. Both
+translate the 749 held-out sources with greedy search, and the demo also with its beam search. All
+outputs are scored by the same code, together with the translation memory of translation_memory.py.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ UNIT = "target tokens/s"
 COLUMNS = ("bleu", "bleu_dissimilar", "chrf2", "target_tokens_per_s", "seconds")
 
 
-class Judge:
-    """BLEU on all held-out pairs and on the dissimilar ones, and chrF2."""
+class Scorer:
+    """BLEU of translations on all held-out pairs and on the dissimilar ones, and chrF2."""
 
     def __init__(self):
         train, held_out = learnable("train"), learnable("held_out")
@@ -49,10 +49,10 @@ class Judge:
 
 
 def run(command: list[str], log: Path, sources: list[str] | None = None) -> str:
-    """The standard output of a command of this Python; its errors go to `log`."""
+    """Runs this Python with arguments; returns its standard output and appends stderr to `log`."""
     text = None if sources is None else "".join(f"{line}\n" for line in sources)
     with open(log, "a", encoding="utf-8") as errors:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, *command],
             input=text,
             stdout=subprocess.PIPE,
@@ -60,31 +60,31 @@ def run(command: list[str], log: Path, sources: list[str] | None = None) -> str:
             text=True,
             env=os.environ | {"JAX_PLATFORMS": "cpu"},
         )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}: status {done.returncode}; see {log}")
-    return done.stdout
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: status {process.returncode}; see {log}")
+    return process.stdout
 
 
 def train_demo(folder: Path, seed: int, extra: list[str]) -> dict[str, float]:
-    """Trains the demo; its wall time from the first compilation to the last step, and tokens/s."""
-    began = time.perf_counter()
+    """Trains the demo; returns its wall time from the first compilation on, and its throughput."""
+    start = time.perf_counter()
     fields = ["--folder", str(folder), "--seed", str(seed), *extra]
     run(["-m", "jaxformers", "train", str(DEMO), *fields], folder.with_suffix(".log"))
-    whole = time.perf_counter() - began
+    elapsed = time.perf_counter() - start
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return timing([line for line in lines if "loss" in line]) | {"whole_seconds": whole}
+    return timing([line for line in lines if "loss" in line]) | {"whole_seconds": elapsed}
 
 
 def timing(lines: list[dict]) -> dict[str, float]:
-    """Wall time of a run's steps, its compilation included, and the tokens that it trained on."""
+    """Wall time of the training steps, compilation included, and target tokens per second."""
     seconds = lines[-1]["time"] - lines[0]["time"] + lines[0]["compile_seconds"]
     tokens = steps = 0.0
     for line in lines[1:]:
         tokens += line.get(UNIT, 0.0) / line.get("steps/s", 1.0) * (line["step"] - steps)
         steps = line["step"]
     steady = [line[UNIT] for line in lines if UNIT in line]
-    numbers = {"steps": steps, "seconds": seconds, "target_tokens_per_s": tokens / seconds}
-    return numbers | {"steady_target_tokens_per_s": sorted(steady)[len(steady) // 2]}
+    metrics = {"steps": steps, "seconds": seconds, "target_tokens_per_s": tokens / seconds}
+    return metrics | {"steady_target_tokens_per_s": sorted(steady)[len(steady) // 2]}
 
 
 def translate_demo(folder: Path, sources: list[str], beams: list[str]) -> list[str]:
@@ -93,32 +93,32 @@ def translate_demo(folder: Path, sources: list[str], beams: list[str]) -> list[s
 
 
 def train_peer(folder: Path, seed: int, seconds: float) -> tuple[dict[str, float], list[str]]:
-    out, numbers = folder.with_suffix(".txt"), folder.with_suffix(".json")
+    output, results = folder.with_suffix(".txt"), folder.with_suffix(".json")
     command = [str(HERE / "demo_peer.py"), "--seconds", str(seconds), "--seed", str(seed)]
-    run([*command, "--out", str(out), "--json", str(numbers)], folder.with_suffix(".log"))
-    lines = out.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    return json.loads(numbers.read_text())["results"], lines
+    run([*command, "--out", str(output), "--json", str(results)], folder.with_suffix(".log"))
+    lines = output.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    return json.loads(results.read_text())["results"], lines
 
 
-def compare(folder: Path, seed: int, judge: Judge, extra: list[str]) -> list[dict]:
-    """The rows of one seed."""
+def compare(folder: Path, seed: int, scorer: Scorer, extra: list[str]) -> list[dict]:
+    """Trains and scores both systems with one seed; one row per system and search."""
     ours = train_demo(folder / f"demo-{seed}", seed, extra)
     rows = []
     for name, beams in (("demo, greedy", ["--beams", "1"]), ("demo, beam", [])):
-        outputs = translate_demo(folder / f"demo-{seed}", judge.sources, beams)
-        rows.append({"system": name, "seed": seed, **judge(outputs), **ours})
-    numbers, outputs = train_peer(folder / f"peer-{seed}", seed, ours["seconds"])
-    return [*rows, {"system": "PyTorch, greedy", "seed": seed, **judge(outputs), **numbers}]
+        outputs = translate_demo(folder / f"demo-{seed}", scorer.sources, beams)
+        rows.append({"system": name, "seed": seed, **scorer(outputs), **ours})
+    metrics, outputs = train_peer(folder / f"peer-{seed}", seed, ours["seconds"])
+    return [*rows, {"system": "PyTorch, greedy", "seed": seed, **scorer(outputs), **metrics}]
 
 
 def means(rows: list[dict]) -> list[dict]:
-    """Each system's mean over the seeds."""
-    found = []
+    """Means of each system over the seeds."""
+    averages = []
     for system in dict.fromkeys(row["system"] for row in rows):
-        mine = [row for row in rows if row["system"] == system]
-        mean = {name: sum(row[name] for row in mine) / len(mine) for name in COLUMNS}
-        found.append({"system": system, "seed": "mean", **mean})
-    return found
+        system_rows = [row for row in rows if row["system"] == system]
+        mean = {name: sum(row[name] for row in system_rows) / len(system_rows) for name in COLUMNS}
+        averages.append({"system": system, "seed": "mean", **mean})
+    return averages
 
 
 def line(row: dict) -> str:
@@ -131,20 +131,20 @@ def main() -> None:
     parser = frame.parser(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, default=Path("runs") / "demo-benchmark")
-    args, extra = parser.parse_known_args()  # what is left are fields of the experiment
+    args, extra = parser.parse_known_args()  # `extra` sets fields of the experiment
     args.folder.mkdir(parents=True, exist_ok=True)
-    judge = Judge()
+    scorer = Scorer()
     print(f"{'':25}  BLEU  BLEU  chrF2  tokens/s  seconds")
-    print(f"{'':25}{len(judge.sources):6}{len(judge.hard):6}")
-    rows = [{"system": "translation memory", **judge(judge.memory)}]
+    print(f"{'':25}{len(scorer.sources):6}{len(scorer.hard):6}")
+    rows = [{"system": "translation memory", **scorer(scorer.memory)}]
     print(line(rows[0]), flush=True)
     for seed in args.seeds:
-        for row in compare(args.folder, seed, judge, extra):
+        for row in compare(args.folder, seed, scorer, extra):
             rows.append(row)
             print(line(row), flush=True)
-    averaged = means(rows[1:])
-    print("\n".join(map(line, averaged)))
-    frame.keep(args.json, {"rows": rows, "means": averaged})
+    averages = means(rows[1:])
+    print("\n".join(map(line, averages)))
+    frame.keep(args.json, {"rows": rows, "means": averages})
 
 
 if __name__ == "__main__":

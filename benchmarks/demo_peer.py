@@ -1,13 +1,14 @@
-"""The demo's peer: a PyTorch `nn.Transformer` on the same pairs, trained for a given wall time.
+"""Trains a PyTorch `nn.Transformer` on the translation demo's pairs for a given wall time.
 
     pip install -e .[bench]
     python benchmarks/demo_peer.py --seconds 360 --seed 0 --out peer.txt
     python benchmarks/translation_memory.py peer.txt
 
-2.5 million parameters: pre-norm, 3 encoder and 2 decoder layers, width 192, 4 heads, a unigram
-vocabulary of 4,000 (SentencePiece, on the training pairs), one embedding table N(0, d^-0.5) for
-source, target and logits. AdamW at 2e-3 after 200 warm-up steps, then linear to 0 over the wall
-time; label smoothing 0.1; 1,500 tokens a batch, of like lengths; greedy search.
+The model has 2.5 million parameters: pre-norm, 3 encoder and 2 decoder layers, width 192, 4 heads.
+Its vocabulary of 4,000 is a SentencePiece unigram model of the training pairs. One embedding table,
+initialised from N(0, d^-0.5), is shared by source, target and logits. AdamW warms up to 2e-3 in 200
+steps and decays linearly to 0 over the wall time. Label smoothing is 0.1; a batch has up to 1,500
+target tokens in sentences of similar length. Translation is by greedy search.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ VOCAB, WIDTH, HEADS, FEED_FORWARD = 4000, 192, 4, 384  # 2.5 million parameters
 ENCODER_LAYERS, DECODER_LAYERS = 3, 2
 PAD, START, END = 0, 1, 2
 PEAK, WARMUP, SMOOTHING, DROPOUT = 2e-3, 200, 0.1, 0.1
-TOKENS = 1500  # target tokens a batch, padding counted
+TOKENS = 1500  # target tokens in a batch, including padding
 MAX_TOKENS = 60  # of a translation
 
 Ids = list[int]
 
 
 class Peer(nn.Module):
-    """torch's own Transformer with sinusoid positions and one tied table."""
+    """`nn.Transformer` with sinusoidal positions and tied embeddings."""
 
     def __init__(self):
         super().__init__()
@@ -93,12 +94,12 @@ def padded(rows: list[Ids]) -> torch.Tensor:
 
 
 def batches(examples: list[tuple[Ids, Ids]], rng: random.Random) -> Iterator[tuple]:
-    """Epoch after epoch: examples of like lengths together, in shuffled batches."""
+    """Endless shuffled batches of examples of similar length."""
     while True:
         order = sorted(examples, key=lambda pair: (len(pair[1]), len(pair[0]), rng.random()))
         groups, group = [], []
         for pair in order:
-            longest = max(len(side) for each in (*group, pair) for side in each)
+            longest = max(len(side) for example in (*group, pair) for side in example)
             if group and longest * (len(group) + 1) > TOKENS:
                 groups.append(group)
                 group = []
@@ -112,14 +113,14 @@ def batches(examples: list[tuple[Ids, Ids]], rng: random.Random) -> Iterator[tup
 
 
 def rate(step: int, elapsed: float, decay_from: float, seconds: float) -> float:
-    """Learning rate: up over the first steps, then down to 0 at the end of the wall time."""
+    """Learning rate: linear warm-up over the first steps, then linear decay over the wall time."""
     if step < WARMUP:
         return PEAK * (step + 1) / WARMUP
     return PEAK * max(0.0, (seconds - elapsed) / max(seconds - decay_from, 1e-9))
 
 
 class Trainer:
-    """The peer, its optimizer and its batches; `step` makes one update."""
+    """The peer with its optimizer and batches."""
 
     def __init__(self, examples: list[tuple[Ids, Ids]], seed: int):
         torch.manual_seed(seed)
@@ -128,7 +129,7 @@ class Trainer:
         self.batches = batches(examples, random.Random(seed))
 
     def step(self, learning_rate: float) -> tuple[float, int]:
-        """One update; the loss and the number of target tokens."""
+        """Makes one update; returns the loss and the number of target tokens."""
         source, inputs, labels = next(self.batches)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -144,42 +145,42 @@ class Trainer:
 
 def train(trainer: Trainer, seconds: float) -> dict[str, float]:
     """Trains until the wall time is up."""
-    began, step, tokens, decay_from = time.perf_counter(), 0, 0, 0.0
-    while (elapsed := time.perf_counter() - began) < seconds:
+    start, step, tokens, decay_from = time.perf_counter(), 0, 0, 0.0
+    while (elapsed := time.perf_counter() - start) < seconds:
         decay_from = decay_from if step > WARMUP else elapsed
-        loss, counted = trainer.step(rate(step, elapsed, decay_from, seconds))
-        step, tokens = step + 1, tokens + counted
+        loss, num_tokens = trainer.step(rate(step, elapsed, decay_from, seconds))
+        step, tokens = step + 1, tokens + num_tokens
         if step % 100 == 0:
             print(f"step {step}: loss {loss:.3f}, {tokens / elapsed:,.0f} target tokens/s")
-    elapsed = time.perf_counter() - began
+    elapsed = time.perf_counter() - start
     return {"steps": step, "seconds": elapsed, "target_tokens_per_s": tokens / elapsed}
 
 
 @torch.inference_mode()
 def greedy(model: Peer, source: torch.Tensor) -> list[Ids]:
-    """Most likely token after most likely token, until all have ended."""
+    """Greedy search, until all sentences have ended."""
     memory, padding = model.encode(source), source.eq(PAD)
-    found = torch.full((len(source), 1), START)
+    output = torch.full((len(source), 1), START)
     ended = torch.zeros(len(source), dtype=torch.bool)
     for _ in range(MAX_TOKENS):
-        last = model.decode(found, memory, padding)[:, -1] @ model.table.weight.T
-        token = last.argmax(-1).masked_fill(ended, PAD)
-        found = torch.cat([found, token[:, None]], dim=1)
+        logits = model.decode(output, memory, padding)[:, -1] @ model.table.weight.T
+        token = logits.argmax(-1).masked_fill(ended, PAD)
+        output = torch.cat([output, token[:, None]], dim=1)
         ended |= token.eq(END)
         if ended.all():
             break
-    return [row[1:] for row in found.tolist()]
+    return [row[1:] for row in output.tolist()]
 
 
 def translate(model: Peer, vocabulary, sentences: list[str], rows: int = 64) -> list[str]:
     model.eval()
-    found: list[str] = []
+    translations: list[str] = []
     for start in range(0, len(sentences), rows):
         ids = vocabulary.encode(sentences[start : start + rows])
-        for row in greedy(model, padded([[*each, END] for each in ids])):
-            kept = row[: row.index(END)] if END in row else row
-            found.append(vocabulary.decode([i for i in kept if i > END]))
-    return found
+        for row in greedy(model, padded([[*source, END] for source in ids])):
+            tokens = row[: row.index(END)] if END in row else row
+            translations.append(vocabulary.decode([i for i in tokens if i > END]))
+    return translations
 
 
 def encoded(vocabulary, pairs: list[tuple[str, str]]) -> list[tuple[Ids, Ids]]:
@@ -191,18 +192,18 @@ def main() -> None:
     parser = frame.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=360.0, help="wall time of the training")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="file of the translations")
+    parser.add_argument("--out", type=Path, required=True, help="output file of the translations")
     args = parser.parse_args()
     torch.set_num_threads(frame.cores())
     pairs, held_out = learnable("train"), learnable("held_out")
     vocabulary = train_vocabulary(pairs)
     trainer = Trainer(encoded(vocabulary, pairs), args.seed)
-    numbers = train(trainer, args.seconds)
-    numbers["parameters"] = sum(p.numel() for p in trainer.model.parameters())
+    metrics = train(trainer, args.seconds)
+    metrics["parameters"] = sum(p.numel() for p in trainer.model.parameters())
     hypotheses = translate(trainer.model, vocabulary, [source for source, _ in held_out])
     args.out.write_text("".join(f"{line}\n" for line in hypotheses), encoding="utf-8")
-    frame.keep(args.json, numbers)
-    print(json.dumps(numbers))
+    frame.keep(args.json, metrics)
+    print(json.dumps(metrics))
 
 
 if __name__ == "__main__":

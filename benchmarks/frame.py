@@ -1,4 +1,4 @@
-"""What the benchmarks share: arguments, taking turns, the machine, and the file of results."""
+"""Shared by the benchmarks: arguments, alternating timings, machine description, result files."""
 
 from __future__ import annotations
 
@@ -20,84 +20,86 @@ Run = Callable[[], object]
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
-    """A parser that answers `--help` with the script's docstring and knows `--json`.
+    """A parser that shows the script's docstring for `--help` and has the option `--json`.
 
-    From here on memory is kept as in `jaxformers train`, which JAX must not have started for yet;
-    so it is for the peer.
+    Also configures the allocator to keep freed memory, as `jaxformers train` does. This must happen
+    before JAX is initialised, and applies to the peer too.
     """
     keep_freed_memory(cpu_alone())
-    made = argparse.ArgumentParser(
+    argument_parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--json", type=Path, help="file for the results")
-    return made
+    argument_parser.add_argument("--json", type=Path, help="file for the results")
+    return argument_parser
 
 
 def keep(file: Path | None, results: Any) -> None:
-    """Writes the results, beside the machine that they belong to, where a file is asked for."""
+    """Writes the results and a description of the machine to `file`, if there is one."""
     if file is not None:
         file.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n")
 
 
 def machine() -> dict[str, Any]:
-    """Cores, their load, and the versions of the packages that matter."""
-    found = {"cores": cores(), "load": os.getloadavg()[0], "processor": platform.machine()}
-    found["malloc"] = os.environ.get("GLIBC_TUNABLES", "")  # huge pages or not
-    found["xla_flags"] = os.environ.get("XLA_FLAGS", "")  # which library multiplies
+    """Cores, load, allocator and XLA settings, and versions of the relevant packages."""
+    info = {"cores": cores(), "load": os.getloadavg()[0], "processor": platform.machine()}
+    info["malloc"] = os.environ.get("GLIBC_TUNABLES", "")  # selects huge pages
+    info["xla_flags"] = os.environ.get("XLA_FLAGS", "")  # select the matrix library
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            info[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return info
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def take_turns(runs: dict[str, Run], turns: int) -> dict[str, list[float]]:
-    """Seconds of each run, A B A B ..., each in its steady state.
+    """Times the functions alternately (A B A B ...), each in its steady state; seconds per call.
 
-    A turn begins with a call that does not count: a step that follows a step finds the memory that
-    the last one used, and one that follows another program's has to ask the kernel for it.
+    Each turn starts with an untimed call. It lets the timed call reuse the memory of the previous
+    one; the first call after another program has to request its memory from the kernel.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         settle(run)
     for _ in range(turns):
         for name, run in runs.items():
-            time.sleep(0.1)  # the other's threads go to sleep
+            time.sleep(0.1)  # lets the threads of the previous function go to sleep
             run()
-            began = time.perf_counter()
+            start = time.perf_counter()
             run()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
 def settle(run: Run) -> None:
-    """Calls it until two calls in a row took no more memory, ten times at most.
+    """Calls a function until its memory has stopped growing for two calls, at most ten times.
 
-    A program's first steps ask the kernel for theirs, which can take as long as the rest of a step.
+    The first steps of a program request memory from the kernel, which can double their time.
     """
 
-    def held() -> int:
+    def peak_memory() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
 
     steady = 0
     for _ in range(10):
-        before = held()
+        before = peak_memory()
         run()
-        steady = steady + 1 if held() < before + 2**14 else 0
+        steady = steady + 1 if peak_memory() < before + 2**14 else 0
         if steady == 2:
             return
 
 
 def beside_product(runs: dict[str, Run], turns: int) -> tuple[dict[str, list[float]], float]:
-    """Seconds of each run, and the machine's peak in FLOP/s, of the same minutes.
+    """Times the functions alternately with a large matrix product.
 
-    The peak is what a matrix product as large as XLA likes it reaches.
+    Returns:
+        The seconds of each function, and the FLOP/s of the product, which serve as the machine's
+        peak at the time of the measurement.
     """
     import jax
 
@@ -106,26 +108,26 @@ def beside_product(runs: dict[str, Run], turns: int) -> tuple[dict[str, list[flo
     multiply = jax.jit(jax.numpy.matmul)
     product = {"product": lambda: multiply(a, b).block_until_ready()}
     seconds = take_turns(runs | product, turns)
-    # Short beside a step, so measured often: its least time is the machine's own.
+    # The product is shorter than a step, so it is timed more often to find its fastest time.
     products = seconds.pop("product") + take_turns(product, 4 * turns)["product"]
     return seconds, 2.0 * size**3 / min(products)
 
 
 def need_gpu() -> None:
-    """Ends the script where JAX sees no GPU."""
+    """Exits the script if JAX sees no GPU."""
     import jax
 
     if jax.default_backend() != "gpu":
-        raise SystemExit("JAX sees no GPU here")
+        raise SystemExit("JAX sees no GPU on this machine")
 
 
 def on_gpu(run: Run, flops: float, turns: int) -> dict[str, Any]:
-    """The fastest step on this machine's GPU, and what share of its peak that is, if known."""
+    """Fastest step time on this machine's GPU, its TFLOP/s, and MFU if the GPU's peak is known."""
     import jax
 
     from jaxformers.costs import peak_flops
 
     seconds = min(take_turns({"ours": run}, turns)["ours"])
     peak = peak_flops(jax.devices())
-    found = {"device": jax.devices()[0].device_kind, "step_s": seconds}
-    return found | {"tflops": flops / seconds / 1e12, "mfu": peak and flops / seconds / peak}
+    metrics = {"device": jax.devices()[0].device_kind, "step_s": seconds}
+    return metrics | {"tflops": flops / seconds / 1e12, "mfu": peak and flops / seconds / peak}

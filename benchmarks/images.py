@@ -1,13 +1,14 @@
-"""Training pictures a second of one core, ours beside a plain Pillow loop, in one run.
+"""Benchmarks the training image pipeline on one core against a plain Pillow loop.
 
     python benchmarks/images.py --turns 5
 
-Both decode JPEGs (made here: 500 x 375, as ImageNet's photographs are on average, then 1600 x
-1200), cut a part of random area, resize it to 224 x 224, bilinear and antialiased, flip half of
-them, and fill a uint8 batch. Ours in three ways: `fast`, as training runs, which decodes a JPEG at
-a fraction of its size where the part is large, so that pixels differ by about a grey level; exact;
-and with RandAugment as MAE is fine-tuned. Below, small pictures that are held in memory. What
-counts is the processor time, of all threads, so that other work on the machine does not show.
+Both decode synthetic JPEGs (500 x 375, the average size in ImageNet, and 1600 x 1200), take a crop
+of random area, resize it to 224 x 224 with antialiased bilinear interpolation, flip it with
+probability 0.5, and fill a uint8 batch. Ours is measured in three settings: `fast`, the default of
+training, which decodes a JPEG at reduced resolution if the crop is large, so that pixels differ by
+about one grey level; exact; and fast with RandAugment, as in MAE fine-tuning. The last rows are for
+small images in memory. Times are processor times of all threads, so that other programs on the
+machine do not count.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ BATCH, SIDE, AREA = 64, 224, (0.08, 1.0)
 
 
 def photograph(seed: int, width: int, height: int) -> bytes:
-    """A JPEG whose detail falls off with frequency as photographs' does."""
+    """A random JPEG with the 1/f spectrum of natural images."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]) + 1e-3
     spectrum = np.fft.rfft2(rng.normal(size=(3, height, width))) / frequency
@@ -53,44 +54,47 @@ def photograph(seed: int, width: int, height: int) -> bytes:
 
 
 def plain_batch(files: list[Path], crop: InceptionCrop, rng: np.random.Generator) -> np.ndarray:
-    """The loop that anybody would write first."""
+    """A straightforward Pillow loop, the baseline."""
     batch = np.empty((BATCH, SIDE, SIDE, 3), np.uint8)
     for row in range(BATCH):
         picture = Image.open(random.choice(files)).convert("RGB")
-        part = picture.crop(crop.box(picture.size, rng.random(crop.draws)))
-        part = part.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        cropped = picture.crop(crop.box(picture.size, rng.random(crop.draws)))
+        cropped = cropped.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         if rng.random() < 0.5:
-            part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        batch[row] = np.asarray(part)
+            cropped = cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        batch[row] = np.asarray(cropped)
     return batch
 
 
 def our_batches(source, augmentation: Augmentation) -> Callable[[int], object]:
-    """Batches of `source` by their step."""
+    """A function that returns our batch of `source` for a step."""
     rows = ImageRows(source.open(), augmentation, threads=1)
     plan = ImagePlan(rows, BATCH)
     return lambda step: plan.batch(rows, 0, step)
 
 
-def rate(make: Callable[[int], object], steps: range) -> float:
-    """Pictures a second of processor time."""
+def rate(load: Callable[[int], object], steps: range) -> float:
+    """Images per second of processor time."""
     start = time.process_time()
     for step in steps:
-        make(step)
+        load(step)
     return BATCH * len(steps) / (time.process_time() - start)
 
 
-def measure(ways: dict[str, Callable[[int], object]], turns: int, steps: int) -> dict[str, float]:
-    """The median rate of each way; they take turns."""
-    found = {name: [] for name in ways}
+def measure(
+    loaders: dict[str, Callable[[int], object]], turns: int, steps: int
+) -> dict[str, float]:
+    """Median rate of each loader; the loaders alternate."""
+    rates = {name: [] for name in loaders}
     for turn in range(turns + 1):
-        for name, make in ways.items():
-            found[name].append(rate(make, range(turn * steps, (turn + 1) * steps)))
-    return {name: statistics.median(each[1:]) for name, each in found.items()}  # the first warms up
+        for name, load in loaders.items():
+            rates[name].append(rate(load, range(turn * steps, (turn + 1) * steps)))
+    # The first turn is a warm-up.
+    return {name: statistics.median(samples[1:]) for name, samples in rates.items()}
 
 
 def photographs(size: tuple[int, int], turns: int, steps: int) -> dict[str, float]:
-    """Rates on JPEG files."""
+    """Rates on JPEG files of one size."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "a").mkdir()
@@ -99,11 +103,11 @@ def photographs(size: tuple[int, int], turns: int, steps: int) -> dict[str, floa
             file.write_bytes(photograph(seed, *size))
         kilobytes = np.mean([file.stat().st_size for file in files]) / 1e3
         print(f"{size[0]} x {size[1]}, {kilobytes:.0f} kB a picture")
-        return measure(photograph_ways(folder, files), turns, steps)
+        return measure(photograph_loaders(folder, files), turns, steps)
 
 
-def photograph_ways(folder: Path, files: list[Path]) -> dict[str, Callable[[int], object]]:
-    """The peer and ours."""
+def photograph_loaders(folder: Path, files: list[Path]) -> dict[str, Callable[[int], object]]:
+    """The baseline and our settings."""
     crop, rng, source = InceptionCrop(AREA), np.random.default_rng(0), ImageFolder(str(folder))
     ours = Augmentation(SIDE, 3, crop)
     return {
@@ -115,7 +119,7 @@ def photograph_ways(folder: Path, files: list[Path]) -> dict[str, Callable[[int]
 
 
 def small_pictures(turns: int, steps: int) -> dict[str, float]:
-    """Rates on 28 x 28 pictures in memory, padded crop and flip."""
+    """Rates on 28 x 28 images in memory, with padded crop and flip."""
     images = BundledFashionMnist().open().images
     crop, rng = PaddedCrop(2), np.random.default_rng(0)
 
@@ -124,8 +128,8 @@ def small_pictures(turns: int, steps: int) -> dict[str, float]:
         for row in rng.integers(0, len(images), BATCH):
             padded = np.pad(images[row, ..., 0], crop.padding)
             top, left = rng.integers(0, 2 * crop.padding + 1, 2)
-            part = padded[top : top + 28, left : left + 28]
-            rows.append(part[:, ::-1] if rng.random() < 0.5 else part)
+            cropped = padded[top : top + 28, left : left + 28]
+            rows.append(cropped[:, ::-1] if rng.random() < 0.5 else cropped)
         return np.stack(rows)
 
     ours = our_batches(BundledFashionMnist(), Augmentation(28, 1, crop))
@@ -133,22 +137,22 @@ def small_pictures(turns: int, steps: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Prints and saves the rates of all loaders."""
     parser = frame.parser(__doc__)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="batches of 64 in each turn")
     options = parser.parse_args()
-    found = {}
+    results = {}
     for width, height in ((500, 375), (1600, 1200)):
         rates = photographs((width, height), options.turns, options.steps)
         for name, value in rates.items():
-            times = value / rates["plain Pillow loop"]
-            print(f"{name:26} {value:9,.0f} pictures/s a core   {times:.2f}x")
-        found[f"{width} x {height}"] = rates
+            speedup = value / rates["plain Pillow loop"]
+            print(f"{name:26} {value:9,.0f} pictures/s a core   {speedup:.2f}x")
+        results[f"{width} x {height}"] = rates
     small = small_pictures(options.turns, 10 * options.steps)
     for name, value in small.items():
         print(f"{name:26} {value:9,.0f} pictures/s a core")
-    frame.keep(options.json, found | {"small": small})
+    frame.keep(options.json, results | {"small": small})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""One training step of the base Transformer, ours beside PyTorch's Hugging Face Marian, in one run.
+"""Benchmarks a training step of the base Transformer against Hugging Face's Marian in PyTorch.
 
     pip install -e .[bench]
     python benchmarks/train_step.py --shapes 8x64 8x128 --turns 5
 
-Both sides train the same network (Marian's: biases in attention, its sinusoids, ReLU, post-norm)
+Both train the same network (Marian's: attention biases, its sinusoidal positions, ReLU, post-norm)
 in float32 with dropout 0.1, label smoothing 0.1 and Adam, on full rows of random tokens. Ours is
-the compiled step that `jaxformers train` runs. The peer runs its fastest settings here: scaled
-dot-product attention, fused Adam, gradients set to None. The two take turns.
+the compiled step of `jaxformers train`. The peer uses the settings that are fastest on this
+machine: scaled dot-product attention, fused Adam, gradients set to None. The two alternate in one
+process.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Shape = tuple[int, int]  # rows, and tokens of both source and target
 
 
 def random_batch(rows: int, length: int, vocab: int = VOCAB) -> dict[str, np.ndarray]:
-    """A packed batch whose rows are one full example each."""
+    """A packed batch with one example of the full length in each row."""
     rng = np.random.default_rng(0)
     source, target = (rng.integers(3, vocab, (rows, length), np.int32) for _ in range(2))
     ones = np.ones((rows, length), np.int32)
@@ -50,35 +51,35 @@ def random_batch(rows: int, length: int, vocab: int = VOCAB) -> dict[str, np.nda
 
 
 def base_experiment(rows: int, length: int) -> Experiment:
-    """The base model with Marian's choices; the rest are an experiment's defaults."""
+    """The base model with Marian's settings; everything else is an experiment's default."""
     model = TransformerConfig.base(VOCAB, attention_bias=True, positions="marian", zero_pad=False)
     task = Translation(model, BundledPairs(), batching=Packing(length, length, rows))
     return Experiment("benchmark", task, steps=100_000)
 
 
 def our_step(experiment: Experiment, batch: dict[str, np.ndarray]) -> Run:
-    """A call makes one step of the loop's own compiled function and waits for it."""
+    """A function that runs one compiled step of the training loop and waits for its result."""
     mesh = make_mesh(experiment.mesh)
     model = experiment.task.module(experiment.execution(mesh))
     with jax.set_mesh(mesh):
         abstract = abstract_state(experiment, model, mesh)
         step = jit_step(experiment, model, mesh, abstract)
-        where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
-        state = jax.jit(lambda: init_state(experiment, model), out_shardings=where)()
-        laid = put_batch(batch, mesh, 1)
+        state = jax.jit(lambda: init_state(experiment, model), out_shardings=shardings)()
+        device_batch = put_batch(batch, mesh, 1)
 
     def run():
         nonlocal state
         with jax.set_mesh(mesh):
-            state, metrics = step(state, laid)
+            state, metrics = step(state, device_batch)
         jax.block_until_ready((state, metrics))
 
     return run
 
 
 def peer_step(batch: dict[str, np.ndarray]) -> Run:
-    """A call makes one step of Hugging Face's Marian."""
+    """A function that runs one training step of Hugging Face's Marian."""
     import torch
     from transformers import MarianConfig, MarianMTModel
 
@@ -93,7 +94,7 @@ def peer_step(batch: dict[str, np.ndarray]) -> Run:
         use_cache=False, attn_implementation="sdpa",
     )  # fmt: skip
     model = MarianMTModel(config).train()
-    # fused: one pass over each parameter, its moments and its gradient
+    # Fused: one kernel updates a parameter and its moments.
     optimizer = torch.optim.Adam(model.parameters(), 1e-4, (0.9, 0.98), 1e-9, fused=True)
     source, inputs, labels = (
         torch.from_numpy(batch[name]).long()
@@ -113,7 +114,7 @@ def peer_step(batch: dict[str, np.ndarray]) -> Run:
 
 
 def compare(shape: Shape, turns: int) -> dict:
-    """Both steps at one shape: seconds, their ratio, and the share of the products' peak."""
+    """Times both steps at one shape: seconds, their ratio, and our share of the machine's peak."""
     batch, experiment = random_batch(*shape), base_experiment(*shape)
     runs = {"ours": our_step(experiment, batch), "peer": peer_step(batch)}
     seconds, peak = frame.beside_product(runs, turns)
@@ -128,14 +129,15 @@ def compare(shape: Shape, turns: int) -> dict:
 
 
 def table(rows: list[dict]) -> list[str]:
-    """The results as lines; above 1 a ratio is ours being faster."""
+    """The results as lines of a table; at a ratio above 1 ours is faster."""
     lines = ["rows x length   ours min/median s   PyTorch min/median s   ratio   of peak GFLOP/s"]
-    for r in rows:
+    for row in rows:
         lines.append(
-            f"{r['rows']:4d} x {r['length']:<6d}{r['ours_min_s']:13.2f} /{r['ours_median_s']:5.2f}"
-            f"{r['peer_min_s']:17.2f} /{r['peer_median_s']:5.2f}"
-            f"{r['ratio_min']:10.2f} /{r['ratio_median']:5.2f}"
-            f"{r['share_of_peak']:7.0%} of {r['peak_gflops']:4.0f}"
+            f"{row['rows']:4d} x {row['length']:<6d}"
+            f"{row['ours_min_s']:13.2f} /{row['ours_median_s']:5.2f}"
+            f"{row['peer_min_s']:17.2f} /{row['peer_median_s']:5.2f}"
+            f"{row['ratio_min']:10.2f} /{row['ratio_median']:5.2f}"
+            f"{row['share_of_peak']:7.0%} of {row['peak_gflops']:4.0f}"
         )
     return lines
 
@@ -146,16 +148,16 @@ def big_in_bfloat16(rows: int = 64, length: int = 256, turns: int = 10) -> dict:
     task = replace(base.task, model=TransformerConfig.big(VOCAB))
     experiment = replace(base, task=task, precision="bfloat16")
     run = our_step(experiment, random_batch(rows, length))
-    found = frame.on_gpu(run, step_flops(experiment, experiment.task.batch_shapes()[0]), turns)
+    metrics = frame.on_gpu(run, step_flops(experiment, experiment.task.batch_shapes()[0]), turns)
     return {
         "rows": rows,
         "length": length,
-        "target_tokens_per_s": rows * length / found["step_s"],
-    } | found
+        "target_tokens_per_s": rows * length / metrics["step_s"],
+    } | metrics
 
 
 def parse_shape(text: str) -> Shape:
-    """`8x64` as (8, 64)."""
+    """Parses `8x64` as (8, 64)."""
     rows, length = map(int, text.split("x"))
     return rows, length
 

@@ -1,15 +1,16 @@
-"""Scores translations of the bundled held-out pairs beside two translators that learn nothing.
+"""Scores translations of the bundled held-out pairs, and two baselines without a trained model.
 
-    python benchmarks/translation_memory.py                 the baselines alone
-    python benchmarks/translation_memory.py FILE [FILE ..]  and translations, one a line
+    python benchmarks/translation_memory.py                 only the baselines
+    python benchmarks/translation_memory.py FILE [FILE ..]  also files of translations, one per line
     python benchmarks/translation_memory.py --sources       prints the sentences to translate
 
-The pairs are those that can be learnt in minutes: 2-10 English and at most 12 German words, 24,240
-to train on and 749 of held-out documents. The translation memory answers with the German of the
-most similar training source; copying answers with the source. Similarity is 2 M / T, where M is
-the length of the longest common subsequence and T that of both sentences in characters (the ratio
-of Levenshtein.ratio and rapidfuzz). "Dissimilar" are the 332 held-out pairs whose most similar
-lower-cased training source is less than 0.75 alike: there, remembering does not help.
+The pairs have 2-10 English and at most 12 German words, which a small model learns in minutes:
+24,240 for training and 749 from held-out documents. The translation memory returns the German
+translation of the most similar training source; the copy baseline returns the source itself.
+Similarity is 2 M / T in characters, where M is the length of the longest common subsequence and T
+the sum of both lengths (as in Levenshtein.ratio and rapidfuzz). The 332 "dissimilar" held-out pairs
+are those whose most similar lower-cased training source has a similarity below 0.75, where
+memorisation does not help.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ Nearest = list[tuple[float, int]]  # similarity and index of the most similar, p
 
 
 def learnable(split: str) -> list[tuple[str, str]]:
-    """The pairs of a split that a small model learns in minutes."""
+    """The pairs of a split that are short enough for a small model to learn in minutes."""
     limits = dict(min_source_words=2, max_source_words=10, max_target_words=12)
     return list(BundledPairs("en-de", split, **limits).open())
 
 
 def nearest(candidates: Sequence[str], queries: Sequence[str]) -> Nearest:
-    """The first most similar candidate of each query.
+    """The most similar candidate of each query, the first one in case of a tie.
 
-    The characters two sentences share bound their similarity; candidates are compared in falling
-    order of that bound, until it drops below the best found.
+    The number of shared characters bounds the similarity of two sentences. Candidates are compared
+    in descending order of that bound, until it drops below the best similarity.
     """
     alphabet = {c: i for i, c in enumerate(sorted(set("".join([*candidates, *queries]))))}
     counts, lengths = _characters(candidates, alphabet), np.array([len(c) for c in candidates])
@@ -53,10 +54,10 @@ def nearest(candidates: Sequence[str], queries: Sequence[str]) -> Nearest:
 def translation_memory(
     train: Sequence[tuple[str, str]], sources: Sequence[str], *, lower: bool = False
 ) -> tuple[list[str], list[float]]:
-    """The target of the most similar training source of each sentence, and how alike they are."""
-    change = str.lower if lower else str
-    found = nearest([change(pair[0]) for pair in train], [change(text) for text in sources])
-    return [train[index][1] for _, index in found], [ratio for ratio, _ in found]
+    """For each source, the target of the most similar training source, and their similarity."""
+    normalize = str.lower if lower else str
+    matches = nearest([normalize(pair[0]) for pair in train], [normalize(text) for text in sources])
+    return [train[index][1] for _, index in matches], [ratio for ratio, _ in matches]
 
 
 def similarity(a: str, b: str) -> float:
@@ -79,7 +80,7 @@ def _nearest(query, row, candidates, counts, lengths) -> tuple[float, int]:
 
 
 def _characters(texts: Sequence[str], alphabet: dict[str, int]) -> np.ndarray:
-    """How often each character occurs in each text: [texts, characters]."""
+    """Counts of each character in each text, `[texts, characters]`."""
     counts = np.zeros((len(texts), len(alphabet)), np.uint8)
     for row, text in zip(counts, texts, strict=True):
         for character, count in Counter(text).items():
@@ -88,7 +89,7 @@ def _characters(texts: Sequence[str], alphabet: dict[str, int]) -> np.ndarray:
 
 
 def _masks(text: str) -> dict[str, int]:
-    """For each character the positions where it stands, as bits."""
+    """Bit mask of the positions of each character."""
     masks: dict[str, int] = {}
     for position, character in enumerate(text):
         masks[character] = masks.get(character, 0) | 1 << position
@@ -96,16 +97,16 @@ def _masks(text: str) -> dict[str, int]:
 
 
 def _common(masks: dict[str, int], length: int, text: str) -> int:
-    """Length of the longest common subsequence, a whole row of its table at once (Hyyro 2004)."""
+    """Length of the longest common subsequence, by the bit-parallel algorithm of Hyyro (2004)."""
     ones = row = (1 << length) - 1
     for character in text:
-        hit = row & masks.get(character, 0)
-        row = ((row + hit) | (row - hit)) & ones
+        matched = row & masks.get(character, 0)
+        row = ((row + matched) | (row - matched)) & ones
     return length - row.bit_count()
 
 
 def report(files: Sequence[str]) -> list[str]:
-    """The table, line by line."""
+    """Lines of the table of scores."""
     train, held_out = learnable("train"), learnable("held_out")
     sources, references = [pair[0] for pair in held_out], [pair[1] for pair in held_out]
     memory, _ = translation_memory(train, sources)
@@ -129,7 +130,7 @@ def report(files: Sequence[str]) -> list[str]:
 def _read(name: str, count: int) -> list[str]:
     lines = Path(name).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     if len(lines) != count:
-        raise DataError(f"{name} has {len(lines)} lines; the held-out pairs are {count}")
+        raise DataError(f"{name} has {len(lines)} lines; the number of held-out pairs is {count}")
     return lines
 
 
@@ -137,7 +138,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("files", nargs="*", help="translations of the held-out sources, one a line")
+    parser.add_argument(
+        "files", nargs="*", help="translations of the held-out sources, one per line"
+    )
     parser.add_argument("--sources", action="store_true", help="print the held-out sources")
     arguments = parser.parse_args()
     if arguments.sources:

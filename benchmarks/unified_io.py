@@ -1,16 +1,17 @@
-"""Unified-IO: decoding beside the authors' loop, and the memory of importing and exporting.
+"""Benchmarks Unified-IO: decoding against the authors' code, and memory of import and export.
 
     python benchmarks/unified_io.py decode --authors unified-io-inference/ --python PYTHON
     python benchmarks/unified_io.py memory --size xl
 
-`decode` writes the small model with random weights as a published file. We and the authors' code
-(github.com/allenai/unified-io-inference, unchanged, its own prediction function compiled) read it
-and answer the same batch by nucleus sampling (0.9): a text of a fixed length, then 256 codes, then
-the picture. The two take turns; each time is that of a whole answer in its steady state. PYTHON is
-an interpreter with jax 0.4.13, flax 0.7.0, numpy 1.23 and einops.
+`decode` writes the small model with random weights in the published format. Our code and the
+authors' (github.com/allenai/unified-io-inference, unmodified, with its prediction function
+compiled) load that file and process the same batch by nucleus sampling (0.9): a text of fixed
+length, then 256 image codes, then the image. The two alternate; each time covers the complete
+output in the steady state. PYTHON is an interpreter with jax 0.4.13, flax 0.7.0, numpy 1.23 and
+einops.
 
-`memory` writes a file of random weights of a size, array by array, and prints in a process of its
-own the greatest resident memory while it is imported and while it is exported again.
+`memory` writes a file of random weights of a given size, array by array. It prints the peak
+resident memory of a separate process that imports the file and exports it again.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from jaxformers.pretrained.unified_io.unified_io_names import unified_io_map
 SIZES = ("small", "base", "large", "xl")
 PEER = Path(__file__).with_name("unified_io_peer.py")
 NUCLEUS = Sampling(top_p=0.9)
-# Without `frame.parser`, which keeps freed memory.
+# Does not use `frame.parser`, which would keep freed memory.
 CONVERT = """
 import resource, sys
 import jaxformers as jf
@@ -59,7 +60,7 @@ peak()
 
 
 class RandomArray:
-    """Normal numbers of a shape, drawn when the array is written; scales of norms are 1."""
+    """Normally distributed weights, sampled when the array is written; norm scales are 1."""
 
     def __init__(self, name: str, shape: tuple[int, ...]):
         self.name, self.shape, self.ndim = name, shape, len(shape)
@@ -74,7 +75,7 @@ class RandomArray:
 
 
 def write_random(size: str, path: Path) -> None:
-    """Writes a file in the published format; one array at a time is in memory."""
+    """Writes random weights in the published format, with one array at a time in memory."""
     tokenizer = VQGANConfig(codebook_init="normal")
     model = jf.UnifiedIO(getattr(UnifiedIOConfig, size)(image_tokenizer=tokenizer))
     leaves = flatten(jax.eval_shape(model.init, jax.random.key(0)))
@@ -84,7 +85,7 @@ def write_random(size: str, path: Path) -> None:
 
 
 def inputs(batch: int, text: int) -> dict[str, np.ndarray]:
-    """Prompts and pictures."""
+    """Random prompts and images."""
     rng = np.random.default_rng(0)
     ids = rng.integers(3, 32_000, (batch, text)).astype(np.int32)
     images = rng.standard_normal((batch, 384, 384, 3), np.float32)
@@ -92,25 +93,25 @@ def inputs(batch: int, text: int) -> dict[str, np.ndarray]:
 
 
 def ours(path: Path, batch: dict[str, np.ndarray], tokens: int) -> Callable[[], object]:
-    """A run that answers the batch."""
+    """A function that generates our outputs for the batch."""
     model, variables = jf.from_pretrained(path)
     variables = jax.device_put(variables)
 
     @jax.jit
-    def paint(variables, codes):
+    def decode_image(variables, codes):
         return model.apply(variables, codes, method="decode_image")
 
     def run():
         keys = jax.random.split(jax.random.key(0))
         text = generate_text(model, variables, batch, tokens, sampling=NUCLEUS, key=keys[0])
         codes = generate_codes(model, variables, batch, keys[1], text.ids, sampling=NUCLEUS)
-        return np.asarray(paint(variables, codes.ids))
+        return np.asarray(decode_image(variables, codes.ids))
 
     return run
 
 
 class Authors:
-    """The authors' code in a process of its own, which answers the batch on demand."""
+    """The authors' code in a separate process; each call generates outputs for the batch."""
 
     def __init__(self, args: argparse.Namespace, path: Path, batch: dict[str, np.ndarray]):
         file = path.with_name("batch.npz")
@@ -124,7 +125,7 @@ class Authors:
         self._process.stdin.write("run\n")
         self._process.stdin.flush()
         if self._process.stdout.readline() != "done\n":
-            raise SystemExit("the authors' code ended; its message stands above")
+            raise SystemExit("the authors' code has exited; see its output above")
 
     def end(self) -> None:
         self._process.stdin.close()
@@ -132,7 +133,7 @@ class Authors:
 
 
 def decode(args: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each turn."""
+    """Seconds of each turn, ours and the authors'."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "small_1000k.bin")
         write_random("small", path)
@@ -144,9 +145,9 @@ def decode(args: argparse.Namespace) -> dict[str, list[float]]:
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(args.turns):
             for name, run in runs.items():
-                began = time.perf_counter()
+                start = time.perf_counter()
                 run()
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(time.perf_counter() - start)
         authors.end()
     for name, times in seconds.items():
         print(f"{name:8} {min(times):7.1f} s  ({', '.join(f'{t:.1f}' for t in times)})")
@@ -155,7 +156,7 @@ def decode(args: argparse.Namespace) -> dict[str, list[float]]:
 
 
 def memory(args: argparse.Namespace) -> dict[str, float]:
-    """Greatest resident memory in GB, of a child process for import and export."""
+    """Peak resident memory in GB of a child process after import and after export."""
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = Path(folder, f"{args.size}_1000k.bin")
         write_random(args.size, path)
@@ -171,16 +172,16 @@ def main() -> None:
     parser = frame.parser(__doc__)
     verbs = parser.add_subparsers(required=True)
     verb = verbs.add_parser("decode")
-    verb.add_argument("--authors", required=True, help="folder of their repository")
-    verb.add_argument("--python", required=True, help="interpreter that runs it")
+    verb.add_argument("--authors", required=True, help="folder of the authors' repository")
+    verb.add_argument("--python", required=True, help="interpreter that runs the authors' code")
     verb.add_argument("--batch", type=int, default=8)
     verb.add_argument("--text", type=int, default=64, help="prompt tokens")
-    verb.add_argument("--tokens", type=int, default=32, help="tokens of the text answer")
+    verb.add_argument("--tokens", type=int, default=32, help="tokens of the generated text")
     verb.add_argument("--turns", type=int, default=3)
     verb.set_defaults(measure=decode)
     verb = verbs.add_parser("memory")
     verb.add_argument("--size", choices=SIZES, default="xl")
-    verb.add_argument("--folder", help="where there is room for two files")
+    verb.add_argument("--folder", help="temporary folder with space for two files")
     verb.set_defaults(measure=memory)
     args = parser.parse_args()
     frame.keep(args.json, args.measure(args))

@@ -1,9 +1,9 @@
-"""The authors' Unified-IO for `unified_io.py`: reads weights and a batch, answers at each line.
+"""Runs the authors' Unified-IO for `unified_io.py`: one prediction per line of standard input.
 
     PYTHON unified_io_peer.py REPOSITORY WEIGHTS BATCH.npz TOKENS
 
-Imports the authors' code and its old JAX alone. `jax.pxla`, of which it takes a type for an
-annotation, is gone in the JAX that runs it.
+Imports only the authors' code and the old JAX that it needs. `jax.pxla`, from which the code takes
+a type for an annotation, is missing in that JAX and is replaced here.
 """
 
 import sys
@@ -37,9 +37,9 @@ def main(repository, weights, batch_file, tokens):
     key = jax.random.PRNGKey(0)
     for _ in sys.stdin:
         decoder_params = {"decode_rng": key}
-        out = predict(params, batch, decoder_params, False, 1, int(tokens), 256, None, False)
-        assert out["image"].shape == (len(ids), 256, 256, 3)
-        np.asarray(out["image"])
+        output = predict(params, batch, decoder_params, False, 1, int(tokens), 256, None, False)
+        assert output["image"].shape == (len(ids), 256, 256, 3)
+        np.asarray(output["image"])
         print("done", flush=True)
 
 

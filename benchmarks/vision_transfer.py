@@ -1,11 +1,11 @@
-"""What a ResNet-34 of five classes brings to five others, beside the same from scratch.
+"""Compares transfer learning with training from scratch: a small ResNet-34 on Fashion-MNIST.
 
     python benchmarks/vision_transfer.py --seeds 0 1 2
 
-A network of ResNet-34's shape, an eighth as wide, learns the first five classes of the bundled
-Fashion-MNIST. Then it learns the other five from few pictures by the very experiment of
-`experiments/resnet/pets_resnet34.py`: the head replaced, its optimizer, schedule, smoothing and
-epochs, once from those weights and once from none, equally long.
+A ResNet-34 of one eighth of its width is pretrained on the first five classes of the bundled
+Fashion-MNIST. Then the experiment of `experiments/resnet/pets_resnet34.py`, with its optimizer,
+schedule and label smoothing and with a new head, trains for equally many epochs on few images of
+the other five classes: once from the pretrained weights and once from scratch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MODEL = ResNetConfig.resnet34(image_size=28, channels=1, classes=5, width=8, ste
 def learning(
     name: str, classes: tuple[int, ...], weights: str | None, limit: int | None, epochs: float
 ) -> Experiment:
-    """The run of the Pets, on some classes of the bundled pictures."""
+    """The Pets experiment on some classes of the bundled Fashion-MNIST."""
     pets = load_experiment(FILE)
     task = replace(
         pets.task,
@@ -54,25 +54,27 @@ def learning(
 def main() -> None:
     parser = frame.parser(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--limit", type=int, default=500, help="pictures of the five new classes")
-    parser.add_argument("--epochs", type=float, default=6, help="on the first five")
+    parser.add_argument(
+        "--limit", type=int, default=500, help="training images of the five new classes"
+    )
+    parser.add_argument("--epochs", type=float, default=6, help="epochs on the first five classes")
     args = parser.parse_args()
-    found = []
-    with tempfile.TemporaryDirectory() as place:
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
         first = learning("first", (0, 1, 2, 3, 4), None, None, args.epochs)
         schedule = replace(first.schedule, peak=3e-3)
-        train(replace(first, schedule=schedule), Path(place) / "first")
+        train(replace(first, schedule=schedule), Path(folder) / "first")
         for seed in args.seeds:
             scores = {}
-            for name, weights in (("transfer", str(Path(place) / "first")), ("scratch", None)):
+            for name, weights in (("transfer", str(Path(folder) / "first")), ("scratch", None)):
                 run = learning(name, (5, 6, 7, 8, 9), weights, args.limit, 10)
-                result = train(replace(run, seed=seed), Path(place) / f"{name}_{seed}")
+                result = train(replace(run, seed=seed), Path(folder) / f"{name}_{seed}")
                 scores[name] = result.evaluation.metrics["test_top1"]
             print(f"seed {seed}: {scores}", flush=True)
-            found.append(scores)
+            results.append(scores)
     for name in ("transfer", "scratch"):
-        print(f"{name}: mean {statistics.mean(each[name] for each in found):.2f} %")
-    frame.keep(args.json, found)
+        print(f"{name}: mean {statistics.mean(scores[name] for scores in results):.2f} %")
+    frame.keep(args.json, results)
 
 
 if __name__ == "__main__":

@@ -81,12 +81,12 @@ def _without_waste(item):
 
     if {"capfd", "capfdbinary"} & set(item.fixturenames):  # they redirect standard error too
         return (yield)
-    with captured_xla_warnings() as found:
+    with captured_xla_warnings() as warnings:
         result = yield
-    if found:
+    if warnings:
         # A cached program warns no more, and the next run would pass.
         shutil.rmtree(CACHE / "jax", ignore_errors=True)
-        pytest.fail(f"a compile in this test wastes memory:\n{found[0]}", pytrace=False)
+        pytest.fail(f"a compile in this test wastes memory:\n{warnings[0]}", pytrace=False)
     return result
 
 

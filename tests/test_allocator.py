@@ -71,26 +71,26 @@ def program(text, **environment):
     """What a program prints, word by word, with nothing chosen but `environment`."""
     plain = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
     plain |= {"GLIBC_TUNABLES": "", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", text],
         env=plain | environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    return done.stdout.split()
+    return result.stdout.split()
 
 
 def ran(**environment):
     """What `keep_freed_memory` said, and the page faults of the same step twice."""
-    kept, first, second = program(PROGRAM, **environment)
-    return kept == "True", int(first), int(second)
+    enabled, first, second = program(PROGRAM, **environment)
+    return enabled == "True", int(first), int(second)
 
 
 @glibc
 def test_what_a_step_gave_back_is_there_again_without_page_faults():
-    kept, first, second = ran()
-    assert kept and first > 20000 and second < first / 20
+    enabled, first, second = ran()
+    assert enabled and first > 20000 and second < first / 20
 
 
 @glibc
@@ -99,8 +99,8 @@ def test_what_a_step_gave_back_is_there_again_without_page_faults():
     [{"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536"}, {"MALLOC_TRIM_THRESHOLD_": "131072"}],
 )
 def test_what_was_chosen_by_hand_stays(chosen):
-    kept, first, second = ran(**chosen)
-    assert not kept and second > first / 2
+    enabled, first, second = ran(**chosen)
+    assert not enabled and second > first / 2
 
 
 @glibc
@@ -124,15 +124,15 @@ def test_another_c_library_or_platform_is_left_alone(monkeypatch):
 
 
 def test_the_command_keeps_memory_whatever_the_verb(monkeypatch, capsys):
-    told = []
+    calls = []
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    monkeypatch.setattr(command, "keep_freed_memory", told.append)
-    assert command.main(["evaluate", "no-such-run"]) == 2 and told == [True]
+    monkeypatch.setattr(command, "keep_freed_memory", calls.append)
+    assert command.main(["evaluate", "no-such-run"]) == 2 and calls == [True]
     assert "no-such-run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    "told, library, installed, alone",
+    "platforms, library, installed, alone",
     [
         ("cpu", "", "libtpu", True),
         ("cuda,cpu", "", "", False),
@@ -143,9 +143,9 @@ def test_the_command_keeps_memory_whatever_the_verb(monkeypatch, capsys):
     ],
 )
 def test_cpu_is_alone_where_it_is_told_or_nothing_else_is_there(
-    monkeypatch, told, library, installed, alone
+    monkeypatch, platforms, library, installed, alone
 ):
-    monkeypatch.setenv("JAX_PLATFORMS", told)
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
     monkeypatch.setenv("TPU_LIBRARY_PATH", library)
     monkeypatch.setattr(allocator, "find_spec", lambda name: name == installed)
     monkeypatch.setattr(allocator, "entry_points", lambda group: ())

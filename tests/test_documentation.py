@@ -118,8 +118,8 @@ def test_options_that_a_page_shows_belong_to_their_verbs(page):
             r"\bjaxformers ([\w-]+)([^\n#|]*)", code.replace("\\\n", " ")
         ):
             options = {option for option, _ in VERBS[verb].options} | {"--help"}
-            shown = set(re.findall(r"(?<!\S)--[\w.-]+", words))
-            assert shown <= options or VERBS[verb].fields, (verb, shown - options)
+            flags = set(re.findall(r"(?<!\S)--[\w.-]+", words))
+            assert flags <= options or VERBS[verb].fields, (verb, flags - options)
 
 
 def calls_of_the_library(code):
@@ -249,10 +249,10 @@ def test_every_function_for_notebooks_is_documented_with_its_arguments():
 def test_the_pages_build_without_a_warning(tmp_path):
     pytest.importorskip("sphinx")
     command = ["-m", "sphinx", "-q", "-W", "--keep-going", "-D", "nb_execution_mode=off"]
-    ended = subprocess.run(
+    result = subprocess.run(
         [sys.executable, *command, "docs", tmp_path], cwd=ROOT, capture_output=True, text=True
     )
-    assert ended.returncode == 0, ended.stderr
+    assert result.returncode == 0, result.stderr
     layers = (tmp_path / "api" / "layers.html").read_text()
     assert layers.count("jaxformers.layers.") > 20
     assert "None: width / heads." in layers  # and no type before the colon

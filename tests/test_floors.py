@@ -32,9 +32,9 @@ def room_of(path: Path) -> str:
 
 
 def floor_of(room: str) -> int:
-    found = [i for i, rooms in enumerate(FLOORS) if room in rooms]
-    assert found, f"the room {room!r} is on no floor; add it to FLOORS and to the design"
-    return found[0]
+    floors = [i for i, rooms in enumerate(FLOORS) if room in rooms]
+    assert floors, f"the room {room!r} is on no floor; add it to FLOORS and to the design"
+    return floors[0]
 
 
 def imported(path: Path) -> set[str]:
@@ -51,19 +51,19 @@ def imported(path: Path) -> set[str]:
 
 def rooms_imported(path: Path) -> set[str]:
     modules = (name.split(".") for name in imported(path))
-    known = {room for rooms in FLOORS for room in rooms}
-    return {m[1] for m in modules if m[0] == "jaxformers" and len(m) > 1 and m[1] in known}
+    all_rooms = {room for rooms in FLOORS for room in rooms}
+    return {m[1] for m in modules if m[0] == "jaxformers" and len(m) > 1 and m[1] in all_rooms}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_never_run_up_the_floors(path):
     room = room_of(path)
-    for other in rooms_imported(path) - {room}:
-        below = floor_of(other) < floor_of(room)
-        top = floor_of(room) == floor_of(other) == len(FLOORS) - 1
+    for dependency in rooms_imported(path) - {room}:
+        below = floor_of(dependency) < floor_of(room)
+        top = floor_of(room) == floor_of(dependency) == len(FLOORS) - 1
         floor = FLOORS[floor_of(room)]
-        before = other in floor[: floor.index(room)]
-        assert below or before or top, f"{path.relative_to(PACKAGE)} ({room}) imports {other}"
+        before = dependency in floor[: floor.index(room)]
+        assert below or before or top, f"{path.relative_to(PACKAGE)} ({room}) imports {dependency}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -101,15 +101,15 @@ def import_graph() -> dict[str, set[str]]:
     """Modules of the package -> those that they import at top level or under TYPE_CHECKING."""
     modules = {module_name(path): path for path in FILES}
     return {
-        name: {other for other in imported(path) if other in modules and other != name}
+        name: {module for module in imported(path) if module in modules and module != name}
         - {parent for parent in modules if name.startswith(f"{parent}.")}
         for name, path in modules.items()
     }
 
 
 def module_name(path: Path) -> str:
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    names = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)
 
 
 def test_no_imports_run_in_a_circle():

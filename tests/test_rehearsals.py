@@ -28,7 +28,7 @@ def named(path):
 def test_it_rehearses(file, tmp_path):
     assert jax.device_count() == 8  # in use from here on, so that other tests keep their compiler
     assert command.main(["train", str(file), "--rehearse", "--folder", str(tmp_path)]) == 0
-    runs = [place.parent for place in tmp_path.rglob("metrics.jsonl")]
+    runs = [path.parent for path in tmp_path.rglob("metrics.jsonl")]
     assert tmp_path in runs
     for run in runs:
         losses = [record["loss"] for record in read_metrics(run) if "loss" in record]

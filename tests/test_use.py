@@ -33,8 +33,8 @@ MINILM = os.environ.get("JAXFORMERS_MINILM")
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    place = tmp_path_factory.mktemp("use")
-    return {name: use.folder(name, place / name) for name in use.FOLDERS}
+    root = tmp_path_factory.mktemp("use")
+    return {name: use.folder(name, root / name) for name in use.FOLDERS}
 
 
 @pytest.fixture(scope="module", params=["added_tokens.json", "tokenizer.json"])
@@ -54,9 +54,9 @@ def added(request, tmp_path_factory):
 # ---------------------------------------------------------------- equal to the reference
 
 
-def same_words(found, wanted):
-    assert [len(each) for each in found] == [len(each) for each in wanted]
-    for ours, theirs in zip(chain(*found), chain(*wanted), strict=True):
+def same_words(actual, expected):
+    assert [len(row) for row in actual] == [len(row) for row in expected]
+    for ours, theirs in zip(chain(*actual), chain(*expected), strict=True):
         assert [token for token, _ in ours] == [token for token, _ in theirs]
         np.testing.assert_allclose([p for _, p in ours], [p for _, p in theirs], atol=2e-5)
 
@@ -84,24 +84,26 @@ def test_a_folder_of_a_tokenizer_alone_is_loaded(added, tmp_path):
 @pytest.mark.parametrize("name", ["classes", "number"])
 def test_classes_and_numbers_are_those_of_hugging_faces_pipeline(folders, name):
     texts = [*use.TEXTS, *use.PAIRS]
-    found = jf.classify(folders[name], texts)
-    for text, (label, value), (their_label, theirs) in zip(texts, found, GOLDEN[name], strict=True):
+    predictions = jf.classify(folders[name], texts)
+    for text, (label, value), (their_label, theirs) in zip(
+        texts, predictions, GOLDEN[name], strict=True
+    ):
         assert label == their_label, text
         assert value == pytest.approx(theirs, abs=2e-5), text
 
 
 def test_labels_that_do_not_exclude_each_other_have_probabilities_of_their_own(folders, tmp_path):
-    place = shutil.copytree(folders["classes"], tmp_path / "multi")
-    config = json.loads((place / "config.json").read_text())
-    (place / "config.json").write_text(
+    folder = shutil.copytree(folders["classes"], tmp_path / "multi")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
         json.dumps(config | {"problem_type": "multi_label_classification"})
     )
-    model, variables = jf.from_pretrained(place)
-    tokenizer = api.load_text(place)
-    (pieces,) = tokenizer.encode([use.TEXTS[0]])
-    ids = np.array([[tokenizer.cls_id, *pieces, tokenizer.sep_id]])
+    model, variables = jf.from_pretrained(folder)
+    tokenizer = api.load_text(folder)
+    (token_ids,) = tokenizer.encode([use.TEXTS[0]])
+    ids = np.array([[tokenizer.cls_id, *token_ids, tokenizer.sep_id]])
     logits = np.asarray(model.apply(variables, ids)[0])
-    ((label, value),) = jf.classify(place, [use.TEXTS[0]])
+    ((label, value),) = jf.classify(folder, [use.TEXTS[0]])
     assert label == model.config.label_names[logits.argmax()]
     assert value == pytest.approx(1 / (1 + np.exp(-logits.max())), abs=1e-5)
     save_pretrained(model, variables, tmp_path / "saved")
@@ -110,8 +112,8 @@ def test_labels_that_do_not_exclude_each_other_have_probabilities_of_their_own(f
 
 
 def test_answers_are_the_best_spans_of_hugging_faces_logits(folders):
-    found = jf.answer(folders["spans"], *zip(*use.QUESTIONS, strict=True))
-    for ours, (text, score, start, end, _) in zip(found, GOLDEN["spans"], strict=True):
+    answers = jf.answer(folders["spans"], *zip(*use.QUESTIONS, strict=True))
+    for ours, (text, score, start, end, _) in zip(answers, GOLDEN["spans"], strict=True):
         assert (ours.text, ours.start, ours.end) == (text, start, end)
         assert ours.score == pytest.approx(score, abs=5e-5)
 
@@ -120,24 +122,24 @@ def test_no_answer_wins_where_its_score_exceeds_the_best_by_more_than_the_thresh
     odds = [null - score for _, score, _, _, null in GOLDEN["spans"]]
     threshold = sum(sorted(odds)[:2]) / 2  # between the least and the next
     questions, contexts = zip(*use.QUESTIONS, strict=True)
-    found = jf.answer(folders["spans"], questions, contexts, null_threshold=threshold)
-    assert [each.text == "" for each in found] == [odd > threshold for odd in odds]
+    answers = jf.answer(folders["spans"], questions, contexts, null_threshold=threshold)
+    assert [answer.text == "" for answer in answers] == [odd > threshold for odd in odds]
 
 
 @pytest.mark.parametrize(
     "mode", ["mean", "cls", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
 )
 def test_vectors_are_hugging_faces_states_pooled(folders, mode):
-    found = jf.embed(folders["encoder"], use.TEXTS, pooling=mode)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, GOLDEN["vectors"][mode], atol=5e-5)
+    vectors = jf.embed(folders["encoder"], use.TEXTS, pooling=mode)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, GOLDEN["vectors"][mode], atol=5e-5)
 
 
 def test_a_folder_says_how_its_vectors_are_made(folders, tmp_path):
     folder = shutil.copytree(folders["encoder"], tmp_path / "sentences")
     use.pooling(folder, "mean_tokens", normalize=True, max_seq_length=6)
-    found = jf.embed(folder, use.TEXTS)
-    np.testing.assert_allclose(found, GOLDEN["vectors"]["cut"], atol=2e-5)
+    vectors = jf.embed(folder, use.TEXTS)
+    np.testing.assert_allclose(vectors, GOLDEN["vectors"]["cut"], atol=2e-5)
     longer = jf.embed(folder, use.TEXTS, normalize=False)
     assert not np.allclose(np.linalg.norm(longer, axis=1), 1)
 
@@ -146,8 +148,8 @@ def test_vectors_of_several_modes_are_joined_in_sentence_transformers_order(fold
     folder = shutil.copytree(folders["encoder"], tmp_path / "sentences")
     use.pooling(folder, "lasttoken", "mean_tokens", "cls_token", "max_tokens")
     modes = ("cls", "max", "mean", "lasttoken")
-    wanted = np.concatenate([GOLDEN["vectors"][mode] for mode in modes], axis=1)
-    np.testing.assert_allclose(jf.embed(folder, use.TEXTS), wanted, atol=5e-5)
+    expected = np.concatenate([GOLDEN["vectors"][mode] for mode in modes], axis=1)
+    np.testing.assert_allclose(jf.embed(folder, use.TEXTS), expected, atol=5e-5)
 
 
 @pytest.mark.skipif(MINILM is None, reason="JAXFORMERS_MINILM names no folder")
@@ -155,10 +157,10 @@ def test_vectors_of_all_minilm_are_pytorchs():
     """JAXFORMERS_MINILM names a folder with all-MiniLM-L6-v2; torch and transformers are needed."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     texts = varied_texts()
-    found = jf.embed(MINILM, texts).astype(np.float64)
+    vectors = jf.embed(MINILM, texts).astype(np.float64)
     tokenizer = transformers.AutoTokenizer.from_pretrained(MINILM)
     model = transformers.BertModel.from_pretrained(MINILM).eval()
-    for text, ours in zip(texts, found, strict=True):
+    for text, ours in zip(texts, vectors, strict=True):
         inputs = tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
         with torch.no_grad():
             theirs = model(**inputs).last_hidden_state[0].mean(0).numpy().astype(np.float64)
@@ -173,12 +175,12 @@ def varied_texts() -> list[str]:
     special = ["", " ", "x" * 99, "x" * 101, "y" * 5000, "word " * 600, "\U0001f600" * 9, "\u200b"]
     # Special tokens that are written out are plain text to us. The capital sigma at a word's end
     # has a small letter of its own in Google's code and in ours, but not in Hugging Face's.
-    others = ("[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]", "\u039f\u0394\u039f\u03a3")
-    words = [word for word in varied_lines.WORDS if word not in others]
+    excluded = ("[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]", "\u039f\u0394\u039f\u03a3")
+    words = [word for word in varied_lines.WORDS if word not in excluded]
     words = [*words, "\U0001f469\u200d\U0001f680", "\u5929\u6c14", "\uc548\ub155", "\u0645\u0631"]
     rng = np.random.RandomState(0)
-    made = [" ".join(rng.choice(words, rng.randint(1, 90))) for _ in range(200 - len(special))]
-    return special + made
+    texts = [" ".join(rng.choice(words, rng.randint(1, 90))) for _ in range(200 - len(special))]
+    return special + texts
 
 
 # ---------------------------------------------------------------- any batch
@@ -198,27 +200,27 @@ def test_a_batch_changes_no_result_and_keeps_the_order(folders):
 
 def test_more_masked_places_than_are_computed_at_once(folders):
     texts = ["[MASK] " * 30, "a", "", "the [MASK] is"] * 4
-    found = jf.fill_mask(folders["words"], texts, top=1)
-    assert [len(each) for each in found] == [30, 0, 0, 1] * 4
-    wanted = [jf.fill_mask(folders["words"], [text], top=1)[0] for text in texts[:4]]
-    same_words(found, wanted * 4)
+    predictions = jf.fill_mask(folders["words"], texts, top=1)
+    assert [len(row) for row in predictions] == [30, 0, 0, 1] * 4
+    expected = [jf.fill_mask(folders["words"], [text], top=1)[0] for text in texts[:4]]
+    same_words(predictions, expected * 4)
 
 
 def test_answers_from_contexts_of_any_length_keep_their_order(folders):
     short, long = "The baker left at noon.", "The river bank is good. " * 20 + "Who filmed?"
     questions, contexts = ["Who?", "Where is it?"] * 6, [short, long, short] * 4
-    found = jf.answer(folders["spans"], questions, contexts)
-    for question, context, each in zip(questions, contexts, found, strict=True):
+    answers = jf.answer(folders["spans"], questions, contexts)
+    for question, context, answer in zip(questions, contexts, answers, strict=True):
         (alone,) = jf.answer(folders["spans"], question, context)
-        assert each[:1] + each[2:] == alone[:1] + alone[2:]
-        assert each.score == pytest.approx(alone.score, abs=1e-4)
-        assert context[each.start : each.end] == each.text
+        assert answer[:1] + answer[2:] == alone[:1] + alone[2:]
+        assert answer.score == pytest.approx(alone.score, abs=1e-4)
+        assert context[answer.start : answer.end] == answer.text
 
 
 def test_one_context_serves_many_questions(folders):
-    found = jf.answer(folders["spans"], ["Who left?", "Who?"], "The baker left at noon.")
-    assert len(found) == 2
-    assert found[0] == jf.answer(folders["spans"], ["Who left?"], ["The baker left at noon."])[0]
+    answers = jf.answer(folders["spans"], ["Who left?", "Who?"], "The baker left at noon.")
+    assert len(answers) == 2
+    assert answers[0] == jf.answer(folders["spans"], ["Who left?"], ["The baker left at noon."])[0]
 
 
 def test_nothing_in_nothing_out(folders):
@@ -242,8 +244,8 @@ def test_few_shapes_are_compiled_for_many_texts(folders):
 
 @pytest.mark.parametrize("name", use.FOLDERS)
 def test_any_head_embeds_by_its_encoder(folders, name):
-    found = jf.embed(folders[name], ["the baker"])
-    assert found.shape == (1, 24) and np.isfinite(found).all()
+    vectors = jf.embed(folders[name], ["the baker"])
+    assert vectors.shape == (1, 24) and np.isfinite(vectors).all()
 
 
 def test_a_run_of_ours_is_used_like_published_weights(folders, tmp_path):
@@ -254,14 +256,14 @@ def test_a_run_of_ours_is_used_like_published_weights(folders, tmp_path):
     run_directory.export(folder, model, variables, tokenizer, 1)
     tokenizer.save(run_directory.tokenizer_folder(folder))
     assert jf.classify(folder, use.TEXTS) == jf.classify(folders["classes"], use.TEXTS)
-    wanted = jf.embed(folders["classes"], use.TEXTS)
-    np.testing.assert_array_equal(jf.embed(folder, use.TEXTS), wanted)
+    expected = jf.embed(folders["classes"], use.TEXTS)
+    np.testing.assert_array_equal(jf.embed(folder, use.TEXTS), expected)
 
 
 def test_a_hubs_name_serves_as_a_path(folders, monkeypatch):
     monkeypatch.setattr(hub, "fetch", {"some/encoder": epath.Path(folders["encoder"])}.get)
-    wanted = jf.embed(folders["encoder"], use.TEXTS)
-    np.testing.assert_array_equal(jf.embed("some/encoder", use.TEXTS), wanted)
+    expected = jf.embed(folders["encoder"], use.TEXTS)
+    np.testing.assert_array_equal(jf.embed("some/encoder", use.TEXTS), expected)
 
 
 # ---------------------------------------------------------------- mistakes
@@ -276,22 +278,24 @@ def mistake(call, *args, kind=UserError, **options) -> str:
 
 def test_a_text_with_more_tokens_than_positions_is_named(folders):
     long = "a " * 39
-    said = "text 2 has 41 tokens, but the model has 40 positions"
-    assert said in mistake(jf.fill_mask, folders["words"], ["[MASK]", long], kind=DataError)
-    assert said in mistake(jf.classify, folders["classes"], ["a", long], kind=DataError)
+    message = "text 2 has 41 tokens, but the model has 40 positions"
+    assert message in mistake(jf.fill_mask, folders["words"], ["[MASK]", long], kind=DataError)
+    assert message in mistake(jf.classify, folders["classes"], ["a", long], kind=DataError)
     pair = ("a " * 30, "a " * 8)
     assert "text 1 has 41 tokens" in mistake(jf.classify, folders["classes"], [pair])
     jf.classify(folders["classes"], ["a " * 38, ("a " * 30, "a " * 7)])
 
 
 def test_a_text_that_is_cut_is_cut_as_in_training(folders):
-    long, kept = "good " + "a " * 60, "good " + "a " * 37
-    (label, share), (same, its) = jf.classify(folders["classes"], [long, kept], truncate=True)
-    assert (label, share) == (same, pytest.approx(its, abs=1e-5))
+    long, cut = "good " + "a " * 60, "good " + "a " * 37
+    (label, share), (cut_label, cut_share) = jf.classify(
+        folders["classes"], [long, cut], truncate=True
+    )
+    assert (label, share) == (cut_label, pytest.approx(cut_share, abs=1e-5))
 
 
 @pytest.mark.parametrize(
-    ("call", "name", "texts", "said"),
+    ("call", "name", "texts", "message"),
     [
         (jf.fill_mask, "encoder", [["a"]], "holds a Bert without a masked-word head; fill_mask"),
         (jf.classify, "words", [["a"]], "holds a BertForPreTraining without a classifier"),
@@ -299,22 +303,22 @@ def test_a_text_that_is_cut_is_cut_as_in_training(folders):
         (jf.translate, "encoder", [["a"]], "translate needs a Transformer"),
     ],
 )
-def test_a_missing_head_is_named_with_what_there_is(folders, call, name, texts, said):
-    assert said in mistake(call, folders[name], *texts, kind=WeightsError)
+def test_a_missing_head_is_named_with_what_there_is(folders, call, name, texts, message):
+    assert message in mistake(call, folders[name], *texts, kind=WeightsError)
 
 
 def test_a_model_of_the_next_sentence_alone_fills_no_masks(tmp_path):
     folder = use.folder("words", tmp_path, architectures=["BertForNextSentencePrediction"])
-    said = "holds a BertForPreTraining without a masked-word head"
-    assert said in mistake(jf.fill_mask, folder, ["a"], kind=WeightsError)
+    message = "holds a BertForPreTraining without a masked-word head"
+    assert message in mistake(jf.fill_mask, folder, ["a"], kind=WeightsError)
 
 
 def test_a_vocabulary_of_another_size_is_refused_with_both_sizes(tmp_path):
     folder = use.folder("words", tmp_path)
     (folder / "vocab.txt").write_text("\n".join([*use.VOCABULARY, "more"]) + "\n")
     size = len(use.VOCABULARY)
-    said = f"has {size + 1} tokens, but its weights have {size};"
-    assert said in mistake(jf.fill_mask, folder, ["a"], kind=WeightsError)
+    message = f"has {size + 1} tokens, but its weights have {size};"
+    assert message in mistake(jf.fill_mask, folder, ["a"], kind=WeightsError)
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path):
@@ -324,7 +328,7 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("call", "name", "texts", "options", "said"),
+    ("call", "name", "texts", "options", "message"),
     [
         (jf.embed, "encoder", [["a"]], {"pooling": "average"}, "choose cls, max, mean,"),
         (jf.fill_mask, "words", [["a"]], {"top": 0}, "top is 0; it is a whole number"),
@@ -343,8 +347,8 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path):
         (jf.embed, "encoder", [None], {}, "expected a text or a list of texts, not a NoneType"),
     ],
 )
-def test_what_cannot_be_used_is_one_line(folders, call, name, texts, options, said):
-    assert said in mistake(call, folders[name], *texts, **options)
+def test_what_cannot_be_used_is_one_line(folders, call, name, texts, options, message):
+    assert message in mistake(call, folders[name], *texts, **options)
 
 
 @pytest.fixture(scope="module")
@@ -357,12 +361,12 @@ def translator(tmp_path_factory):
 
 
 def test_half_a_surrogate_pair_is_translated_as_the_replacement_character(translator):
-    one = jf.translate(translator, "Open \ud83d it", beams=1)
-    assert one == jf.translate(translator, ["Open \ufffd it"], beams=1) and len(one) == 1
+    output = jf.translate(translator, "Open \ud83d it", beams=1)
+    assert output == jf.translate(translator, ["Open \ufffd it"], beams=1) and len(output) == 1
 
 
 @pytest.mark.parametrize(
-    ("sentences", "options", "said"),
+    ("sentences", "options", "message"),
     [
         ({"a": 1}, {}, "expected a text or a list of texts, not a dict"),
         (b"a", {}, "expected a text or a list of texts, not a bytes"),
@@ -374,8 +378,8 @@ def test_half_a_surrogate_pair_is_translated_as_the_replacement_character(transl
         ("a", {"alpha": "high"}, "alpha is 'high'; it is"),
     ],
 )
-def test_what_cannot_be_translated_is_one_line(translator, sentences, options, said):
-    assert said in mistake(jf.translate, translator, sentences, **options)
+def test_what_cannot_be_translated_is_one_line(translator, sentences, options, message):
+    assert message in mistake(jf.translate, translator, sentences, **options)
 
 
 def test_a_model_of_one_segment_takes_no_pairs(tmp_path):

@@ -31,14 +31,14 @@ def picture():
 
 
 def test_a_text_is_answered_for_one_picture_several_or_none(source, picture, tmp_path):
-    one = jf.ask(source, "What is this ?", picture, max_tokens=6)
-    assert isinstance(one.text, str)
+    single = jf.ask(source, "What is this ?", picture, max_tokens=6)
+    assert isinstance(single.text, str)
     path = tmp_path / "a.png"
     Image.fromarray(picture).save(path)
     several = jf.ask(source, "What is this ?", [path, Image.fromarray(picture)], max_tokens=6)
-    assert [answer.text for answer in several] == [one.text, one.text]
+    assert [answer.text for answer in several] == [single.text, single.text]
     assert isinstance(jf.ask(source, "What is this ?", max_tokens=6).text, str)
-    assert isinstance(one.figure(), Figure)
+    assert isinstance(single.figure(), Figure)
 
 
 @pytest.mark.slow

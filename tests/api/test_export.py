@@ -42,17 +42,17 @@ USES = {
 
 def dense(folder: Path, width: int, outputs: int, **config) -> Path:
     """Adds a linear layer of sentence-transformers behind the pooling."""
-    place = folder / "2_Dense"
-    place.mkdir()
+    dense_folder = folder / "2_Dense"
+    dense_folder.mkdir()
     rng = np.random.RandomState(0)
     tensors = {"linear.weight": rng.randn(outputs, width), "linear.bias": rng.randn(outputs)}
     if config.get("bias") is False:
         del tensors["linear.bias"]
     tensors = {name: value.astype(np.float32) for name, value in tensors.items()}
-    safetensors.numpy.save_file(tensors, place / "model.safetensors")
+    safetensors.numpy.save_file(tensors, dense_folder / "model.safetensors")
     settings = dict(in_features=width, out_features=outputs, bias=True) | config
     settings.setdefault("activation_function", "torch.nn.modules.activation.Tanh")
-    (place / "config.json").write_text(json.dumps(settings))
+    (dense_folder / "config.json").write_text(json.dumps(settings))
     modules = json.loads((folder / "modules.json").read_text())
     modules.insert(2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "s.models.Dense"})
     (folder / "modules.json").write_text(json.dumps(modules))
@@ -96,12 +96,12 @@ def own(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    place = tmp_path_factory.mktemp("exported")
-    return {name: use.folder(name, place / name) for name in use.FOLDERS} | {
-        "sentences": sentences(place / "sentences"),
-        "old_sentences": old_sentences(place / "old_sentences"),
-        "marian": text_folders.marian(place / "marian", generation=GENERATION),
-        "own": own(place / "own"),
+    root = tmp_path_factory.mktemp("exported")
+    return {name: use.folder(name, root / name) for name in use.FOLDERS} | {
+        "sentences": sentences(root / "sentences"),
+        "old_sentences": old_sentences(root / "old_sentences"),
+        "marian": text_folders.marian(root / "marian", generation=GENERATION),
+        "own": own(root / "own"),
     }
 
 
@@ -179,20 +179,20 @@ def test_linear_layers_follow_the_pooling(folders, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (dict(activation_function="torch.nn.modules.activation.PReLU"), "activation_function is"),
         (dict(module_input_name="token_embeddings"), "module_input_name is 'token_embeddings'"),
         (dict(in_features=23), "linear.weight"),
     ],
 )
-def test_a_linear_layer_that_is_not_supported_is_refused_by_its_field(change, said, tmp_path):
+def test_a_linear_layer_that_is_not_supported_is_refused_by_its_field(change, message, tmp_path):
     folder = use.folder("encoder", tmp_path / "m")
     use.pooling(folder, "mean_tokens")
     dense(folder, 24, 7)
     file = folder / "2_Dense" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(WeightsError, match=said):
+    with pytest.raises(WeightsError, match=message):
         jf.embed(folder, ["a"])
 
 

@@ -125,10 +125,10 @@ def test_other_weights_or_preprocessing_read_all_pictures_again(
 ):
     index, read = tmp_path / "index", embedded(monkeypatch)
     jf.search(clip, "a", photos, index=index)
-    other = shutil.copytree(clip, tmp_path / "other")
-    config = other / "preprocessor_config.json"
+    other_folder = shutil.copytree(clip, tmp_path / "other")
+    config = other_folder / "preprocessor_config.json"
     config.write_text(config.read_text().replace("{", '{"resample": 0, ', 1))
-    first = jf.search(other, "a", photos, index=index)
+    first = jf.search(other_folder, "a", photos, index=index)
     assert len(read) == 8
     model, variables = jf.from_pretrained(clip)
     params = variables["params"]

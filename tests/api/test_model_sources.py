@@ -32,9 +32,9 @@ SENTENCES = ["Click the button.", "", "Open the file"]
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    place = tmp_path_factory.mktemp("sources")
-    folders = {name: use.folder(name, place / name) for name in use.FOLDERS}
-    return folders | {"translation": text_folders.marian(place / "translation")}
+    root = tmp_path_factory.mktemp("sources")
+    folders = {name: use.folder(name, root / name) for name in use.FOLDERS}
+    return folders | {"translation": text_folders.marian(root / "translation")}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_changed_variables_are_the_ones_that_answer(folders):
 
 
 @pytest.mark.parametrize(
-    ("change", "kind", "said"),
+    ("change", "kind", "message"),
     [
         (lambda m, v, t: (m, v), ConfigError, "neither a path nor (model, variables, tokenizer)"),
         (lambda m, v, t: {"model": m}, ConfigError, "it is a dict"),
@@ -108,9 +108,9 @@ def test_changed_variables_are_the_ones_that_answer(folders):
         (lambda m, v, t: (m, v, None), WeightsError, "has a NoneType as its tokenizer"),
     ],
 )
-def test_what_is_not_a_model_in_memory_is_refused_in_one_line(folders, change, kind, said):
+def test_what_is_not_a_model_in_memory_is_refused_in_one_line(folders, change, kind, message):
     source = change(*in_memory(folders["encoder"]))
-    assert said in refused(jf.embed, source, ["a"], kind=kind)
+    assert message in refused(jf.embed, source, ["a"], kind=kind)
 
 
 def test_an_image_model_in_memory_needs_its_preprocessing(vit):
@@ -157,10 +157,10 @@ def test_another_vocabulary_and_another_pooling_are_read_again(folders, tmp_path
     use.pooling(folder, "cls_token", normalize=True)
     pooled = jf.embed(folder, ["the baker"])
     assert np.linalg.norm(pooled) == pytest.approx(1, abs=1e-5) != np.linalg.norm(before)
-    pieces = list(use.VOCABULARY)
-    i, j = pieces.index("baker"), pieces.index("bank")
-    pieces[i], pieces[j] = pieces[j], pieces[i]
-    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    vocabulary = list(use.VOCABULARY)
+    i, j = vocabulary.index("baker"), vocabulary.index("bank")
+    vocabulary[i], vocabulary[j] = vocabulary[j], vocabulary[i]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     swapped = jf.embed(folder, ["the bank"])
     np.testing.assert_array_equal(swapped, pooled)
 

@@ -81,8 +81,8 @@ def test_a_vocabulary_of_our_own_is_checked_too(tmp_path):
     larger = SentencePiece.train(LINES * 4, 44, "bpe")
     source = (model, variables, larger)
     assert "has 44 tokens, but its weights have 40" in refused(jf.translate, source, ["Open"])
-    other = Transformer(TransformerConfig(**{**vars(config), "eos_id": 3}))
-    assert "eos_id 1" in refused(jf.translate, (other, variables, tokenizer), ["Open"])
+    other_model = Transformer(TransformerConfig(**{**vars(config), "eos_id": 3}))
+    assert "eos_id 1" in refused(jf.translate, (other_model, variables, tokenizer), ["Open"])
 
 
 def test_another_kind_of_tokenizer_is_refused_by_its_name(tmp_path):

@@ -23,9 +23,9 @@ COUNTS = [33, 1]
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    place = tmp_path_factory.mktemp("mesh")
-    folders = {name: use.folder(name, place / name) for name in use.FOLDERS}
-    return folders | {"translation": text_folders.marian(place / "translation")}
+    root = tmp_path_factory.mktemp("mesh")
+    folders = {name: use.folder(name, root / name) for name in use.FOLDERS}
+    return folders | {"translation": text_folders.marian(root / "translation")}
 
 
 def on_mesh(call, *args, shape=(2, 1, 1), **options):
@@ -42,17 +42,17 @@ def texts(count: int, text: str) -> list[str]:
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("shape", [(2, 2, 1), (2, 1, 1)])
 def test_vectors(folders, count, shape):
-    given = texts(count, "the baker")
-    vectors = on_mesh(jf.embed, folders["encoder"], given, shape=shape)
-    np.testing.assert_allclose(vectors, jf.embed(folders["encoder"], given), atol=2e-5)
+    inputs = texts(count, "the baker")
+    vectors = on_mesh(jf.embed, folders["encoder"], inputs, shape=shape)
+    np.testing.assert_allclose(vectors, jf.embed(folders["encoder"], inputs), atol=2e-5)
 
 
 @pytest.mark.default_cases(1)
 @pytest.mark.parametrize("count", COUNTS)
 def test_masked_words(folders, count):
-    given = texts(count, "the [MASK] is [MASK]")
-    words = on_mesh(jf.fill_mask, folders["words"], given, top=2)
-    expected = jf.fill_mask(folders["words"], given, top=2)
+    inputs = texts(count, "the [MASK] is [MASK]")
+    words = on_mesh(jf.fill_mask, folders["words"], inputs, top=2)
+    expected = jf.fill_mask(folders["words"], inputs, top=2)
     for ours, theirs in zip(chain(*words), chain(*expected), strict=True):
         assert [word for word, _ in ours] == [word for word, _ in theirs]
         np.testing.assert_allclose([p for _, p in ours], [p for _, p in theirs], atol=1e-5)
@@ -61,10 +61,10 @@ def test_masked_words(folders, count):
 @pytest.mark.default_cases(1)
 @pytest.mark.parametrize("count", COUNTS)
 def test_classes(folders, count):
-    given = texts(count, "the film is good")
-    classes = on_mesh(jf.classify, folders["classes"], given)
+    inputs = texts(count, "the film is good")
+    classes = on_mesh(jf.classify, folders["classes"], inputs)
     for (label, share), (their_label, their_share) in zip(
-        classes, jf.classify(folders["classes"], given), strict=True
+        classes, jf.classify(folders["classes"], inputs), strict=True
     ):
         assert label == their_label and share == pytest.approx(their_share, abs=1e-5)
 

@@ -109,7 +109,7 @@ def test_version(capfd):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["trian"], "unknown verb trian; did you mean train?"),
         (["help", "trian"], "unknown verb trian; did you mean train?"),
@@ -138,12 +138,12 @@ def test_version(capfd):
         (["describe", "nowhere", "--devices", "0"], "--devices: 0 is not at least 1"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(capfd, words, said):
-    assert said in mistake(capfd, *words)
+def test_a_mistake_is_one_line_and_status_2(capfd, words, message):
+    assert message in mistake(capfd, *words)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (
             ["--task.model.widht", "64"],
@@ -155,8 +155,8 @@ def test_a_mistake_is_one_line_and_status_2(capfd, words, said):
         (["--sharding-rows"], "--sharding-rows cannot be given here"),
     ],
 )
-def test_a_mistaken_field_is_one_line_and_status_2(capfd, tiny, words, said):
-    assert said in mistake(capfd, "train", tiny, *words)
+def test_a_mistaken_field_is_one_line_and_status_2(capfd, tiny, words, message):
+    assert message in mistake(capfd, "train", tiny, *words)
 
 
 def test_words_behind_two_dashes_are_no_options(capfd):
@@ -288,16 +288,16 @@ def test_only_newlines_end_lines(pipe):
 
 def test_more_lines_than_a_pipe_holds_all_arrive_in_order(pipe):
     read, write = pipe
-    wanted = [f"line {i}" for i in range(30_000)]
+    expected = [f"line {i}" for i in range(30_000)]
 
     def feed():
-        os.write(write, ("\n".join(wanted) + "\n").encode())
+        os.write(write, ("\n".join(expected) + "\n").encode())
         os.close(write)
 
     threading.Thread(target=feed).start()
-    found = list(stdin_verbs.line_batches(read, 64))
-    assert [line for batch in found for line in batch] == wanted
-    assert max(map(len, found)) <= 64
+    batches = list(stdin_verbs.line_batches(read, 64))
+    assert [line for batch in batches for line in batch] == expected
+    assert max(map(len, batches)) <= 64
 
 
 def test_invalid_utf8_is_named_by_its_line_after_the_lines_before_it(pipe):
@@ -315,9 +315,9 @@ def test_a_line_is_given_on_while_its_writer_waits_for_the_answer(pipe):
     lines = stdin_verbs.line_batches(read, 32)
     for text in ("first", "second"):
         os.write(write, f"{text}\n".encode())
-        began = time.monotonic()
+        start = time.monotonic()
         assert next(lines) == [text]
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - start < 5
     os.close(write)
 
 
@@ -371,16 +371,16 @@ def test_check_leaves_the_warnings_of_xla_visible():
 
 
 def test_a_rehearsals_own_folder_is_gone_in_the_end_and_it_says_so(monkeypatch, capsys):
-    seen = []
+    folders = []
 
     def here(args, fields, folder, *, alone):
         assert alone and os.path.isdir(folder)
-        seen.append(folder)
+        folders.append(folder)
         return 0
 
     monkeypatch.setattr(verbs, "_train_here", here)
     assert command.main(["train", "my.py", "--rehearse"]) == 0
-    assert not os.path.exists(seen[0])
+    assert not os.path.exists(folders[0])
     assert "its folder is removed again; --folder DIR would keep it" in capsys.readouterr().out
 
 

@@ -24,7 +24,7 @@ def file(tmp_path, monkeypatch) -> str:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--try", "schedule.wramup", "5"], "unknown option --schedule.wramup; did you mean"),
         (["--try", "schedule.warmup", "5", "many"], "--schedule.warmup: 'many' is not an int"),
@@ -39,8 +39,8 @@ def file(tmp_path, monkeypatch) -> str:
         (["--try", "steps", "5", "--task.dev", "None"], "tiny has no development metric"),
     ],
 )
-def test_a_mistaken_tune_is_one_line_and_status_2(capfd, file, words, said):
-    assert said in mistake(capfd, "tune", file, *words)
+def test_a_mistaken_tune_is_one_line_and_status_2(capfd, file, words, message):
+    assert message in mistake(capfd, "tune", file, *words)
     assert not epath.Path("runs").exists()
 
 
@@ -49,7 +49,7 @@ def test_a_tune_without_a_file_is_one_line(capfd):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def tune_calls(monkeypatch):
     """What `tune` was called with, its runs not trained."""
     calls = []
 
@@ -67,11 +67,11 @@ def asked(monkeypatch):
     return calls
 
 
-def test_a_tune_prints_all_results_and_how_to_use_the_best(capfd, file, asked):
+def test_a_tune_prints_all_results_and_how_to_use_the_best(capfd, file, tune_calls):
     words = ["--try", "schedule.warmup", "5", "7", "--seeds", "0", "1", "--steps", "3"]
     status, out, err = run(capfd, "tune", file, *words, "--keep-all")
     assert (status, err) == (0, "")
-    ((experiment, grid, seeds, folder, keep_all),) = asked
+    ((experiment, grid, seeds, folder, keep_all),) = tune_calls
     assert experiment.steps == 3 and grid == {"schedule.warmup": ("5", "7")}
     assert (seeds, folder, keep_all) == ([0, 1], "runs/tiny-tune", True)
     assert "| 5               | 0    | 8.25           | 6:00 | **best** |" in out
@@ -79,12 +79,12 @@ def test_a_tune_prints_all_results_and_how_to_use_the_best(capfd, file, asked):
     assert "| jaxformers translate" in out or " translate runs/tiny-tune/warmup=5,seed=0" in out
 
 
-def test_the_files_own_grid_is_tried_where_none_is_given(capfd, file, asked, tmp_path):
+def test_the_files_own_grid_is_tried_where_none_is_given(capfd, file, tune_calls, tmp_path):
     (tmp_path / file).write_text(WITH_DEV + GRID)
     assert run(capfd, "tune", file, "--folder", "here")[0] == 0
     assert run(capfd, "tune", file, "--try", "steps", "4", "--try", "steps", "6")[0] == 0
-    assert [call[1] for call in asked] == [{"schedule.warmup": (5, 7)}, {"steps": ("4", "6")}]
-    assert asked[0][3] == "here"
+    assert [call[1] for call in tune_calls] == [{"schedule.warmup": (5, 7)}, {"steps": ("4", "6")}]
+    assert tune_calls[0][3] == "here"
 
 
 def test_a_grid_that_is_none_is_named_with_its_file(capfd, file, tmp_path):
@@ -92,15 +92,15 @@ def test_a_grid_that_is_none_is_named_with_its_file(capfd, file, tmp_path):
     assert mistake(capfd, "tune", file).startswith("tiny.py: TypeError: 'int' object")
 
 
-def test_several_seeds_alone_are_a_tune(capfd, file, asked):
+def test_several_seeds_alone_are_a_tune(capfd, file, tune_calls):
     assert run(capfd, "tune", file, "--seeds", "3", "4")[0] == 0
-    assert asked[0][1:3] == ({}, [3, 4])
+    assert tune_calls[0][1:3] == ({}, [3, 4])
 
 
-def test_a_rehearsed_tune_leaves_nothing(capfd, file, asked, tmp_path):
+def test_a_rehearsed_tune_leaves_nothing(capfd, file, tune_calls, tmp_path):
     assert run(capfd, "tune", file, "--rehearse", "--seeds", "0")[0] == 0
-    assert asked[0][0].name == "tiny-rehearsal"
-    assert not epath.Path(asked[0][3]).exists() and not (tmp_path / "runs").exists()
+    assert tune_calls[0][0].name == "tiny-rehearsal"
+    assert not epath.Path(tune_calls[0][3]).exists() and not (tmp_path / "runs").exists()
 
 
 def test_a_stopped_tune_says_how_it_goes_on(capfd, file, monkeypatch):

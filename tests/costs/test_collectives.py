@@ -27,36 +27,47 @@ def found_in(fn, shape, before, after):
     [("data",), ("fsdp",), ("tensor",), ("data", "fsdp"), ("fsdp", "tensor"), ("data", "tensor")],
 )
 def test_a_sum_over_divided_rows_is_an_all_reduce_over_those_axes(axes):
-    (found,) = found_in(lambda x: x.sum(0), (8, 6), (axes,), ())
-    assert (found.kind, set(found.axes), found.bytes) == ("all-reduce", set(axes), 24)
-    assert "reduce_sum" in found.op_name and not found.looped
+    (collective,) = found_in(lambda x: x.sum(0), (8, 6), (axes,), ())
+    assert (collective.kind, set(collective.axes), collective.bytes) == (
+        "all-reduce",
+        set(axes),
+        24,
+    )
+    assert "reduce_sum" in collective.op_name and not collective.looped
 
 
 def test_a_divided_array_made_whole_is_an_all_gather():
-    (found,) = found_in(lambda x: x * 2, (8, 6), ("fsdp",), ())
-    assert (found.kind, found.axes, found.bytes) == ("all-gather", ("fsdp",), 8 * 6 * 4)
-    assert str(found).startswith("all-gather over fsdp of 192 bytes (%")
+    (collective,) = found_in(lambda x: x * 2, (8, 6), ("fsdp",), ())
+    assert (collective.kind, collective.axes, collective.bytes) == (
+        "all-gather",
+        ("fsdp",),
+        8 * 6 * 4,
+    )
+    assert str(collective).startswith("all-gather over fsdp of 192 bytes (%")
 
 
 def test_another_dimension_divided_is_an_all_to_all():
-    found = found_in(lambda x: x * 2, (8, 6), ("tensor", None), (None, "tensor"))
-    assert {each.kind for each in found} <= {"all-to-all", "collective-permute"} and found
-    assert all(each.axes == ("tensor",) for each in found)
+    operations = found_in(lambda x: x * 2, (8, 6), ("tensor", None), (None, "tensor"))
+    assert {operation.kind for operation in operations} <= {
+        "all-to-all",
+        "collective-permute",
+    } and operations
+    assert all(operation.axes == ("tensor",) for operation in operations)
 
 
 def test_a_collective_in_a_loop_is_noted():
     def loop(x):
         def body(_, y):
-            whole = jax.lax.with_sharding_constraint(y, NamedSharding(MESH, PartitionSpec()))
-            whole = jnp.sin(whole @ whole)
+            gathered = jax.lax.with_sharding_constraint(y, NamedSharding(MESH, PartitionSpec()))
+            gathered = jnp.sin(gathered @ gathered)
             return jax.lax.with_sharding_constraint(
-                whole, NamedSharding(MESH, PartitionSpec("fsdp"))
+                gathered, NamedSharding(MESH, PartitionSpec("fsdp"))
             )
 
         return jax.lax.fori_loop(0, 5, body, x)
 
-    found = found_in(loop, (8, 8), ("fsdp",), ("fsdp",))
-    assert any(each.looped and each.times == 5 for each in found)
+    operations = found_in(loop, (8, 8), ("fsdp",), ("fsdp",))
+    assert any(operation.looped and operation.times == 5 for operation in operations)
 
 
 LINE = "  %ag.1 = f32[4,8]{1,0} all-gather(%p), channel_id=1, replica_groups=%s, dimensions={0}"
@@ -82,8 +93,8 @@ LINE = "  %ag.1 = f32[4,8]{1,0} all-gather(%p), channel_id=1, replica_groups=%s,
     ],
 )
 def test_the_three_ways_to_write_groups_become_mesh_axes(groups, axes):
-    (found,) = collectives(LINE.replace("%s", groups), SIZES)
-    assert found.axes == axes and found.bytes == 128
+    (collective,) = collectives(LINE.replace("%s", groups), SIZES)
+    assert collective.axes == axes and collective.bytes == 128
 
 
 def test_a_permutation_moves_along_an_axis():
@@ -91,8 +102,12 @@ def test_a_permutation_moves_along_an_axis():
         "  %collective-permute.3 = bf16[4]{0} collective-permute(%p), "
         "source_target_pairs={{0,2},{2,0},{1,3},{3,1},{4,6},{6,4},{5,7},{7,5}}"
     )
-    (found,) = collectives(line, SIZES)
-    assert (found.kind, found.axes, found.bytes) == ("collective-permute", ("fsdp",), 8)
+    (collective,) = collectives(line, SIZES)
+    assert (collective.kind, collective.axes, collective.bytes) == (
+        "collective-permute",
+        ("fsdp",),
+        8,
+    )
 
 
 # Types as XLA's shape inference has them: (operands, results, contexts...), but for an all-reduce.
@@ -128,9 +143,9 @@ def test_an_asynchronous_start_counts_its_results_and_its_end_counts_nothing(cas
 )
 def test_a_permutation_that_is_started_counts_what_it_brings_not_its_contexts(shape):
     pairs = "source_target_pairs={{0,2},{2,0},{1,3},{3,1},{4,6},{6,4},{5,7},{7,5}}"
-    (found,) = collectives(f"  %c = {shape} collective-permute-start(%p), {pairs}", SIZES)
-    assert (found.bytes, found.axes) == (131072, ("fsdp",))
-    assert set(found.types) == {"f32"} and found.shapes[-1] in {(256, 128), (192, 128)}
+    (collective,) = collectives(f"  %c = {shape} collective-permute-start(%p), {pairs}", SIZES)
+    assert (collective.bytes, collective.axes) == (131072, ("fsdp",))
+    assert set(collective.types) == {"f32"} and collective.shapes[-1] in {(256, 128), (192, 128)}
 
 
 def test_a_collective_in_an_asynchronous_computation_counts_once():
@@ -145,8 +160,8 @@ ENTRY %main (x: f32[8]) -> f32[4] {
   ROOT %d = f32[4]{0} async-done(%s), calls=%wrapped
 }
 """
-    (found,) = collectives(text, SIZES)
-    assert (found.kind, found.bytes, found.times) == ("reduce-scatter", 16, 1)
+    (collective,) = collectives(text, SIZES)
+    assert (collective.kind, collective.bytes, collective.times) == ("reduce-scatter", 16, 1)
 
 
 def test_a_wasteful_program_is_caught_at_the_file_descriptor():
@@ -154,6 +169,6 @@ def test_a_wasteful_program_is_caught_at_the_file_descriptor():
 
 
 def test_other_output_passes_through(capfd):
-    with captured_xla_warnings() as found:
+    with captured_xla_warnings() as warnings:
         os.write(2, b"a line of another kind\n")
-    assert not found and "a line of another kind" in capfd.readouterr().err
+    assert not warnings and "a line of another kind" in capfd.readouterr().err

@@ -24,14 +24,14 @@ from jaxformers.costs.hlo_operations import parse_buffers
     ],
 )
 def test_the_tiles_of_a_tpu_pad_the_two_fastest_dimensions(text, size, padded):
-    (found,) = parse_buffers(text)
-    assert (found.bytes, found.padded) == (size, padded)
+    (buffer,) = parse_buffers(text)
+    assert (buffer.bytes, buffer.padded) == (size, padded)
 
 
 def test_a_tuples_buffers_come_in_order_and_small_memory_is_noted():
-    found = parse_buffers("(f32[2]{0}, /*index=1*/bf16[4,8]{1,0:T(4,128)(2,1)S(1)}, u32[])")
-    assert [str(each) for each in found] == ["f32[2]", "bf16[4,8]", "u32[]"]
-    assert [each.on_chip for each in found] == [False, True, False]
+    buffers = parse_buffers("(f32[2]{0}, /*index=1*/bf16[4,8]{1,0:T(4,128)(2,1)S(1)}, u32[])")
+    assert [str(buffer) for buffer in buffers] == ["f32[2]", "bf16[4,8]", "u32[]"]
+    assert [buffer.on_chip for buffer in buffers] == [False, True, False]
 
 
 def test_nested_loops_run_as_often_as_both_lengths_say():

@@ -15,11 +15,11 @@ def lists(vocab=11, rows=11, lengths=(1, 12), seed=0):
 def test_texts_come_back_in_order_as_each_alone():
     model, variables = tiny(11, scale=1.0)
     texts = lists()
-    found = decode_texts(model, variables, texts, rows=4)
-    for text, ids in zip(texts, found, strict=True):
+    decoded = decode_texts(model, variables, texts, rows=4)
+    for text, ids in zip(texts, decoded, strict=True):
         alone = beam_search(model, variables, np.array([text])).ids[0].tolist()
         assert ids == alone[: len(ids)] and set(alone[len(ids) :]) <= {PAD}
-    assert list(decode_stream(model, variables, iter(texts), rows=4)) == found
+    assert list(decode_stream(model, variables, iter(texts), rows=4)) == decoded
 
 
 def test_lengths_and_rows_take_few_values():
@@ -33,13 +33,13 @@ def test_lengths_and_rows_take_few_values():
 
 def test_every_source_is_in_one_batch_under_its_mask():
     texts = lists(rows=30, lengths=range(1, 20))
-    seen = []
+    indices = []
     for chosen, ids, mask in batching.batches(texts, 8, 512, PAD):
-        for index, row, kept in zip(chosen, ids, mask, strict=False):
-            assert row[kept == 1].tolist() == texts[index]
-            assert (row[kept == 0] == PAD).all()
-        seen += chosen
-    assert sorted(seen) == list(range(30))
+        for index, row, row_mask in zip(chosen, ids, mask, strict=False):
+            assert row[row_mask == 1].tolist() == texts[index]
+            assert (row[row_mask == 0] == PAD).all()
+        indices += chosen
+    assert sorted(indices) == list(range(30))
 
 
 def test_a_stream_answers_each_sentence_before_the_next_is_typed():
@@ -66,10 +66,10 @@ def test_an_error_of_the_input_comes_after_what_came_before_it():
         yield from lists(rows=2)
         raise OSError("gone")
 
-    found = decode_stream(model, variables, broken())
-    assert len([next(found), next(found)]) == 2
+    answers = decode_stream(model, variables, broken())
+    assert len([next(answers), next(answers)]) == 2
     with pytest.raises(OSError, match="gone"):
-        next(found)
+        next(answers)
 
 
 def test_nothing_in_gives_nothing_out():

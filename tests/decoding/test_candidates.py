@@ -16,18 +16,20 @@ def test_candidates_are_the_best_of_all_continuations_in_order(vocab, beams, cou
     ban[1] = -np.inf
     every = jax.nn.log_softmax(logits) + scores[..., None] + ban[None, None]
     count = min(count, beams * vocab)
-    values, places = jax.lax.top_k(every.reshape(2, -1), count)
-    found = best_candidates(logits, scores, count, ban)
-    np.testing.assert_allclose(found.scores, values, rtol=1e-5)
+    values, indices = jax.lax.top_k(every.reshape(2, -1), count)
+    candidates = best_candidates(logits, scores, count, ban)
+    np.testing.assert_allclose(candidates.scores, values, rtol=1e-5)
     real = np.isfinite(values)
-    assert (np.asarray(found.tokens) < vocab).all() and (np.asarray(found.parents) < beams).all()
+    assert (np.asarray(candidates.tokens) < vocab).all() and (
+        np.asarray(candidates.parents) < beams
+    ).all()
     if beams == 1:  # where rounding cannot break the ties of different beams
-        np.testing.assert_array_equal(found.tokens[real], (places % vocab)[real])
+        np.testing.assert_array_equal(candidates.tokens[real], (indices % vocab)[real])
     chosen = np.take_along_axis(
         np.asarray(every).reshape(2, -1),
-        np.asarray(found.parents * vocab + found.tokens),
+        np.asarray(candidates.parents * vocab + candidates.tokens),
         axis=1,
     )
     np.testing.assert_allclose(chosen[real], values[real], rtol=1e-5)
-    pairs = np.asarray(found.parents * vocab + found.tokens)
+    pairs = np.asarray(candidates.parents * vocab + candidates.tokens)
     assert all(len(set(p[r])) == r.sum() for p, r in zip(pairs, real, strict=True))

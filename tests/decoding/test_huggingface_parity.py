@@ -46,23 +46,23 @@ def until_eos(rows):
 @pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", GOLDEN["generations"])
 def test_greedy_search_gives_the_references_ids(name):
-    found = search(name, greedy)
-    assert until_eos(found.ids) == GOLDEN["generations"][name]["greedy"]["ids"]
+    result = search(name, greedy)
+    assert until_eos(result.ids) == GOLDEN["generations"][name]["greedy"]["ids"]
 
 
 @pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", GOLDEN["generations"])
 def test_beam_search_gives_the_references_ids_and_scores(name):
-    found = search(name, beam_search, beams=4, alpha=0.0)
-    wanted = GOLDEN["generations"][name]["beam"]
-    assert until_eos(found.ids) == wanted["ids"]
-    np.testing.assert_allclose(found.scores, wanted["scores"], atol=1e-4)
+    result = search(name, beam_search, beams=4, alpha=0.0)
+    expected = GOLDEN["generations"][name]["beam"]
+    assert until_eos(result.ids) == expected["ids"]
+    np.testing.assert_allclose(result.scores, expected["scores"], atol=1e-4)
 
 
 def test_the_golden_sentences_are_worth_comparing():
-    for name, found in GOLDEN["generations"].items():
+    for name, generation in GOLDEN["generations"].items():
         for kind in ("greedy", "beam"):
-            rows = {tuple(row) for row in found[kind]["ids"]}
+            rows = {tuple(row) for row in generation[kind]["ids"]}
             assert len(rows) > 25, (name, kind)
     natural = GOLDEN["generations"]["natural"]
     assert natural["greedy"]["ids"] != natural["beam"]["ids"]

@@ -95,11 +95,11 @@ def test_beam_search_returns_the_highest_scoring_of_all_sequences(vocab, length,
         model, variables = tiny(vocab, seed, execution=execution, **changes)
         ids, mask = sources(vocab, seed=seed)
         beams = vocab ** (length - 1)  # no beam is ever left out before the last token
-        found = beam_search(model, variables, ids, mask, length + 1, beams, alpha)
+        result = beam_search(model, variables, ids, mask, length + 1, beams, alpha)
         for row in range(len(ids)):
             score, best = exhaustive(model, variables, ids[row], mask[row], length, alpha)
-            assert found.ids[row].tolist() == best
-            np.testing.assert_allclose(found.scores[row], score, rtol=1e-5, atol=1e-5)
+            assert result.ids[row].tolist() == best
+            np.testing.assert_allclose(result.scores[row], score, rtol=1e-5, atol=1e-5)
 
 
 def generated_lengths(ids):
@@ -111,29 +111,29 @@ def generated_lengths(ids):
 def test_scores_of_cached_decoding_equal_those_computed_without_a_cache(beams):
     model, variables = tiny(23, scale=1.5)
     ids, mask = sources(23, rows=5)
-    found = beam_search(model, variables, ids, mask, 20, beams, 0.6, all_beams=True)
+    result = beam_search(model, variables, ids, mask, 20, beams, 0.6, all_beams=True)
     for row in range(len(ids)):
-        hypotheses = np.asarray(found.ids[row])
+        hypotheses = np.asarray(result.ids[row])
         n = generated_lengths(hypotheses)
         logp = log_probs(model, variables, ids[row], mask[row], hypotheses)
         logp = np.take_along_axis(logp, hypotheses[:, :, None], 2)[:, :, 0]
         sums = (logp * (np.arange(19) < n[:, None])).sum(-1) / ((5 + n) / 6) ** 0.6
-        np.testing.assert_allclose(found.scores[row], sums, atol=2e-5)
-    assert len(np.unique(np.asarray(found.ids).reshape(-1, 19), axis=0)) > beams
+        np.testing.assert_allclose(result.scores[row], sums, atol=2e-5)
+    assert len(np.unique(np.asarray(result.ids).reshape(-1, 19), axis=0)) > beams
 
 
 def test_greedy_takes_the_most_probable_token_each_time():
     model, variables = tiny(23, scale=1.5)
     ids, mask = sources(23, rows=5)
-    found, scores = greedy(model, variables, ids, mask, 16)
+    generated, scores = greedy(model, variables, ids, mask, 16)
     for row in range(len(ids)):
-        logp = log_probs(model, variables, ids[row], mask[row], np.asarray(found[row])[None])[0]
-        n = generated_lengths(np.asarray(found[row]))
-        assert logp.argmax(-1)[:n].tolist() == found[row, :n].tolist()
-        assert (found[row, n:] == PAD).all()
+        logp = log_probs(model, variables, ids[row], mask[row], np.asarray(generated[row])[None])[0]
+        n = generated_lengths(np.asarray(generated[row]))
+        assert logp.argmax(-1)[:n].tolist() == generated[row, :n].tolist()
+        assert (generated[row, n:] == PAD).all()
         np.testing.assert_allclose(scores[row], logp.max(-1)[:n].sum(), atol=1e-4)
     one_beam = beam_search(model, variables, ids, mask, 16, beams=1, alpha=0.6)
-    np.testing.assert_array_equal(one_beam.ids, found)
+    np.testing.assert_array_equal(one_beam.ids, generated)
 
 
 @pytest.mark.parametrize(("search", "max_length"), [(greedy, 9), (beam_search, None)])
@@ -155,8 +155,8 @@ def test_the_start_token_counts_and_the_default_limit_is_the_source_and_fifty():
     model, variables = tiny(7, banned_ids=(PAD, EOS))  # never ends by itself
     ids, mask = sources(7)
     assert beam_search(model, variables, ids, mask, 8).ids.shape == (3, 7)
-    found = beam_search(model, variables, ids, mask).ids
-    assert ((np.asarray(found) != PAD).sum(-1) == mask.sum(-1) + 49).all()
+    generated = beam_search(model, variables, ids, mask).ids
+    assert ((np.asarray(generated) != PAD).sum(-1) == mask.sum(-1) + 49).all()
 
 
 def test_all_beams_come_best_first_distinct_and_with_the_best_in_front():
@@ -179,11 +179,11 @@ def test_banned_and_padding_tokens_never_come_and_the_forced_one_comes_last():
     params["token_embedding"]["table"] = params["token_embedding"]["table"].at[10:].set(50.0)
     params["logits_bias"] = params["logits_bias"].at[jnp.array([3, 5])].set(9.0).at[EOS].set(-20.0)
     ids, mask = sources(10)
-    for found in (
+    for result in (
         greedy(model, variables, ids, mask, 9),
         beam_search(model, variables, ids, mask, 9),
     ):
-        generated = np.asarray(found.ids)
+        generated = np.asarray(result.ids)
         assert (generated[:, -1] == EOS).all()
         assert not np.isin(generated, (3, 5, PAD, *range(10, 16))).any()
 
@@ -206,12 +206,12 @@ def test_nothing_is_compiled_after_the_first_call_for_a_shape():
     model, variables = tiny(11)
     ids, mask = sources(11)
     beam_search(model, variables, ids, mask, 10)
-    other = tiny(11, seed=5)[1]
+    other_variables = tiny(11, seed=5)[1]
     again = Transformer(replace(model.config))
 
     def run():
         more, more_mask = sources(11, seed=3)
-        jax.block_until_ready(beam_search(again, other, more, more_mask, 10, alpha=0.2))
+        jax.block_until_ready(beam_search(again, other_variables, more, more_mask, 10, alpha=0.2))
 
     assert compilations(run) == 0
     assert compilations(lambda: beam_search(model, variables, ids, mask, 11)) > 0

@@ -18,10 +18,10 @@ def test_a_sharded_model_decodes_what_one_device_does(shape, capfd):
     alone = beam_search(model, variables, ids, mask, 12)
     mesh = make_mesh(MeshConfig(*shape))
     with jax.set_mesh(mesh):
-        placed = {
+        sharded = {
             "params": jax.device_put(variables["params"], shardings(variables["params"], mesh))
         }
-        found = beam_search(model, placed, ids, mask, 12)
-    np.testing.assert_array_equal(found.ids, alone.ids)
-    np.testing.assert_allclose(found.scores, alone.scores, rtol=1e-5)
+        result = beam_search(model, sharded, ids, mask, 12)
+    np.testing.assert_array_equal(result.ids, alone.ids)
+    np.testing.assert_allclose(result.scores, alone.scores, rtol=1e-5)
     assert "Involuntary full rematerialization" not in capfd.readouterr().err

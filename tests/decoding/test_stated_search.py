@@ -26,15 +26,15 @@ GOLDEN = json.loads(cases.STATED.read_text())
 SOURCES = [[token for token in row if token != GOLDEN["pad_id"]] for row in GOLDEN["source"]]
 
 
-def folder(place: Path, generation: dict, *, in_config: bool = False) -> Path:
+def folder(path: Path, generation: dict, *, in_config: bool = False) -> Path:
     """The taught model with what is stated of its search, in its own file or in config.json."""
-    shutil.copytree(cases.TASK, place)
+    shutil.copytree(cases.TASK, path)
     if in_config:
-        config = json.loads((place / "config.json").read_text())
-        (place / "config.json").write_text(json.dumps(config | generation))
+        config = json.loads((path / "config.json").read_text())
+        (path / "config.json").write_text(json.dumps(config | generation))
     else:
-        (place / "generation_config.json").write_text(json.dumps(generation))
-    return place
+        (path / "generation_config.json").write_text(json.dumps(generation))
+    return path
 
 
 def searched(model, variables, n_best: int):
@@ -119,9 +119,9 @@ def test_options_replace_what_is_stated(tmp_path):
     ],
 )
 def test_a_stated_search_that_is_not_supported_is_refused_by_its_field(field, value, tmp_path):
-    place = folder(tmp_path / "m", {"num_beams": 4, field: value})
+    path = folder(tmp_path / "m", {"num_beams": 4, field: value})
     with pytest.raises(WeightsError, match=field) as raised:
-        load_pretrained(place)
+        load_pretrained(path)
     assert "\n" not in str(raised.value)
 
 

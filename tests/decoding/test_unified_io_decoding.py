@@ -85,10 +85,10 @@ TEXTS = {"empty": np.full((2, 1), 1, np.int32), "ended": np.array([[7, 1, 0, 0],
 @pytest.mark.parametrize("text", sorted(TEXTS))
 def test_codes_come_from_the_nucleus_of_the_network_without_a_cache(text):
     inputs, text_ids = encoder_inputs(), TEXTS[text].astype(np.int32)
-    given = None if text == "empty" else text_ids
+    decoder_ids = None if text == "empty" else text_ids
     sampling = Sampling(temperature=0.7, top_p=0.6)
     codes, scores = generate_codes(
-        MODEL, VARIABLES, inputs, jax.random.key(3), given, CODES, sampling=sampling
+        MODEL, VARIABLES, inputs, jax.random.key(3), decoder_ids, CODES, sampling=sampling
     )
     log_probs = codes_log_probs(inputs, np.asarray(codes), text_ids)
     chosen = np.take_along_axis(log_probs, np.asarray(codes)[..., None], axis=2)[..., 0]
@@ -136,7 +136,7 @@ def test_tokens_are_drawn_in_proportion_to_their_tempered_probabilities():
 
 def test_guidance_combines_the_logits_of_both_inputs():
     inputs = encoder_inputs()
-    other = inputs | {"input_ids": np.zeros_like(inputs["input_ids"])}
+    unprompted = inputs | {"input_ids": np.zeros_like(inputs["input_ids"])}
     sampling = Sampling(temperature=0.0, guidance=2.5)
     codes, _ = generate_codes(
         MODEL,
@@ -145,11 +145,11 @@ def test_guidance_combines_the_logits_of_both_inputs():
         jax.random.key(0),
         num_codes=CODES,
         sampling=sampling,
-        unconditional=other,
+        unconditional=unprompted,
     )
     text_ids = TEXTS["empty"]
     with_prompt = codes_log_probs(inputs, np.asarray(codes), text_ids)
-    without = codes_log_probs(other, np.asarray(codes), text_ids)
+    without = codes_log_probs(unprompted, np.asarray(codes), text_ids)
     guided = without + 2.5 * (with_prompt - without)
     np.testing.assert_array_equal(codes, guided.argmax(-1))
 

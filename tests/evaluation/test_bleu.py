@@ -39,14 +39,14 @@ def test_several_references_are_sacrebleus_lists(score):
     second = [
         line.replace("Symbol", "Icon").replace("keine Makros", "Makros") for line in REFERENCES
     ]
-    both = score(HYPOTHESES, [REFERENCES, second])
-    assert "nrefs:2" in both.signature or score is compound_split_bleu
-    assert both.score > score(HYPOTHESES, REFERENCES).score
+    result = score(HYPOTHESES, [REFERENCES, second])
+    assert "nrefs:2" in result.signature or score is compound_split_bleu
+    assert result.score > score(HYPOTHESES, REFERENCES).score
     assert score(HYPOTHESES, [REFERENCES]).score == score(HYPOTHESES, REFERENCES).score
     if score is corpus_bleu:
-        assert both.score == sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES, second]).score
+        assert result.score == sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES, second]).score
     if score is chrf2:
-        assert both.score == sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES, second]).score
+        assert result.score == sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES, second]).score
 
 
 @pytest.mark.parametrize("score", [corpus_bleu, chrf2, compound_split_bleu])

@@ -20,55 +20,58 @@ CLASSES = ("accuracy", "f1", "matthews")
 NUMBERS = ("pearson", "spearman")
 
 
-def reference(labels, said):
+def reference(labels, predictions):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {
-            "accuracy": 100 * metrics.accuracy_score(labels, said),
-            "f1": 100 * metrics.f1_score(labels, said, zero_division=0),
-            "matthews": 100 * metrics.matthews_corrcoef(labels, said),
+            "accuracy": 100 * metrics.accuracy_score(labels, predictions),
+            "f1": 100 * metrics.f1_score(labels, predictions, zero_division=0),
+            "matthews": 100 * metrics.matthews_corrcoef(labels, predictions),
         }
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 400])
 def test_metrics_of_classes_are_scikit_learns(count):
     for _ in range(5):
-        labels, said = RNG.integers(0, 2, (2, count))
-        found = scores(CLASSES, labels, said)
-        assert found.values == pytest.approx(reference(labels, said), abs=1e-9)
+        labels, predictions = RNG.integers(0, 2, (2, count))
+        result = scores(CLASSES, labels, predictions)
+        assert result.values == pytest.approx(reference(labels, predictions), abs=1e-9)
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "predictions"),
     [([0, 0, 0], [0, 0, 0]), ([1, 1], [1, 1]), ([0, 1, 1], [0, 0, 0]), ([0, 1], [1, 1])],
     ids=["nothing of class 1", "one class", "constant 0", "constant 1"],
 )
-def test_degenerate_classes_are_scikit_learns_and_noted(labels, said):
-    labels, said = np.array(labels), np.array(said)
-    found = scores(CLASSES, labels, said)
-    assert found.values == pytest.approx(reference(labels, said), abs=1e-9)
-    assert any("matthews is not defined (all" in note for note in found.notes)
+def test_degenerate_classes_are_scikit_learns_and_noted(labels, predictions):
+    labels, predictions = np.array(labels), np.array(predictions)
+    result = scores(CLASSES, labels, predictions)
+    assert result.values == pytest.approx(reference(labels, predictions), abs=1e-9)
+    assert any("matthews is not defined (all" in note for note in result.notes)
 
 
 def test_accuracy_and_matthews_take_three_classes():
-    labels, said = RNG.integers(0, 3, (2, 50))
-    found = scores(("accuracy", "matthews"), labels, said)
-    wanted = [metrics.accuracy_score(labels, said), metrics.matthews_corrcoef(labels, said)]
-    assert list(found.values.values()) == pytest.approx([100 * each for each in wanted])
-    assert not found.notes
+    labels, predictions = RNG.integers(0, 3, (2, 50))
+    result = scores(("accuracy", "matthews"), labels, predictions)
+    expected = [
+        metrics.accuracy_score(labels, predictions),
+        metrics.matthews_corrcoef(labels, predictions),
+    ]
+    assert list(result.values.values()) == pytest.approx([100 * value for value in expected])
+    assert not result.notes
 
 
 def test_correlations_are_scipys():
     labels = RNG.integers(0, 6, 300).astype(np.float32)  # many ties
-    said = (labels + RNG.normal(0, 2, 300)).astype(np.float32)
-    found = scores(NUMBERS, labels, said)
-    assert found.values["pearson"] == pytest.approx(100 * stats.pearsonr(said, labels)[0])
-    assert found.values["spearman"] == pytest.approx(100 * stats.spearmanr(said, labels)[0])
-    assert found.mean == pytest.approx(np.mean(list(found.values.values()))) and not found.notes
+    predictions = (labels + RNG.normal(0, 2, 300)).astype(np.float32)
+    result = scores(NUMBERS, labels, predictions)
+    assert result.values["pearson"] == pytest.approx(100 * stats.pearsonr(predictions, labels)[0])
+    assert result.values["spearman"] == pytest.approx(100 * stats.spearmanr(predictions, labels)[0])
+    assert result.mean == pytest.approx(np.mean(list(result.values.values()))) and not result.notes
 
 
 @pytest.mark.parametrize(
-    ("labels", "said", "why"),
+    ("labels", "predictions", "why"),
     [
         ([1.0, 2.0, 3.0], [0.5, 0.5, 0.5], "all predictions are the same"),
         ([2.0, 2.0, 2.0], [0.1, 0.2, 0.3], "all labels are the same"),
@@ -77,10 +80,10 @@ def test_correlations_are_scipys():
         ([1.0, 2.0, 3.0], [0.1, np.inf, 0.3], "predictions are not finite"),
     ],
 )
-def test_a_correlation_that_is_not_defined_is_zero_and_noted(labels, said, why):
-    found = scores(NUMBERS, np.array(labels), np.array(said))
-    assert found.values == {"pearson": 0.0, "spearman": 0.0}
-    assert [f"{name} is not defined ({why}): 0 stands for it" for name in NUMBERS] == found.notes
+def test_a_correlation_that_is_not_defined_is_zero_and_noted(labels, predictions, why):
+    result = scores(NUMBERS, np.array(labels), np.array(predictions))
+    assert result.values == {"pearson": 0.0, "spearman": 0.0}
+    assert [f"{name} is not defined ({why}): 0 stands for it" for name in NUMBERS] == result.notes
 
 
 def test_nothing_to_judge_and_unknown_metrics_are_refused():

@@ -46,17 +46,17 @@ def test_real_takes_any_of_the_labels_and_skips_pictures_without():
 
 
 def test_all_metrics_come_at_once():
-    found = classification_metrics(LOGITS, LABELS, [(each,) for each in LABELS.tolist()])
-    assert set(found) == {"top1", "top5", "mean_per_class", "real"}
-    assert found["real"] == found["top1"] < found["top5"]
+    metrics = classification_metrics(LOGITS, LABELS, [(label,) for label in LABELS.tolist()])
+    assert set(metrics) == {"top1", "top5", "mean_per_class", "real"}
+    assert metrics["real"] == metrics["top1"] < metrics["top5"]
     assert "top5" not in classification_metrics(LOGITS[:, :5], LABELS % 5)
 
 
 def test_vtabs_mean_is_over_tasks_and_reproduces_the_papers():
     # ViT's table 9, H/14, in its order.
     natural = "95.3 85.5 75.2 99.7 97.2 65.0 88.9"
-    others = "83.3 96.7 91.4 76.6 91.7 63.8 53.1 79.4 63.3 84.5 33.2 51.2"
-    row = f"{natural} {others}"
+    specialized_and_structured = "83.3 96.7 91.4 76.6 91.7 63.8 53.1 79.4 63.3 84.5 33.2 51.2"
+    row = f"{natural} {specialized_and_structured}"
     means = vtab_means(dict(zip(TASKS, map(float, row.split()), strict=True)), GROUPS)
     assert means["mean"] == pytest.approx(77.6, abs=0.06)
     assert [len(GROUPS[name]) for name in GROUPS] == [7, 4, 8]

@@ -18,7 +18,7 @@ GOLDEN = json.loads(
 CASES = GOLDEN["cases"]
 
 
-def parts(case):
+def columns(case):
     """Predictions, answers and odds of a recorded case."""
     questions = case["questions"].items()
     return ({k: row[name] for k, row in questions} for name in ("prediction", "answers", "odds"))
@@ -33,7 +33,7 @@ def test_answers_are_normalised_as_by_the_published_scripts():
 @pytest.mark.parametrize("case", [case for case in CASES if "v1" in case])
 def test_scores_equal_those_of_the_published_script_of_1_1(case):
     for recorded in case["v1"]:
-        predictions, answers, _ = parts(case)
+        predictions, answers, _ = columns(case)
         for question in recorded["missing"]:
             del predictions[question]
         scores = squad_scores(predictions, answers)
@@ -45,16 +45,16 @@ def test_scores_equal_those_of_the_published_script_of_1_1(case):
 @pytest.mark.parametrize("case", CASES)
 def test_scores_equal_those_of_the_published_script_of_2_0(case):
     for recorded in case["v2"]:
-        scores = squad2_scores(*parts(case), recorded["threshold"])
+        scores = squad2_scores(*columns(case), recorded["threshold"])
         assert scores == pytest.approx(recorded["scores"], abs=1e-9)
 
 
 def test_the_recorded_scores_try_every_measure():
     """Neither all right nor all wrong, thresholds that matter, missing predictions."""
-    both = next(case for case in CASES if len(case["v2"][0]["scores"]) == 13)
-    assert len({row["scores"]["exact"] for row in both["v2"]}) > 3
-    assert both["v2"][0]["scores"]["best_f1_thresh"] != 0
-    assert both["v2"][0]["scores"]["best_f1"] > max(row["scores"]["f1"] for row in both["v2"]) - 1
+    mixed = next(case for case in CASES if len(case["v2"][0]["scores"]) == 13)
+    assert len({row["scores"]["exact"] for row in mixed["v2"]}) > 3
+    assert mixed["v2"][0]["scores"]["best_f1_thresh"] != 0
+    assert mixed["v2"][0]["scores"]["best_f1"] > max(row["scores"]["f1"] for row in mixed["v2"]) - 1
     first, missing = CASES[0]["v1"]
     assert 10 < missing["f1"] < first["f1"] < 90 and first["exact"] < first["f1"]
 

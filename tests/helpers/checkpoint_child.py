@@ -72,13 +72,13 @@ def abstract(state: State, mesh=None) -> State:
     return jax.tree.map(shape, jax.tree.map(np.asarray, state))
 
 
-def assert_equal(found, expected) -> None:
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+def assert_equal(actual, expected) -> None:
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         # Bytes, so that -0.0 and NaN count; each process looks at the shards it has.
         shards = a.addressable_shards if isinstance(a, jax.Array) else []
-        pieces = [(s.data, np.asarray(b)[s.index]) for s in shards] or [(a, b)]
-        for mine, theirs in pieces:
+        pairs = [(s.data, np.asarray(b)[s.index]) for s in shards] or [(a, b)]
+        for mine, theirs in pairs:
             mine, theirs = np.asarray(mine), np.asarray(theirs)
             assert mine.dtype == theirs.dtype
             assert mine.shape == theirs.shape
@@ -148,17 +148,17 @@ def save_as_one_of_two(folder: str, port: str, process: str) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"localhost:{port}", 2, int(process))
     mesh = mesh_of(8)
-    told = Path(f"{folder}.{process}")
-    told.touch()
+    log = Path(f"{folder}.{process}")
+    log.touch()
 
     def tell(line: str) -> None:
-        told.write_text(told.read_text() + line + "\n")
+        log.write_text(log.read_text() + line + "\n")
 
     checkpointer = Checkpointer(folder, Checkpointing(), report=tell)
-    found = checkpointer.restore(abstract(host_state(0), mesh))
-    tell(f"found {found.step if found else None}")
-    if found:
-        assert_equal(found.state, host_state(found.step))
+    previous = checkpointer.restore(abstract(host_state(0), mesh))
+    tell(f"found {previous.step if previous else None}")
+    if previous:
+        assert_equal(previous.state, host_state(previous.step))
     for step in (7, 8):
         checkpointer.save(step, placed(host_state(step), mesh), {"at": step}, {"bleu": step})
     restored = checkpointer.restore(abstract(host_state(0), mesh))

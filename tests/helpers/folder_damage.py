@@ -88,9 +88,9 @@ def _json_value(path: Path, draw: random.Random) -> None:
     lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
     at = draw.randrange(len(lines))
     value = json.loads(lines[at])
-    places = list(_places(value))
-    if places:
-        owner, key = draw.choice(places)
+    locations = list(_places(value))
+    if locations:
+        owner, key = draw.choice(locations)
         owner[key] = draw.choice(VALUES)
     lines[at] = json.dumps(value)
     path.write_text("\n".join(lines) + "\n")

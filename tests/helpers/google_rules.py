@@ -44,14 +44,14 @@ def without_accents(word):
 
 
 def split_at_punctuation(word):
-    parts, part = [], ""
+    tokens, token = [], ""
     for character in word:
         if character in PUNCTUATION or unicodedata.category(character)[0] == "P":
-            parts += [part, character]
-            part = ""
+            tokens += [token, character]
+            token = ""
         else:
-            part += character
-    return [part for part in [*parts, part] if part]
+            token += character
+    return [token for token in [*tokens, token] if token]
 
 
 def words(text, lowercase):
@@ -66,23 +66,23 @@ def words(text, lowercase):
 def pieces(word, vocabulary, longest_word):
     if len(word) > longest_word:
         return ["[UNK]"]
-    found, start = [], 0
+    tokens, start = [], 0
     while start < len(word):
         for end in range(len(word), start, -1):
-            piece = ("##" if start else "") + word[start:end]
-            if piece in vocabulary:
+            token = ("##" if start else "") + word[start:end]
+            if token in vocabulary:
                 break
         else:
             return ["[UNK]"]
-        found.append(piece)
+        tokens.append(token)
         start = end
-    return found
+    return tokens
 
 
 def ids(text, vocabulary, lowercase, longest_word):
     """`vocabulary`: a dict from pieces to ids."""
     return [
-        vocabulary[piece]
+        vocabulary[token]
         for word in words(text, lowercase)
-        for piece in pieces(word, vocabulary, longest_word)
+        for token in pieces(word, vocabulary, longest_word)
     ]

@@ -47,7 +47,7 @@ def drawn(feature, rng):
     """A random value of a feature."""
     kinds = tfds.features
     if isinstance(feature, kinds.FeaturesDict):
-        return {name: drawn(each, rng) for name, each in feature.items()}
+        return {name: drawn(subfeature, rng) for name, subfeature in feature.items()}
     if isinstance(feature, kinds.Sequence):
         return [drawn(feature.feature, rng) for _ in range(rng.integers(3, 11))]
     if isinstance(feature, kinds.Image):

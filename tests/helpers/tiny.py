@@ -75,13 +75,13 @@ def compiled(experiment: Experiment, shape: tuple[int, int, int]):
 def run(experiment: Experiment, shape: tuple[int, int, int] = (1, 1, 1), steps: int = 5):
     """The metrics of some steps, and the last state."""
     program, abstract = compiled(experiment, shape)
-    mesh, seen = mesh_of(shape), []
+    mesh, history = mesh_of(shape), []
     with jax.set_mesh(mesh):
         state = jax.device_put(start(experiment), jax.tree.map(lambda x: x.sharding, abstract))
         for step in range(steps):
             state, metrics = program(state, put_batch(batch(step), mesh))
-            seen.append(jax.device_get(metrics))
-    return seen, state
+            history.append(jax.device_get(metrics))
+    return history, state
 
 
 def losses(experiment: Experiment, shape=(1, 1, 1), steps: int = 5) -> list[float]:

@@ -91,7 +91,7 @@ def varied_lines(count, seed=0):
     punctuation = characters_of("P", "S")
     assigned = [*characters_of("L", "M", "N", "Z", "Cf"), *characters_of("Cn")[:500]]
 
-    def part():
+    def fragment():
         kind = draw.randrange(9)
         if kind < 3:
             return draw.choice(WORDS) + draw.choice(["", "", *MARKS])
@@ -108,8 +108,8 @@ def varied_lines(count, seed=0):
 
     lines = ["", " ", "\u00a0", "\u0301", "\x00", "\ud800 a", "a\udfff", *characters_of("P")]
     while len(lines) < count:
-        parts = [part() for _ in range(draw.randrange(1, 9))]
-        lines.append("".join(p + draw.choice(["", " ", draw.choice(BLANKS)]) for p in parts))
+        fragments = [fragment() for _ in range(draw.randrange(1, 9))]
+        lines.append("".join(p + draw.choice(["", " ", draw.choice(BLANKS)]) for p in fragments))
     return lines[:count]
 
 

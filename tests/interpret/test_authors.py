@@ -30,9 +30,9 @@ def ours():
     return explained_attention(model, {"params": c.parameters()}, c.images(), targets=classes)
 
 
-def by_image(found):
+def by_image(maps):
     """`[n, B, M, ...]` to the file's `[B, M, n, ...]`."""
-    return np.moveaxis(np.asarray(found.encoder), 0, 2)
+    return np.moveaxis(np.asarray(maps.encoder), 0, 2)
 
 
 def test_scores_and_gradients_are_the_authors(ours):
@@ -48,5 +48,5 @@ def test_propagated_relevance_is_the_authors(ours):
 @pytest.mark.parametrize("start", cases.START_LAYERS)
 def test_the_map_over_patches_is_the_authors(ours, start):
     theirs = AUTHORS["maps"][:, :, cases.START_LAYERS.index(start)]
-    found = relevance.attribution(ours.relevance.encoder, ours.gradients.encoder, start_layer=start)
-    assert_allclose(found[:, :, 0, 1:] / theirs.max(), theirs / theirs.max(), atol=2e-4)
+    maps = relevance.attribution(ours.relevance.encoder, ours.gradients.encoder, start_layer=start)
+    assert_allclose(maps[:, :, 0, 1:] / theirs.max(), theirs / theirs.max(), atol=2e-4)

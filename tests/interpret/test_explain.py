@@ -59,12 +59,12 @@ def test_an_image_is_explained_by_its_top_classes(vit, explained, method):
     same = np.allclose(got.relevance[:, 0], got.relevance[:, 1])
     assert same == (method in ("rollout", "attention"))
     if method == "generic":
-        whole = relevance.generic(
+        expected = relevance.generic(
             explained.probabilities.encoder[:, :, None], explained.gradients.encoder
         )
         at = list(order[1]).index(2) if 2 in order[1] else None
         if at is not None:
-            assert_allclose(got.relevance[1, at], whole[1, 0, 0, 1:], atol=1e-4)
+            assert_allclose(got.relevance[1, at], expected[1, 0, 0, 1:], atol=1e-4)
 
 
 def test_a_model_in_bfloat16_is_explained_in_float32(vit):
@@ -131,13 +131,15 @@ def test_a_texts_padding_has_no_relevance_and_its_tokens_have(bert):
 def test_an_examples_relevance_does_not_depend_on_its_batch(bert):
     model, variables, ids = bert
     mask = (ids > 0).astype(jnp.int32)
-    both = explained_attention(
+    batched = explained_attention(
         model, variables, ids, targets=jnp.asarray([[1], [1]]), attention_mask=mask
     )
-    one = explained_attention(
+    single = explained_attention(
         model, variables, ids[1:], targets=jnp.asarray([[1]]), attention_mask=mask[1:]
     )
-    assert_allclose(both.relevance.encoder[:, 1:], one.relevance.encoder, rtol=1e-3, atol=1e-5)
+    assert_allclose(
+        batched.relevance.encoder[:, 1:], single.relevance.encoder, rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +153,9 @@ def translator():
 
 
 def apart(r):
-    rest = r - np.eye(len(r))
-    total = rest.sum(1, keepdims=True)
-    return np.divide(rest, total, out=np.zeros_like(rest), where=total != 0) + np.eye(len(r))
+    change = r - np.eye(len(r))
+    total = change.sum(1, keepdims=True)
+    return np.divide(change, total, out=np.zeros_like(change), where=total != 0) + np.eye(len(r))
 
 
 def test_translation_relevance_equals_the_rules_step_by_step(translator):

@@ -115,7 +115,7 @@ def test_a_method_that_tells_no_classes_apart_is_drawn_once(published):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--image", "no.png"], "no.png"),
         (["--image", "x.png", "--method", "rolout"], "did you mean rollout"),
@@ -124,11 +124,11 @@ def test_a_method_that_tells_no_classes_apart_is_drawn_once(published):
         ([], "--image is missing"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(words, said, published, capsys):
+def test_a_mistake_is_one_line_and_status_2(words, message, published, capsys):
     words = [str(published / "x.png") if word == "x.png" else word for word in words]
     assert main(["explain", str(published), *words]) == 2
     error = capsys.readouterr().err
-    assert said in error and len(error.splitlines()) == 1
+    assert message in error and len(error.splitlines()) == 1
 
 
 def test_a_model_without_classes_or_patches_is_refused(vit):

@@ -23,8 +23,8 @@ def shares(fn, inputs, weights=(), relevance=None):
     """Each input's relevance; None where none arrived."""
     tape, out = trace(lambda x, w: fn(*x, *w), inputs, weights)
     y = tape.values[out].array
-    found = tape.relevance([(out, jnp.ones_like(y) if relevance is None else relevance)])
-    return [found.get(i) for i in range(len(inputs))]
+    relevances = tape.relevance([(out, jnp.ones_like(y) if relevance is None else relevance)])
+    return [relevances.get(i) for i in range(len(inputs))]
 
 
 X, R = draws(3, 5), draws(3, 5)
@@ -115,20 +115,20 @@ def test_a_convolution_keeps_relevance_whole():
 def test_a_scan_is_its_turns_one_after_another(reverse):
     weights, xs = draws(3, 5, 5), draws(3, 5)
 
-    def turn(carry, given):
-        w, x = given
+    def turn(carry, inputs):
+        w, x = inputs
         carry = jnp.tanh(carry @ w) + x
         return carry, carry * 2
 
     def scanned(start, xs, weights):
-        last, kept = jax.lax.scan(turn, start, (weights, xs), reverse=reverse)
-        return jnp.concatenate([kept, last[None]])
+        last, outputs = jax.lax.scan(turn, start, (weights, xs), reverse=reverse)
+        return jnp.concatenate([outputs, last[None]])
 
     def unrolled(start, xs, weights):
-        kept = [None] * 3
+        outputs = [None] * 3
         for i in reversed(range(3)) if reverse else range(3):
-            start, kept[i] = turn(start, (weights[i], xs[i]))
-        return jnp.stack([*kept, start])
+            start, outputs[i] = turn(start, (weights[i], xs[i]))
+        return jnp.stack([*outputs, start])
 
     r, start = draws(4, 5), draws(5)
     got = shares(scanned, (start, xs), (weights,), r)

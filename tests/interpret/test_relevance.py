@@ -28,21 +28,21 @@ def stated(vit):
 
 
 @pytest.fixture(scope="module")
-def said(vit):
+def expected(vit):
     """For image 1: by class, NumPy's gradients and relevance."""
     p, images = stated(vit)
-    found = [statement.relevance(p, images[1], PATCH, c) for c in CLASSES]
+    shares = [statement.relevance(p, images[1], PATCH, c) for c in CLASSES]
     grads = [statement.gradients(p, images[1], PATCH, c) for c in CLASSES]
-    probs = np.stack([kept.seen.probs for kept in statement.forward(p, images[1], PATCH)[2]])
-    return probs, np.stack(grads), np.stack(found)
+    probs = np.stack([layer.seen.probs for layer in statement.forward(p, images[1], PATCH)[2]])
+    return probs, np.stack(grads), np.stack(shares)
 
 
-def test_attention_maps_are_the_models_own_probabilities(vit, said, explained):
+def test_attention_maps_are_the_models_own_probabilities(vit, expected, explained):
     config, variables, images = vit
     maps = attention_maps(ViT(config), variables, images)
     assert maps.encoder.shape == (2, 2, 2, 10, 10) and maps.decoder is None is maps.cross
     assert_allclose(maps.encoder.sum(-1), 1, atol=1e-5)
-    assert_allclose(maps.encoder[:, 1], said[0], atol=1e-5)
+    assert_allclose(maps.encoder[:, 1], expected[0], atol=1e-5)
     assert_allclose(explained.probabilities.encoder, maps.encoder, atol=1e-6)
 
 
@@ -52,19 +52,21 @@ def test_scores_are_the_models_logits(vit, explained):
     assert_allclose(explained.scores, logits[:, list(CLASSES)], atol=1e-4)
 
 
-def test_gradients_of_probabilities_equal_finite_differences(said, explained):
+def test_gradients_of_probabilities_equal_finite_differences(expected, explained):
     for m in range(2):
-        assert_allclose(explained.gradients.encoder[:, 1, m], said[1][m], atol=1e-4)
+        assert_allclose(explained.gradients.encoder[:, 1, m], expected[1][m], atol=1e-4)
 
 
-def test_relevance_equals_the_rules_stated_layer_by_layer(said, explained):
+def test_relevance_equals_the_rules_stated_layer_by_layer(expected, explained):
     for m in range(2):
-        scale = np.abs(said[2][m]).max()
-        assert_allclose(explained.relevance.encoder[:, 1, m] / scale, said[2][m] / scale, atol=1e-3)
+        scale = np.abs(expected[2][m]).max()
+        assert_allclose(
+            explained.relevance.encoder[:, 1, m] / scale, expected[2][m] / scale, atol=1e-3
+        )
 
 
-def test_attribution_and_generic_relevance_equal_their_formulas(said, explained):
-    probs, grads, shares = said
+def test_attribution_and_generic_relevance_equal_their_formulas(expected, explained):
+    probs, grads, shares = expected
     e = explained
     ours = relevance.attribution(e.relevance.encoder, e.gradients.encoder)
     plain = relevance.generic(e.probabilities.encoder[:, :, None], e.gradients.encoder)

@@ -32,10 +32,10 @@ def averaged(request, vit):
     model = ViT(replace(config, pooling="average", class_token=request.param))
     variables = shaken(jax.jit(model.init)(jax.random.key(0), images), 2)
     p, image = statement.tree64(variables["params"]), images[1].astype(np.float64)
-    kept = statement.forward(p, image, PATCH)[2]
+    layers = statement.forward(p, image, PATCH)[2]
     grads = [statement.gradients(p, image, PATCH, c, True) for c in CLASSES]
     shares = [statement.relevance(p, image, PATCH, c, True) for c in CLASSES]
-    return model, variables, images, np.stack([k.seen.probs for k in kept]), grads, shares
+    return model, variables, images, np.stack([k.seen.probs for k in layers]), grads, shares
 
 
 @pytest.mark.default_cases(2)
@@ -46,9 +46,9 @@ def test_a_vit_that_averages_is_explained_by_the_mean_of_its_patches_rows(averag
     first = int(model.config.class_token)
     for m in range(2):
         values = shares[m] if method == "attribution" else probs
-        whole = statement.accumulate((grads[m] * values).clip(0).mean(1))
-        whole = statement.rollout(probs) if method == "rollout" else whole
-        want = whole[first:].mean(0)[first:]
+        matrix = statement.accumulate((grads[m] * values).clip(0).mean(1))
+        matrix = statement.rollout(probs) if method == "rollout" else matrix
+        want = matrix[first:].mean(0)[first:]
         assert_allclose(got[m], want, atol=1e-3 * want.max())
 
 
@@ -63,35 +63,35 @@ def bert():
     mask = (ids > 0).astype(np.int32)
     variables = shaken(jax.jit(model.init)(jax.random.key(0), jnp.asarray(ids)), 3)
     p = statement.tree64(variables["params"])
-    said = [texts.bert_attention(p, *text) for text in zip(ids, mask, strict=True)]
+    attention = [texts.bert_attention(p, *text) for text in zip(ids, mask, strict=True)]
     shares = [
         [texts.bert_relevance(p, *text, c) for c in CLASSES] for text in zip(ids, mask, strict=True)
     ]
-    return model, variables, ids, mask, said, shares
+    return model, variables, ids, mask, attention, shares
 
 
 @pytest.mark.default_cases(1)
 @pytest.mark.parametrize("method", ["attribution", "generic", "rollout"])
 def test_a_text_is_explained_by_its_first_tokens_row(bert, method):
-    model, variables, ids, mask, said, shares = bert
+    model, variables, ids, mask, attention, shares = bert
     got = explain_text(model, variables, ids, None, mask, [CLASSES] * 2, method).relevance
-    for b, (probs, grads) in enumerate(said):
+    for b, (probs, grads) in enumerate(attention):
         for m, of in enumerate(CLASSES):
             if method == "attribution":
                 layers = (grads[of] * shares[b][m]).clip(0).mean(1)
-                whole = statement.accumulate_rows(layers)
+                matrix = statement.accumulate_rows(layers)
             elif method == "generic":
-                whole = statement.accumulate((grads[of] * probs).clip(0).mean(1))
+                matrix = statement.accumulate((grads[of] * probs).clip(0).mean(1))
             else:
-                whole = statement.rollout(probs)
-            want = whole[0] * (np.arange(6) > 0)
+                matrix = statement.rollout(probs)
+            want = matrix[0] * (np.arange(6) > 0)
             assert_allclose(got[b, m], want, atol=1e-3 * want.max())
 
 
 def apart(r):
     """Without the residual's identity, rows that sum to 1, and the identity again."""
-    rest = r - np.eye(len(r))
-    return statement.ratio(rest, rest.sum(1, keepdims=True)) + np.eye(len(r))
+    change = r - np.eye(len(r))
+    return statement.ratio(change, change.sum(1, keepdims=True)) + np.eye(len(r))
 
 
 @pytest.mark.slow
@@ -104,20 +104,20 @@ def test_a_translation_is_explained_by_the_rules_of_encoder_and_decoder():
     variables = jax.jit(model.init)(jax.random.key(0), source[None], target[None])
     variables = shaken(variables, 4)
     p = statement.tree64(variables["params"])
-    places, tokens = (0, 2, 1), (9, 1, 19)
+    positions, tokens = (0, 2, 1), (9, 1, 19)
     got = explain_translation(
         model,
         variables,
         source[None],
         target[None],
         mask[None],
-        positions=jnp.asarray([places]),
+        positions=jnp.asarray([positions]),
         tokens=jnp.asarray([tokens]),
     )
-    found = texts.translator_attention(p, source, target, mask)
-    for m, (at, token) in enumerate(zip(places, tokens, strict=True)):
+    attention = texts.translator_attention(p, source, target, mask)
+    for m, (at, token) in enumerate(zip(positions, tokens, strict=True)):
         encoder, decoder, cross = (
-            (grads[at, token] * probs).clip(0).mean(1) for probs, grads in found
+            (grads[at, token] * probs).clip(0).mean(1) for probs, grads in attention
         )
         ss, tt, ts = statement.accumulate(encoder), np.eye(3), np.zeros((3, 5))
         for c, d in zip(decoder, cross, strict=True):

@@ -75,10 +75,10 @@ def test_reconstructions_keep_what_was_seen_and_undo_the_norm():
     flat = images.reshape(1, 2, 2, 3, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(1, 6, 12)
     perfect = (flat - flat.mean(-1, keepdims=True)) / flat.std(-1, keepdims=True, ddof=1)
     config = MAEConfig.base(2, image_size=8)
-    seen, whole = vision.reconstructions(config, images, MAEOutput(perfect, mask, 0.0))
-    assert_allclose(whole, images, atol=1e-3)
-    assert (seen[0, :2, :2] == 0).all()
-    assert_allclose(seen[0, :2, 2:], images[0, :2, 2:], atol=1e-6)
+    visible, reconstructed = vision.reconstructions(config, images, MAEOutput(perfect, mask, 0.0))
+    assert_allclose(reconstructed, images, atol=1e-3)
+    assert (visible[0, :2, :2] == 0).all()
+    assert_allclose(visible[0, :2, 2:], images[0, :2, 2:], atol=1e-6)
     plain = replace(config, norm_pix_loss=False)
     wrong = MAEOutput(flat + 1, mask, 0.0)
     assert_allclose(
@@ -97,16 +97,16 @@ def test_an_honest_reconstruction_uses_nothing_that_is_hidden():
     output = MAEOutput(prediction, mask, 0.0)
     _, honest = vision.reconstructions(config, images, output, "visible")
     patches = images.reshape(1, 2, 2, 3, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(1, 6, 12)
-    seen = patches[0, mask[0] == 0]
-    mean, deviation = seen.mean(-1).mean(), np.sqrt(seen.var(-1, ddof=1) + 1e-6).mean()
+    visible = patches[0, mask[0] == 0]
+    mean, deviation = visible.mean(-1).mean(), np.sqrt(visible.var(-1, ddof=1) + 1e-6).mean()
     first = (prediction[0, 0] * deviation + mean).reshape(2, 2, 3)
     assert_allclose(honest[0, :2, :2], first, rtol=1e-5)
     assert_allclose(honest[0, :2, 2:4], images[0, :2, 2:4], atol=1e-6)
-    other = images.copy()
-    other[0, :2, :2] = 0.9  # a hidden patch
-    _, again = vision.reconstructions(config, other, output, "visible")
+    altered = images.copy()
+    altered[0, :2, :2] = 0.9  # a hidden patch
+    _, again = vision.reconstructions(config, altered, output, "visible")
     assert_allclose(again, honest, atol=1e-6)
-    _, flattered = vision.reconstructions(config, other, output)
+    _, flattered = vision.reconstructions(config, altered, output)
     assert abs(flattered - vision.reconstructions(config, images, output)[1]).max() > 0.1
 
 

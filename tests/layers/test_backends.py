@@ -33,8 +33,8 @@ def test_long_lengths_on_tpu_take_splash_attention(mask):
 def test_other_platforms_take_plain_attention(target):
     execution = dataclasses.replace(TPU, target=target)
     assert choose_backend(execution, LONG, LONG) == ("plain", "")
-    asked = dataclasses.replace(execution, attention="splash")
-    backend = choose_backend(asked, LONG, LONG)
+    with_splash = dataclasses.replace(execution, attention="splash")
+    backend = choose_backend(with_splash, LONG, LONG)
     assert backend == ("plain", f"splash attention is for TPU, not {target.upper()}")
 
 

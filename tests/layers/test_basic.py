@@ -57,8 +57,8 @@ def test_a_linear_map_is_a_product_over_its_inputs_and_a_bias(inputs, outputs, p
     }
     expected = np.tensordot(X, params["kernel"], len(inputs)) + params["bias"]
     np.testing.assert_allclose(layer.apply({"params": params}, X), expected, atol=1e-5)
-    made = jax.eval_shape(lambda: Linear(inputs, outputs, False).init(jax.random.key(0), X))
-    assert list(made["params"]) == ["kernel"]
+    shapes = jax.eval_shape(lambda: Linear(inputs, outputs, False).init(jax.random.key(0), X))
+    assert list(shapes["params"]) == ["kernel"]
 
 
 def test_on_cpu_the_gradient_of_a_kernel_copies_neither_factor():
@@ -78,8 +78,8 @@ def test_what_a_mesh_may_cut_is_not_merged():
     x, kernel = jnp.ones((2, 6, 8)), jnp.ones((8, 2, 4))
 
     def primitives():
-        made = jax.make_jaxpr(lambda x, k: multiply(x, k, 1, "cpu"))(x, kernel)
-        return [eqn.primitive.name for eqn in made.eqns]
+        jaxpr = jax.make_jaxpr(lambda x, k: multiply(x, k, 1, "cpu"))(x, kernel)
+        return [eqn.primitive.name for eqn in jaxpr.eqns]
 
     assert primitives() == ["reshape", "reshape", "dot_general", "reshape"]
     with jax.set_mesh(make_mesh(MeshConfig(4, 2))):
@@ -102,8 +102,8 @@ def test_rms_norm_has_no_mean_and_no_bias():
     expected = X / np.sqrt((X**2).mean(-1, keepdims=True) + 1e-6) * gamma
     ours = Norm("rms").apply({"params": {"scale": gamma}}, X)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
-    made = jax.eval_shape(lambda: Norm("rms").init(jax.random.key(0), X))
-    assert list(made["params"]) == ["scale"]
+    shapes = jax.eval_shape(lambda: Norm("rms").init(jax.random.key(0), X))
+    assert list(shapes["params"]) == ["scale"]
 
 
 def test_a_norm_far_from_zero_keeps_its_precision():

@@ -13,8 +13,8 @@ VALUES = np.array([1.5, -2.25e-38, 0.0, -0.0, np.inf, -np.inf, 3e38, -1.0], np.f
 
 
 def test_it_is_its_argument_to_the_bit_and_so_is_its_gradient():
-    found = jax.jit(computed_once, static_argnums=1)(VALUES, "cpu")
-    np.testing.assert_array_equal(np.asarray(found).view(np.int32), VALUES.view(np.int32))
+    output = jax.jit(computed_once, static_argnums=1)(VALUES, "cpu")
+    np.testing.assert_array_equal(np.asarray(output).view(np.int32), VALUES.view(np.int32))
     assert np.isnan(computed_once(jnp.float32(np.nan), "cpu"))
     random = np.random.default_rng(0).integers(-(2**31), 2**31, 10_000).astype(np.int32)
     numbers = random.view(np.float32)
@@ -32,13 +32,13 @@ def test_a_number_and_an_empty_batch_are_themselves():
 def test_its_divisor_is_one_number_but_where_devices_share_it():
     x = jax.ShapeDtypeStruct((6, 2), jnp.float32)
 
-    def whole():
+    def looks_at_all():
         """Whether every number of x is looked at for the divisor."""
         return "i32[6,2]" in str(jax.make_jaxpr(lambda x: computed_once(x, "cpu"))(x))
 
-    assert not whole()
+    assert not looks_at_all()
     with jax.set_mesh(jax.make_mesh((2,), ("data",))):
-        assert whole()
+        assert looks_at_all()
 
 
 @pytest.mark.parametrize(("platform", "dtype"), [("tpu", "float32"), ("cpu", "bfloat16")])

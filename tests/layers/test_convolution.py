@@ -40,8 +40,8 @@ def windows(x, size, stride, padding, fill):
 def test_a_convolution_is_the_sum_over_its_windows(size, stride, padding, side):
     x, kernel = normal(2, *side, 3), normal(size, size, 3, 5, seed=1)
     cut = windows(x, size, stride, padding, 0.0)
-    wanted = np.einsum("bhwijc,ijcd->bhwd", cut, kernel)
-    np.testing.assert_allclose(convolve(x, kernel, stride, padding), wanted, atol=2e-5)
+    expected = np.einsum("bhwijc,ijcd->bhwd", cut, kernel)
+    np.testing.assert_allclose(convolve(x, kernel, stride, padding), expected, atol=2e-5)
 
 
 def test_same_padding_puts_the_odd_pixel_behind_and_torchs_is_symmetric():
@@ -56,14 +56,14 @@ def test_same_padding_puts_the_odd_pixel_behind_and_torchs_is_symmetric():
 def test_max_pooling_and_its_gradient(padding, fill):
     x = normal(2, 9, 12, 3) - 1.0
     cut = windows(x, 3, 2, padding, fill)
-    wanted = cut.max((3, 4))
-    np.testing.assert_array_equal(max_pool(x, 3, 2, padding, fill), wanted)
-    weight = normal(*wanted.shape, seed=1)
-    found = jax.grad(lambda x: (max_pool(x, 3, 2, padding, fill) * weight).sum())(jnp.asarray(x))
-    won = np.where(wanted == fill, 0.0, weight)  # what an edge of zeros won goes nowhere
-    assert np.abs(np.sum(found) - won.sum()) < 1e-4
-    at = np.unravel_index(np.abs(found[0, :, :, 0]).argmax(), x.shape[1:3])
-    assert x[0, *at, 0] in wanted[0, ..., 0]
+    expected = cut.max((3, 4))
+    np.testing.assert_array_equal(max_pool(x, 3, 2, padding, fill), expected)
+    weight = normal(*expected.shape, seed=1)
+    gradient = jax.grad(lambda x: (max_pool(x, 3, 2, padding, fill) * weight).sum())(jnp.asarray(x))
+    won = np.where(expected == fill, 0.0, weight)  # what an edge of zeros won goes nowhere
+    assert np.abs(np.sum(gradient) - won.sum()) < 1e-4
+    at = np.unravel_index(np.abs(gradient[0, :, :, 0]).argmax(), x.shape[1:3])
+    assert x[0, *at, 0] in expected[0, ..., 0]
 
 
 def test_weights_are_standardised_as_each_publisher_does():
@@ -84,9 +84,9 @@ def test_group_norm_normalises_each_image_by_itself():
     scale, bias = normal(6, seed=1), normal(6, seed=2)
     groups = x.reshape(3, 4, 5, 2, 3)
     mean, variance = groups.mean((1, 2, 4), keepdims=True), groups.var((1, 2, 4), keepdims=True)
-    wanted = ((groups - mean) / np.sqrt(variance + 1e-2)).reshape(x.shape) * scale + bias
-    found = GroupNorm(2, 1e-2).apply({"params": {"scale": scale, "bias": bias}}, x)
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    expected = ((groups - mean) / np.sqrt(variance + 1e-2)).reshape(x.shape) * scale + bias
+    output = GroupNorm(2, 1e-2).apply({"params": {"scale": scale, "bias": bias}}, x)
+    np.testing.assert_allclose(output, expected, atol=1e-5)
 
 
 def batch_norm(x, train, **fields):
@@ -96,25 +96,25 @@ def batch_norm(x, train, **fields):
         "batch_stats": {"mean": mean, "var": var},
     }
     norm = BatchNorm(1e-2, **fields)
-    found, new = norm.apply(variables, x, train=train, mutable=["batch_stats"])
-    return found, new["batch_stats"], (scale, bias, mean, var)
+    output, new = norm.apply(variables, x, train=train, mutable=["batch_stats"])
+    return output, new["batch_stats"], (scale, bias, mean, var)
 
 
 def test_batch_norm_in_training_takes_the_batch_and_keeps_the_unbiased_variance():
     x = 2.0 + 3.0 * normal(4, 3, 2, 5)
-    found, new, (scale, bias, mean, var) = batch_norm(x, True, momentum=0.8)
+    output, new, (scale, bias, mean, var) = batch_norm(x, True, momentum=0.8)
     rows = x.reshape(-1, 5)
-    wanted = (x - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-2) * scale + bias
-    np.testing.assert_allclose(found, wanted, atol=2e-5)
+    expected = (x - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-2) * scale + bias
+    np.testing.assert_allclose(output, expected, atol=2e-5)
     np.testing.assert_allclose(new["mean"], 0.8 * mean + 0.2 * rows.mean(0), rtol=1e-5)
     np.testing.assert_allclose(new["var"], 0.8 * var + 0.2 * rows.var(0, ddof=1), rtol=1e-5)
 
 
 def test_batch_norm_outside_training_takes_the_running_statistics_and_leaves_them():
     x = normal(4, 3, 2, 5)
-    found, new, (scale, bias, mean, var) = batch_norm(x, False)
-    wanted = (x - mean) / np.sqrt(var + 1e-2) * scale + bias
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    output, new, (scale, bias, mean, var) = batch_norm(x, False)
+    expected = (x - mean) / np.sqrt(var + 1e-2) * scale + bias
+    np.testing.assert_allclose(output, expected, atol=1e-5)
     np.testing.assert_array_equal(new["mean"], mean)
     np.testing.assert_array_equal(new["var"], var)
 
@@ -133,9 +133,9 @@ def test_batch_norm_has_the_gradient_of_its_formula():
         y = (x - mean) / jnp.sqrt(var + 1e-2)
         return ((y * scale[None, None, None] + bias[None, None, None]) * weight).sum()
 
-    arrays = [jnp.asarray(each) for each in (x, scale, bias)]
-    found = jax.grad(ours, (0, 1, 2))(*arrays)
-    for a, b in zip(found, jax.grad(plain, (0, 1, 2))(*arrays), strict=True):
+    arrays = [jnp.asarray(array) for array in (x, scale, bias)]
+    gradients = jax.grad(ours, (0, 1, 2))(*arrays)
+    for a, b in zip(gradients, jax.grad(plain, (0, 1, 2))(*arrays), strict=True):
         np.testing.assert_allclose(a, b, atol=3e-5)
 
     direction = jnp.asarray(1.0 + normal(4, 3, 2, 5, seed=5))  # moves the mean, too
@@ -162,8 +162,10 @@ def test_the_gradients_of_a_convolution_are_its_transposes(size, stride, side, t
     x, kernel = normal(2, side, side, 4), normal(size, size, 4, 6, seed=1)
     cut = windows(x, size, stride, size // 2, 0.0)
     dy = normal(*cut.shape[:3], 6, seed=2)
-    found = jax.grad(lambda k: (convolve(x, k, stride, size // 2) * dy).sum())(jnp.asarray(kernel))
-    np.testing.assert_allclose(found, np.einsum("bhwijc,bhwd->ijcd", cut, dy), atol=2e-4)
+    gradient = jax.grad(lambda k: (convolve(x, k, stride, size // 2) * dy).sum())(
+        jnp.asarray(kernel)
+    )
+    np.testing.assert_allclose(gradient, np.einsum("bhwijc,bhwd->ijcd", cut, dy), atol=2e-4)
     back = jax.grad(lambda x: (convolve(x, kernel, stride, size // 2) * dy).sum())(jnp.asarray(x))
     moved = 1e-2 * normal(*x.shape, seed=3)
     change = (convolve(moved, kernel, stride, size // 2) * dy).sum()
@@ -195,9 +197,9 @@ def test_on_cpu_neither_the_slow_library_nor_copies_of_images_stand_in_training(
         shapes = re.findall(r"= f32\[([\d,]+)\]\S* (?:transpose|copy)\(", text)
         return [s for s in shapes if math.prod(map(int, s.split(","))) > kernel.size]
 
-    other, ours = both_ways("tpu"), both_ways("cpu")
-    assert copies(other) and not copies(ours)
-    assert in_library(other) == (2 if size == 3 else 0) and not in_library(ours)
+    general, ours = both_ways("tpu"), both_ways("cpu")
+    assert copies(general) and not copies(ours)
+    assert in_library(general) == (2 if size == 3 else 0) and not in_library(ours)
 
 
 def test_a_layer_computes_in_its_type_and_adds_its_bias():

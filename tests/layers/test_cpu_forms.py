@@ -128,7 +128,9 @@ def test_every_model_differentiates_forwards_and_twice(name):
     params, outputs = case(name)
     loss = total(outputs)
     direction = jax.tree.map(lambda x: RNG.standard_normal(x.shape).astype(np.float32), params)
-    other = jax.tree.map(lambda x: RNG.standard_normal(x.shape).astype(np.float32), params)
+    other_direction = jax.tree.map(
+        lambda x: RNG.standard_normal(x.shape).astype(np.float32), params
+    )
 
     @jax.jit
     def derivatives(params):
@@ -136,8 +138,8 @@ def test_every_model_differentiates_forwards_and_twice(name):
         forwards = jax.jvp(loss, (params,), (direction,))[1]
         linear = jax.linearize(loss, params)[1](direction)
         hessian_vector = jax.jvp(jax.grad(loss), (params,), (direction,))[1]
-        other_hessian_vector = jax.jvp(jax.grad(loss), (params,), (other,))[1]
-        symmetric = dot(hessian_vector, other), dot(other_hessian_vector, direction)
+        other_hessian_vector = jax.jvp(jax.grad(loss), (params,), (other_direction,))[1]
+        symmetric = dot(hessian_vector, other_direction), dot(other_hessian_vector, direction)
 
         def along(t):
             return loss(jax.tree.map(lambda p, d: p + t[0] * d, params, direction))
@@ -146,7 +148,9 @@ def test_every_model_differentiates_forwards_and_twice(name):
         line = jax.jacfwd(along)(zero)[0], jax.hessian(along)(zero)[0, 0]
         return dot(gradient, direction), forwards, linear, symmetric, line, hessian_vector
 
-    backwards, forwards, linear, (one, two), (slope, curvature), vector = derivatives(params)
+    backwards, forwards, linear, (product, swapped), (slope, curvature), vector = derivatives(
+        params
+    )
     np.testing.assert_allclose([forwards, linear, slope], backwards, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(one, two, rtol=5e-3, atol=5e-3 * abs(curvature))
+    np.testing.assert_allclose(product, swapped, rtol=5e-3, atol=5e-3 * abs(curvature))
     np.testing.assert_allclose(dot(vector, direction), curvature, rtol=5e-3, atol=1e-3)

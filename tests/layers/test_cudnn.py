@@ -88,14 +88,14 @@ def test_its_products_are_counted(monkeypatch):
 
 
 def test_it_is_taken_only_where_it_is_asked_for(monkeypatch):
-    asked = []
-    monkeypatch.setattr(multi_head, "cudnn_attention", lambda q, *_: asked.append(1) or q)
+    calls = []
+    monkeypatch.setattr(multi_head, "cudnn_attention", lambda q, *_: calls.append(1) or q)
     x = normal(2, 4, 16)
     for execution, times in ((Execution("bfloat16", target="gpu"), 0), (GPU, 1)):
         layer = MultiHeadAttention(16, 2, 8, execution=execution)
         variables = layer.init(jax.random.key(0), x)
         layer.apply(variables, x)
-        assert len(asked) == times
+        assert len(calls) == times
 
 
 @pytest.mark.parametrize(

@@ -35,18 +35,18 @@ KINDS = {"interleaved": paper, "concatenated": tensor2tensor, "marian": marian}
 @pytest.mark.parametrize("width", [8, 64, 512])
 @pytest.mark.parametrize("kind", KINDS)
 def test_sinusoids_are_those_of_their_source(kind, width):
-    places = [(p, c) for p in (0, 1, 2, 77, 255) for c in (0, 1, width // 2, width - 2, width - 1)]
+    entries = [(p, c) for p in (0, 1, 2, 77, 255) for c in (0, 1, width // 2, width - 2, width - 1)]
     table = sinusoids(256, width, kind)
     assert table.shape == (256, width) and table.dtype == np.float32
-    for position, channel in places:
+    for position, channel in entries:
         assert table[position, channel] == pytest.approx(
             KINDS[kind](position, channel, width), abs=1e-6
         )
 
 
 def test_tensor2tensors_and_marians_tables_differ_as_measured():
-    both = sinusoids(256, 512, "concatenated") - sinusoids(256, 512, "marian")
-    assert np.abs(both).max() == pytest.approx(0.36, abs=0.01)
+    difference = sinusoids(256, 512, "concatenated") - sinusoids(256, 512, "marian")
+    assert np.abs(difference).max() == pytest.approx(0.36, abs=0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -89,8 +89,8 @@ def test_bfloat16_logits_are_summed_in_float32():
 
 def test_learned_positions_take_their_rows():
     layer = PositionEmbedding(9, 6)
-    made = layer.init(jax.random.key(0), IDS)
-    assert made["params"]["table"].shape == (9, 6)
+    variables = layer.init(jax.random.key(0), IDS)
+    assert variables["params"]["table"].shape == (9, 6)
     positions = np.array([[0, 1, 2], [8, 0, 3]], np.int32)
     ours = layer.apply({"params": {"table": TABLE[:9]}}, positions)
     np.testing.assert_array_equal(ours, TABLE[positions])

@@ -130,10 +130,10 @@ def test_a_sharded_stack_trains_as_with_plain_attention(in_the_interpreter):
             step = jax.jit(jax.value_and_grad(loss), in_shardings=(where, rows, rows))
             return step(variables, x, mask)
 
-    told = []
-    with log_attention_backends(told.append):
+    messages = []
+    with log_attention_backends(messages.append):
         fast, slow = gradients("splash"), gradients("plain")
-    assert told == [f"attention of {length} queries to {length} keys: splash"]
+    assert messages == [f"attention of {length} queries to {length} keys: splash"]
     for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(slow), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -148,7 +148,7 @@ def test_one_device_needs_no_mesh(in_the_interpreter):
     fast = MultiHeadAttention(8, 2, 4, execution=Execution(target="tpu", attention="splash"))
     slow, x = MultiHeadAttention(8, 2, 4), normal(2, 20, 8)
     variables, mask = drawn(slow, x), Mask(causal=True)
-    ours, theirs = (jax.jit(one.apply)(variables, x, mask=mask) for one in (fast, slow))
+    ours, theirs = (jax.jit(layer.apply)(variables, x, mask=mask) for layer in (fast, slow))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
@@ -156,12 +156,15 @@ def test_what_splash_attention_cannot_do_is_done_plainly_and_told_once(monkeypat
     monkeypatch.setattr(multi_head, "splash_attention", None)  # whose call would fail
     config = BlockConfig(8, 2, 8, attention_dropout=0.5)
     block = EncoderBlock(config, Execution(target="tpu", attention="splash"))
-    x, told, rngs = normal(2, 20, 8), [], {"dropout": jax.random.key(1)}
+    x, messages, rngs = normal(2, 20, 8), [], {"dropout": jax.random.key(1)}
     variables = drawn(block, x)
-    with log_attention_backends(told.append):
+    with log_attention_backends(messages.append):
         for _ in range(2):
             jax.eval_shape(lambda: block.apply(variables, x, train=True, rngs=rngs))
-        _, seen = jax.eval_shape(lambda: block.apply(variables, x, mutable=["probs"]))
-    assert seen["probs"]["self_attention"]["probs"].shape == (2, 2, 20, 20)
+        _, collections = jax.eval_shape(lambda: block.apply(variables, x, mutable=["probs"]))
+    assert collections["probs"]["self_attention"]["probs"].shape == (2, 2, 20, 20)
     start = "attention of 20 queries to 20 keys: plain (splash attention"
-    assert told == [f"{start} applies no attention dropout)", f"{start} gives no probabilities)"]
+    assert messages == [
+        f"{start} applies no attention dropout)",
+        f"{start} gives no probabilities)",
+    ]

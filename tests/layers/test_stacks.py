@@ -31,17 +31,17 @@ def test_a_block_norms_before_or_after_each_sublayer(position):
     config = BlockConfig(**CONFIG, norm_position=position)
     block = EncoderBlock(config)
     variables = randomized(block.init(jax.random.key(0), X))
-    parts = variables["params"]
+    params = variables["params"]
 
     def norm(name, x):
-        return Norm(epsilon=1e-6).apply({"params": parts[name]}, x)
+        return Norm(epsilon=1e-6).apply({"params": params[name]}, x)
 
     def attention(x):
         bound = block.bind(variables)
         return bound.self_attention(x)
 
     def feed_forward(x):
-        return FeedForward(config).apply({"params": parts["feed_forward"]}, x)
+        return FeedForward(config).apply({"params": params["feed_forward"]}, x)
 
     if position == "pre":
         y = X + attention(norm("self_attention_norm", X))
@@ -79,8 +79,8 @@ def test_a_stack_is_its_blocks_in_turn():
 
 
 def test_each_layer_of_a_stack_starts_from_its_own_draw():
-    made = EncoderStack(BlockConfig(**CONFIG), 3).init(jax.random.key(0), X)
-    kernel = made["params"]["blocks"]["feed_forward"]["up"]["kernel"]
+    variables = EncoderStack(BlockConfig(**CONFIG), 3).init(jax.random.key(0), X)
+    kernel = variables["params"]["blocks"]["feed_forward"]["up"]["kernel"]
     assert np.abs(kernel[0] - kernel[1]).max() > 0.1
 
 
@@ -94,23 +94,23 @@ def test_each_layer_and_sublayer_drops_entries_of_its_own():
     blocks["self_attention"]["out"]["bias"] = 100 * jnp.ones((4, 12))
     rngs = {"dropout": jax.random.key(3)}
     x = jnp.zeros((64, 5, 12))
-    _, found = stack.apply(variables, x, train=True, rngs=rngs, mutable=["blocks"])
-    outputs = np.asarray(found["blocks"]["blocks"]["output"])
+    _, collections = stack.apply(variables, x, train=True, rngs=rngs, mutable=["blocks"])
+    outputs = np.asarray(collections["blocks"]["blocks"]["output"])
     added = np.diff(np.concatenate([np.zeros((1, 64, 5, 12)), outputs]), axis=0)
-    kept = [added[i] % 200 > 1 for i in range(4)] + [added[i] >= 100 for i in range(4)]
-    for i, one in enumerate(kept):
-        assert one.mean() == pytest.approx(0.5, abs=0.03)
-        for other in kept[:i]:
-            assert (one == other).mean() == pytest.approx(0.5, abs=0.04)
+    masks = [added[i] % 200 > 1 for i in range(4)] + [added[i] >= 100 for i in range(4)]
+    for i, mask in enumerate(masks):
+        assert mask.mean() == pytest.approx(0.5, abs=0.03)
+        for earlier in masks[:i]:
+            assert (mask == earlier).mean() == pytest.approx(0.5, abs=0.04)
 
 
 def test_a_decoder_block_attends_to_its_memory():
     block = DecoderBlock(BlockConfig(**CONFIG))
     memory = RNG.standard_normal((2, 7, 12)).astype(np.float32)
     variables = randomized(block.init(jax.random.key(0), X, memory))
-    one = block.apply(variables, X, memory, Mask(causal=True))
-    other = block.apply(variables, X, memory + 1, Mask(causal=True))
-    assert one.shape == X.shape and np.abs(one - other).max() > 1e-3
+    output = block.apply(variables, X, memory, Mask(causal=True))
+    changed_output = block.apply(variables, X, memory + 1, Mask(causal=True))
+    assert output.shape == X.shape and np.abs(output - changed_output).max() > 1e-3
 
 
 def test_a_block_works_without_a_mesh_and_takes_numpy():
@@ -134,8 +134,8 @@ def test_examples_skip_sublayers_more_often_the_deeper_they_are():
     blocks["feed_forward"]["down"]["bias"] = jnp.ones((4, 12))
     blocks["self_attention"]["out"]["bias"] = 100 * jnp.ones((4, 12))
     x, rngs = jnp.zeros((examples, 2, 12)), {"dropout": jax.random.key(3)}
-    _, found = stack.apply(variables, x, train=True, rngs=rngs, mutable=["blocks"])
-    outputs = np.asarray(found["blocks"]["blocks"]["output"])
+    _, collections = stack.apply(variables, x, train=True, rngs=rngs, mutable=["blocks"])
+    outputs = np.asarray(collections["blocks"]["blocks"]["output"])
     added = np.diff(np.concatenate([np.zeros((1, *x.shape)), outputs]), axis=0)
     assert (added == added[:, :, :1, :1]).all()  # an example's tokens share one fate
     added = added[:, :, 0, 0]
@@ -143,8 +143,8 @@ def test_examples_skip_sublayers_more_often_the_deeper_they_are():
         scale = 1 / (1 - rate)
         attended = added[layer] >= 99
         fed = (added[layer] - 100 * scale * attended) > 0.5
-        for kept in (attended, fed):
-            assert kept.mean() == pytest.approx(1 - rate, abs=0.04)
+        for mask in (attended, fed):
+            assert mask.mean() == pytest.approx(1 - rate, abs=0.04)
         assert (attended & fed).mean() == pytest.approx((1 - rate) ** 2, abs=0.04)
         np.testing.assert_allclose(added[layer], scale * (100.0 * attended + fed), rtol=1e-4)
 
@@ -153,8 +153,8 @@ def test_without_drop_path_training_draws_nothing():
     stack = EncoderStack(BlockConfig(**CONFIG), 2)
     variables = stack.init(jax.random.key(0), X)
     rngs = {"dropout": jax.random.key(0)}
-    run = jax.make_jaxpr(lambda x: stack.apply(variables, x, train=True, rngs=rngs))(X)
-    assert "random_bits" not in str(run)
+    jaxpr = jax.make_jaxpr(lambda x: stack.apply(variables, x, train=True, rngs=rngs))(X)
+    assert "random_bits" not in str(jaxpr)
 
 
 PADDED = Mask(keys=np.array([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]], bool))

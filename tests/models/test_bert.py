@@ -116,11 +116,11 @@ def test_initial_weights_are_cut_at_two_standard_deviations():
 
 def test_gathered_masked_words_have_the_logits_of_their_places(pretraining):
     model, variables = pretraining
-    places = np.random.default_rng(1).integers(0, 12, (8, 5)).astype(np.int32)
+    positions = np.random.default_rng(1).integers(0, 12, (8, 5)).astype(np.int32)
     every = model.apply(variables, *batch()).mlm_logits
-    some = model.apply(variables, *batch(), places).mlm_logits
-    wanted = np.take_along_axis(np.asarray(every), places[..., None], axis=1)
-    np.testing.assert_allclose(some, wanted, atol=2e-5)
+    some = model.apply(variables, *batch(), positions).mlm_logits
+    expected = np.take_along_axis(np.asarray(every), positions[..., None], axis=1)
+    np.testing.assert_allclose(some, expected, atol=2e-5)
 
 
 def test_padding_changes_nothing(pretraining):
@@ -137,9 +137,9 @@ def test_padding_changes_nothing(pretraining):
 def test_no_mask_and_no_types_mean_all_ones_and_all_zeros(pretraining):
     model, variables = pretraining
     ids = batch()[0]
-    wanted = model.apply(variables, ids, np.zeros_like(ids), np.ones_like(ids))
-    found = model.apply(variables, ids)
-    np.testing.assert_allclose(found.mlm_logits, wanted.mlm_logits, atol=1e-6)
+    expected = model.apply(variables, ids, np.zeros_like(ids), np.ones_like(ids))
+    output = model.apply(variables, ids)
+    np.testing.assert_allclose(output.mlm_logits, expected.mlm_logits, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -160,19 +160,19 @@ def test_packed_rows_give_the_logits_of_unpacked_ones(config):
 
 def test_every_block_and_map_is_reachable_by_name(pretraining):
     model, variables = pretraining
-    _, seen = model.apply(variables, *batch(), mutable=["probs", "blocks"])
-    (probs,) = jax.tree.leaves(seen["probs"])
-    (blocks,) = jax.tree.leaves(seen["blocks"])
+    _, collections = model.apply(variables, *batch(), mutable=["probs", "blocks"])
+    (probs,) = jax.tree.leaves(collections["probs"])
+    (blocks,) = jax.tree.leaves(collections["blocks"])
     assert probs.shape == (2, 8, 4, 12, 12) and blocks.shape == (2, 8, 12, 16)
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 2, 4)], ids=str)
 def test_it_is_the_same_on_a_mesh(pretraining, shape):
     model, variables = pretraining
-    places = np.random.default_rng(1).integers(0, 12, (8, 5)).astype(np.int32)
+    positions = np.random.default_rng(1).integers(0, 12, (8, 5)).astype(np.int32)
     names = ("input_ids", "token_type_ids", "attention_mask", "masked_positions")
-    rows = dict(zip(names, (*batch(), places), strict=True))
-    wanted = model.apply(variables, **rows)
+    rows = dict(zip(names, (*batch(), positions), strict=True))
+    expected = model.apply(variables, **rows)
     wide = model.clone(execution=Execution(vocab_multiple=8))
     grown = jax.tree.map(np.asarray, variables)
     table = grown["params"]["bert"]["token_embedding"]
@@ -180,11 +180,11 @@ def test_it_is_the_same_on_a_mesh(pretraining, shape):
     grown["params"]["logits_bias"] = np.pad(grown["params"]["logits_bias"], (0, 3))
     mesh = make_mesh(MeshConfig(*shape))
     with jax.set_mesh(mesh):
-        placed = jax.device_put(grown, {"params": shardings(grown["params"], mesh)})
-        found = jax.jit(lambda v, b: wide.apply(v, **b))(placed, put_batch(rows, mesh))
-    np.testing.assert_allclose(found.mlm_logits[..., :101], wanted.mlm_logits, atol=5e-5)
-    np.testing.assert_allclose(found.nsp_logits, wanted.nsp_logits, atol=5e-5)
-    assert (np.asarray(found.mlm_logits[..., 101:]) < -1e8).all()
+        sharded = jax.device_put(grown, {"params": shardings(grown["params"], mesh)})
+        output = jax.jit(lambda v, b: wide.apply(v, **b))(sharded, put_batch(rows, mesh))
+    np.testing.assert_allclose(output.mlm_logits[..., :101], expected.mlm_logits, atol=5e-5)
+    np.testing.assert_allclose(output.nsp_logits, expected.nsp_logits, atol=5e-5)
+    assert (np.asarray(output.mlm_logits[..., 101:]) < -1e8).all()
 
 
 @pytest.mark.parametrize("config", [DISTILBERT, ROBERTA], ids=lambda c: c.variant)

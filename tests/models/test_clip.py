@@ -156,14 +156,14 @@ def test_patch_dropout_leaves_out_patches_in_training_only(tiny):
     model, variables = tiny
     dropped = jf.CLIP(replace(TINY, image=replace(IMAGE, patch_dropout=0.75)))
     pixels = images(TINY)
-    whole = model.apply(variables, pixels, method="encode_image")
-    np.testing.assert_array_equal(dropped.apply(variables, pixels, method="encode_image"), whole)
+    embeds = model.apply(variables, pixels, method="encode_image")
+    np.testing.assert_array_equal(dropped.apply(variables, pixels, method="encode_image"), embeds)
 
     def train(key):
         rngs = {"dropout": jax.random.key(key)}
         return dropped.apply(variables, pixels, train=True, method="encode_image", rngs=rngs)
 
-    assert np.abs(train(0) - whole).max() > 1e-3 and np.abs(train(0) - train(1)).max() > 1e-3
+    assert np.abs(train(0) - embeds).max() > 1e-3 and np.abs(train(0) - train(1)).max() > 1e-3
     shape = jax.eval_shape(
         lambda: dropped.bind(variables, rngs={"dropout": jax.random.key(0)}).image.embed(
             pixels, train=True
@@ -177,9 +177,9 @@ def test_a_batch_may_lie_on_a_mesh(tiny):
     pixels, ids = images(TINY, 8), input_ids(*(3 + i % 7 for i in range(8)))
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    whole = model.apply(variables, pixels, ids)
+    expected = model.apply(variables, pixels, ids)
     sharded = jax.jit(model.apply)(variables, *jax.device_put((pixels, ids), rows))
-    np.testing.assert_allclose(sharded.logits_per_image, whole.logits_per_image, atol=1e-5)
+    np.testing.assert_allclose(sharded.logits_per_image, expected.logits_per_image, atol=1e-5)
 
 
 @pytest.mark.parametrize(

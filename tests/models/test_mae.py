@@ -69,9 +69,9 @@ def test_the_published_recipe_keeps_49_of_196_patches():
 
 def test_the_patches_with_the_least_noise_are_kept(small):
     _, _, output = small
-    kept = np.argsort(NOISE, axis=1)[:, :4]
+    visible = np.argsort(NOISE, axis=1)[:, :4]
     mask = np.ones((8, 16))
-    np.put_along_axis(mask, kept, 0, axis=1)
+    np.put_along_axis(mask, visible, 0, axis=1)
     np.testing.assert_array_equal(output.mask, mask)
 
 
@@ -81,8 +81,8 @@ def test_the_loss_is_of_hidden_patches_normalised_with_the_unbiased_variance(sma
     variance = patches.var(-1, ddof=1, keepdims=True)
     target = (patches - patches.mean(-1, keepdims=True)) / np.sqrt(variance + 1e-6)
     error = np.square(output.prediction - target).mean(-1)
-    wanted = error[np.asarray(output.mask) == 1].mean()
-    np.testing.assert_allclose(output.loss, wanted, rtol=1e-5)
+    expected = error[np.asarray(output.mask) == 1].mean()
+    np.testing.assert_allclose(output.loss, expected, rtol=1e-5)
 
 
 def test_hidden_patches_do_not_reach_the_prediction(small):
@@ -90,16 +90,16 @@ def test_hidden_patches_do_not_reach_the_prediction(small):
     hidden = np.asarray(output.mask)[..., None] == 1
     patches = np.where(hidden, 7.0, np.asarray(patchify(IMAGES, 4))).astype(np.float32)
     changed = np.asarray(unpatchify(patches, 4, (16, 16)))
-    found = jax.jit(model.apply)(variables, changed, NOISE)
-    np.testing.assert_allclose(found.prediction, output.prediction, atol=1e-5)
+    changed_output = jax.jit(model.apply)(variables, changed, NOISE)
+    np.testing.assert_allclose(changed_output.prediction, output.prediction, atol=1e-5)
 
 
 def test_noise_is_drawn_from_the_dropout_stream(small):
     model, variables, _ = small
     draw = jax.jit(lambda key: model.apply(variables, IMAGES, rngs={"dropout": key}).mask)
-    one, same, other = (np.asarray(draw(jax.random.key(seed))) for seed in (0, 0, 1))
-    assert (one == same).all() and (one != other).any() and (one.sum(1) == 12).all()
-    assert len({row.tobytes() for row in one}) > 1  # each image hides others
+    mask, same, other_mask = (np.asarray(draw(jax.random.key(seed))) for seed in (0, 0, 1))
+    assert (mask == same).all() and (mask != other_mask).any() and (mask.sum(1) == 12).all()
+    assert len({row.tobytes() for row in mask}) > 1  # each image hides others
     with pytest.raises(ConfigError, match="needs noise="):
         model.apply(variables, IMAGES)
 
@@ -107,9 +107,9 @@ def test_noise_is_drawn_from_the_dropout_stream(small):
 def test_the_encoder_is_a_vit_by_its_parameters(small):
     model, variables, _ = small
     vit = jf.ViT(SMALL.encoder)
-    wanted = jax.eval_shape(vit.init, jax.random.key(0), IMAGES)["params"]
-    params = {name: variables["params"][name] for name in wanted}
-    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, wanted)
+    vit_params = jax.eval_shape(vit.init, jax.random.key(0), IMAGES)["params"]
+    params = {name: variables["params"][name] for name in vit_params}
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, vit_params)
     tokens = vit.apply({"params": params}, IMAGES, method="features")
     np.testing.assert_allclose(model.apply(variables, IMAGES, method="features"), tokens, atol=1e-5)
 
@@ -125,21 +125,21 @@ def test_a_right_prediction_paints_the_image(small):
     ):
         painted = reconstruct(config, IMAGES, output._replace(prediction=prediction), keep=False)
         np.testing.assert_allclose(painted, IMAGES, atol=1e-5)
-    kept = reconstruct(SMALL, IMAGES, output)
-    same = np.abs(np.asarray(patchify(kept, 4)) - patches).max(-1) < 1e-6
+    reconstruction = reconstruct(SMALL, IMAGES, output)
+    same = np.abs(np.asarray(patchify(reconstruction, 4)) - patches).max(-1) < 1e-6
     np.testing.assert_array_equal(same, np.asarray(output.mask) == 0)
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)], ids=str)
 def test_it_is_the_same_on_a_mesh(small, shape):
-    model, variables, wanted = small
+    model, variables, expected = small
     mesh = make_mesh(MeshConfig(*shape))
     with jax.set_mesh(mesh):
-        placed = jax.device_put(variables, {"params": shardings(variables["params"], mesh)})
-        found = jax.jit(model.apply)(placed, IMAGES, NOISE)
-    np.testing.assert_array_equal(found.mask, wanted.mask)
-    np.testing.assert_allclose(found.prediction, wanted.prediction, atol=5e-5)
-    np.testing.assert_allclose(found.loss, wanted.loss, rtol=1e-5)
+        sharded = jax.device_put(variables, {"params": shardings(variables["params"], mesh)})
+        output = jax.jit(model.apply)(sharded, IMAGES, NOISE)
+    np.testing.assert_array_equal(output.mask, expected.mask)
+    np.testing.assert_allclose(output.prediction, expected.prediction, atol=5e-5)
+    np.testing.assert_allclose(output.loss, expected.loss, rtol=1e-5)
 
 
 def test_noise_of_another_shape_is_refused(small):
@@ -157,7 +157,7 @@ def test_noise_of_another_shape_is_refused(small):
         ({"encoder": replace(SMALL.encoder, classes=3)}, "no head"),
         ({"encoder": replace(SMALL.encoder, positions="none")}, "positions"),
     ],
-    ids=lambda each: "-".join(each) if isinstance(each, dict) else "",
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_a_config_that_cannot_be_is_refused(changes, words):
     with pytest.raises(ConfigError, match=words):

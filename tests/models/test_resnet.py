@@ -47,15 +47,15 @@ def images(rows=8, side=16):
 
 
 @pytest.mark.parametrize(
-    ("layers", "wanted"),
+    ("layers", "parameters"),
     [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032), (101, 44_549_160), (152, 60_192_808)],
 )
-def test_resnets_have_the_published_number_of_parameters(layers, wanted):
-    assert count(jf.ResNet(getattr(jf.ResNetConfig, f"resnet{layers}")())) == wanted
+def test_resnets_have_the_published_number_of_parameters(layers, parameters):
+    assert count(jf.ResNet(getattr(jf.ResNetConfig, f"resnet{layers}")())) == parameters
 
 
 @pytest.mark.parametrize(
-    ("config", "wanted"),
+    ("config", "parameters"),
     [
         (jf.BiTConfig.r50x1(), 25_549_352),
         (jf.BiTConfig.r101x1(), 44_541_480),
@@ -63,10 +63,10 @@ def test_resnets_have_the_published_number_of_parameters(layers, wanted):
         (jf.BiTConfig.r152x4(), 936_533_224),
         (jf.BiTConfig.r152x4(classes=37), 928_643_365),
     ],
-    ids=lambda each: str(each) if isinstance(each, int) else "",
+    ids=lambda value: str(value) if isinstance(value, int) else "",
 )
-def test_bits_have_the_published_number_of_parameters(config, wanted):
-    assert count(jf.BiT(config)) == wanted
+def test_bits_have_the_published_number_of_parameters(config, parameters):
+    assert count(jf.BiT(config)) == parameters
 
 
 def test_the_hybrids_resnet_completes_the_published_count():
@@ -87,8 +87,8 @@ def test_full_size_parameters_divide_over_meshes(shape):
     ):
         params = abstract(model)["params"]
         held = sum(row[-1] for row in describe_parameters(params, sizes))
-        whole = sum(4 * leaf.size for leaf in jax.tree.leaves(params))
-        assert held < 1.1 * whole / shape[1]
+        total = sum(4 * leaf.size for leaf in jax.tree.leaves(params))
+        assert held < 1.1 * total / shape[1]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -99,19 +99,19 @@ def test_a_head_and_what_lies_below_it(name):
     pooled = model.apply(variables, x, method="pooled")
     np.testing.assert_allclose(pooled, np.asarray(features).mean((1, 2)), atol=1e-5)
     head = jax.tree.map(np.asarray, variables["params"]["head"])
-    wanted = np.asarray(pooled) @ head["kernel"] + head["bias"]
-    np.testing.assert_allclose(model.apply(variables, x), wanted, atol=1e-4)
+    expected = np.asarray(pooled) @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(model.apply(variables, x), expected, atol=1e-4)
 
 
 def test_a_small_stem_keeps_the_size_and_an_imagenet_stem_quarters_it():
     for stem, side in (("small", 32), ("imagenet", 8)):
         model = jf.ResNet(jf.ResNetConfig(depths=(1,), width=8, stem=stem))
-        found = jax.eval_shape(
+        features = jax.eval_shape(
             lambda v, x, model=model: model.apply(v, x, method="features"),
             abstract(model),
             jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32),
         )
-        assert found.shape == (2, side, side, 32)
+        assert features.shape == (2, side, side, 32)
 
 
 def test_a_fresh_bit_and_a_fresh_zero_initialised_resnet_start_as_they_should():
@@ -136,24 +136,24 @@ def training(model, variables, x):
     return aux, grads
 
 
-def close(found, wanted, atol):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), found, wanted)
+def close(actual, expected, atol):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), actual, expected)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_training_is_the_same_on_a_mesh_and_with_rematerialisation(name):
     model, x = MODELS[name], images()
     variables = random_variables(model)
-    wanted = jax.jit(lambda v, x: training(model, v, x))(variables, x)
+    expected = jax.jit(lambda v, x: training(model, v, x))(variables, x)
     mesh = make_mesh(MeshConfig(2, 2, 2))
     saving = model.clone(execution=Execution(remat="full"))
     with jax.set_mesh(mesh):
-        placed = {**variables, "params": variables["params"]}
+        sharded = {**variables, "params": variables["params"]}
         where = shardings(variables["params"], mesh)
-        placed["params"] = jax.device_put(variables["params"], where)
+        sharded["params"] = jax.device_put(variables["params"], where)
         batch = put_batch({"images": x}, mesh)["images"]
-        found = jax.jit(lambda v, x: training(saving, v, x))(placed, batch)
-    close(found, wanted, 2e-4)
+        actual = jax.jit(lambda v, x: training(saving, v, x))(sharded, batch)
+    close(actual, expected, 2e-4)
 
 
 def test_running_statistics_move_only_where_they_may():
@@ -170,9 +170,9 @@ def test_bfloat16_gives_float32_logits_close_to_float32s():
     for model in MODELS.values():
         variables, x = random_variables(model), images(4)
         half = model.clone(execution=Execution(dtype="bfloat16"))
-        found, wanted = half.apply(variables, x), model.apply(variables, x)
-        assert found.dtype == jnp.float32
-        assert np.abs(found - wanted).max() < 0.05 * max(1.0, np.abs(wanted).max())
+        logits, expected = half.apply(variables, x), model.apply(variables, x)
+        assert logits.dtype == jnp.float32
+        assert np.abs(logits - expected).max() < 0.05 * max(1.0, np.abs(expected).max())
 
 
 @pytest.mark.parametrize(

@@ -79,14 +79,14 @@ def test_every_choice_changes_the_logits(change):
     variables = variables_of(replace(TINY, norm_position=change.get("norm_position", "post")))
     if "norm_epsilon" in change:
         variables = jax.tree.map(lambda x: 0.1 * x, variables)
-    one, other = (
+    default, changed = (
         logits_of(replace(TINY, **c), v, SOURCE, TARGET)
         for c, v in (
             ({}, variables_of() if "norm_epsilon" not in change else variables),
             (change, variables),
         )
     )
-    assert np.abs(one - other).max() > 1e-5
+    assert np.abs(default - changed).max() > 1e-5
 
 
 def logits_of(config, variables, *inputs, execution=None, **named):
@@ -172,17 +172,17 @@ def test_padding_of_the_source_changes_nothing():
     mask = np.ones_like(SOURCE)
     mask[0, 4:] = 0
     alone = logits_of(TINY, variables, SOURCE[:1, :4], TARGET[:1])
-    both = logits_of(TINY, variables, SOURCE, TARGET, mask)
-    np.testing.assert_allclose(both[:1], alone, atol=1e-4)
+    logits = logits_of(TINY, variables, SOURCE, TARGET, mask)
+    np.testing.assert_allclose(logits[:1], alone, atol=1e-4)
 
 
 def test_a_later_target_token_changes_no_earlier_logits():
     variables = variables_of()
     changed = TARGET.copy()
     changed[:, 3] = (changed[:, 3] + 1) % 23
-    one, other = (logits_of(TINY, variables, SOURCE, t) for t in (TARGET, changed))
-    np.testing.assert_allclose(one[:, :3], other[:, :3], rtol=1e-6)
-    assert np.abs(one[:, 3:] - other[:, 3:]).max() > 1e-3
+    logits, changed_logits = (logits_of(TINY, variables, SOURCE, t) for t in (TARGET, changed))
+    np.testing.assert_allclose(logits[:, :3], changed_logits[:, :3], rtol=1e-6)
+    assert np.abs(logits[:, 3:] - changed_logits[:, 3:]).max() > 1e-3
 
 
 def test_a_vocabulary_stored_padded_gives_the_same_logits_and_masks_the_rest():
@@ -201,14 +201,14 @@ def test_a_vocabulary_stored_padded_gives_the_same_logits_and_masks_the_rest():
 def test_probabilities_and_block_outputs_are_reached_by_name(execution):
     model, variables = Transformer(TINY, execution), variables_of()
     ask = jax.jit(lambda v: model.apply(v, SOURCE, TARGET, mutable=["probs", "blocks"]))
-    logits, found = ask(variables)
-    encoder, decoder = (found["probs"][stack]["blocks"] for stack in ("encoder", "decoder"))
+    logits, collections = ask(variables)
+    encoder, decoder = (collections["probs"][stack]["blocks"] for stack in ("encoder", "decoder"))
     assert encoder["self_attention"]["probs"].shape == (3, 2, 4, 7, 7)
     assert decoder["self_attention"]["probs"].shape == (2, 2, 4, 5, 5)
     assert decoder["cross_attention"]["probs"].shape == (2, 2, 4, 5, 7)
     np.testing.assert_allclose(encoder["self_attention"]["probs"].sum(-1), 1, rtol=1e-5)
-    assert found["blocks"]["encoder"]["blocks"]["output"].shape == (3, 2, 7, 16)
-    last = found["blocks"]["decoder"]["blocks"]["output"][-1]
+    assert collections["blocks"]["encoder"]["blocks"]["output"].shape == (3, 2, 7, 16)
+    last = collections["blocks"]["decoder"]["blocks"]["output"][-1]
     np.testing.assert_allclose(
         model.apply(variables, last, method="logits"), logits, rtol=1e-5, atol=1e-4
     )
@@ -230,10 +230,10 @@ def test_probabilities_have_gradients_by_a_perturbation(execution):
     # Against a finite difference, in the encoder's first layer.
     step = 1e-2
     moved = jax.tree.map(lambda z: z, zeros)
-    place = moved["encoder"]["blocks"]["self_attention"]
-    place["probs"] = place["probs"].at[0, 0, 1, 2, 3].set(step)
+    attention = moved["encoder"]["blocks"]["self_attention"]
+    attention["probs"] = attention["probs"].at[0, 0, 1, 2, 3].set(step)
     up = chosen(moved)
-    place["probs"] = place["probs"].at[0, 0, 1, 2, 3].set(-step)
+    attention["probs"] = attention["probs"].at[0, 0, 1, 2, 3].set(-step)
     slope = (up - chosen(moved)) / (2 * step)
     ours = grad["encoder"]["blocks"]["self_attention"]["probs"][0, 0, 1, 2, 3]
     np.testing.assert_allclose(slope, ours, rtol=0.05, atol=2e-3)
@@ -264,13 +264,13 @@ def equations(jaxpr):
 def test_bfloat16_compute_keeps_softmax_norms_and_logits_float32():
     model, variables = Transformer(TINY, Execution(dtype="bfloat16")), variables_of()
     closed = jax.make_jaxpr(lambda v: model.apply(v, SOURCE, TARGET))(variables)
-    seen = {}
+    dtypes = {}
     for eqn in equations(closed.jaxpr):
         kinds = {str(v.aval.dtype) for v in eqn.invars if hasattr(v.aval, "dtype")}
-        seen.setdefault(eqn.primitive.name, set()).update(kinds)
+        dtypes.setdefault(eqn.primitive.name, set()).update(kinds)
     for primitive in ("exp", "rsqrt", "reduce_max"):
-        assert seen[primitive] == {"float32"}, primitive
-    assert seen["dot_general"] == {"bfloat16"}
+        assert dtypes[primitive] == {"float32"}, primitive
+    assert dtypes["dot_general"] == {"bfloat16"}
     assert closed.out_avals[0].dtype == jnp.float32
     assert jax.tree.leaves(shapes_of(TINY, Execution(dtype="bfloat16")))[0].dtype == jnp.float32
 
@@ -291,12 +291,14 @@ def test_dropout_is_a_function_of_its_key():
     @jax.jit
     def blocks(key):
         rngs = {"dropout": key}
-        _, found = model.apply(variables, SOURCE, TARGET, train=True, rngs=rngs, mutable=["blocks"])
-        return found["blocks"]["encoder"]["blocks"]["output"]
+        _, collections = model.apply(
+            variables, SOURCE, TARGET, train=True, rngs=rngs, mutable=["blocks"]
+        )
+        return collections["blocks"]["encoder"]["blocks"]["output"]
 
-    one, again, other = (blocks(jax.random.key(k)) for k in (0, 0, 1))
-    np.testing.assert_array_equal(one, again)
-    assert np.abs(one - other).max() > 0.1
+    outputs, again, other_outputs = (blocks(jax.random.key(k)) for k in (0, 0, 1))
+    np.testing.assert_array_equal(outputs, again)
+    assert np.abs(outputs - other_outputs).max() > 0.1
 
 
 @pytest.mark.parametrize(

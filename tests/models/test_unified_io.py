@@ -31,21 +31,21 @@ def golden():
 @pytest.mark.parametrize("case", sorted(cases.CASES))
 def test_logits_equal_the_authors(case, networks, golden):
     model, variables = networks[cases.CASES[case][0]]
-    given = cases.inputs(case)
+    inputs = cases.inputs(case)
     step = 5 if case == "long" else 1
 
     @jax.jit
-    def run(variables, given):
+    def run(variables, inputs):
         targets = ("target_ids", "target_mask", "target_codes")
-        encoder = {key: value for key, value in given.items() if key not in targets}
+        encoder = {key: value for key, value in inputs.items() if key not in targets}
         states = model.apply(variables, **encoder, method="encode")
-        return states, model.apply(variables, **given)
+        return states, model.apply(variables, **inputs)
 
-    states, logits = run(variables, given)
+    states, logits = run(variables, inputs)
     valid = np.ones(states.shape[:2], bool)
     if case in ("text", "image_to_text"):  # masked rows see what is absent here
-        names = [n for n in ("input_mask", "image_mask") if n in given]
-        valid = np.concatenate([given[n] for n in names], axis=1).astype(bool)
+        names = [n for n in ("input_mask", "image_mask") if n in inputs]
+        valid = np.concatenate([inputs[n] for n in names], axis=1).astype(bool)
     expected = golden[f"{case}/states"]
     np.testing.assert_allclose(
         states[:, ::step][valid[:, ::step]], expected[valid[:, ::step]], atol=1e-4
@@ -58,7 +58,7 @@ def test_logits_equal_the_authors(case, networks, golden):
         assert ours.dtype == jnp.float32 and ours.shape == expected.shape
         rows = np.ones(ours.shape[:2], bool)
         if case in ("text", "image_to_text"):
-            rows = given["target_mask"].astype(bool)
+            rows = inputs["target_mask"].astype(bool)
         np.testing.assert_allclose(ours[rows], expected[rows], atol=1e-4)
         assert np.abs(expected).max() > 1
 
@@ -75,15 +75,15 @@ def test_sizes_have_the_published_counts_and_every_parameter_a_sharding_row(size
 
 def test_the_cross_attention_bias_has_no_effect_and_the_self_attention_bias_has(networks):
     model, variables = networks["odd"]
-    given = cases.inputs("both")
+    inputs = cases.inputs("both")
     apply = jax.jit(model.apply)
-    before = apply(variables, **given).text_logits
+    before = apply(variables, **inputs).text_logits
 
     def perturbed(name):
         decoder = dict(variables["params"]["decoder"])
         decoder[name] = jax.tree.map(lambda x: x + 1, decoder[name])
         params = variables["params"] | {"decoder": decoder}
-        return apply({"params": params}, **given).text_logits
+        return apply({"params": params}, **inputs).text_logits
 
     np.testing.assert_array_equal(before, perturbed("cross_position_bias"))
     assert np.abs(before - perturbed("self_position_bias")).max() > 0.1
@@ -91,12 +91,12 @@ def test_the_cross_attention_bias_has_no_effect_and_the_self_attention_bias_has(
 
 def test_a_masked_image_is_as_if_absent(networks):
     model, variables = networks["odd"]
-    given = cases.inputs("text")
+    inputs = cases.inputs("text")
     images = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
     apply = jax.jit(model.apply)
-    masked = apply(variables, **given, images=images, image_mask=np.zeros((3, 16), np.int32))
-    absent = apply(variables, **given)
-    rows = given["target_mask"].astype(bool)
+    masked = apply(variables, **inputs, images=images, image_mask=np.zeros((3, 16), np.int32))
+    absent = apply(variables, **inputs)
+    rows = inputs["target_mask"].astype(bool)
     np.testing.assert_allclose(masked.text_logits[rows], absent.text_logits[rows], atol=2e-5)
 
 
@@ -116,9 +116,9 @@ def test_a_masked_image_is_as_if_absent(networks):
 )
 def test_inputs_that_do_not_fit_are_refused(change, message, networks):
     model, variables = networks["odd"]
-    given = dict(cases.inputs("unmasked"), target_codes=None) | change
+    inputs = dict(cases.inputs("unmasked"), target_codes=None) | change
     with pytest.raises(DataError, match=message):
-        jax.eval_shape(model.apply, variables, **given)
+        jax.eval_shape(model.apply, variables, **inputs)
 
 
 def test_configurations_that_cannot_be_are_refused():
@@ -133,26 +133,26 @@ def test_configurations_that_cannot_be_are_refused():
 def test_on_a_mesh_loss_and_gradients_are_the_same(shape, networks):
     model, variables = networks["long"]
     rng = np.random.default_rng(0)
-    given = dict(
+    inputs = dict(
         input_ids=rng.integers(1, 40, (4, 6)),
         image_positions=np.tile(np.arange(8), (4, 1)),
         target_ids=rng.integers(1, 40, (4, 4)),
         target_codes=np.full((4, 6), 41),
     )
-    given = {key: value.astype(np.int32) for key, value in given.items()}
-    given["images"] = rng.normal(size=(4, 8, 12)).astype(np.float32)
+    inputs = {key: value.astype(np.int32) for key, value in inputs.items()}
+    inputs["images"] = rng.normal(size=(4, 8, 12)).astype(np.float32)
 
-    def loss(params, given):
-        out = model.apply({"params": params}, **given)
+    def loss(params, inputs):
+        out = model.apply({"params": params}, **inputs)
         logits = (out.text_logits, out.image_logits)
         return sum(jax.nn.logsumexp(x, axis=-1).mean() for x in logits)
 
-    expected, expected_gradients = jax.jit(jax.value_and_grad(loss))(variables["params"], given)
+    expected, expected_gradients = jax.jit(jax.value_and_grad(loss))(variables["params"], inputs)
     types = (jax.sharding.AxisType.Auto,) * 3
     mesh = jax.make_mesh(shape, ("data", "fsdp", "tensor"), axis_types=types)
     with jax.set_mesh(mesh):
         params = jax.device_put(variables["params"], shardings(variables["params"], mesh))
-        value, gradients = jax.jit(jax.value_and_grad(loss))(params, given)
+        value, gradients = jax.jit(jax.value_and_grad(loss))(params, inputs)
     assert float(value) == pytest.approx(float(expected), abs=1e-5)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), gradients, expected_gradients

@@ -73,12 +73,12 @@ def test_every_parameter_has_one_row_that_divides(mesh):
 
 def test_patches_come_row_after_row_with_channels_last():
     images = np.arange(2 * 4 * 6 * 2, dtype=np.float32).reshape(2, 4, 6, 2)
-    found = np.asarray(patchify(images, 2))
-    assert found.shape == (2, 6, 8)
+    patches = np.asarray(patchify(images, 2))
+    assert patches.shape == (2, 6, 8)
     for row in range(2):
         for column in range(3):
-            wanted = images[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(2, -1)
-            np.testing.assert_array_equal(found[:, 3 * row + column], wanted)
+            expected = images[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(2, -1)
+            np.testing.assert_array_equal(patches[:, 3 * row + column], expected)
 
 
 @pytest.mark.parametrize("pooling", ["class", "average"])
@@ -106,8 +106,8 @@ def test_pooling_is_of_the_features(small):
     pooled = model.apply(variables, IMAGES, method="pooled")
     np.testing.assert_allclose(pooled, tokens[:, 0], atol=1e-6)
     average = jf.ViT(replace(SMALL, pooling="average"))
-    found = average.apply(variables, IMAGES, method="pooled")
-    np.testing.assert_allclose(found, tokens[:, 1:].mean(1), atol=1e-6)
+    averaged = average.apply(variables, IMAGES, method="pooled")
+    np.testing.assert_allclose(averaged, tokens[:, 1:].mean(1), atol=1e-6)
 
 
 def test_a_new_head_says_its_bias():
@@ -128,26 +128,29 @@ def test_both_tables_of_sines_are_their_formulas():
         table = grid_sinusoids(3, 5, 16, kind)
         for row, column in ((0, 0), (1, 4), (2, 3)):
             rates = 10000.0 ** (-np.arange(4) / step)
-            parts = (f(at * rates) for at in (column, row) for f in (np.sin, np.cos))
-            np.testing.assert_allclose(table[row * 5 + column], np.concatenate([*parts]), atol=1e-6)
+            waves = (f(at * rates) for at in (column, row) for f in (np.sin, np.cos))
+            np.testing.assert_allclose(table[row * 5 + column], np.concatenate([*waves]), atol=1e-6)
 
 
 def test_every_block_and_map_is_reachable_by_name(small):
     model, variables = small
-    _, seen = model.apply(variables, IMAGES, mutable=["probs", "blocks"])
-    (probs,), (blocks,) = jax.tree.leaves(seen["probs"]), jax.tree.leaves(seen["blocks"])
+    _, collections = model.apply(variables, IMAGES, mutable=["probs", "blocks"])
+    (probs,), (blocks,) = (
+        jax.tree.leaves(collections["probs"]),
+        jax.tree.leaves(collections["blocks"]),
+    )
     assert probs.shape == (2, 8, 4, 10, 10) and blocks.shape == (2, 8, 10, 16)
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 2, 4)], ids=str)
 def test_it_is_the_same_on_a_mesh(small, shape):
     model, variables = small
-    wanted = model.apply(variables, IMAGES)
+    expected = model.apply(variables, IMAGES)
     mesh = make_mesh(MeshConfig(*shape))
     with jax.set_mesh(mesh):
-        placed = jax.device_put(variables, {"params": shardings(variables["params"], mesh)})
-        found = jax.jit(model.apply)(placed, IMAGES)
-    np.testing.assert_allclose(found, wanted, atol=5e-5)
+        sharded = jax.device_put(variables, {"params": shardings(variables["params"], mesh)})
+        logits = jax.jit(model.apply)(sharded, IMAGES)
+    np.testing.assert_allclose(logits, expected, atol=5e-5)
 
 
 def test_dropout_and_skipped_layers_act_in_training_alone(small):
@@ -156,9 +159,9 @@ def test_dropout_and_skipped_layers_act_in_training_alone(small):
     still = model.apply(variables, IMAGES)
     np.testing.assert_allclose(still, small[0].apply(variables, IMAGES), atol=1e-6)
     run = jax.jit(lambda key: model.apply(variables, IMAGES, train=True, rngs={"dropout": key}))
-    one, same, other = (run(jax.random.key(seed)) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one, same)
-    assert np.abs(one - other).max() > 1e-2 and np.abs(one - still).max() > 1e-2
+    logits, same, other_logits = (run(jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(logits, same)
+    assert np.abs(logits - other_logits).max() > 1e-2 and np.abs(logits - still).max() > 1e-2
 
 
 @pytest.mark.parametrize("positions", ["none", "sincos2d"])

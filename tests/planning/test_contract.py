@@ -18,8 +18,8 @@ FILES = sorted(ROOT.glob("*/*.py"))
 @pytest.mark.parametrize("file", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_pure_data_parallelism_sums_gradients_and_other_meshes_gather_parameters(file):
     subject = Subject(load_experiment(file), {}, update=True)
-    said = explained_collectives(subject)
-    data = said.split(";")[0]
+    explanation = explained_collectives(subject)
+    data = explanation.split(";")[0]
     assert data.startswith("(8, 1, 1)") and "all-reduce over data" in data
     # Images that are mixed with others of the batch move between its shards, and so do the
     # embeddings that a contrastive loss compares.

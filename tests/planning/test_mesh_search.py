@@ -26,11 +26,11 @@ DATA, FSDP = MeshConfig(8, 1, 1), MeshConfig(1, 8, 1)
 @pytest.fixture(scope="module")
 def pod(tmp_path_factory):
     """A pod whose chips have room for the step when it is divided, and not when it is whole."""
-    whole = local_pod(jax.devices()[:8], "v5e")
+    local = local_pod(jax.devices()[:8], "v5e")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXFORMERS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        needed = plan(TOO_LARGE, whole, mesh=FSDP).worst.compiled.needed
-        yield replace(whole, chip=replace(whole.chip, memory=1.02 * needed))
+        needed = plan(TOO_LARGE, local, mesh=FSDP).worst.compiled.needed
+        yield replace(local, chip=replace(local.chip, memory=1.02 * needed))
 
 
 def test_a_search_finds_a_mesh_that_fits_and_the_command_that_runs_it(pod, monkeypatch):
@@ -49,28 +49,28 @@ def test_a_search_finds_a_mesh_that_fits_and_the_command_that_runs_it(pod, monke
 @pytest.mark.slow
 def test_what_a_quick_compile_leaves_open_is_decided_by_the_real_one(pod, monkeypatch):
     """The chips have 2 % to spare for the quick plan, and too little for the real one."""
-    asked = []
+    efforts = []
 
     def plan_on(pod, experiment, mesh, report=None, effort="full"):
-        asked.append(effort)
+        efforts.append(effort)
         quick = effort == "least"
-        made = real_plan_on(pod, experiment, mesh)
-        for shape in made.shapes:
+        planned = real_plan_on(pod, experiment, mesh)
+        for shape in planned.shapes:
             more = 0 if quick else pod.chip.memory // 20
             temporaries = shape.compiled.temporaries + int(more)
             shape.compiled = replace(shape.compiled, temporaries=temporaries, quick=quick)
-        return made
+        return planned
 
     real_plan_on = mesh_search.plan_on
     monkeypatch.setattr(mesh_search, "plan_on", plan_on)
     monkeypatch.setattr(mesh_search, "meshes", lambda experiment, pod: iter((FSDP,)))
     monkeypatch.setattr(mesh_search, "SAVINGS", mesh_search.SAVINGS[:1])
-    assert search(TOO_LARGE, pod, effort="least").best is None and asked == ["least", "mixed"]
+    assert search(TOO_LARGE, pod, effort="least").best is None and efforts == ["least", "mixed"]
     # With half to spare the quick plan is enough to go on, and the best is compiled again.
-    asked.clear()
+    efforts.clear()
     roomy = replace(pod, chip=replace(pod.chip, memory=2 * pod.chip.memory))
     best = search(TOO_LARGE, roomy, effort="least").best
-    assert asked == ["least", "mixed"] and not best.worst.compiled.quick
+    assert efforts == ["least", "mixed"] and not best.worst.compiled.quick
 
 
 @pytest.mark.slow
@@ -87,8 +87,8 @@ def test_a_batch_that_is_normalised_together_is_not_taken_in_parts(pod, monkeypa
 
     def too_large(pod, experiment, mesh, effort):
         tried.append(experiment.accumulate)
-        made = plan_of(TOO_LARGE, pod, mesh=mesh)
-        return replace(made, batch_norm=True, pod=replace(pod, chip=replace(pod.chip, memory=1)))
+        planned = plan_of(TOO_LARGE, pod, mesh=mesh)
+        return replace(planned, batch_norm=True, pod=replace(pod, chip=replace(pod.chip, memory=1)))
 
     plan_of, small = plan, replace(pod, chip=replace(pod.chip, memory=1e9))
     monkeypatch.setattr(mesh_search, "plan_on", too_large)

@@ -45,8 +45,8 @@ def experiment(width: int = 32, feed_forward: int = 64, **changes) -> Experiment
 
 
 def pod(memory: float = 16e9):
-    made = local_pod(jax.devices()[:8], "v5e")
-    return replace(made, chip=replace(made.chip, memory=memory))
+    local = local_pod(jax.devices()[:8], "v5e")
+    return replace(local, chip=replace(local.chip, memory=memory))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,10 +74,10 @@ def test_planned_bytes_are_those_of_the_live_state(divided):
     first = jax.devices()[0]
     live = {
         kind: sum(
-            part.data.nbytes
+            shard.data.nbytes
             for leaf in jax.tree.leaves(tree)
-            for part in leaf.addressable_shards
-            if part.device == first
+            for shard in leaf.addressable_shards
+            if shard.device == first
         )
         for kind, tree in (("parameters", state.params), ("optimizer", state.opt_state))
     }
@@ -89,9 +89,9 @@ def test_planned_bytes_are_those_of_the_live_state(divided):
 def test_flops_are_those_of_xla_and_of_the_closed_formula():
     d, forward = 256, 1024  # wide, so that products are nearly all
     e = experiment(d, forward)
-    one = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     (shape,) = e.task.batch_shapes()
-    model = e.task.module(e.execution(one))
+    model = e.task.module(e.execution(mesh))
     variables = jax.eval_shape(lambda: e.task.init(model, jax.random.key(0)))
     loss = jax.jit(lambda v, b: e.task.loss(model, v, b, train=True).total)
     cost = loss.lower(variables, shape).compile().cost_analysis()["flops"]
@@ -131,12 +131,12 @@ def program(fn, *specs, mesh=MESH, out=None):
 def test_collectives_of_toys_are_those_counted_by_hand(weights, hidden, expected):
     def loss(w, x):
         def layer(x, w):
-            whole = (
+            kernel = (
                 w
                 if weights != ("data",)
                 else jax.lax.with_sharding_constraint(w, NamedSharding(MESH, PartitionSpec()))
             )
-            y = jnp.sin(x @ whole)
+            y = jnp.sin(x @ kernel)
             return jax.lax.with_sharding_constraint(
                 y, NamedSharding(MESH, PartitionSpec(*hidden))
             ), None
@@ -145,36 +145,38 @@ def test_collectives_of_toys_are_those_counted_by_hand(weights, hidden, expected
         return (out**2).sum()
 
     stack = (None, *weights)
-    found = collectives(
+    operations = collectives(
         program(jax.grad(loss), ((5, 32, 32), stack), ((16, 32), hidden), out=stack).as_text(),
         {"data": 8},
     )
     counted = {}
-    for each in found:
-        if each.bytes > 64:
-            counted[each.kind, each.bytes] = counted.get((each.kind, each.bytes), 0) + each.times
+    for operation in operations:
+        if operation.bytes > 64:
+            counted[operation.kind, operation.bytes] = (
+                counted.get((operation.kind, operation.bytes), 0) + operation.times
+            )
     for kind, times, size in expected:
         assert counted.get((kind, size)) == times, counted
 
 
 def test_bytes_on_the_wire_are_those_of_a_ring():
-    (found,) = collectives(
+    (collective,) = collectives(
         program(lambda x: x.sum(0), ((8, 100), ("data",)), out=()).as_text(), {"data": 8}
     )
-    assert found.wire == pytest.approx(2 * 7 / 8 * 400)
-    (found,) = collectives(
+    assert collective.wire == pytest.approx(2 * 7 / 8 * 400)
+    (collective,) = collectives(
         program(lambda x: x * 2, ((8, 100), ("data",)), out=()).as_text(), {"data": 8}
     )
-    assert found.wire == pytest.approx(7 / 8 * 3200)
+    assert collective.wire == pytest.approx(7 / 8 * 3200)
 
 
 # ---------------------------------------------------------------- ranges and verdicts
 
 
-@pytest.mark.parametrize("parts", [(1, 0, 0, 0), (1, 1, 1, 0), (1, 1, 0, 1), (3, 1, 2, 2)])
-def test_the_ends_of_a_range_are_at_most_three_apart(parts):
-    low, high = Roofline(*parts).range
-    assert max(parts[:2]) < low < high <= 3 * low
+@pytest.mark.parametrize("seconds", [(1, 0, 0, 0), (1, 1, 1, 0), (1, 1, 0, 1), (3, 1, 2, 2)])
+def test_the_ends_of_a_range_are_at_most_three_apart(seconds):
+    low, high = Roofline(*seconds).range
+    assert max(seconds[:2]) < low < high <= 3 * low
 
 
 def test_a_plan_says_that_it_fits_and_what_the_run_costs(divided):
@@ -187,26 +189,28 @@ def test_a_plan_says_that_it_fits_and_what_the_run_costs(divided):
 
 
 def test_what_is_too_large_is_refused_with_a_way_out():
-    made = plan(experiment(), pod(memory=1e5), mesh=MeshConfig(2, 2, 2))
-    assert not made.fits
-    assert "does not fit: 0.0 GB of 0.0 GB; try" in text(made) and "--remat full" in text(made)
-    assert to_json(made)["remedies"][-1] == "--search"
+    planned = plan(experiment(), pod(memory=1e5), mesh=MeshConfig(2, 2, 2))
+    assert not planned.fits
+    assert "does not fit: 0.0 GB of 0.0 GB; try" in text(planned) and "--remat full" in text(
+        planned
+    )
+    assert to_json(planned)["remedies"][-1] == "--search"
 
 
 @pytest.mark.default_cases(1)
 @pytest.mark.parametrize(
-    ("width", "accumulate", "said"),
+    ("width", "accumulate", "options"),
     [
         (36, 2, ["--mesh.data 2 --mesh.fsdp 4"]),  # 8 divides no row of 36, nor 16 rows by 4 parts
         (32, 1, ["--mesh.data 1 --mesh.fsdp 8", "--accumulate 2"]),
     ],
 )
-def test_ways_out_are_those_that_divide_the_batch_and_the_model(width, accumulate, said):
+def test_ways_out_are_those_that_divide_the_batch_and_the_model(width, accumulate, options):
     wide = experiment(width, accumulate=accumulate, remat="full")
-    made = plan(wide, pod(memory=1e4), mesh=MeshConfig(8, 1, 1))
-    assert remedies(made) == [*said, "--search"]
-    for each in said:
-        chosen_mesh(override(made.experiment, each.split(), "plan"), made.pod, None)
+    planned = plan(wide, pod(memory=1e4), mesh=MeshConfig(8, 1, 1))
+    assert remedies(planned) == [*options, "--search"]
+    for option in options:
+        chosen_mesh(override(planned.experiment, option.split(), "plan"), planned.pod, None)
 
 
 def test_the_step_that_is_planned_computes_again_what_the_experiment_says(divided):
@@ -233,12 +237,12 @@ jax.monitoring.register_event_duration_secs_listener(
 def test_a_damaged_result_in_the_cache_is_made_anew(divided, tmp_path, monkeypatch):
     monkeypatch.setenv("JAXFORMERS_CACHE", str(tmp_path))
     small = experiment(8, 8)
-    made = plan(small, pod(), mesh=MeshConfig(8, 1, 1))
+    planned = plan(small, pod(), mesh=MeshConfig(8, 1, 1))
     for damaged in ("", '{"collectives": [{}]}', "[]"):
-        (kept,) = (tmp_path / "plans").glob("*.json")
-        kept.write_text(damaged)
+        (file,) = (tmp_path / "plans").glob("*.json")
+        file.write_text(damaged)
         again = plan(small, pod(), mesh=MeshConfig(8, 1, 1))
-        assert again.worst.compiled.collectives == made.worst.compiled.collectives
+        assert again.worst.compiled.collectives == planned.worst.compiled.collectives
 
 
 # ---------------------------------------------------------------- mesh
@@ -249,40 +253,40 @@ def test_of_several_shapes_those_that_may_need_most_are_compiled_as_train_would(
     divided, monkeypatch, quick_needs, again
 ):
     """The long phase as it is; the short one at the least effort, unless that leaves it open."""
-    asked = []
+    compilations = []
 
-    def made(experiment, pod, mesh, shape, share, effort):
+    def shape_plan(experiment, pod, mesh, shape, share, effort):
         length = shape["input_ids"].shape[1]
         quick = effort == "least"
-        asked.append((length, quick))
+        compilations.append((length, quick))
         compiled = Compiled(required=quick_needs if quick else 100, quick=quick)
         return replace(divided.worst, compiled=compiled, shape=shape, share=share)
 
-    monkeypatch.setattr(planner, "_shape_plan", made)
+    monkeypatch.setattr(planner, "_shape_plan", shape_plan)
     phases = (Phase(length=16, rows=8, steps=90), Phase(length=32, rows=8))
     task = MaskedLanguage(BertConfig.tiny(), BundledDocuments(), pretraining=Pretraining(phases))
-    found = planner.plan_on(
+    planned = planner.plan_on(
         pod(), Experiment("toy", task, steps=100), MeshConfig(8, 1, 1), effort="mixed"
     )
-    assert asked == [(32, False), (16, True), *[(16, False)] * again]
-    assert [each.share for each in found.shapes] == [0.9, 0.1]
-    assert [each.compiled.quick for each in found.shapes] == [not again, False]
+    assert compilations == [(32, False), (16, True), *[(16, False)] * again]
+    assert [shape.share for shape in planned.shapes] == [0.9, 0.1]
+    assert [shape.compiled.quick for shape in planned.shapes] == [not again, False]
 
 
 @pytest.mark.parametrize(
-    "room, asked", [(2.0, ["least"]), (0.5, ["least"]), (1.02, ["least", "mixed"])]
+    "room, expected", [(2.0, ["least"]), (0.5, ["least"]), (1.02, ["least", "mixed"])]
 )
-def test_a_quick_plan_near_the_limit_is_made_in_full(divided, monkeypatch, room, asked):
-    seen = []
+def test_a_quick_plan_near_the_limit_is_made_in_full(divided, monkeypatch, room, expected):
+    efforts = []
 
     def plan_on(pod, experiment, mesh, report, effort):
-        seen.append(effort)
+        efforts.append(effort)
         return replace(divided, pod=pod, warnings=[])
 
     monkeypatch.setattr(planner, "plan_on", plan_on)
     chips = pod(room * divided.worst.compiled.needed)
-    made = planner.plan(divided.experiment, chips, effort="least")
-    assert seen == asked and made.fits == (room >= 1)
+    planned = planner.plan(divided.experiment, chips, effort="least")
+    assert efforts == expected and planned.fits == (room >= 1)
 
 
 def test_a_quick_plan_that_does_not_say_what_it_wants_is_near_the_limit(divided):
@@ -322,11 +326,11 @@ def test_slices_lie_outermost_on_data():
 
 
 def test_known_wastes_are_named():
-    made = plan(experiment(), pod(memory=1e6), mesh=MeshConfig(8, 1, 1))
-    assert made.worst.compiled.compiles
-    said = " ".join(made.warnings)
-    assert "is replicated on every device: --mesh.fsdp 8 would shard it" in said
-    assert "a device's share of the batch is small" in said
+    planned = plan(experiment(), pod(memory=1e6), mesh=MeshConfig(8, 1, 1))
+    assert planned.worst.compiled.compiles
+    warnings = " ".join(planned.warnings)
+    assert "is replicated on every device: --mesh.fsdp 8 would shard it" in warnings
+    assert "a device's share of the batch is small" in warnings
 
 
 def gather(axes: tuple[str, ...], op_name: str, *shape: int) -> Collective:
@@ -334,7 +338,7 @@ def gather(axes: tuple[str, ...], op_name: str, *shape: int) -> Collective:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"collectives": [gather(("tensor",), "jit(step)/jvp()/tanh", 999, 999)]}, "(tanh): 4 MB"),
         ({"collectives": [gather(("data",), "jit(step)/jvp()/tanh", 999, 999)]}, "(tanh): 4 MB"),
@@ -345,21 +349,21 @@ def gather(axes: tuple[str, ...], op_name: str, *shape: int) -> Collective:
         ({"padding": int(2e8), "padded": "bf16[9,1]"}, ""),
     ],
 )
-def test_gathered_activations_and_padding_are_wastes(divided, changes, said):
+def test_gathered_activations_and_padding_are_wastes(divided, changes, message):
     (shape,) = divided.shapes
     empty = replace(shape.compiled, collectives=[])
-    made = replace(divided, shapes=[replace(shape, compiled=replace(empty, **changes))])
-    state = _state(made.experiment, made.mesh)
-    found = [w for w in wastes(made, state) if "batch is small" not in w]
-    assert len(found) == bool(said) and said in "".join(found)
+    planned = replace(divided, shapes=[replace(shape, compiled=replace(empty, **changes))])
+    state = _state(planned.experiment, planned.mesh)
+    messages = [w for w in wastes(planned, state) if "batch is small" not in w]
+    assert len(messages) == bool(message) and message in "".join(messages)
 
 
 def test_a_large_parameter_that_nothing_divides_is_a_waste(divided):
     state = _state(divided.experiment, divided.mesh)
-    whole = NamedSharding(divided.mesh, PartitionSpec())
-    state.params["table"] = jax.ShapeDtypeStruct((999, 999), jnp.float32, sharding=whole)
-    said = "the parameter table (4.0 MB) is replicated on every device"
-    assert said in wastes(divided, state)
+    replicated = NamedSharding(divided.mesh, PartitionSpec())
+    state.params["table"] = jax.ShapeDtypeStruct((999, 999), jnp.float32, sharding=replicated)
+    message = "the parameter table (4.0 MB) is replicated on every device"
+    assert message in wastes(divided, state)
 
 
 # ---------------------------------------------------------------- for machines, for people
@@ -377,12 +381,12 @@ unknown_loops quick
 
 
 def test_the_keys_for_machines_are_stable(divided):
-    found, keys = json.loads(json.dumps(to_json(divided))), KEYS.split()
-    assert list(found) == keys and list(found["shapes"][0]) == SHAPE_KEYS.split()
+    report, keys = json.loads(json.dumps(to_json(divided))), KEYS.split()
+    assert list(report) == keys and list(report["shapes"][0]) == SHAPE_KEYS.split()
     assert all(key in to_json.__doc__ for key in (*keys, *SHAPE_KEYS.split()))
-    assert set(found["memory"]) == {"chip", "needed", "kinds"}
-    assert found["chip_hours"] == [8 * hours for hours in found["hours"]]
-    assert found["cost"] == [2 * hours for hours in found["chip_hours"]]
+    assert set(report["memory"]) == {"chip", "needed", "kinds"}
+    assert report["chip_hours"] == [8 * hours for hours in report["hours"]]
+    assert report["cost"] == [2 * hours for hours in report["chip_hours"]]
 
 
 def test_loops_of_unknown_length_are_told_in_the_report_and_to_machines(divided):
@@ -396,7 +400,7 @@ def test_loops_of_unknown_length_are_told_in_the_report_and_to_machines(divided)
 @pytest.mark.parametrize(("price", "cost"), [(0.0, [0.0, 0.0]), (None, None)])
 def test_a_price_of_nothing_is_a_cost_and_no_price_is_none(divided, price, cost):
     assert to_json(replace(divided, price=price))["cost"] == cost
-    shapes = [replace(each, roofline=None) for each in divided.shapes]
+    shapes = [replace(shape, roofline=None) for shape in divided.shapes]
     assert to_json(replace(divided, shapes=shapes, price=price))["cost"] is None
 
 
@@ -421,5 +425,5 @@ def test_the_command_prints_a_plan_of_the_devices_here(capfd, tmp_path):
     picture = tmp_path / "memory.png"
     words = ["--task.batching.rows", "16", "--json", "--picture", str(picture)]
     assert command.main(["plan", str(file), *words]) == 0
-    found = json.loads(capfd.readouterr().out)
-    assert found["fits"] and found["seconds"] is None and picture.stat().st_size > 1000
+    report = json.loads(capfd.readouterr().out)
+    assert report["fits"] and report["seconds"] is None and picture.stat().st_size > 1000

@@ -18,7 +18,7 @@ EXPERIMENT = "experiments/translation/demo.py"
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("v5e:16x17", "no topology 'v5e:16x17'; did you mean v5e:8x8 or v5e:8x16 or v5e:16x16?"),
         ("v5litepod-256", "did you mean v5e:8x8 or v5e:8x16 or v5e:16x16?"),
@@ -29,10 +29,10 @@ EXPERIMENT = "experiments/translation/demo.py"
         ("0xv5e:4x4", "0 slices of v5e:4x4: it is at least 1"),
     ],
 )
-def test_an_unknown_topology_names_those_near_it(name, said):
+def test_an_unknown_topology_names_those_near_it(name, message):
     with pytest.raises(ConfigError) as raised:
         tpu_pod(name)
-    assert said in str(raised.value) and "\n" not in str(raised.value)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_slices_are_said_once():
@@ -60,7 +60,7 @@ def test_devices_here_are_a_pod_and_a_data_sheet_may_be_lent_to_them():
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--topology", "v5e:4x5"], "no topology 'v5e:4x5'; did you mean"),
         (["--price", "-1"], "--price: -1.0 is no price"),
@@ -75,10 +75,10 @@ def test_devices_here_are_a_pod_and_a_data_sheet_may_be_lent_to_them():
         (["--topologie", "v5e:4x4"], "unknown option --topologie; did you mean --topology?"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(capfd, words, said):
+def test_a_mistake_is_one_line_and_status_2(capfd, words, message):
     assert command.main(["plan", EXPERIMENT, *words]) == 2
     out, err = capfd.readouterr()
-    assert said in err and err.count("\n") == 1 and out == ""
+    assert message in err and err.count("\n") == 1 and out == ""
 
 
 @needs_libtpu
@@ -106,7 +106,7 @@ CRASH = -signal.SIGSEGV
 
 
 @pytest.mark.parametrize(
-    ("ends", "status", "said"),
+    ("ends", "status", "messages"),
     [
         ({"mixed": CRASH, "full": 0}, 0, ["(SIGSEGV) at less than its full effort; compiling at"]),
         ({"mixed": CRASH, "full": CRASH}, 2, ["compiling at full effort", "also at its full eff"]),
@@ -115,14 +115,14 @@ CRASH = -signal.SIGSEGV
     ],
 )
 def test_a_crash_of_the_compiler_is_followed_by_a_plan_at_full_effort(
-    monkeypatch, capsys, ends, status, said
+    monkeypatch, capsys, ends, status, messages
 ):
     left = dict(ends)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(cli_plan, "_in_a_process", lambda words, effort: left.pop(effort))
     assert command.main(["plan", EXPERIMENT, "--topology", "v5e:2x2"]) == status
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == len(said) and all(map(str.__contains__, lines, said))
+    assert len(lines) == len(messages) and all(map(str.__contains__, lines, messages))
     assert not left
 
 
@@ -141,6 +141,6 @@ def test_the_process_plans_at_the_effort_that_it_was_given(monkeypatch, capsys, 
 def test_what_the_process_says_is_heard_by_who_called_it(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     assert command.main(["plan", "no_such_file.py", "--topology", "v5e:2x2"]) == 2
-    said = capsys.readouterr()
-    assert "no_such_file.py" in said.err and said.err.count("\n") == 1
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert "no_such_file.py" in output.err and output.err.count("\n") == 1
+    assert output.out == ""

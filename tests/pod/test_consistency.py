@@ -16,9 +16,9 @@ def test_a_configuration_is_compared_field_by_field():
 
 def test_the_few_that_differ_are_named_not_the_many():
     same = {"code: jaxformers": "abc", "config: steps": "3"}
-    other = {**same, "config: steps": "4"}
+    differing = {**same, "config: steps": "4"}
     assert disagreements({0: same, 1: same}, str) == []
-    assert disagreements({0: other, 1: same, 2: same}, "host {}".format) == [
+    assert disagreements({0: differing, 1: same, 2: same}, "host {}".format) == [
         "config: steps is 4 on host 0, 3 on the others"
     ]
     # Of two that differ host 0 is believed; a field that one lacks is a difference too.

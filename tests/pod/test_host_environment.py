@@ -45,26 +45,26 @@ SLICES = {
 }
 
 
-def place(pod):
+def identity(pod):
     return pod.process, pod.processes, pod.coordinator
 
 
 def test_our_own_variables_come_first(find_pod):
     pod = find_pod({**GKE, **OURS, "JAXFORMERS_DEADLINE": "20"}, NONE)
-    assert place(pod) == (1, 4, "10.0.0.1:99")
+    assert identity(pod) == (1, 4, "10.0.0.1:99")
     assert pod.address == ("10.0.0.1", 99)
     assert pod.deadline == 20.0
 
 
 def test_on_gke_the_first_host_of_the_list_is_the_coordinator(find_pod):
     pod = find_pod(GKE, NONE)
-    assert place(pod) == (1, 2, f"job-0-0.job:{PORT}")
+    assert identity(pod) == (1, 2, f"job-0-0.job:{PORT}")
     assert pod.called(1) == "host 1 (job-0-1.job)"
 
 
 def test_with_several_slices_the_workers_are_numbered_slice_by_slice(find_pod):
     pod = find_pod({**GKE, **SLICES}, NONE)
-    assert place(pod) == (5, 6, f"job-slice-0-0.job:{PORT}")
+    assert identity(pod) == (5, 6, f"job-slice-0-0.job:{PORT}")
     assert pod.names == ("", "", "", "", "job-0-0.job", "job-0-1.job")
     assert pod.called(0) == "host 0" and pod.called(0, "a") == "host 0 (a)"
 
@@ -73,9 +73,9 @@ def test_with_several_slices_the_workers_are_numbered_slice_by_slice(find_pod):
 def test_on_a_tpu_vm_the_metadata_tell(endpoints, find_pod):
     metadata = {"agent-worker-number": "3", "worker-network-endpoints": endpoints}
     pod = find_pod({}, metadata.get)
-    assert place(pod) == (3, 4, f"a:{PORT}")
+    assert identity(pod) == (3, 4, f"a:{PORT}")
     metadata["tpu-env"] = "".join(f"{name}: '{value}'\n" for name, value in SLICES.items())
-    assert place(find_pod({}, metadata.get)) == (11, 12, f"job-slice-0-0.job:{PORT}")
+    assert identity(find_pod({}, metadata.get)) == (11, 12, f"job-slice-0-0.job:{PORT}")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_single_host_is_alone(environment, find_pod):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"JAXFORMERS_PROCESS": "4"}, "process 4 is not below the 4 of its pod"),
         ({"JAXFORMERS_PROCESS": "x"}, "JAXFORMERS_PROCESS is 'x'; it must be a number"),
@@ -105,8 +105,8 @@ def test_a_single_host_is_alone(environment, find_pod):
         ),
     ],
 )
-def test_a_place_that_cannot_be_is_told(change, said, find_pod):
-    with pytest.raises(ConfigError, match=said):
+def test_a_place_that_cannot_be_is_told(change, message, find_pod):
+    with pytest.raises(ConfigError, match=message):
         find_pod({**OURS, **change}, NONE)
 
 
@@ -117,9 +117,9 @@ def test_a_machine_without_a_tpu_is_known_by_its_devices_and_never_asks(tmp_path
     assert not on_tpu_machine(tmp_path)
     (device / "vendor").write_text("0x1ae0\n")
     assert on_tpu_machine(tmp_path)
-    began = time.monotonic()
+    start = time.monotonic()
     assert on_tpu_machine() or read_metadata("agent-worker-number") is None
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - start < 1
 
 
 def test_the_secret_comes_from_its_file_and_is_never_shown(find_pod):
@@ -129,7 +129,7 @@ def test_the_secret_comes_from_its_file_and_is_never_shown(find_pod):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda path: path.unlink(), "cannot read .*: No such file"),
         (lambda path: path.write_text("short"), "holds 5 bytes; a secret has 16 to 4,096"),
@@ -139,9 +139,9 @@ def test_the_secret_comes_from_its_file_and_is_never_shown(find_pod):
         (lambda path: (path.unlink(), path.mkdir()), "is no file"),
     ],
 )
-def test_a_secret_that_cannot_be_used_is_refused(change, said, secret, find_pod):
+def test_a_secret_that_cannot_be_used_is_refused(change, message, secret, find_pod):
     change(secret)
-    with pytest.raises(ConfigError, match=f"JAXFORMERS_SECRET_FILE: .*{said}"):
+    with pytest.raises(ConfigError, match=f"JAXFORMERS_SECRET_FILE: .*{message}"):
         find_pod(OURS, NONE)
 
 

@@ -9,8 +9,8 @@ def test_the_stacks_are_asked_for_once_beside_what_is_given(monkeypatch):
     monkeypatch.setenv(ARGUMENTS, "--xla_tpu_something=true")
     give_compiler_stacks()
     give_compiler_stacks()
-    wanted = "--xla_tpu_something=true --fibers_default_thread_stack_size=1048576"
-    assert os.environ[ARGUMENTS] == wanted
+    expected = "--xla_tpu_something=true --fibers_default_thread_stack_size=1048576"
+    assert os.environ[ARGUMENTS] == expected
 
 
 def test_a_size_that_is_given_stays(monkeypatch):

@@ -47,8 +47,8 @@ def test_two_processes_see_each_other_and_one_prints(tmp_path, capfd):
 
 def test_a_users_mistake_is_told_once(capfd):
     assert launch(3, ["trian"]) == 2
-    said = capfd.readouterr().err
-    assert said == "jaxformers: unknown verb trian; did you mean train?\n"
+    stderr = capfd.readouterr().err
+    assert stderr == "jaxformers: unknown verb trian; did you mean train?\n"
 
 
 def test_the_processes_share_a_secret_that_no_command_line_or_variable_holds(tmp_path, capfd):
@@ -67,9 +67,9 @@ def test_the_processes_share_a_secret_that_no_command_line_or_variable_holds(tmp
 def test_when_one_dies_the_rest_are_ended_and_its_words_shown(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(local_processes, "GRACE", 0.5)
     fail = PLACE + "i == 1 and sys.exit('no luck'); time.sleep(600)"
-    began = time.monotonic()
+    start = time.monotonic()
     assert launch(3, [], program=script(tmp_path, fail)) == 1
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - start < 30
     assert "process 1 ended with status 1; it said last:\nno luck" in capfd.readouterr().err
 
 

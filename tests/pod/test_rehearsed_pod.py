@@ -40,28 +40,28 @@ class Rehearsed:
 
     def workers(self) -> dict[int, int]:
         """The training process of each host that has one now."""
-        found = {}
+        workers = {}
         for supervisor in children(self.launcher.pid):
             for worker in children(supervisor):
                 if (host := host_of(worker)) is not None:
-                    found[host] = worker
-        return found
+                    workers[host] = worker
+        return workers
 
     def wait_for(self, condition, seconds=ONWARD):
         """Whether it came true while the run goes on; a run that hangs fails the test."""
         deadline = time.monotonic() + seconds
-        while not (found := condition()):
+        while not (result := condition()):
             if self.launcher.poll() is not None:
                 return False
-            assert time.monotonic() < deadline, f"nothing for {seconds} s:\n{self.said()[-3000:]}"
+            assert time.monotonic() < deadline, f"nothing for {seconds} s:\n{self.output()[-3000:]}"
             time.sleep(0.002)
-        return found
+        return result
 
     def finish(self, status=0, seconds=ONWARD):
-        found = self.launcher.wait(seconds)
-        assert found == status, self.said()[-3000:]
+        returncode = self.launcher.wait(seconds)
+        assert returncode == status, self.output()[-3000:]
 
-    def said(self) -> str:
+    def output(self) -> str:
         self.log.seek(0)
         return self.log.read()
 
@@ -75,19 +75,19 @@ class Rehearsed:
         """Step and loss of every line, in order."""
         file = self.folder / "metrics.jsonl"
         lines = file.read_text().splitlines() if file.exists() else []
-        found = [json.loads(line) for line in lines if line.endswith("}")]
-        return [(line["step"], line["loss"]) for line in found if "loss" in line]
+        records = [json.loads(line) for line in lines if line.endswith("}")]
+        return [(line["step"], line["loss"]) for line in records if "loss" in line]
 
     def step(self) -> int:
         return max((step for step, _ in self.losses()), default=0)
 
     def unfinished(self) -> set[tuple[str, int]]:
         """The checkpoints that are being written or were left so: a marker, and since when."""
-        found = set()
+        markers = set()
         for marker in (self.folder / "checkpoints").glob("*/incomplete"):
             with contextlib.suppress(OSError):
-                found.add((str(marker), marker.stat().st_ctime_ns))
-        return found
+                markers.add((str(marker), marker.stat().st_ctime_ns))
+        return markers
 
 
 def children(pid: int) -> list[int]:
@@ -102,8 +102,8 @@ def host_of(pid: int) -> int | None:
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return None
-    told = [v.split(b"=")[1] for v in variables if v.startswith(b"JAXFORMERS_PROCESS=")]
-    return int(told[0]) if told else None
+    indices = [v.split(b"=")[1] for v in variables if v.startswith(b"JAXFORMERS_PROCESS=")]
+    return int(indices[0]) if indices else None
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ def pod(tmp_path, monkeypatch):
         return started[-1]
 
     yield start
-    for each in started:
-        each.end()
+    for run in started:
+        run.end()
 
 
 @pytest.mark.slow
@@ -127,10 +127,10 @@ def test_a_preempted_host_stops_both_after_the_same_step_and_the_run_goes_on(pod
     run.wait_for(lambda: run.step() >= 2)
     os.kill(run.workers()[1], signal.SIGTERM)
     run.finish()
-    said = run.said()
-    assert "SIGTERM: saving, then stopping" in said
-    assert "the run was stopped (status 75); start 2 of 4" in said
-    (saved,) = [line for line in said.splitlines() if "resumed from step" in line]
+    output = run.output()
+    assert "SIGTERM: saving, then stopping" in output
+    assert "the run was stopped (status 75); start 2 of 4" in output
+    (saved,) = [line for line in output.splitlines() if "resumed from step" in line]
     assert 2 <= int(saved.split()[-1]) < 60
     assert [step for step, _ in run.losses()] == list(range(1, 61))
     status = json.loads((run.folder / "status.json").read_text())
@@ -149,7 +149,7 @@ def test_the_command_names_a_missing_host_and_ends_with_75(tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("0123456789abcdef")
     secret.chmod(0o600)
-    place = {
+    environment = {
         "JAXFORMERS_SECRET_FILE": str(secret),
         "JAXFORMERS_PROCESS": "1",
         "JAXFORMERS_PROCESSES": "2",
@@ -158,13 +158,13 @@ def test_the_command_names_a_missing_host_and_ends_with_75(tmp_path):
     }
     ended = subprocess.run(
         [sys.executable, "-m", "jaxformers", "train", str(FILE), "--folder", str(tmp_path / "run")],
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | place,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
         timeout=200,
     )
-    said = "jaxformers: host 0 at 127.0.0.1:1 did not answer within 0.5 s (Connection refused)\n"
-    assert (ended.returncode, ended.stderr) == (75, said)
+    message = "jaxformers: host 0 at 127.0.0.1:1 did not answer within 0.5 s (Connection refused)\n"
+    assert (ended.returncode, ended.stderr) == (75, message)
 
 
 SLOW = """
@@ -202,7 +202,7 @@ def test_a_pod_that_is_told_to_stop_saves_and_the_same_command_goes_on(pod, numb
     run.wait_for(lambda: run.step() >= 2)
     run.launcher.send_signal(number)
     run.finish(75)
-    assert "the same command goes on from there" in run.said()
+    assert "the same command goes on from there" in run.output()
     assert json.loads((run.folder / "status.json").read_text())["state"] == "stopped"
     pod("run", 2, *more).finish()
     assert [step for step, _ in run.losses()] == list(range(1, 61))
@@ -216,10 +216,10 @@ def test_a_pod_killed_host_by_host_twenty_times_equals_an_undisturbed_one_to_the
     plan = ["start"] * 6 + ["checkpoint"] * 6 + ["step"] * 8
     draw.shuffle(plan)
     done = dict.fromkeys(plan, 0)
-    began, ended = time.monotonic(), []
+    start, ended = time.monotonic(), []
     for number, kind in enumerate(plan):
         everyone = run.wait_for(lambda: len(run.workers()) == 4)
-        assert everyone, f"ended after {number} kills: {run.said()[-3000:]}"
+        assert everyone, f"ended after {number} kills: {run.output()[-3000:]}"
         done[kind] += wait_until(kind, run, draw)
         victim = draw.randrange(4)
         before = run.wait_for(lambda v=victim: now if v in (now := run.workers()) else None)
@@ -229,10 +229,10 @@ def test_a_pod_killed_host_by_host_twenty_times_equals_an_undisturbed_one_to_the
         gone = {before[victim]} if kind == "start" else {*before.values()}
         run.wait_for(lambda gone=gone: not gone & {*run.workers().values()}, ENDED)
         ended.append(time.monotonic() - killed)
-        print(f"{killed - began:5.0f} s: {kind}, host {victim}, others ended in {ended[-1]:.1f} s,"
+        print(f"{killed - start:5.0f} s: {kind}, host {victim}, others ended in {ended[-1]:.1f} s,"
               f" step {run.step()}", flush=True)  # fmt: skip
     run.finish()
-    print(f"{time.monotonic() - began:.0f} s, others ended in at most {max(ended):.1f} s, {done}")
+    print(f"{time.monotonic() - start:.0f} s, others ended in at most {max(ended):.1f} s, {done}")
     assert done["checkpoint"] >= 5 and done["start"] >= 3
     assert run.losses() == undisturbed.losses()
     assert [step for step, _ in run.losses()] == list(range(1, STEPS + 1))
@@ -245,11 +245,11 @@ def wait_until(kind: str, run: Rehearsed, draw: random.Random) -> bool:
     if kind == "start":
         time.sleep(draw.uniform(0, 8))
         return True
-    file, left = run.folder / "metrics.jsonl", run.unfinished()
+    file, unfinished = run.folder / "metrics.jsonl", run.unfinished()
     if kind == "checkpoint":
-        return bool(run.wait_for(lambda: run.unfinished() - left))
-    seen = file.stat().st_mtime_ns if file.exists() else 0
-    run.wait_for(lambda: file.exists() and file.stat().st_mtime_ns > seen)
+        return bool(run.wait_for(lambda: run.unfinished() - unfinished))
+    last_modified = file.stat().st_mtime_ns if file.exists() else 0
+    run.wait_for(lambda: file.exists() and file.stat().st_mtime_ns > last_modified)
     target = min(run.step() + draw.randint(1, 4), STEPS - 1)
     run.wait_for(lambda: run.step() >= target)
     time.sleep(draw.uniform(0, 0.3))

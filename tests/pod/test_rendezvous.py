@@ -43,14 +43,14 @@ def pods(count: int, deadline: float = 20.0) -> list[Pod]:
 def call(hosts, facts=lambda process: FACTS):
     """Each host's link, or what it raised."""
 
-    def one(pod):
+    def link_or_error(pod):
         try:
             return roll_call(pod, facts(pod.process), lambda line: None)
         except (Ended, ConfigError) as error:
             return error
 
     with ThreadPoolExecutor(len(hosts)) as pool:
-        return list(pool.map(one, hosts))
+        return list(pool.map(link_or_error, hosts))
 
 
 def on_all(links, method):
@@ -73,9 +73,9 @@ def test_all_who_come_agree_on_the_names_and_on_a_port_for_jax():
 
 def test_a_missing_host_is_named_on_every_host_that_came():
     hosts = pods(4, deadline=1.5)
-    began = time.monotonic()
+    start = time.monotonic()
     errors = call([hosts[0], hosts[2]])
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - start < 10
     for error in errors:
         assert error.status == 75
         missing = "2 of 4 hosts: host 1 (name-1), host 3 (name-3) did not come within 1.5 s"
@@ -97,16 +97,18 @@ def test_differing_code_or_configuration_is_refused_on_every_host(what):
     name = socket.gethostname()
     for error in errors:
         assert isinstance(error, ConfigError)
-        said = f"the hosts disagree: {what} is 9 on host 2 ({name}), {FACTS[what]} on the others"
-        assert str(error) == said
+        expected = (
+            f"the hosts disagree: {what} is 9 on host 2 ({name}), {FACTS[what]} on the others"
+        )
+        assert str(error) == expected
 
 
 def test_hosts_that_count_differently_are_refused():
     two = pods(2)
     errors = call([two[0], replace(two[1], processes=4)])
     name = socket.gethostname()
-    said = f"the hosts disagree: the number of hosts is 4 on host 1 ({name}), 2 on the others"
-    assert [str(error) for error in errors] == [said, said]
+    expected = f"the hosts disagree: the number of hosts is 4 on host 1 ({name}), 2 on the others"
+    assert [str(error) for error in errors] == [expected, expected]
 
 
 def test_other_data_are_refused_before_the_first_step():
@@ -240,19 +242,19 @@ def trio(*ways):
 
 def ends(children):
     """Exit statuses and what was said."""
-    said = [child.communicate(timeout=30)[1] for child in children]
-    return [child.returncode for child in children], said
+    stderrs = [child.communicate(timeout=30)[1] for child in children]
+    return [child.returncode for child in children], stderrs
 
 
 @pytest.mark.parametrize("victim", [0, 2])
 def test_a_killed_host_ends_the_others_at_once_with_134(victim):
     children = trio("wait", "wait", "wait")
-    began = time.monotonic()
+    start = time.monotonic()
     children[victim].kill()
-    statuses, said = ends(children)
-    assert time.monotonic() - began < 5
+    statuses, stderrs = ends(children)
+    assert time.monotonic() - start < 5
     assert [statuses[i] for i in range(3) if i != victim] == [134, 134]
-    assert f"host {victim} ({socket.gethostname()}) was lost after step" in said[1]
+    assert f"host {victim} ({socket.gethostname()}) was lost after step" in stderrs[1]
 
 
 def test_an_error_that_a_lost_host_brought_about_counts_as_the_loss():
@@ -279,17 +281,19 @@ def test_a_host_that_ends_takes_its_data_workers_with_it():
     ("how", "status", "line"), [("mistake", 2, "no such file"), ("error", 1, "RuntimeError: a bug")]
 )
 def test_an_error_on_one_host_ends_all_with_its_status(how, status, line):
-    statuses, said = ends(trio("wait", how, "wait"))
+    statuses, stderrs = ends(trio("wait", how, "wait"))
     assert statuses == [status] * 3
-    assert said[0] == said[2] == f"jaxformers: host 1 ({socket.gethostname()}) ended: {line}\n"
-    assert said[1].splitlines()[-1] == (f"jaxformers: {line}" if status == 2 else line)
+    assert (
+        stderrs[0] == stderrs[2] == f"jaxformers: host 1 ({socket.gethostname()}) ended: {line}\n"
+    )
+    assert stderrs[1].splitlines()[-1] == (f"jaxformers: {line}" if status == 2 else line)
 
 
 def test_hosts_that_met_too_late_start_again_with_a_line_that_says_so():
-    statuses, said = ends(trio("wait", "apart", "wait"))
+    statuses, stderrs = ends(trio("wait", "apart", "wait"))
     assert statuses == [STOPPED] * 3 and STOPPED in RESUMED
-    assert "the hosts did not meet in time (UNKNOWN: Gloo context" in said[0]
-    assert all(each.count("\n") == 1 and each.endswith("; start again\n") for each in said)
+    assert "the hosts did not meet in time (UNKNOWN: Gloo context" in stderrs[0]
+    assert all(stderr.count("\n") == 1 and stderr.endswith("; start again\n") for stderr in stderrs)
 
 
 def test_alone_nothing_is_waited_for():

@@ -20,8 +20,8 @@ def test_a_lock_is_cleared_only_once_its_owner_is_gone(tmp_path):
     assert clear_stale_lock(path) is None
     owner = subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE)
     assert owner.stdout.readline() == b"held\n"
-    said = f"this host's TPU is in use by process {owner.pid}, which holds {path}"
-    assert clear_stale_lock(path) == said
+    expected = f"this host's TPU is in use by process {owner.pid}, which holds {path}"
+    assert clear_stale_lock(path) == expected
     assert path.exists()
     owner.kill()
     owner.communicate()

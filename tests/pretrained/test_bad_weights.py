@@ -17,13 +17,13 @@ WEIGHTS = "model.safetensors"
 NAME = "model.decoder.layers.0.encoder_attn.q_proj.weight"
 
 
-def complaint(path, *parts, **options):
+def complaint(path, *phrases, **options):
     with pytest.raises(WeightsError) as caught:
         load_pretrained(path, **options)
     message = str(caught.value)
     assert "\n" not in message and len(message) < 1000
-    for part in parts:
-        assert part in message, message
+    for phrase in phrases:
+        assert phrase in message, message
     return message
 
 
@@ -78,10 +78,10 @@ def test_positions_that_are_not_marians_sinusoids_are_refused(tmp_path):
     complaint(with_tensors(tmp_path, lambda t: t.update({name: positions})), name)
 
 
-@pytest.mark.parametrize("kept", [0, 7, 100, 5000, -1])
-def test_a_truncated_file_is_refused(kept, tmp_path):
+@pytest.mark.parametrize("end", [0, 7, 100, 5000, -1])
+def test_a_truncated_file_is_refused(end, tmp_path):
     file = small(tmp_path) / WEIGHTS
-    file.write_bytes(file.read_bytes()[:kept])
+    file.write_bytes(file.read_bytes()[:end])
     complaint(tmp_path, str(file), "truncated")
 
 
@@ -132,7 +132,7 @@ def test_an_index_must_match_its_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "parts"),
+    ("changes", "phrases"),
     [
         ({"model_type": "mariam"}, ["'mariam' is not supported", "did you mean marian"]),
         ({"model_type": "gpt2"}, ["'gpt2' is not supported"]),
@@ -160,8 +160,8 @@ def test_an_index_must_match_its_files(tmp_path):
         ({"vocab_size": 98, "decoder_vocab_size": 98}, ["model.shared.weight [97, 24]"]),
     ],
 )
-def test_a_config_that_cannot_be_is_refused_by_its_field(changes, parts, tmp_path):
-    complaint(small(tmp_path, changes), *parts)
+def test_a_config_that_cannot_be_is_refused_by_its_field(changes, phrases, tmp_path):
+    complaint(small(tmp_path, changes), *phrases)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b" " * (2 << 20)])
@@ -205,7 +205,7 @@ def test_a_hub_name_is_fetched_without_pickles(monkeypatch, tmp_path):
     assert calls == [("org/name", "refs/pr/3", patterns)]
 
 
-def made(config, **changes):
+def random_model(config, **changes):
     model = Transformer(TransformerConfig(**(config | changes)))
     return model, random_variables(model)
 
@@ -215,7 +215,7 @@ MARIAN = TINY | dict(positions="marian", norm_epsilon=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("changes", "part"),
+    ("changes", "message"),
     [
         ({"positions": "interleaved"}, "positions is 'interleaved'"),
         ({"norm_position": "pre"}, "norm_position is 'pre'"),
@@ -223,9 +223,9 @@ MARIAN = TINY | dict(positions="marian", norm_epsilon=1e-5)
         ({"zero_pad": True}, "zero_pad"),
     ],
 )
-def test_what_marian_cannot_express_is_refused_by_its_field(changes, part, tmp_path):
-    model, variables = made(MARIAN, **changes)
-    with pytest.raises(WeightsError, match=part):
+def test_what_marian_cannot_express_is_refused_by_its_field(changes, message, tmp_path):
+    model, variables = random_model(MARIAN, **changes)
+    with pytest.raises(WeightsError, match=message):
         save_pretrained(model, variables, tmp_path / "out", format="marian")
     assert not (tmp_path / "out").exists()
     save_pretrained(model, variables, tmp_path / "out")
@@ -233,7 +233,7 @@ def test_what_marian_cannot_express_is_refused_by_its_field(changes, part, tmp_p
 
 
 def test_what_marian_can_express_is_saved_exactly(tmp_path):
-    model, variables = made(MARIAN, zero_pad=True, attention_bias=False)
+    model, variables = random_model(MARIAN, zero_pad=True, attention_bias=False)
     variables["params"]["token_embedding"]["table"][0] = 0.0
     save_pretrained(model, variables, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "marian"
@@ -249,20 +249,20 @@ def test_what_marian_can_express_is_saved_exactly(tmp_path):
 
 
 def test_variables_that_do_not_fit_their_model_are_refused_by_name(tmp_path):
-    model, variables = made(MARIAN)
+    model, variables = random_model(MARIAN)
     params = dict(variables["params"]) | {"extra": {"kernel": np.zeros(2)}}
     params["token_embedding"] = {"table": np.zeros((3, 8))}
     del params["encoder"]
     for format in ("auto", "jaxformers", "marian"):
         with pytest.raises(WeightsError) as caught:
             save_pretrained(model, {"params": params}, tmp_path / "out", format=format)
-        for part in ("missing params/encoder", "extra/kernel", "table [3, 8] instead of [11, 8]"):
-            assert part in str(caught.value)
+        for phrase in ("missing params/encoder", "extra/kernel", "table [3, 8] instead of [11, 8]"):
+            assert phrase in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
-    model, variables = made(MARIAN, zero_pad=False)
+    model, variables = random_model(MARIAN, zero_pad=False)
     save_pretrained(model, variables, tmp_path / "out")
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
 

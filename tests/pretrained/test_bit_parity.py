@@ -21,24 +21,24 @@ def test_googles_files_are_read(tmp_path):
     np.savez(file, **single_files.google_bit(tensors))
     model, variables = load_pretrained(file)
     theirs, same = load_pretrained(folder)
-    wanted = replace(theirs.config, class_names=(), standardisation_epsilon=1e-10)
-    assert model.config == wanted
+    expected = replace(theirs.config, class_names=(), standardisation_epsilon=1e-10)
+    assert model.config == expected
     assert jax.tree.all(jax.tree.map(np.array_equal, variables, same))
 
 
-@pytest.mark.parametrize("part", ["kernel of another rank", "two names for one", "cut", "pickle"])
-def test_a_bad_google_file_is_refused_in_one_line(part, tmp_path):
+@pytest.mark.parametrize("fault", ["kernel of another rank", "two names for one", "cut", "pickle"])
+def test_a_bad_google_file_is_refused_in_one_line(fault, tmp_path):
     _, tensors, _ = case("bit_wide", tmp_path)
     tensors, file = single_files.google_bit(tensors), tmp_path / "bad.npz"
     root = "resnet/root_block/standardized_conv2d/kernel"
-    if part == "kernel of another rank":
+    if fault == "kernel of another rank":
         tensors[root] = tensors[root][0]
-    elif part == "two names for one":
+    elif fault == "two names for one":
         tensors[root.replace("2d/", "2d_7/")] = tensors[root]
-    elif part == "pickle":
+    elif fault == "pickle":
         tensors[root] = np.array([{}])
     np.savez(file, **tensors)
-    if part == "cut":
+    if fault == "cut":
         file.write_bytes(file.read_bytes()[:-3000])
     with pytest.raises(WeightsError) as error:
         load_pretrained(file)
@@ -50,8 +50,8 @@ def test_google_and_hugging_face_differ_by_the_epsilon_alone(tmp_path):
     folder, _, images = case("bit", tmp_path)
     model, variables = load_pretrained(folder)
     google = model.clone(config=replace(model.config, standardisation_epsilon=1e-10))
-    found, wanted = google.apply(variables, images), model.apply(variables, images)
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    actual, expected = google.apply(variables, images), model.apply(variables, images)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
     with pytest.raises(WeightsError, match="standardisation_epsilon is 1e-10, and 1e-08 there"):
         save_pretrained(google, variables, tmp_path / "ours", format="bit")
     save_pretrained(google, variables, tmp_path / "ours")
@@ -69,7 +69,7 @@ def test_google_and_hugging_face_differ_by_the_epsilon_alone(tmp_path):
         ({"num_groups": 7}, "does not divide by 4 x 7 groups"),
         ({"hidden_sizes": [32, 64, 40]}, "multiples of 32"),
     ],
-    ids=lambda each: "-".join(each) if isinstance(each, dict) else "",
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_what_is_not_supported_is_refused_in_one_line(changes, words, tmp_path):
     folder, tensors, _ = case("bit", tmp_path)

@@ -27,14 +27,14 @@ def check_outputs(name, folder, execution):
     folder, _, images = case(name, folder)
     golden = np.load(cases.LOGITS)
     model, variables = load_pretrained(folder, execution)
-    found, seen = model.apply(variables, images, mutable=["blocks"])
+    output, captured = model.apply(variables, images, mutable=["blocks"])
     kind = "logits" if model.config.classes else "pooled"
-    np.testing.assert_allclose(found, golden[f"{name}_{kind}"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(output, golden[f"{name}_{kind}"], rtol=0, atol=1e-4)
     if kind == "pooled":
         features = model.apply(variables, images, method="features")
         np.testing.assert_allclose(features, golden[f"{name}_features"], rtol=0, atol=1e-4)
         for stage, depth in enumerate(model.config.depths):
-            block = seen["blocks"][f"stages_{stage}"][f"blocks_{depth - 1}"]["output"]
+            block = captured["blocks"][f"stages_{stage}"][f"blocks_{depth - 1}"]["output"]
             np.testing.assert_allclose(block, golden[f"{name}_stage_{stage}"], rtol=0, atol=1e-4)
 
 
@@ -63,8 +63,8 @@ def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     config, saved = read(tmp_path / "ours")
     assert saved.keys() == tensors.keys()
     assert all(np.array_equal(saved[key], tensors[key]) for key in tensors)
-    wanted, _ = cases.CASES[name]
-    assert {key: config.get(key) for key in wanted} == wanted
+    expected, _ = cases.CASES[name]
+    assert {key: config.get(key) for key in expected} == expected
     assert load_pretrained(tmp_path / "ours")[0] == model
     larger = model.clone(config=replace(model.config, image_size=96))
     save_pretrained(larger, variables, tmp_path / "ours")
@@ -88,9 +88,9 @@ def test_our_own_format_keeps_running_statistics(tmp_path):
     folder, _, _ = case("bottleneck", tmp_path / "theirs")
     model, variables = load_pretrained(folder)
     save_pretrained(model, variables, tmp_path / "ours", format="jaxformers")
-    again, kept = load_pretrained(tmp_path / "ours")
+    again, loaded = load_pretrained(tmp_path / "ours")
     assert again == model
-    assert jax.tree.all(jax.tree.map(np.array_equal, kept, variables))
+    assert jax.tree.all(jax.tree.map(np.array_equal, loaded, variables))
 
 
 def stepped(model, transformation):
@@ -131,8 +131,8 @@ def test_training_equals_pytorchs_with_running_statistics(shape, tmp_path):
     np.testing.assert_allclose(losses, golden["losses"], rtol=0, atol=1e-5)
     save_pretrained(model, jax.tree.map(jnp.asarray, variables), tmp_path / "after")
     _, saved = read(tmp_path / "after")
-    for name, wanted in golden["tensors"].items():
-        np.testing.assert_allclose(saved[name], wanted, rtol=1e-5, atol=1e-5, err_msg=name)
+    for name, expected in golden["tensors"].items():
+        np.testing.assert_allclose(saved[name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_training_equals_pytorchs_with_running_statistics(shape, tmp_path):
         ({"depths": [2, 1]}, "do not fit 2 stages"),
         ({"embedding_size": 16}, r"embedder.convolution.weight .12, 3, 7, 7. instead of .16, 3"),
     ],
-    ids=lambda each: "-".join(each) if isinstance(each, dict) else "",
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_what_is_not_supported_is_refused_in_one_line(changes, words, tmp_path):
     folder, tensors, _ = case("basic", tmp_path)

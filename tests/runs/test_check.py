@@ -28,16 +28,16 @@ def demo(**changes):
     return replace(experiment, task=replace(experiment.task, model=model))
 
 
-def ask(part, experiment=None, file=DEMO):
+def ask(name, experiment=None, file=DEMO):
     """One part's finding."""
     experiment = experiment or demo()
     content = golden.read(golden.find(experiment, file))
-    return asked(part, check.Subject(experiment, content, False))
+    return run_check(name, check.Subject(experiment, content, False))
 
 
-def asked(part, subject):
+def run_check(name, subject):
     with uncached():
-        return check._asked(part, check.PARTS[part], subject)
+        return check._asked(name, check.PARTS[name], subject)
 
 
 def test_the_command_passes_on_a_good_experiment(capsys):
@@ -104,8 +104,8 @@ def test_changed_code_is_caught(broken, monkeypatch):
     else:
         before = blocks._Block.residual
 
-        def doubled(self, x, norm, sublayer, **rest):
-            return before(self, x, norm, lambda y: 1.001 * sublayer(y), **rest)
+        def doubled(self, x, norm, sublayer, **kwargs):
+            return before(self, x, norm, lambda y: 1.001 * sublayer(y), **kwargs)
 
         monkeypatch.setattr(blocks._Block, "residual", doubled)
     finding = ask("outputs")
@@ -150,10 +150,10 @@ def test_an_axis_that_no_mesh_axis_divides_any_more_is_named(monkeypatch):
 def test_optimizer_state_that_does_not_follow_is_named(monkeypatch):
     from jaxformers.training import state
 
-    whole = jax.sharding.PartitionSpec()
+    replicated = jax.sharding.PartitionSpec()
 
     def undivided(tree, params, where, mesh):
-        return jax.tree.map(lambda _: jax.sharding.NamedSharding(mesh, whole), tree)
+        return jax.tree.map(lambda _: jax.sharding.NamedSharding(mesh, replicated), tree)
 
     monkeypatch.setattr(state, "like_parameters", undivided)
     finding = ask("sharding")
@@ -178,8 +178,8 @@ def test_an_added_collective_is_named_with_its_operation(monkeypatch):
         if axes[-1] != "mlp":
             return x
         mesh = jax.sharding.get_abstract_mesh()
-        whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        return jax.lax.with_sharding_constraint(x, whole)
+        replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        return jax.lax.with_sharding_constraint(x, replicated)
 
     monkeypatch.setattr(blocks, "constrain", gathered)
     on_one_mesh(monkeypatch, check_steps.DATA)
@@ -215,7 +215,7 @@ def test_waste_that_xla_warns_of_is_named(monkeypatch):
     assert any("Involuntary full rematerialization" in line for line in subject.warned)
     for shape in (check_subject.ONE, check_subject.DATA, check_subject.FSDP):
         subject.programs[shape] = subject.programs[check_subject.ALL]
-    finding = asked("waste", subject)
+    finding = run_check("waste", subject)
     assert not finding.ok and "Involuntary full rematerialization" in finding.text
 
 
@@ -225,7 +225,7 @@ def test_other_losses_are_named_with_the_field_that_moved_them(monkeypatch):
     changed = replace(demo(), seed=1)
     subject = check.Subject(changed, content, False)
     monkeypatch.setattr(check_steps, "ALL", check_steps.ONE)
-    finding = asked("training", subject)
+    finding = run_check("training", subject)
     assert not finding.ok and "seed is 1, in the golden file 0" in finding.text
 
 
@@ -239,18 +239,18 @@ def test_without_a_golden_file_it_says_how_to_make_one(tmp_path, monkeypatch):
 
 def test_update_writes_the_golden_file_beside_the_experiment(tmp_path, monkeypatch):
     monkeypatch.setattr(check, "PARTS", {"sharding": check.PARTS["sharding"]})
-    found = check.check(demo(), tmp_path / "x.py", update=True, report=lambda line: None)
-    assert all(f.ok for f in found)
-    kept = json.loads((tmp_path / "golden" / "demo.json").read_text())
-    assert kept["parameters"] == golden.read(golden.find(demo(), DEMO))["parameters"]
+    findings = check.check(demo(), tmp_path / "x.py", update=True, report=lambda line: None)
+    assert all(f.ok for f in findings)
+    content = json.loads((tmp_path / "golden" / "demo.json").read_text())
+    assert content["parameters"] == golden.read(golden.find(demo(), DEMO))["parameters"]
     assert all(f.ok for f in check.check(demo(), tmp_path / "x.py", report=lambda line: None))
 
 
 def test_update_writes_nothing_while_a_part_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(check, "PARTS", {"sharding": check.PARTS["sharding"]})
     with_table(monkeypatch, table.TABLE[1:])
-    found = check.check(demo(), tmp_path / "x.py", update=True, report=lambda line: None)
-    assert not any(f.ok for f in found) and not (tmp_path / "golden").exists()
+    findings = check.check(demo(), tmp_path / "x.py", update=True, report=lambda line: None)
+    assert not any(f.ok for f in findings) and not (tmp_path / "golden").exists()
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "[" * 100_000])

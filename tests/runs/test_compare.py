@@ -29,7 +29,7 @@ def run(tmp_path):
     folder = tmp_path / "run"
     (folder / "model").mkdir(parents=True)
     run_directory.write_experiment(epath.Path(folder), EXPERIMENT, main=True)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in RECORDS))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
     tensors = {"params/a": np.zeros((3, 4), np.float32), "batch_stats/b": np.zeros(7, np.float32)}
     save_file(tensors, folder / "model" / "model.safetensors")
     return folder
@@ -47,7 +47,7 @@ def test_the_table_and_the_picture_show_every_run(run):
     lines = compare.table(curves, "dev_top1").splitlines()
     assert len(lines) == 4 and "70.00" in lines[2] and "12" in lines[3]
     axes = compare.figure(curves, "dev_top1").axes
-    assert [len(each.lines) for each in axes] == [2, 2, 2]
+    assert [len(panel.lines) for panel in axes] == [2, 2, 2]
 
 
 def test_a_metric_that_a_run_lacks_is_answered_with_those_it_has(run, tmp_path):

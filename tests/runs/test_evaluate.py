@@ -57,7 +57,7 @@ def tuned(experiment, tmp_path_factory):
 
 
 def folders(tuned):
-    return [tuned.folder / each.name for each in tuned.runs]
+    return [tuned.folder / run.name for run in tuned.runs]
 
 
 # ---------------------------------------------------------------------- a tune's runs
@@ -67,7 +67,7 @@ def test_a_tune_trains_its_runs_and_takes_the_best_on_the_development_set(
     tuned, experiment, monkeypatch
 ):
     assert tuned.finished and tuned.metric == "dev_accuracy"
-    assert tuned.value(tuned.best) == max(tuned.value(each) for each in tuned.runs)
+    assert tuned.value(tuned.best) == max(tuned.value(run) for run in tuned.runs)
     assert all(run_directory.is_finished(folder, 2) for folder in folders(tuned))
     assert [run_directory.read_experiment(f).schedule.peak for f in folders(tuned)] == [0.03, 0.01]
     # The same tune again trains nothing.
@@ -80,9 +80,9 @@ def test_a_tune_trains_its_runs_and_takes_the_best_on_the_development_set(
 
 def test_a_run_that_a_tune_did_not_keep_says_where_its_weights_went(tuned, tmp_path):
     beaten = tmp_path / "beaten"
-    kept = ("experiment.json", "report.md")
+    file_names = ("experiment.json", "report.md")
     beaten.mkdir()
-    for name in kept:
+    for name in file_names:
         (beaten / name).write_bytes((folders(tuned)[0] / name).read_bytes())
     with pytest.raises(CheckpointError, match="a tune removes those of the runs"):
         run_directory.load_run(beaten)
@@ -93,12 +93,12 @@ def test_a_run_that_a_tune_did_not_keep_says_where_its_weights_went(tuned, tmp_p
 
 def outputs_of(folder):
     """What the run's task, asked directly, says of the development and the test set."""
-    run = run_directory.read_experiment(folder)
-    mesh = make_mesh(run.mesh)
+    experiment = run_directory.read_experiment(folder)
+    mesh = make_mesh(experiment.mesh)
     with jax.set_mesh(mesh):
-        model, variables = run_directory.load_run(folder, run.execution(mesh))
-        return run.task.evaluators()[0].outputs(
-            model, variables, run.task.processor(folder), final=True
+        model, variables = run_directory.load_run(folder, experiment.execution(mesh))
+        return experiment.task.evaluators()[0].outputs(
+            model, variables, experiment.task.processor(folder), final=True
         )
 
 
@@ -107,60 +107,62 @@ def test_an_ensemble_is_judged_beside_its_runs_with_one_model_in_memory(tuned, m
 
     def watched(*args):
         gc.collect()
-        assert not [each for each in held if each() is not None]
+        assert not [reference for reference in held if reference() is not None]
         model, variables = load(*args)
         held.append(weakref.ref(jax.tree.leaves(variables)[0]))
         return model, variables
 
     monkeypatch.setattr(run_directory, "load_run", watched)
     a, b = folders(tuned)
-    found = evaluate([a, b])
+    result = evaluate([a, b])
     monkeypatch.undo()
-    dev, test = (np.mean(each, 0) for each in zip(outputs_of(a), outputs_of(b), strict=True))
+    dev, test = (np.mean(outputs, 0) for outputs in zip(outputs_of(a), outputs_of(b), strict=True))
     right = np.arange(11) % 2  # entailment, not entailment, in turn
-    assert found["ensemble dev_accuracy"] == pytest.approx(100 * (dev.argmax(-1) == right).mean())
-    values = {each.name: tuned.value(each) for each in tuned.runs}
-    assert found[f"{a} dev_accuracy"] == pytest.approx(values[a.name])
-    assert found[f"{b} dev_accuracy"] == pytest.approx(values[b.name])
+    assert result["ensemble dev_accuracy"] == pytest.approx(100 * (dev.argmax(-1) == right).mean())
+    values = {run.name: tuned.value(run) for run in tuned.runs}
+    assert result[f"{a} dev_accuracy"] == pytest.approx(values[a.name])
+    assert result[f"{b} dev_accuracy"] == pytest.approx(values[b.name])
     handed_in = (a / "ensemble" / "test.tsv").read_text().splitlines()
     classes = [("entailment", "not_entailment")[k] for k in test.argmax(-1)]
     assert handed_in == ["index\tprediction", *(f"{i}\t{c}" for i, c in enumerate(classes))]
     assert (a / "test.tsv").read_text().count("entailment") == 5
-    for place in (a, b, a / "ensemble"):
-        assert f"predictions to hand in: {place / 'test.tsv'}" in found.values()
+    for folder in (a, b, a / "ensemble"):
+        assert f"predictions to hand in: {folder / 'test.tsv'}" in result.values()
     record = json.loads((a / "ensemble" / "evaluation.json").read_text())
     assert record["runs"] == [str(a), str(b)]
 
 
 def test_one_run_is_no_ensemble(tuned):
-    found = evaluate([folders(tuned)[0]] * 2)
-    assert "dev_accuracy" in found and not [name for name in found if "ensemble" in name]
+    result = evaluate([folders(tuned)[0]] * 2)
+    assert "dev_accuracy" in result and not [name for name in result if "ensemble" in name]
 
 
 def test_the_mean_is_of_each_set_whatever_the_order():
-    parts = [[np.full((2, 3), v, np.float32), np.full((1, 2), -v, np.float32)] for v in (1, 2, 6)]
-    for order in (parts, parts[::-1]):
+    run_outputs = [
+        [np.full((2, 3), v, np.float32), np.full((1, 2), -v, np.float32)] for v in (1, 2, 6)
+    ]
+    for order in (run_outputs, run_outputs[::-1]):
         mean = Mean()
-        for each in order:
-            mean.add(each)
-        assert [each.dtype for each in mean.outputs] == [np.float32] * 2
+        for outputs in order:
+            mean.add(outputs)
+        assert [array.dtype for array in mean.outputs] == [np.float32] * 2
         np.testing.assert_array_equal(mean.outputs[0], np.full((2, 3), 3.0))
         np.testing.assert_array_equal(mean.outputs[1], np.full((1, 2), -3.0))
 
 
-def judged(monkeypatch, *tasks, tokenizers=(TOKENIZER, TOKENIZER)):
+def evaluate_tasks(monkeypatch, *tasks, tokenizers=(TOKENIZER, TOKENIZER)):
     """What `evaluate` gives for runs of these tasks, none of them computed."""
     base = replace(tiny.EXPERIMENT, name="x")
-    made = {
+    runs = {
         f"runs/{n}": judging._Run(
             epath.Path(f"runs/{n}"), replace(base, task=task), Processor(tokenizer)
         )
         for n, (task, tokenizer) in enumerate(zip(tasks, tokenizers, strict=True))
     }
-    monkeypatch.setattr(judging._Run, "open", lambda folder, fields: made[str(folder)])
+    monkeypatch.setattr(judging._Run, "open", lambda folder, fields: runs[str(folder)])
     monkeypatch.setattr(judging._Run, "evaluate", lambda *_: Evaluation({"m": 1.0}))
-    monkeypatch.setattr(judging, "_write", lambda found, *_, **__: found.metrics)
-    return evaluate(list(made))
+    monkeypatch.setattr(judging, "_write", lambda evaluation, *_, **__: evaluation.metrics)
+    return evaluate(list(runs))
 
 
 SQUAD = SpanExtraction(
@@ -179,18 +181,18 @@ SQUAD = SpanExtraction(
     ],
 )
 def test_runs_that_differ_are_judged_alone_and_a_line_says_why(monkeypatch, first, second, why):
-    found = judged(monkeypatch, first, second)
-    assert found.pop("ensemble").startswith(f"none, for runs/0 and runs/1 {why}")
-    assert found == {"runs/0 m": 1.0, "runs/1 m": 1.0}
+    result = evaluate_tasks(monkeypatch, first, second)
+    assert result.pop("ensemble").startswith(f"none, for runs/0 and runs/1 {why}")
+    assert result == {"runs/0 m": 1.0, "runs/1 m": 1.0}
 
 
 def test_span_runs_of_other_vocabularies_have_no_common_mean(monkeypatch):
-    other = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS[::-1]])
-    found = judged(monkeypatch, SQUAD, SQUAD, tokenizers=(TOKENIZER, other))
-    assert "have different vocabulary" in found["ensemble"]
+    other_tokenizer = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS[::-1]])
+    result = evaluate_tasks(monkeypatch, SQUAD, SQUAD, tokenizers=(TOKENIZER, other_tokenizer))
+    assert "have different vocabulary" in result["ensemble"]
 
 
 def test_translations_stand_side_by_side_as_before(monkeypatch):
     task = tiny.EXPERIMENT.task
-    found = judged(monkeypatch, task, task)
-    assert found == {"runs/0 m": 1.0, "runs/1 m": 1.0}
+    result = evaluate_tasks(monkeypatch, task, task)
+    assert result == {"runs/0 m": 1.0, "runs/1 m": 1.0}

@@ -32,23 +32,25 @@ PEAKS = {"schedule.peak": (0.1, 0.3, 0.2)}
 
 
 def names(experiment, grid, seeds=(0,)):
-    return [each.name for each in settings(experiment, grid, seeds)]
+    return [setting.name for setting in settings(experiment, grid, seeds)]
 
 
 # ---------------------------------------------------------------------- the grid
 
 
 def test_every_combination_is_one_run_named_by_its_values():
-    found = settings(EXPERIMENT, {"schedule.peak": (1e-3, 5e-5), "clip_norm": ("None", 1)}, (0, 7))
-    assert [each.name for each in found] == [
+    combinations = settings(
+        EXPERIMENT, {"schedule.peak": (1e-3, 5e-5), "clip_norm": ("None", 1)}, (0, 7)
+    )
+    assert [setting.name for setting in combinations] == [
         f"peak={peak},clip_norm={norm},seed={seed}"
         for peak in ("0.001", "5e-05")
         for norm in ("None", "1.0")
         for seed in (0, 7)
     ]
-    last = found[-1].experiment
+    last = combinations[-1].experiment
     assert (last.schedule.peak, last.clip_norm, last.seed) == (5e-5, 1.0, 7)
-    assert found[0].experiment.clip_norm is None
+    assert combinations[0].experiment.clip_norm is None
     assert replace(last, schedule=EXPERIMENT.schedule, clip_norm=None, seed=0, name="tiny") == (
         EXPERIMENT
     )
@@ -58,7 +60,7 @@ def test_a_value_may_be_a_kind_a_switch_or_several_numbers():
     (kind,) = settings(EXPERIMENT, {"--schedule": ("cosine",)}, (0,))
     assert isinstance(kind.experiment.schedule, Cosine) and kind.name == "schedule=cosine,seed=0"
     switched = settings(EXPERIMENT, {"task.model.attention-bias": ("true", False)}, (0,))
-    assert [each.experiment.task.model.attention_bias for each in switched] == [True, False]
+    assert [setting.experiment.task.model.attention_bias for setting in switched] == [True, False]
     (several,) = settings(EXPERIMENT, {"task.languages": ("en fr",)}, (0,))
     assert several.experiment.task.languages == ("en", "fr")
     assert several.name == "languages=en_fr,seed=0"
@@ -79,13 +81,13 @@ def test_fields_that_end_alike_are_named_whole():
 
 def test_a_long_value_gives_a_short_name_of_its_own():
     paths = tuple(f"/{'x' * 300}/{end}" for end in "ab")
-    both = names(EXPERIMENT, {"checkpoint.best": paths})
-    assert len(set(both)) == 2 and max(map(len, both)) < 80
-    assert not any("/" in name for name in both)
+    run_names = names(EXPERIMENT, {"checkpoint.best": paths})
+    assert len(set(run_names)) == 2 and max(map(len, run_names)) < 80
+    assert not any("/" in name for name in run_names)
 
 
 @pytest.mark.parametrize(
-    ("grid", "said"),
+    ("grid", "message"),
     [
         ({"schedule.peek": (1,)}, "unknown option --schedule.peek; did you mean --schedule.peak"),
         ({"schedule.peak": (0.1, "high")}, "--schedule.peak: 'high' is not a float"),
@@ -95,9 +97,9 @@ def test_a_long_value_gives_a_short_name_of_its_own():
         ({"task.model.attention_bias": ("maybe",)}, "'maybe' is neither true nor false"),
     ],
 )
-def test_a_mistake_in_the_grid_is_told_before_any_run(grid, said, tmp_path, monkeypatch):
+def test_a_mistake_in_the_grid_is_told_before_any_run(grid, message, tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "train", lambda *_: pytest.fail("it trained"))
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         tune(EXPERIMENT, grid, folder=tmp_path / "tune")
 
 
@@ -112,13 +114,13 @@ def test_each_task_names_what_is_best_where_it_has_development_data():
     masked = MaskedLanguage(bert, BundledDocuments(), dev=BundledDocuments())
     movies = SequenceClassification(bert, BundledMovies())
     tasks = (EXPERIMENT.task, spans, masked, movies)
-    assert [(each.best, each.lowest_is_best) for each in tasks] == [
+    assert [(task.best, task.lowest_is_best) for task in tasks] == [
         ("dev_perplexity", True),
         ("f1", False),
         ("dev_mlm_perplexity", True),
         ("dev_accuracy", False),
     ]
-    assert not any(replace(each, dev=None).best for each in tasks[:3])
+    assert not any(replace(task, dev=None).best for task in tasks[:3])
     assert not replace(movies, data=TsvTexts("own.tsv")).best
 
 
@@ -130,14 +132,16 @@ class Trainer:
 
     def __init__(self):
         self.trained, self.stop_at, self.diverge_at = [], None, None
-        self.whole = []  # the runs that had their weights when each run began
+        self.with_weights = []  # the runs that had their weights when each run began
 
     def __call__(self, experiment, folder):
-        self.whole.append({path.name for path in folder.parent.iterdir() if whole(path)})
+        self.with_weights.append(
+            {path.name for path in folder.parent.iterdir() if has_weights(path)}
+        )
         self.trained.append(folder.name)
         run_directory.write_experiment(folder, experiment, main=True)
-        for part in ("checkpoints", "model"):
-            (folder / part / "x").mkdir(parents=True, exist_ok=True)
+        for name in ("checkpoints", "model"):
+            (folder / name / "x").mkdir(parents=True, exist_ok=True)
         if experiment.schedule.peak == self.stop_at:
             return RunResult(folder, 1, finished=False)
         if experiment.schedule.peak == self.diverge_at:
@@ -148,32 +152,34 @@ class Trainer:
         return RunResult(folder, 2, finished=True, evaluation=Evaluation(metrics))
 
 
-def whole(folder):
+def has_weights(folder):
     return (folder / "checkpoints").exists() and (folder / "model").exists()
 
 
 @pytest.fixture
 def trainer(monkeypatch):
-    made = Trainer()
-    monkeypatch.setattr(tuning, "train", made)
-    return made
+    trainer = Trainer()
+    monkeypatch.setattr(tuning, "train", trainer)
+    return trainer
 
 
 def test_the_best_run_is_kept_whole_and_the_others_lose_their_weights(trainer, tmp_path):
     tuned = tune(EXPERIMENT, {"schedule.peak": (0.2, 0.1, 0.3)}, folder=tmp_path)
     assert tuned.finished and tuned.best.name == "peak=0.1,seed=0"
-    left = {path.name: whole(path) for path in epath.Path(tmp_path).iterdir() if path.is_dir()}
+    left = {
+        path.name: has_weights(path) for path in epath.Path(tmp_path).iterdir() if path.is_dir()
+    }
     assert left == {f"peak={p},seed=0": p == 0.1 for p in (0.1, 0.2, 0.3)}
     for name in left:
         assert (tmp_path / name / "experiment.json").exists()
         assert (tmp_path / name / "metrics.jsonl").exists()
     # What is beaten goes before the next run begins: the disk never holds more than two.
-    assert trainer.whole[2] == {"peak=0.1,seed=0"}
+    assert trainer.with_weights[2] == {"peak=0.1,seed=0"}
 
 
 def test_all_runs_stay_whole_where_that_is_asked_for(trainer, tmp_path):
     tune(EXPERIMENT, PEAKS, folder=tmp_path, keep_all=True)
-    assert all(whole(tmp_path / f"peak={p},seed=0") for p in (0.1, 0.2, 0.3))
+    assert all(has_weights(tmp_path / f"peak={p},seed=0") for p in (0.1, 0.2, 0.3))
 
 
 def test_the_highest_is_best_where_the_task_says_so(trainer, tmp_path, monkeypatch):
@@ -185,7 +191,7 @@ def test_the_highest_is_best_where_the_task_says_so(trainer, tmp_path, monkeypat
 def test_an_interrupted_tune_goes_on_and_trains_nothing_twice(trainer, tmp_path):
     trainer.stop_at = 0.3
     stopped = tune(EXPERIMENT, PEAKS, folder=tmp_path)
-    assert not stopped.finished and [each.values for each in stopped.runs] == [
+    assert not stopped.finished and [run.values for run in stopped.runs] == [
         {"schedule.peak": "0.1"}
     ]
     trainer.stop_at, trainer.trained = None, []
@@ -202,7 +208,7 @@ def test_a_run_whose_folder_was_removed_is_trained_anew(trainer, tmp_path):
     epath.Path(tmp_path / "peak=0.1,seed=0").rmtree()
     trainer.trained = []
     assert tune(EXPERIMENT, PEAKS, folder=tmp_path).best.name == "peak=0.1,seed=0"
-    assert trainer.trained == ["peak=0.1,seed=0"] and whole(tmp_path / "peak=0.1,seed=0")
+    assert trainer.trained == ["peak=0.1,seed=0"] and has_weights(tmp_path / "peak=0.1,seed=0")
 
 
 def test_results_of_another_experiment_are_refused(trainer, tmp_path):
@@ -268,11 +274,11 @@ def test_the_tables_have_a_row_a_run_and_a_row_a_setting(trainer, tmp_path):
     assert ["0.1", "0", "1", "1", "0:09", "**best**"] in rows
     assert ["0.3", "1", "4", "1", "0:09", ""] in rows
     assert ["0.1", "2", "1.5 ± 0.71", "1 ± 0"] in rows
-    said = list(closing(tuned, EXPERIMENT.task))
+    lines = list(closing(tuned, EXPERIMENT.task))
     best = tmp_path / "peak=0.1,seed=0"
-    assert any(line.endswith(f" evaluate {best}") for line in said)
-    assert f"best: {best} (dev perplexity 1)" in said
-    assert any(f"translate {best}" in line for line in said)
+    assert any(line.endswith(f" evaluate {best}") for line in lines)
+    assert f"best: {best} (dev perplexity 1)" in lines
+    assert any(f"translate {best}" in line for line in lines)
 
 
 def test_a_mean_tells_how_many_runs_it_is_of(trainer, tmp_path):

@@ -18,8 +18,8 @@ def test_outside_a_mesh_it_does_nothing():
 
 def test_inside_a_mesh_the_array_lies_as_it_says():
     with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
-        placed = jax.jit(lambda x: constrain(x, "batch", "length", "mlp"))(jnp.ones((8, 3, 6)))
-        assert placed.sharding.shard_shape(placed.shape) == (2, 3, 3)
+        constrained = jax.jit(lambda x: constrain(x, "batch", "length", "mlp"))(jnp.ones((8, 3, 6)))
+        assert constrained.sharding.shard_shape(constrained.shape) == (2, 3, 3)
         assert batch_multiple() == 4
 
 
@@ -43,9 +43,9 @@ def test_unknown_names_and_wrong_counts_are_refused():
 
 def test_a_batch_goes_to_the_devices_row_by_row():
     mesh, rows = make_mesh(MeshConfig(2, 2, 2)), np.arange(16).reshape(8, 2)
-    placed = put_batch({"ids": rows}, mesh)["ids"]
-    assert {s.data.shape for s in placed.addressable_shards} == {(2, 2)}
-    np.testing.assert_array_equal(np.asarray(placed), rows)
+    sharded = put_batch({"ids": rows}, mesh)["ids"]
+    assert {s.data.shape for s in sharded.addressable_shards} == {(2, 2)}
+    np.testing.assert_array_equal(np.asarray(sharded), rows)
 
 
 def test_a_batch_that_does_not_divide_is_refused():

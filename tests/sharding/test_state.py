@@ -52,9 +52,9 @@ def test_every_copy_of_a_parameter_is_divided_like_it(name, shape):
     where = shardings(PARAMS, mesh)
     with jax.numpy_dtype_promotion("standard"):
         state = jax.jit(CHAINS[name].init)(PARAMS)
-    placed = jax.device_put(state, like_parameters(state, PARAMS, where, mesh))
+    sharded_state = jax.device_put(state, like_parameters(state, PARAMS, where, mesh))
     parameters, copies = leaves(jax.device_put(PARAMS, where)), 0
-    for path, leaf in leaves(placed).items():
+    for path, leaf in leaves(sharded_state).items():
         if not leaf.shape:
             continue
         (like,) = (p for p in parameters if path.endswith(p))
@@ -63,7 +63,7 @@ def test_every_copy_of_a_parameter_is_divided_like_it(name, shape):
         assert shares == {s.data.nbytes for s in parameters[like].addressable_shards}
         copies += 1
     assert copies >= 1
-    assert leaves(placed).keys() == leaves(state).keys()
+    assert leaves(sharded_state).keys() == leaves(state).keys()
 
 
 def test_state_that_follows_no_parameter_is_refused_by_its_path():
@@ -77,5 +77,5 @@ def test_a_name_that_is_the_end_of_anothers_is_told_apart_by_its_shape():
     mesh = make_mesh(MeshConfig(1, 8, 1))
     params = {"up": {"kernel": jnp.zeros((16, 8))}, "x": {"up": {"kernel": jnp.zeros((32, 8))}}}
     where = shardings(params, mesh)
-    found = like_parameters({"mu": params}, params, where, mesh)
-    assert found["mu"]["x"]["up"]["kernel"] == where["x"]["up"]["kernel"]
+    state_shardings = like_parameters({"mu": params}, params, where, mesh)
+    assert state_shardings["mu"]["x"]["up"]["kernel"] == where["x"]["up"]["kernel"]

@@ -102,11 +102,11 @@ def test_a_replicated_axis_stays_whole_only_when_it_does_not_divide():
 def test_described_bytes_are_those_of_a_devices_share():
     mesh = make_mesh(MeshConfig(2, 2, 2))
     tree = {"encoder": {"blocks": {"feed_forward": {"up": {"kernel": jnp.zeros((3, 16, 32))}}}}}
-    placed = jax.device_put(tree, shardings(tree, mesh))
+    sharded = jax.device_put(tree, shardings(tree, mesh))
     ((path, shape, kind, axes, size),) = describe_parameters(tree, SIZES)
     assert (path, shape, kind) == ("encoder/blocks/feed_forward/up/kernel", (3, 16, 32), "float32")
     assert axes == ("layers", "embed", "mlp")
-    (leaf,) = jax.tree.leaves(placed)
+    (leaf,) = jax.tree.leaves(sharded)
     assert {s.data.nbytes for s in leaf.addressable_shards} == {size} == {3 * 16 * 32 * 4 // 4}
 
 

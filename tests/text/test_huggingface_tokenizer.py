@@ -49,9 +49,12 @@ def around(template, ids, second=None):
         start, end = template.single
         return [*start, *ids, *end], [0] * (len(start) + len(ids) + len(end))
     start, middle, end = template.pair
-    first = [*start, *ids, *middle]
-    rest = [*second, *end]
-    return first + rest, [0] * len(first) + [template.second_type] * len(rest)
+    first_segment = [*start, *ids, *middle]
+    second_segment = [*second, *end]
+    return (
+        first_segment + second_segment,
+        [0] * len(first_segment) + [template.second_type] * len(second_segment),
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -146,7 +149,7 @@ def test_pieces_within_words_are_marked(tokenizer, tmp_path):
     roberta = load_tokenizer(write(tmp_path / "roberta", CASES["roberta"]["files"]))
     ids = roberta.encode("the file")[0]
     starts = [roberta.vocabulary[i] for i in ids if not roberta.continues[i]]
-    assert starts and all(piece.startswith("Ġ") for piece in starts)
+    assert starts and all(token.startswith("Ġ") for token in starts)
 
 
 def test_half_a_surrogate_pair_is_read_as_the_replacement_character(tokenizer):

@@ -57,16 +57,16 @@ def test_it_is_saved_loaded_decoded_and_sent_to_other_processes(tmp_path):
 
 def test_a_t5s_model_of_the_same_name_is_not_siglips(tmp_path):
     assert SigLIPTokenizer.recognises(folder_of(tmp_path / "a"))
-    other = folder_of(tmp_path / "b", tokenizer_class="T5Tokenizer")
-    assert not SigLIPTokenizer.recognises(other)
-    (other / "tokenizer_config.json").unlink()
-    assert not SigLIPTokenizer.recognises(other)
-    (other / "config.json").write_text('{"model_type": "siglip_text_model"}')
-    assert SigLIPTokenizer.recognises(other)
+    folder = folder_of(tmp_path / "b", tokenizer_class="T5Tokenizer")
+    assert not SigLIPTokenizer.recognises(folder)
+    (folder / "tokenizer_config.json").unlink()
+    assert not SigLIPTokenizer.recognises(folder)
+    (folder / "config.json").write_text('{"model_type": "siglip_text_model"}')
+    assert SigLIPTokenizer.recognises(folder)
     # As in transformers, spiece.model counts where a tokenizer.json lies beside it.
-    (other / "tokenizer.json").write_text("{}")
-    assert isinstance(load_tokenizer(other), SigLIPTokenizer)
-    assert HuggingFaceTokenizer.recognises(other)
+    (folder / "tokenizer.json").write_text("{}")
+    assert isinstance(load_tokenizer(folder), SigLIPTokenizer)
+    assert HuggingFaceTokenizer.recognises(folder)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def with_limit(tokenizer, longest_word):
     return WordPiece(tokenizer.vocabulary, tokenizer.lowercase, longest_word)
 
 
-def pieces(tokenizer, text):
+def tokens_of(tokenizer, text):
     return [tokenizer.vocabulary[i] for i in tokenizer.encode([text])[0]]
 
 
@@ -57,7 +57,7 @@ def pieces(tokenizer, text):
 @pytest.mark.parametrize("case", ["uncased", "cased"])
 def test_ids_equal_those_of_googles_rules_on_10_000_lines(request, lines, case, longest_word):
     tokenizer = with_limit(request.getfixturevalue(case), longest_word)
-    ids = {piece: index for index, piece in enumerate(tokenizer.vocabulary)}
+    ids = {token: index for index, token in enumerate(tokenizer.vocabulary)}
     assert tokenizer.lowercase is (case == "uncased")
     for line, row in zip(lines, tokenizer.encode(lines), strict=True):
         expected = google_rules.ids(line, ids, tokenizer.lowercase, longest_word)
@@ -66,8 +66,8 @@ def test_ids_equal_those_of_googles_rules_on_10_000_lines(request, lines, case, 
 
 def test_the_lines_hold_every_kind_of_trouble(lines, uncased):
     assert min(shares(lines).values()) > 100
-    known = [row for row in uncased.encode(lines) if row and uncased.unk_id not in row]
-    assert len(known) > 3000
+    rows_without_unk = [row for row in uncased.encode(lines) if row and uncased.unk_id not in row]
+    assert len(rows_without_unk) > 3000
     assert uncased.encode(lines) != with_limit(uncased, 100).encode(lines)
 
 
@@ -77,13 +77,13 @@ def test_every_single_character_is_cut_as_google_does(lowercase):
     texts = ["".join(f"x{c}y " for c in characters[i : i + 64]) for i in range(0, 0x30000, 64)]
     rules = WordPiece(SMALL, lowercase).rules
     for line in texts:
-        found = rules.words(line).split()
+        actual = rules.words(line).split()
         expected = google_rules.words(line, lowercase)
         # Half a surrogate pair stands for itself there, for a non-character here.
         expected = [
             "x\U0010ffffy" if "\ud800" <= word[1:2] <= "\udfff" else word for word in expected
         ]
-        assert found == expected, ascii(line)
+        assert actual == expected, ascii(line)
 
 
 def test_a_word_is_unknown_beyond_the_limit_only():
@@ -97,19 +97,19 @@ def test_a_word_is_unknown_beyond_the_limit_only():
 
 
 def test_the_longest_piece_wins_and_one_unknown_character_makes_the_word_unknown(small):
-    assert pieces(small, "Thing thé, thez") == ["t", "##h", "##ing", "the", ",", "[UNK]"]
-    assert pieces(small, "then") == ["the", "##n"]
+    assert tokens_of(small, "Thing thé, thez") == ["t", "##h", "##ing", "the", ",", "[UNK]"]
+    assert tokens_of(small, "then") == ["the", "##n"]
 
 
 def test_a_capital_sigma_at_the_end_of_a_word_becomes_a_final_one():
     tokenizer = WordPiece([*SPECIAL, "ο", "##δος", "##δοσ"])
-    assert pieces(tokenizer, "ΟΔΟΣ") == ["ο", "##δος"]
+    assert tokens_of(tokenizer, "ΟΔΟΣ") == ["ο", "##δος"]
 
 
 def test_accents_can_stay_while_the_case_goes():
     tokenizer = WordPiece([*SPECIAL, "café", "cafe"], strip_accents=False)
-    assert pieces(tokenizer, "CAFÉ cafe") == ["café", "cafe"]
-    assert pieces(WordPiece([*SPECIAL, "中", "##文", "文"], split_chinese=False), "中文") == [
+    assert tokens_of(tokenizer, "CAFÉ cafe") == ["café", "cafe"]
+    assert tokens_of(WordPiece([*SPECIAL, "中", "##文", "文"], split_chinese=False), "中文") == [
         "中",
         "##文",
     ]
@@ -120,7 +120,7 @@ def test_a_special_token_in_a_text_is_plain_characters_unless_masks_are_asked_fo
     unknown = [small.unk_id]
     brackets = [*unknown, *small.encode(["mask"])[0], *unknown]
     the, comma = small.encode(["the"])[0], small.encode([","])[0]
-    assert not set(SPECIAL[2:]) & set(pieces(small, text))
+    assert not set(SPECIAL[2:]) & set(tokens_of(small, text))
     assert small.encode(["the [MASK]"])[0] == the + brackets
     masked = small.encode_with_masks([text, "", "[MASK][MASK]", "a[MASK]"])
     assert masked[0] == [*the, small.mask_id, *comma, *small.encode(["[SEP]"])[0]]
@@ -136,33 +136,33 @@ def test_a_span_of_the_text_gives_its_word_back(lines, uncased, cased):
     """A known piece is what the rules make of the part of the text that its span names."""
     checked = 0
     for tokenizer in (uncased, cased):
-        for line, found in zip(lines, tokenizer.spans(lines), strict=True):
-            for index, start, end in zip(*found, strict=True):
-                piece = tokenizer.vocabulary[index].removeprefix("##")
-                part = tokenizer.rules.words(line[start:end]).replace(" ", "")
-                if index == tokenizer.unk_id or _shares_a_character(found, start, end):
+        for line, spans in zip(lines, tokenizer.spans(lines), strict=True):
+            for index, start, end in zip(*spans, strict=True):
+                token = tokenizer.vocabulary[index].removeprefix("##")
+                word = tokenizer.rules.words(line[start:end]).replace(" ", "")
+                if index == tokenizer.unk_id or _shares_a_character(spans, start, end):
                     continue
-                assert part.replace("ς", "σ") == piece.replace("ς", "σ"), ascii(line)
+                assert word.replace("ς", "σ") == token.replace("ς", "σ"), ascii(line)
                 checked += 1
     assert checked > 50_000
 
 
-def _shares_a_character(found, start, end):
+def _shares_a_character(spans, start, end):
     """Whether another piece lies in the same characters (Hangul comes apart, marks swap)."""
-    return np.sum((found.starts < end) & (found.ends > start)) > 1
+    return np.sum((spans.starts < end) & (spans.ends > start)) > 1
 
 
 def test_spans_lie_in_order_within_the_text(lines, uncased):
     swapping = {c for c in characters_of("Mc") if unicodedata.combining(c)}
-    for line, found in zip(lines, uncased.spans(lines), strict=True):
-        assert np.all(found.starts >= 0) and np.all(found.starts < found.ends)
-        assert np.all(found.ends <= len(line))
+    for line, spans in zip(lines, uncased.spans(lines), strict=True):
+        assert np.all(spans.starts >= 0) and np.all(spans.starts < spans.ends)
+        assert np.all(spans.ends <= len(line))
         if not swapping & set(line):
-            assert np.all(np.diff(found.starts) >= 0)
+            assert np.all(np.diff(spans.starts) >= 0)
 
 
 @pytest.mark.parametrize(
-    ("text", "parts"),
+    ("text", "words"),
     [
         ("The thing", ["The", "t", "h", "ing"]),
         ("\tthe\u00a0\x00the,", ["the", "the", ","]),
@@ -175,17 +175,17 @@ def test_spans_lie_in_order_within_the_text(lines, uncased):
         ("", []),
     ],
 )
-def test_spans_are_characters_of_the_text_as_it_was(small, text, parts):
-    found = small.spans([text])[0]
-    assert [text[a:b] for a, b in zip(found.starts, found.ends, strict=True)] == parts
+def test_spans_are_characters_of_the_text_as_it_was(small, text, words):
+    spans = small.spans([text])[0]
+    assert [text[a:b] for a, b in zip(spans.starts, spans.ends, strict=True)] == words
 
 
 def test_spans_follow_marks_that_change_places():
     # Both are kept (class Mc) and ordered by their combining classes, 224 behind 216.
     tokenizer = WordPiece([*SPECIAL, "a", "##\U0001d165", "##\u302e"])
-    found = tokenizer.spans(["a\u302e\U0001d165"])[0]
-    assert [tokenizer.vocabulary[i] for i in found.ids][1:] == ["##\U0001d165", "##\u302e"]
-    assert found.starts.tolist() == [0, 2, 1] and found.ends.tolist() == [1, 3, 2]
+    spans = tokenizer.spans(["a\u302e\U0001d165"])[0]
+    assert [tokenizer.vocabulary[i] for i in spans.ids][1:] == ["##\U0001d165", "##\u302e"]
+    assert spans.starts.tolist() == [0, 2, 1] and spans.ends.tolist() == [1, 3, 2]
 
 
 def test_decoding_joins_pieces_and_ends_at_the_first_separator(small):
@@ -204,7 +204,7 @@ def test_has_what_the_interface_asks_for(small):
         4,
     )
     assert (small.eos_id, small.start_id, small.vocab_size) == (3, 2, len(SMALL))
-    assert small.continues.tolist() == [piece.startswith("##") for piece in SMALL]
+    assert small.continues.tolist() == [token.startswith("##") for token in SMALL]
     assert small.encode_target(["the"]) == small.encode(["the"])
     assert small.encode([]) == small.spans([]) == small.decode([]) == []
 
@@ -252,8 +252,8 @@ def test_a_chinese_vocabulary_holds_every_character_once():
     assert tokenizer.unk_id not in tokenizer.encode(texts[0])[0]
     assert not [token for token in tokenizer.vocabulary if token[2:] in characters]
     small = WordPiece.train(texts, 2000)  # the most frequent first, merges of words beside them
-    known = [i != small.unk_id for i in small.encode(texts[0])[0]]
-    assert all(known[:1500]) and not all(known[1500:])
+    in_vocabulary = [i != small.unk_id for i in small.encode(texts[0])[0]]
+    assert all(in_vocabulary[:1500]) and not all(in_vocabulary[1500:])
     assert small.encode("words")[0] == [small.vocabulary.index("words")]
     with pytest.raises(UserError, match=r"the smallest that works is 1,0\d\d$") as error:
         WordPiece.train(texts, 500)

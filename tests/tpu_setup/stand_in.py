@@ -51,8 +51,8 @@ class World:
 
 
 def flag(argv: list[str], name: str, default: str = "") -> str:
-    found = [word.split("=", 1)[1] for word in argv if word.startswith(f"--{name}=")]
-    return found[0] if found else default
+    values = [word.split("=", 1)[1] for word in argv if word.startswith(f"--{name}=")]
+    return values[0] if values else default
 
 
 def rows(pairs: dict[str, str]) -> str:
@@ -139,16 +139,16 @@ def ssh(world: World, argv: list[str], fate: str | None) -> str:
     for node in world.live["nodes"]:
         for worker in range(world.live["hosts_per_node"]):
             hosts.setdefault(f"{node}-w{worker}", {"version": "-", "run": "-", "said": "idle -"})
-    _, _, said = command.partition("tpu_setup/on_host.sh ")
-    verb, _, words = said.partition(" ")
+    _, _, script_call = command.partition("tpu_setup/on_host.sh ")
+    verb, _, arguments = script_call.partition(" ")
     if "/new/" in command:
         for host in hosts.values():
-            host.update(version=words, run="-", said="idle -")
+            host.update(version=arguments, run="-", said="idle -")
     elif verb == "start":
         world.live["now"] = world.order("runs") or ["running", "0"]
-        run, _, world.live["told"] = words.partition(" ")
+        run_id, _, world.live["told"] = arguments.partition(" ")
         for host in hosts.values():
-            host.update(run=run, said="running -")
+            host.update(run=run_id, said="running -")
     elif command.endswith("follow"):
         return "".join(f"{host}: step 1\n" for host in hosts)
     else:
@@ -173,8 +173,8 @@ def states(world: World) -> str:
             for request in world.live["requests"].values():
                 request.update(state="SUSPENDING", next=["SUSPENDED"])
         elif event != "running":
-            each = event if isinstance(event, list) else [event] * len(hosts)
-            for host, status in zip(hosts.values(), each, strict=True):
+            statuses = event if isinstance(event, list) else [event] * len(hosts)
+            for host, status in zip(hosts.values(), statuses, strict=True):
                 host["said"] = f"ended {status}"
     return "".join(
         f"jaxformers-host {name} {host['version']} {host['run']} {host['said']}\n"

@@ -42,9 +42,9 @@ class Host:
 
     def state(self) -> list[str]:
         """VERSION, RUN, STATE and STATUS."""
-        mark, _, *rest = self.say("state").stdout.split()
+        mark, _, *fields = self.say("state").stdout.split()
         assert mark == "jaxformers-host"
-        return rest
+        return fields
 
     def until(self, state: str) -> list[str]:
         for _ in range(200):
@@ -56,10 +56,10 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path):
-    made = Host(tmp_path)
-    yield made
+    simulated = Host(tmp_path)
+    yield simulated
     pid = tmp_path / "jaxformers-pod/pid"
-    if pid.exists() and made.state()[2] == "running":
+    if pid.exists() and simulated.state()[2] == "running":
         os.kill(int(pid.read_text()), signal.SIGTERM)
 
 
@@ -70,8 +70,8 @@ def test_a_host_is_installed_run_and_says_its_status(host):
     words = ["gs://b/run", "experiments/x.py", "--note", "it's $HOME; *"]
     assert host.say("start", "77", *words).returncode == 0
     assert host.until("ended") == ["abc", "77", "ended", "3"]
-    told = (host.home / "told").read_text().splitlines()
-    assert told == ["train", words[1], "--folder", words[0], *words[2:]]
+    arguments = (host.home / "told").read_text().splitlines()
+    assert arguments == ["train", words[1], "--folder", words[0], *words[2:]]
     secret = host.home / "jaxformers-pod/secret"
     assert (host.home / "secret-file").read_text().strip() == str(secret)
     assert secret.read_text() == "a secret\n" and secret.stat().st_mode & 0o777 == 0o600

@@ -83,7 +83,7 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def repo_and_bin(tmp_path_factory):
     """The repository and the stand-ins: no test changes them."""
     folder = tmp_path_factory.mktemp("made")
     return repository(folder / "repo"), programs(folder / "bin")
@@ -91,9 +91,9 @@ def made(tmp_path_factory):
 
 @pytest.mark.default_cases(8)
 @pytest.mark.parametrize("case", CASES)
-def test_the_calls_are_those_of_the_golden_transcript(case, made, tmp_path):
+def test_the_calls_are_those_of_the_golden_transcript(case, repo_and_bin, tmp_path):
     config, orders, verbs, status = CASES[case]
-    pod = Pod(tmp_path / "cloud", *made, config, **orders)
+    pod = Pod(tmp_path / "cloud", *repo_and_bin, config, **orders)
     for verb in verbs:
         done = pod.say(verb)
     assert done.returncode == status, done.stderr
@@ -119,15 +119,18 @@ def changes(call: str) -> bool:
     "config", [pytest.param(VM, id="vm"), pytest.param(GKE, id="gke", marks=pytest.mark.slow)]
 )
 def test_killed_at_any_call_the_same_command_again_comes_to_the_same_end(
-    config, every, made, tmp_path
+    config, every, repo_and_bin, tmp_path
 ):
-    whole = Pod(tmp_path / "whole", *made, config)
-    whole.say("run")
-    calls = [line for line in whole.transcript if line.startswith(("gcloud", "kubectl"))]
-    end = {key: whole.world().get(key) for key in ("requests", "nodes", "pools", "images", "told")}
+    uninterrupted = Pod(tmp_path / "whole", *repo_and_bin, config)
+    uninterrupted.say("run")
+    calls = [line for line in uninterrupted.transcript if line.startswith(("gcloud", "kubectl"))]
+    end = {
+        key: uninterrupted.world().get(key)
+        for key in ("requests", "nodes", "pools", "images", "told")
+    }
 
     def interrupted(at: int) -> None:
-        pod = Pod(tmp_path / f"at-{at}", *made, config)
+        pod = Pod(tmp_path / f"at-{at}", *repo_and_bin, config)
         assert pod.say("run", kill=at).returncode < 0
         assert pod.listed() == pod.live()
         done = pod.say("run")
@@ -143,8 +146,8 @@ def test_killed_at_any_call_the_same_command_again_comes_to_the_same_end(
 
 @pytest.mark.parametrize("config", [VM, GKE], ids=["vm", "gke"])
 @pytest.mark.parametrize("verb", ["run", "create", "resume", "delete", "launch", "status"])
-def test_a_dry_run_prints_the_commands_and_runs_none(verb, config, made, tmp_path):
-    pod = Pod(tmp_path / "cloud", *made, config)
+def test_a_dry_run_prints_the_commands_and_runs_none(verb, config, repo_and_bin, tmp_path):
+    pod = Pod(tmp_path / "cloud", *repo_and_bin, config)
     done = pod.say(verb, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert pod.world()["calls"] == 0
@@ -152,9 +155,9 @@ def test_a_dry_run_prints_the_commands_and_runs_none(verb, config, made, tmp_pat
 
 
 @pytest.mark.parametrize("config", [VM, GKE], ids=["vm", "gke"])
-def test_a_dry_run_prints_what_a_run_asks(config, made, tmp_path):
+def test_a_dry_run_prints_what_a_run_asks(config, repo_and_bin, tmp_path):
     ended = ["0"] if config == VM else ["Completed/AllJobsCompleted"]
-    pod = Pod(tmp_path / "cloud", *made, config, runs=[ended])
+    pod = Pod(tmp_path / "cloud", *repo_and_bin, config, runs=[ended])
     dry = pod.say("run", "--dry-run").stdout
     pod.transcript.clear()
     pod.say("run")
@@ -169,19 +172,19 @@ def test_a_dry_run_prints_what_a_run_asks(config, made, tmp_path):
     assert commands(hidden(dry)) == commands(hidden("\n".join(pod.transcript)))
 
 
-def test_what_the_run_is_told_reaches_the_hosts_word_for_word(made, tmp_path):
-    pod = Pod(tmp_path / "cloud", *made)
+def test_what_the_run_is_told_reaches_the_hosts_word_for_word(repo_and_bin, tmp_path):
+    pod = Pod(tmp_path / "cloud", *repo_and_bin)
     pod.say("run")
-    told = ["--steps", "100", "--note", "it's $HOME; rm -rf *"]
-    told = ["gs://my-bucket/runs/bert", "experiments/x.py", *told]
+    arguments = ["--steps", "100", "--note", "it's $HOME; rm -rf *"]
+    arguments = ["gs://my-bucket/runs/bert", "experiments/x.py", *arguments]
     # As the login shell of a host reads it.
     script = f"printf '%s\\n' {pod.world()['told']}"
-    seen = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    assert seen.stdout.splitlines() == told
+    completed = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert completed.stdout.splitlines() == arguments
 
 
-def test_another_ones_resources_are_listed_by_prefix_but_never_deleted(made, tmp_path):
-    pod = Pod(tmp_path / "cloud", *made)
+def test_another_ones_resources_are_listed_by_prefix_but_never_deleted(repo_and_bin, tmp_path):
+    pod = Pod(tmp_path / "cloud", *repo_and_bin)
     world = pod.world()
     world["nodes"] = {"bert-large": "READY", "other": "READY", "bert-0": "READY"}
     pod.change(world)
@@ -197,9 +200,9 @@ LISTS = [(VM, "list"), (VM, "nodes"), (GKE, "pools"), (GKE, "jobsets")]
 @pytest.mark.parametrize("printed", ["garbage", "like a list"])
 @pytest.mark.parametrize(("config", "list"), LISTS, ids=[kind for _, kind in LISTS])
 def test_an_answer_that_is_no_list_is_an_error_and_never_nothing(
-    config, list, printed, made, tmp_path
+    config, list, printed, repo_and_bin, tmp_path
 ):
-    pod = Pod(tmp_path / "cloud", *made, config)
+    pod = Pod(tmp_path / "cloud", *repo_and_bin, config)
     pod.say("create")
     live = pod.live()
     world = pod.world()
@@ -224,9 +227,9 @@ def test_an_answer_that_is_no_list_is_an_error_and_never_nothing(
 @pytest.mark.parametrize("printed", ["nothing", "garbage"])
 @pytest.mark.parametrize(("config", "list"), LISTS[:3], ids=[kind for _, kind in LISTS[:3]])
 def test_delete_looks_again_before_it_says_that_nothing_is_left(
-    config, list, printed, made, tmp_path
+    config, list, printed, repo_and_bin, tmp_path
 ):
-    pod = Pod(tmp_path / "cloud", *made, config)
+    pod = Pod(tmp_path / "cloud", *repo_and_bin, config)
     pod.say("create")
     world = pod.world()
     world["orders"] = {list: [printed], "delete": ["half"]}
@@ -236,8 +239,10 @@ def test_delete_looks_again_before_it_says_that_nothing_is_left(
     assert not pod.live()
 
 
-def test_slices_of_another_type_than_the_file_asks_for_are_not_taken_for_its_own(made, tmp_path):
-    pod = Pod(tmp_path / "cloud", *made)
+def test_slices_of_another_type_than_the_file_asks_for_are_not_taken_for_its_own(
+    repo_and_bin, tmp_path
+):
+    pod = Pod(tmp_path / "cloud", *repo_and_bin)
     assert pod.say("create").returncode == 0
     pod.config.write_text(VM.replace("v5e:4x4", "v5e:4x8"))
     done = pod.say("run")
@@ -249,21 +254,21 @@ def test_slices_of_another_type_than_the_file_asks_for_are_not_taken_for_its_own
 
 
 @pytest.mark.parametrize("seconds", ["abc", "", "-1", "1;ls"])
-def test_an_interval_that_is_no_number_is_one_line(seconds, made, tmp_path):
+def test_an_interval_that_is_no_number_is_one_line(seconds, repo_and_bin, tmp_path):
     done = subprocess.run(
-        [made[0] / "tpu_setup/pod", "status"],
+        [repo_and_bin[0] / "tpu_setup/pod", "status"],
         env={**os.environ, "POD_INTERVAL": seconds},
         capture_output=True,
         text=True,
         cwd=tmp_path,
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    said = "POD_INTERVAL is" if seconds else "pod.conf: cannot be read"  # empty: as if not set
-    assert said in done.stderr
+    message = "POD_INTERVAL is" if seconds else "pod.conf: cannot be read"  # empty: as if not set
+    assert message in done.stderr
 
 
-def test_a_node_that_is_not_deleted_is_said(made, tmp_path):
-    pod = Pod(tmp_path / "cloud", *made, node=["fail"])
+def test_a_node_that_is_not_deleted_is_said(repo_and_bin, tmp_path):
+    pod = Pod(tmp_path / "cloud", *repo_and_bin, node=["fail"])
     world = pod.world()
     world["nodes"] = {"bert": "READY"}
     pod.change(world)
@@ -272,10 +277,10 @@ def test_a_node_that_is_not_deleted_is_said(made, tmp_path):
     assert "the node bert could not be deleted and may cost money" in done.stderr
 
 
-def test_uncommitted_changes_are_refused_unless_asked_for(made, tmp_path):
+def test_uncommitted_changes_are_refused_unless_asked_for(repo_and_bin, tmp_path):
     repo = repository(tmp_path / "repo")
     (repo / "experiments/x.py").write_text("changed = 1\n")
-    pod = Pod(tmp_path / "cloud", repo, made[1])
+    pod = Pod(tmp_path / "cloud", repo, repo_and_bin[1])
     done = pod.say("run")
     assert done.returncode == 2
     assert "uncommitted changes" in done.stderr and "--dirty" in done.stderr
@@ -284,8 +289,8 @@ def test_uncommitted_changes_are_refused_unless_asked_for(made, tmp_path):
     assert (repo / "experiments/x.py").read_text() == "changed = 1\n"
 
 
-def test_an_experiment_that_git_does_not_know_is_refused(made, tmp_path):
-    pod = Pod(tmp_path / "cloud", *made, VM.replace("x.py", "new.py"))
+def test_an_experiment_that_git_does_not_know_is_refused(repo_and_bin, tmp_path):
+    pod = Pod(tmp_path / "cloud", *repo_and_bin, VM.replace("x.py", "new.py"))
     done = pod.say("run")
     assert done.returncode == 2
     assert "experiments/new.py is not in the commit" in done.stderr
@@ -293,10 +298,10 @@ def test_an_experiment_that_git_does_not_know_is_refused(made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [(["rum"], "name a verb: run create"), (["run", "--dry"], "unknown option --dry")],
 )
-def test_a_wrong_word_is_one_line_and_exit_status_2(words, said, made, tmp_path):
-    done = Pod(tmp_path / "cloud", *made).say(*words)
+def test_a_wrong_word_is_one_line_and_exit_status_2(words, message, repo_and_bin, tmp_path):
+    done = Pod(tmp_path / "cloud", *repo_and_bin).say(*words)
     assert done.returncode == 2
-    assert said in done.stderr and done.stderr.count("\n") == 1
+    assert message in done.stderr and done.stderr.count("\n") == 1

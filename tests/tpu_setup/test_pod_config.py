@@ -45,9 +45,9 @@ def values(tmp_path, text: str) -> dict[str, str]:
 def test_a_topology_says_its_accelerator_type_and_hosts(
     topology, accelerator, hosts, chips, tmp_path
 ):
-    found = values(tmp_path, VM.replace("v5e:4x4", topology))
-    assert found["accelerator"] == accelerator
-    assert (found["hosts"], found["chips_per_host"]) == (str(hosts), str(chips))
+    settings = values(tmp_path, VM.replace("v5e:4x4", topology))
+    assert settings["accelerator"] == accelerator
+    assert (settings["hosts"], settings["chips_per_host"]) == (str(hosts), str(chips))
 
 
 def test_more_hosts_than_can_be_joined_are_refused_before_anything_is_rented(tmp_path):
@@ -55,17 +55,17 @@ def test_more_hosts_than_can_be_joined_are_refused_before_anything_is_rented(tmp
     assert values(tmp_path, pod)["hosts"] == "1536"
     refused = read(tmp_path, pod + "slices = 2\n")
     most = (4096 - RESERVED) // PER_HOST
-    said = f"topology and slices: 3,072 hosts, and one run joins at most {most:,}; nothing was"
-    assert refused.returncode == 2 and said in refused.stderr
+    message = f"topology and slices: 3,072 hosts, and one run joins at most {most:,}; nothing was"
+    assert refused.returncode == 2 and message in refused.stderr
     assert values(tmp_path, VM + "slices = 480\n")["slices"] == "480"  # 1,920 hosts
     assert read(tmp_path, VM + "slices = 481\n").returncode == 2
 
 
 def test_gke_gets_machine_type_and_selector(tmp_path):
-    found = values(tmp_path, GKE.replace("v6e:4x4", "v5e:4x8"))
-    assert found["machine"] == "ct5lp-hightpu-4t"
-    assert found["label"] == "tpu-v5-lite-podslice"
-    assert (found["location"], found["cluster"]) == ("us-east5", "training")
+    settings = values(tmp_path, GKE.replace("v6e:4x4", "v5e:4x8"))
+    assert settings["machine"] == "ct5lp-hightpu-4t"
+    assert settings["label"] == "tpu-v5-lite-podslice"
+    assert (settings["location"], settings["cluster"]) == ("us-east5", "training")
 
 
 def test_arguments_are_split_as_a_shell_would_but_nothing_is_expanded(tmp_path):
@@ -86,8 +86,8 @@ def test_arguments_are_split_as_a_shell_would_but_nothing_is_expanded(tmp_path):
 )
 def test_a_number_sign_in_quotes_begins_no_comment(line, words, tmp_path):
     text = VM.replace('--steps 100 --note "it\'s $HOME; rm -rf *"', line)
-    said = read(tmp_path, text).stdout.splitlines()
-    assert [each.split("\t")[1] for each in said if each.startswith("argument\t")] == words
+    rows = read(tmp_path, text).stdout.splitlines()
+    assert [row.split("\t")[1] for row in rows if row.startswith("argument\t")] == words
 
 
 def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path):
@@ -103,13 +103,13 @@ def test_what_can_be_asked_for_can_be_planned():
     finally:
         sys.path.remove(str(SCRIPTS))
     for kind, chip in CHIPS.items():
-        planned, asked = GENERATIONS[kind].names, chip.sizes.split()
-        assert set(asked) <= set(planned), kind
+        planned, requestable = GENERATIONS[kind].names, chip.sizes.split()
+        assert set(requestable) <= set(planned), kind
         if not GENERATIONS[kind].most:
-            assert asked == planned, kind
+            assert requestable == planned, kind
             continue
         # Of a 3D torus one shape for each number of chips, up to the largest.
-        counts = [math.prod(map(int, size.split("x"))) for size in asked]
+        counts = [math.prod(map(int, size.split("x"))) for size in requestable]
         every = {math.prod(map(int, size.split("x"))) for size in planned}
         assert counts == sorted(count for count in every if count <= max(counts)), kind
 
@@ -148,10 +148,10 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_that_says_where_and_what(mistake, tmp_path):
-    text, said = MISTAKES[mistake]
+    text, message = MISTAKES[mistake]
     done = read(tmp_path, text)
     assert done.returncode == 2 and not done.stdout
-    assert said in done.stderr and done.stderr.count("\n") == 1
+    assert message in done.stderr and done.stderr.count("\n") == 1
     assert "\x1b" not in done.stderr
 
 

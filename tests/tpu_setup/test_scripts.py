@@ -23,8 +23,8 @@ def test_shellcheck_finds_nothing():
 
 
 def progress(text: str, *words: str) -> str:
-    run = [sys.executable, SCRIPTS / "progress.py", *words]
-    return subprocess.run(run, input=text, capture_output=True, text=True).stdout
+    command = [sys.executable, SCRIPTS / "progress.py", *words]
+    return subprocess.run(command, input=text, capture_output=True, text=True).stdout
 
 
 def test_progress_says_step_loss_goodput_and_who_is_silent():
@@ -34,9 +34,9 @@ def test_progress_says_step_loss_goodput_and_who_is_silent():
         {"process": 0, "host": "a", "step": 1200, "time": now - 12},
         {"process": 1, "host": "b\x1b[2J", "step": 900, "time": now - 500},
     ]
-    said = progress(json.dumps({**status, "state": "running", "hosts": hosts}))
-    assert said.startswith("step 1200 of 5000, loss 2.312, goodput 93 %, running, 12 s ago")
-    assert said.endswith("host b[2J silent since step 900\n")
+    output = progress(json.dumps({**status, "state": "running", "hosts": hosts}))
+    assert output.startswith("step 1200 of 5000, loss 2.312, goodput 93 %, running, 12 s ago")
+    assert output.endswith("host b[2J silent since step 900\n")
     assert progress(json.dumps({**status, "state": "running"}), "step") == "1200\n"
 
 

@@ -49,11 +49,11 @@ def test_a_run_that_stops_once_on_a_host_is_resumed_and_comes_to_its_end(tmp_pat
     assert (tmp_path / "requests").read_text() == ""
     words = ["train", "experiments/x.py", "--folder", "gs://my-bucket/runs/bert"]
     for host in hosts:
-        told = (host / "told").read_text().splitlines()
+        arguments = (host / "told").read_text().splitlines()
         secret = host / "jaxformers-pod/secret"
         assert secret.stat().st_mode & 0o777 == 0o600
         assert secret.read_text() == (hosts[0] / "jaxformers-pod/secret").read_text()
         assert secret.read_text().strip() not in done.stderr + done.stdout
-        assert told == [*words, "--steps", "100", "--note", "it's $HOME; rm -rf *"]
+        assert arguments == [*words, "--steps", "100", "--note", "it's $HOME; rm -rf *"]
         log = (host / "jaxformers-pod/log").read_text()
         assert log.count("line of the log") == 2

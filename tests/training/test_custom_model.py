@@ -196,9 +196,9 @@ def test_as_a_task_it_goes_through_the_library_and_its_check(tmp_path, monkeypat
     lines = []
     quick = {name: module.PARTS[name] for name in ("sharding", "outputs")}
     monkeypatch.setattr(module, "PARTS", quick)
-    found = check(experiment, tmp_path / "own.py", update=True, report=lines.append)
-    assert all(f.ok for f in found), lines
+    findings = check(experiment, tmp_path / "own.py", update=True, report=lines.append)
+    assert all(f.ok for f in findings), lines
     assert all(f.ok for f in check(experiment, tmp_path / "own.py", report=lines.append)), lines
     bare = replace(experiment, sharding_rows=ROWS[:1])
-    found = check(bare, tmp_path / "own.py", report=lines.append)
-    assert not found[0].ok and "'tags/bias'" in found[0].text
+    findings = check(bare, tmp_path / "own.py", report=lines.append)
+    assert not findings[0].ok and "'tags/bias'" in findings[0].text

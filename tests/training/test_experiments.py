@@ -54,9 +54,9 @@ def test_it_builds_by_its_files_name_and_says_what_it_is(file):
     spec = importlib.util.spec_from_file_location("read", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    place = f"experiments/{file.parent.name}/{file.name}"
+    path = f"experiments/{file.parent.name}/{file.name}"
     # GLUE's tasks are a grid of runs, which `tune` makes.
-    assert re.search(rf"jaxformers (train|tune) {re.escape(place)}", module.__doc__)
+    assert re.search(rf"jaxformers (train|tune) {re.escape(path)}", module.__doc__)
 
 
 def test_no_two_have_the_same_name():
@@ -78,19 +78,19 @@ def test_its_full_size_state_is_divided(file, shape):
     mesh = make_mesh(MeshConfig(*shape))
     model = experiment.task.module(experiment.execution(mesh))
     state = abstract_state(experiment, model, mesh)
-    wanted = share = 0
+    expected = share = 0
     _, fsdp, tensor = shape
-    kept = (state.params, state.opt_state, state.ema)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(kept):
+    state_trees = (state.params, state.opt_state, state.ema)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state_trees):
         # Convolutions, heads of images and projections are divided over fsdp alone.
         name = jax.tree_util.keystr(path)
         alone = re.search("conv|head|pre_logits|patch_embedding|projection", name)
-        wanted += leaf.size / (fsdp if alone else fsdp * tensor)
+        expected += leaf.size / (fsdp if alone else fsdp * tensor)
         mine = math.prod(leaf.sharding.shard_shape(leaf.shape))
         share += mine
         assert fsdp == 1 or mine < leaf.size or leaf.size < LARGE
     # Tables of positions and dense layers of heads are divided over one axis alone.
-    assert wanted <= share <= 1.06 * wanted + LARGE
+    assert expected <= share <= 1.06 * expected + LARGE
 
 
 def test_it_has_a_golden_file_of_the_same_model(file):
@@ -100,8 +100,8 @@ def test_it_has_a_golden_file_of_the_same_model(file):
         assert path is None
         return
     assert path == file.parent / "golden" / f"{experiment.name}.json"
-    kept = golden.read(path)
-    assert not golden.changes(kept["model"], golden.model_fields(experiment))
+    recorded = golden.read(path)
+    assert not golden.changes(recorded["model"], golden.model_fields(experiment))
 
 
 def test_its_rehearsal_is_small_and_the_same_kind_of_run(file):
@@ -111,8 +111,8 @@ def test_its_rehearsal_is_small_and_the_same_kind_of_run(file):
     fields = ("optimizer", "schedule", "accumulate", "clip_norm", "ema")
     assert changed == tuple(getattr(experiment, name) for name in fields)
     assert small.steps <= 10 and small.mesh.shape(8) == (2, 2, 2)
-    kept = choices(experiment.task.model)
-    assert kept and choices(small.task.model) == kept
+    expected = choices(experiment.task.model)
+    assert expected and choices(small.task.model) == expected
 
 
 def test_the_number_of_workers_makes_no_other_run():
@@ -130,8 +130,8 @@ def choices(model):
             f"{n}.{name}": value for n, tower in towers.items() for name, value in tower.items()
         }
     encoder = getattr(model, "encoder", None)
-    found = {name: getattr(model, name) for name in CHOICES if hasattr(model, name)}
-    return found if encoder is None else choices(encoder) | found
+    fields = {name: getattr(model, name) for name in CHOICES if hasattr(model, name)}
+    return fields if encoder is None else choices(encoder) | fields
 
 
 def test_parameter_counts_of_the_paper_runs():

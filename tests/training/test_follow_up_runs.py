@@ -59,15 +59,15 @@ def test_what_follows_begins_from_the_first_ones_weights_and_vocabulary(finished
         jf.from_pretrained(folder / name)[1]["params"]["bert"]["token_embedding"]["table"]
         for name in ("", "fine_tuned-rehearsal", "from_scratch-rehearsal")
     ]
-    near, far = (np.abs(tables[0] - each).mean() for each in tables[1:])
+    near, far = (np.abs(tables[0] - table).mean() for table in tables[1:])
     assert near < 0.2 * far
 
 
 def test_each_run_counts_its_own_time(finished):
     folder, _ = finished
     names = ("", "fine_tuned-rehearsal", "from_scratch-rehearsal")
-    found = [json.loads((folder / name / "status.json").read_text()) for name in names]
-    for before, now in pairwise(found):
+    statuses = [json.loads((folder / name / "status.json").read_text()) for name in names]
+    for before, now in pairwise(statuses):
         spent = sum(seconds for kind, seconds in now["seconds"].items() if kind != "time")
         assert 0 < spent <= now["time"] - before["time"]
 
@@ -76,7 +76,7 @@ def test_a_finished_chain_is_not_trained_again(finished, small):
     folder, _ = finished
     again = train(small, folder)
     assert again.finished and not again.losses
-    assert len(again.after) == 2 and not any(each.losses for each in again.after)
+    assert len(again.after) == 2 and not any(result.losses for result in again.after)
 
 
 @pytest.mark.slow
@@ -105,9 +105,9 @@ def test_a_moving_average_begins_from_the_given_weights(small):
         model = experiment.task.module(experiment.execution(mesh))
         state = jax.jit(lambda: init_state(experiment, model))()
         bias = np.arange(state.params["logits_bias"].size, dtype=np.float32)
-        begun = with_pretrained_values(state, {"params": {"logits_bias": bias}})
-    np.testing.assert_array_equal(begun.params["logits_bias"], bias)
-    np.testing.assert_array_equal(begun.ema["logits_bias"], bias)
+        pretrained = with_pretrained_values(state, {"params": {"logits_bias": bias}})
+    np.testing.assert_array_equal(pretrained.params["logits_bias"], bias)
+    np.testing.assert_array_equal(pretrained.ema["logits_bias"], bias)
     np.testing.assert_array_equal(
-        begun.params["transform"]["bias"], state.params["transform"]["bias"]
+        pretrained.params["transform"]["bias"], state.params["transform"]["bias"]
     )

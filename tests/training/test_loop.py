@@ -91,8 +91,8 @@ def test_a_run_killed_five_times_equals_an_undisturbed_one_bit_for_bit(undisturb
     folder, draw, inside = tmp_path / "run", random.Random(7), 0
     for kill in range(5):
         process = start(folder)
-        seen = max(records(folder), default=0) if (folder / "metrics.jsonl").exists() else 0
-        target = min(seen + draw.randint(1, 6), STEPS - 1)
+        last_step = max(records(folder), default=0) if (folder / "metrics.jsonl").exists() else 0
+        target = min(last_step + draw.randint(1, 6), STEPS - 1)
 
         def reached(target=target):
             file = folder / "metrics.jsonl"
@@ -134,7 +134,7 @@ def test_a_finished_run_says_so_and_is_not_trained_again(undisturbed):
 @pytest.mark.slow
 def test_a_run_of_8_devices_goes_on_with_2(tmp_path):
     eight = demo(steps=6, checkpoint=replace(demo().checkpoint, every=3, keep_last=2))
-    whole = train(eight, tmp_path / "whole")
+    uninterrupted = train(eight, tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "split")
     shutil.rmtree(tmp_path / "split" / "checkpoints" / "6")
     (tmp_path / "split" / "report.md").unlink()
@@ -142,9 +142,9 @@ def test_a_run_of_8_devices_goes_on_with_2(tmp_path):
     devices = jax.devices()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "devices", lambda *_: devices[:2])
-        rest = train(two, tmp_path / "split")
+        resumed = train(two, tmp_path / "split")
     for step in (4, 5, 6):
-        np.testing.assert_allclose(rest.losses[step], whole.losses[step], rtol=1e-5)
+        np.testing.assert_allclose(resumed.losses[step], uninterrupted.losses[step], rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -228,9 +228,9 @@ def test_the_learning_rate_metric_is_the_schedules(undisturbed):
 @pytest.mark.slow
 def test_two_processes_of_4_devices_give_the_losses_of_one_of_8(undisturbed, tmp_path):
     finish(start(tmp_path / "run", "--processes", "2"), timeout=900)
-    two, one = records(tmp_path / "run"), records(undisturbed)
-    assert two.keys() == one.keys()
-    for step, loss in one.items():
-        np.testing.assert_allclose(two[step], loss, rtol=1e-5)
+    two_processes, one_process = records(tmp_path / "run"), records(undisturbed)
+    assert two_processes.keys() == one_process.keys()
+    for step, loss in one_process.items():
+        np.testing.assert_allclose(two_processes[step], loss, rtol=1e-5)
     for ours, theirs in zip(leaves(tmp_path / "run"), leaves(undisturbed), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)

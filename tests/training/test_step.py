@@ -25,9 +25,9 @@ MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 1, 8)]
 @pytest.mark.parametrize("shape", MESHES, ids=str)
 def test_every_mesh_gives_the_losses_of_one_device(shape):
     # Dropout is on: its draws do not depend on the mesh either.
-    one = tiny.losses(tiny.EXPERIMENT)
-    np.testing.assert_allclose(tiny.losses(tiny.EXPERIMENT, shape), one, rtol=1e-5)
-    assert len(set(one)) == 5
+    single_device = tiny.losses(tiny.EXPERIMENT)
+    np.testing.assert_allclose(tiny.losses(tiny.EXPERIMENT, shape), single_device, rtol=1e-5)
+    assert len(set(single_device)) == 5
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)], ids=str)
@@ -35,8 +35,8 @@ def test_parameters_and_optimizer_state_are_divided(shape):
     _, state = tiny.run(tiny.EXPERIMENT, shape)
     for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, state.opt_state)):
         shares = [s.data.nbytes for s in leaf.addressable_shards]
-        whole = jax.tree_util.keystr(path).endswith(("['bias']", "['scale']", "count"))
-        if whole or not leaf.shape:
+        replicated = jax.tree_util.keystr(path).endswith(("['bias']", "['scale']", "count"))
+        if replicated or not leaf.shape:
             continue
         fsdp, tensor = shape[1:]
         assert shares == [leaf.nbytes // (fsdp * tensor)] * 8, path
@@ -54,11 +54,11 @@ def test_a_vocabulary_that_divides_by_nothing_learns_as_if_unpadded():
         return x[:101] if getattr(x, "shape", ()) == (104, 16) else x
 
     program, _ = tiny.compiled(plain, (1, 1, 1))
-    state, seen = jax.tree.map(cut, start), []
+    state, losses = jax.tree.map(cut, start), []
     for step in range(3):
         state, metrics = program(state, put_batch(tiny.batch(step), tiny.mesh_of((1, 1, 1))))
-        seen.append(float(metrics["loss"]))
-    np.testing.assert_allclose(seen, padded, rtol=1e-5)
+        losses.append(float(metrics["loss"]))
+    np.testing.assert_allclose(losses, padded, rtol=1e-5)
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,17 @@ def test_a_loss_whose_parts_do_not_add_up_is_not_accumulated(monkeypatch):
 
 
 @pytest.mark.default_cases(1)
-@pytest.mark.parametrize("parts", [2, 4])
-def test_a_batch_in_parts_gives_the_same_update(parts):
-    whole, (seen, state) = (
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_a_batch_in_parts_gives_the_same_update(accumulate):
+    unsplit, (metrics, state) = (
         tiny.run(tiny.changed(dropout=0.0), steps=2),
-        tiny.run(tiny.changed(dropout=0.0, accumulate=parts), steps=2),
+        tiny.run(tiny.changed(dropout=0.0, accumulate=accumulate), steps=2),
     )
-    for ours, theirs in zip(seen, whole[0], strict=True):
+    for ours, theirs in zip(metrics, unsplit[0], strict=True):
         np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-5)
         np.testing.assert_allclose(ours["grad_norm"], theirs["grad_norm"], rtol=1e-4)
     for ours, theirs in zip(
-        jax.tree.leaves(state.params), jax.tree.leaves(whole[1].params), strict=True
+        jax.tree.leaves(state.params), jax.tree.leaves(unsplit[1].params), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
@@ -114,7 +114,7 @@ def test_parts_that_do_not_divide_the_batch_are_an_error():
 
 def test_the_update_is_the_one_made_by_hand():
     experiment = tiny.changed(dropout=0.0, clip_norm=0.05, ema=0.9)
-    seen, state = tiny.run(experiment, steps=2)
+    metrics, state = tiny.run(experiment, steps=2)
     start, task = tiny.start(experiment), experiment.task
     model = task.module(experiment.execution(tiny.mesh_of((1, 1, 1))))
     tx = make_transformation(experiment)
@@ -140,8 +140,8 @@ def test_the_update_is_the_one_made_by_hand():
     params, opt_state, ema = start.params, start.opt_state, start.params
     for step in range(2):
         params, opt_state, ema, (value, norm) = by_hand(params, opt_state, ema, tiny.batch(step))
-        np.testing.assert_allclose(seen[step]["loss"], value, rtol=1e-5)
-        np.testing.assert_allclose(seen[step]["grad_norm"], norm, rtol=1e-4)
+        np.testing.assert_allclose(metrics[step]["loss"], value, rtol=1e-5)
+        np.testing.assert_allclose(metrics[step]["grad_norm"], norm, rtol=1e-4)
     for ours, theirs in (((state.params), params), (state.ema, ema)):
         for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
             np.testing.assert_allclose(a, b, atol=2e-4)
@@ -163,8 +163,8 @@ def test_clipping_scales_the_gradients_down_to_the_norm():
 
 def test_weight_decay_leaves_biases_and_norms_alone():
     flat = jax.tree_util.tree_leaves_with_path(decayed(tiny.start(tiny.EXPERIMENT).params))
-    kept = {jax.tree_util.keystr(path[-1:]) for path, decays in flat if not decays}
-    assert kept == {"['bias']", "['scale']"}
+    undecayed = {jax.tree_util.keystr(path[-1:]) for path, decays in flat if not decays}
+    assert undecayed == {"['bias']", "['scale']"}
     assert {jax.tree_util.keystr(path[-1:]) for path, d in flat if d} == {"['kernel']", "['table']"}
     params = {"up": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}}
     tx = Adam(weight_decay=0.1).build(lambda count: 0.5)
@@ -175,16 +175,16 @@ def test_weight_decay_leaves_biases_and_norms_alone():
 
 
 def test_each_gradients_squared_norm_is_told_in_tree_order():
-    seen, state = tiny.run(tiny.EXPERIMENT)
-    squares = seen[0]["squared_norms"]
+    metrics, state = tiny.run(tiny.EXPERIMENT)
+    squares = metrics[0]["squared_norms"]
     assert squares.shape == (len(jax.tree.leaves(state.params)),)
-    np.testing.assert_allclose(np.sqrt(squares.sum()), seen[0]["grad_norm"], rtol=1e-5)
+    np.testing.assert_allclose(np.sqrt(squares.sum()), metrics[0]["grad_norm"], rtol=1e-5)
 
 
 def test_the_learning_rate_is_that_of_the_update():
-    seen, _ = tiny.run(tiny.EXPERIMENT)
+    metrics, _ = tiny.run(tiny.EXPERIMENT)
     rates = [float(tiny.EXPERIMENT.schedule.rate(n, tiny.EXPERIMENT.steps)) for n in range(5)]
-    np.testing.assert_allclose([m["learning_rate"] for m in seen], rates, rtol=1e-6)
+    np.testing.assert_allclose([m["learning_rate"] for m in metrics], rates, rtol=1e-6)
 
 
 def test_dropout_differs_from_step_to_step_and_comes_again_with_the_seed():
@@ -249,15 +249,15 @@ def test_the_step_is_traced_under_strict_promotion(precision):
 
 
 def test_bfloat16_steps_keep_softmax_norm_logits_loss_and_state_float32():
-    closed, seen = trace(tiny.changed(precision="bfloat16")), {}
+    closed, dtypes = trace(tiny.changed(precision="bfloat16")), {}
     for eqn in equations(closed.jaxpr):
         kinds = {str(v.aval.dtype) for v in eqn.invars if hasattr(v.aval, "dtype")}
-        seen.setdefault(eqn.primitive.name, set()).update(kinds)
+        dtypes.setdefault(eqn.primitive.name, set()).update(kinds)
         if eqn.primitive.name == "dot_general" and eqn.outvars[0].aval.shape[-1] == 104:
             assert eqn.outvars[0].aval.dtype == jnp.float32
     for primitive in ("exp", "log", "rsqrt", "reduce_max", "sqrt"):
-        assert seen[primitive] <= {"float32"}, primitive
-    assert "bfloat16" in seen["dot_general"]
+        assert dtypes[primitive] <= {"float32"}, primitive
+    assert "bfloat16" in dtypes["dot_general"]
 
 
 def test_no_target_as_wide_as_the_vocabulary_is_made_for_the_forward_pass():
@@ -269,9 +269,9 @@ def test_no_target_as_wide_as_the_vocabulary_is_made_for_the_forward_pass():
         return task.loss(model, variables, tiny.batch(), train=False).total
 
     closed, shapes = jax.make_jaxpr(loss)(variables), [(8, 9, 104), (72, 104)]
-    made = {
+    primitives = {
         eqn.primitive.name
         for eqn in equations(closed.jaxpr)
         if eqn.outvars and eqn.outvars[0].aval.shape in shapes
     }
-    assert "dot_general" in made and not {"one_hot", "scatter", "eq"} & made
+    assert "dot_general" in primitives and not {"one_hot", "scatter", "eq"} & primitives

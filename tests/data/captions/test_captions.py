@@ -136,16 +136,17 @@ def test_tar_shards_are_read_in_place(tmp_path):
 def test_emoji_of_a_family_are_held_out_together():
     assert family("woman cook") == family("man cook") == family("cook") == "cook"
     assert family("men wrestling") == family("people wrestling") and family("man") == "man"
-    seen = BundledEmoji(("noto", "twemoji"), "seen").open()
-    unseen = BundledEmoji(("noto",), "held-out").open()
+    seen_images = BundledEmoji(("noto", "twemoji"), "seen").open()
+    unseen_images = BundledEmoji(("noto",), "held-out").open()
     everything = BundledEmoji(("noto",)).open()
-    assert len(everything) == 1906 and len(seen) == 2 * (1906 - len(unseen))
-    assert 0.08 < len(unseen) / 1906 < 0.12
+    assert len(everything) == 1906 and len(seen_images) == 2 * (1906 - len(unseen_images))
+    assert 0.08 < len(unseen_images) / 1906 < 0.12
     families = [
-        {family(images.concept(i)["name"]) for i in range(len(images))} for images in (seen, unseen)
+        {family(images.concept(i)["name"]) for i in range(len(images))}
+        for images in (seen_images, unseen_images)
     ]
     assert not families[0] & families[1]
-    assert sum(map(held_out, concepts())) == len(unseen)
+    assert sum(map(held_out, concepts())) == len(unseen_images)
     image = everything.image(0)
     assert image.size == (48, 48) and everything.captions(0)[0] == "grinning face"
     assert len(BundledEmoji(("fluent",)).open()) == 1811

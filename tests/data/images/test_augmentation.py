@@ -88,20 +88,20 @@ def test_a_thin_picture_is_resized_in_the_square_alone(size, monkeypatch):
     transforms = [Augmentation(24, 3, crop(32), **EXACT) for crop in SQUARES]
     transforms += [Preprocessing.central(24, 0.75)]
     u = RNG.random(transforms[0].draws)
-    whole = [each.picture(picture, u[: each.draws]) for each in transforms]
+    unlimited = [transform.picture(picture, u[: transform.draws]) for transform in transforms]
     monkeypatch.setattr(crops, "MOST_PIXELS", 2000)
     monkeypatch.setattr(Image.Image, "crop", lambda *_: pytest.fail("made whole"))
-    for transform, wanted in zip(transforms, whole, strict=True):
-        found = transform.picture(picture, u[: transform.draws])
-        assert np.abs(found.astype(int) - wanted).max() <= 1
+    for transform, expected in zip(transforms, unlimited, strict=True):
+        actual = transform.picture(picture, u[: transform.draws])
+        assert np.abs(actual.astype(int) - expected).max() <= 1
 
 
 def test_a_picture_one_pixel_wide_is_never_made_large(monkeypatch):
     picture, resize, sizes = Image.new("RGB", (1, 20_000)), Image.Image.resize, []
 
-    def noted(picture, size, *rest):
+    def noted(picture, size, *args):
         sizes.append(size)
-        return resize(picture, size, *rest)
+        return resize(picture, size, *args)
 
     monkeypatch.setattr(Image.Image, "resize", noted)
     assert Preprocessing.central(224)([picture]).shape == (1, 224, 224, 3)
@@ -122,8 +122,8 @@ def test_a_padded_crop_shows_black_margins():
 
 
 def test_the_whole_picture_is_resized_or_left_as_it_is():
-    whole = drawn(Augmentation(16, 3, WholeImage(), **EXACT), PICTURE)
-    assert np.array_equal(whole, array(PICTURE.resize((16, 16), Image.BILINEAR)))
+    output = drawn(Augmentation(16, 3, WholeImage(), **EXACT), PICTURE)
+    assert np.array_equal(output, array(PICTURE.resize((16, 16), Image.BILINEAR)))
     square = NOISE.crop((0, 0, 16, 16))
     assert np.array_equal(drawn(Augmentation(16, 3, AsIs(), **EXACT), square), array(square))
     with pytest.raises(DataError, match="is not 16 x 16"):
@@ -242,8 +242,10 @@ def test_every_operation_is_drawn_and_half_of_them_are_done():
     for u in RNG.random((300, form.draws)):
         counts.append(not np.array_equal(array(form(NOISE, u)), array(NOISE)))
     assert 0.65 < np.mean(counts) < 0.82  # 1 - 1/4, less the operations that change nothing
-    seen = {int(w * len(TIMM)) for u in RNG.random((300, form.draws)) for w in u[:WORDS:WORDS]}
-    assert seen == set(range(len(TIMM)))
+    operations = {
+        int(w * len(TIMM)) for u in RNG.random((300, form.draws)) for w in u[:WORDS:WORDS]
+    }
+    assert operations == set(range(len(TIMM)))
     grey = array(form(NOISE.convert("L"), np.full(form.draws, 0.2)))
     assert grey.ndim == 2
 

@@ -100,9 +100,9 @@ def outcome(path):
 
 def check(path, seed, intact):
     """Checks one damaged file; whether its pixels were read."""
-    started = time.process_time()
+    start = time.process_time()
     pixels = outcome(path)
-    assert time.process_time() - started < LONGEST, f"seed {seed}"
+    assert time.process_time() - start < LONGEST, f"seed {seed}"
     again = outcome(path)
     assert isinstance(again, type(pixels)) and np.array_equal(pixels, again), f"seed {seed}"
     if isinstance(pixels, str):

@@ -57,8 +57,10 @@ def test_grey_is_repeated_or_kept_and_sixteen_bits_lose_the_lower_eight():
 def test_transparency_is_dropped_not_laid_on_white():
     alpha = np.dstack([PIXELS, np.full((7, 5), 3, np.uint8)])
     assert np.array_equal(decode(encoded(Image.fromarray(alpha))), PIXELS)
-    both = np.stack([PIXELS[..., 0], PIXELS[..., 1]], -1)
-    assert np.array_equal(decode(encoded(Image.fromarray(both, "LA")))[..., 2], PIXELS[..., 0])
+    grey_alpha = np.stack([PIXELS[..., 0], PIXELS[..., 1]], -1)
+    assert np.array_equal(
+        decode(encoded(Image.fromarray(grey_alpha, "LA")))[..., 2], PIXELS[..., 0]
+    )
 
 
 def test_palettes_and_cmyk_become_colours():

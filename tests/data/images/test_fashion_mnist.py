@@ -8,11 +8,11 @@ from jaxformers.errors import ConfigError
 
 def test_the_splits_have_their_sizes_and_share_no_picture():
     sets = {split: BundledFashionMnist(split).open() for split in ("train", "dev", "test")}
-    assert {split: len(each) for split, each in sets.items()} == dict(
+    assert {split: len(dataset) for split, dataset in sets.items()} == dict(
         train=9000, dev=1000, test=2000
     )
-    seen = [{image.tobytes() for image in each.images} for each in sets.values()]
-    assert not seen[0] & seen[1] and not (seen[0] | seen[1]) & seen[2]
+    pictures = [{image.tobytes() for image in dataset.images} for dataset in sets.values()]
+    assert not pictures[0] & pictures[1] and not (pictures[0] | pictures[1]) & pictures[2]
     assert len(BundledFashionMnist("train+dev").open()) == 10_000
 
 
@@ -26,13 +26,13 @@ def test_pictures_are_grey_and_the_first_is_a_boot():
 
 def test_five_classes_and_the_other_five_are_the_whole():
     first = BundledFashionMnist("test", classes=(0, 2, 4, 6, 8)).open()
-    other = BundledFashionMnist("test", classes=(9, 7, 5, 3, 1)).open()
-    assert len(first) + len(other) == 2000 and first.classes == other.classes == 5
+    second = BundledFashionMnist("test", classes=(9, 7, 5, 3, 1)).open()
+    assert len(first) + len(second) == 2000 and first.classes == second.classes == 5
     assert set(first.labels.tolist()) == set(range(5))
-    assert other.class_names[0] == "Ankle boot"
-    whole = BundledFashionMnist("test").open()
-    boots = whole.images[whole.labels == 9]
-    assert np.array_equal(other.images[other.labels == 0], boots)
+    assert second.class_names[0] == "Ankle boot"
+    all_classes = BundledFashionMnist("test").open()
+    boots = all_classes.images[all_classes.labels == 9]
+    assert np.array_equal(second.images[second.labels == 0], boots)
 
 
 def test_a_limit_takes_pictures_evenly_and_judging_is_not_limited():

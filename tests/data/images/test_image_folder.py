@@ -57,14 +57,14 @@ def test_classes_are_folders_in_order_and_a_split_is_numbered_as_training_is(roo
 
 
 def test_what_other_programs_leave_is_no_class(root):
-    wanted = ImageFolder(str(root)).open()
+    expected = ImageFolder(str(root)).open()
     for name in ("__MACOSX", "__pycache__", ".git"):
         (root / "train" / name).mkdir()
         (root / name).mkdir()
     (root / "train" / "__MACOSX" / "x.png").write_bytes(encoded(0))
     (root / "train" / "a" / "folder.png").mkdir()
-    found = ImageFolder(str(root)).open()
-    assert found.class_names == ("a", "b", "c") and found.content == wanted.content
+    actual = ImageFolder(str(root)).open()
+    assert actual.class_names == ("a", "b", "c") and actual.content == expected.content
 
 
 def test_a_folder_without_splits_is_for_training_and_a_flat_one_for_prediction(root):
@@ -172,17 +172,17 @@ def test_what_is_wrong_with_a_folder_is_named(root):
 
 
 def test_a_damaged_picture_is_named_or_skipped_and_counted(root):
-    whole = (root / "train" / "b" / "b1.JPEG").read_bytes()
-    (root / "train" / "b" / "b1.JPEG").write_bytes(whole[: len(whole) // 2])
+    content = (root / "train" / "b" / "b1.JPEG").read_bytes()
+    (root / "train" / "b" / "b1.JPEG").write_bytes(content[: len(content) // 2])
     (root / "train" / "c" / "c2.PNG").write_bytes(b"<html>not found</html>")
     images = ImageFolder(str(root)).open()
-    for index, said in ((4, r"b1\.JPEG does not decode"), (8, r"c2\.PNG is not a picture")):
-        with pytest.raises(DataError, match=said):
+    for index, pattern in ((4, r"b1\.JPEG does not decode"), (8, r"c2\.PNG is not a picture")):
+        with pytest.raises(DataError, match=pattern):
             ImageRows(images, Augmentation(8)).gather(np.array([index]))
     sound = ImageFolder(str(root), skip_damaged=True).open()
     assert len(sound) == 7 and sound.skipped == 2 and sound.classes == 3
     assert [sound.name(k) for k in range(7)] == [images.name(k) for k in (0, 1, 2, 3, 5, 6, 7)]
-    (root / "train" / "b" / "b1.JPEG").write_bytes(whole)
+    (root / "train" / "b" / "b1.JPEG").write_bytes(content)
     assert ImageFolder(str(root), skip_damaged=True).open().skipped == 1
     for file in (root / "train").rglob("*.*"):
         file.write_bytes(b"no")

@@ -24,22 +24,24 @@ PICTURES = ("wide", "tall", "square")
 GREY = dict(channels=1, mean=(0.5,), std=(0.5,))
 
 
-def written(folder, said):
+def write_config(folder, config):
     folder.mkdir(exist_ok=True)
-    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    (folder / "preprocessor_config.json").write_text(json.dumps(config))
     return folder
 
 
-def refusal(folder, said, kind=WeightsError):
+def refusal(folder, config, kind=WeightsError):
     with pytest.raises(kind) as error:
-        jf.load_images(written(folder, said))
+        jf.load_images(write_config(folder, config))
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_pictures_are_those_of_transformers_own_processors(case, tmp_path):
-    preprocessing = jf.load_images(written(tmp_path, json.loads(str(GOLDEN[f"{case}_config"]))))
+    preprocessing = jf.load_images(
+        write_config(tmp_path, json.loads(str(GOLDEN[f"{case}_config"])))
+    )
     for name in PICTURES:
         ours = preprocessing(Image.fromarray(GOLDEN[f"picture_{name}"]))
         theirs = np.moveaxis(GOLDEN[f"{case}_{name}"], 0, -1)[None]
@@ -49,7 +51,7 @@ def test_pictures_are_those_of_transformers_own_processors(case, tmp_path):
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_written_reads_as_the_same(case, tmp_path):
-    first = jf.load_images(written(tmp_path, json.loads(str(GOLDEN[f"{case}_config"]))))
+    first = jf.load_images(write_config(tmp_path, json.loads(str(GOLDEN[f"{case}_config"]))))
     write_preprocessing(first, tmp_path)
     assert read_preprocessing(tmp_path) == first
 
@@ -79,12 +81,12 @@ def test_our_own_runs_are_read_back(form, tmp_path):
 
 def test_the_forms_of_older_versions_are_read(tmp_path):
     old = {"feature_extractor_type": "ViTFeatureExtractor", "size": 12, "resample": 2}
-    assert jf.load_images(written(tmp_path, old)) == Preprocessing(12)
+    assert jf.load_images(write_config(tmp_path, old)) == Preprocessing(12)
     clip = dict(feature_extractor_type="CLIPFeatureExtractor", size=14, crop_size=12)
-    read = jf.load_images(written(tmp_path, clip))
+    read = jf.load_images(write_config(tmp_path, clip))
     assert (read.size, read.resize, read.rule, read.interpolation) == (12, 14, "small", "bicubic")
     convnext = dict(image_processor_type="ConvNextImageProcessor", size=dict(shortest_edge=384))
-    assert jf.load_images(written(tmp_path, convnext)).rule == "direct"
+    assert jf.load_images(write_config(tmp_path, convnext)).rule == "direct"
 
 
 def test_a_file_without_a_type_goes_by_the_models(tmp_path):
@@ -92,12 +94,12 @@ def test_a_file_without_a_type_goes_by_the_models(tmp_path):
     fields = dict(size=224, resample=3, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD)
     (tmp_path / "config.json").write_text('{"model_type": "vit_mae"}')
     expected = Preprocessing(224, interpolation="bicubic", mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    assert jf.load_images(written(tmp_path, fields)) == expected
+    assert jf.load_images(write_config(tmp_path, fields)) == expected
     for model_type, kind in KINDS_BY_MODEL_TYPE.items():
         (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
-        untyped = jf.load_images(written(tmp_path, dict(crop_pct=0.8)))
+        untyped = jf.load_images(write_config(tmp_path, dict(crop_pct=0.8)))
         typed = dict(crop_pct=0.8, image_processor_type=f"{kind}ImageProcessor")
-        assert jf.load_images(written(tmp_path, typed)) == untyped
+        assert jf.load_images(write_config(tmp_path, typed)) == untyped
     for config in ("{}", '{"model_type": "bert"}', '{"model_type": ["vit"]}'):
         (tmp_path / "config.json").write_text(config)
         assert "has no image_processor_type, and" in refusal(tmp_path, fields)
@@ -126,11 +128,11 @@ def test_the_processor_of_each_model_is_transformers_own():
 )
 def test_resample_may_be_a_name(name, interpolation, tmp_path):
     fields = dict(image_processor_type="ViTImageProcessor", resample=name)
-    assert jf.load_images(written(tmp_path, fields)).interpolation == interpolation
+    assert jf.load_images(write_config(tmp_path, fields)).interpolation == interpolation
 
 
 def test_processor_config_precedes_and_is_kept_in_step(tmp_path):
-    written(tmp_path, dict(image_processor_type="ViTImageProcessor", size=8))
+    write_config(tmp_path, dict(image_processor_type="ViTImageProcessor", size=8))
     nested = dict(image_processor_type="DeiTImageProcessor", size=16, crop_size=12)
     file = tmp_path / "processor_config.json"
     file.write_text(json.dumps(dict(processor_class="CLIPProcessor", image_processor=nested)))
@@ -145,13 +147,15 @@ def test_processor_config_precedes_and_is_kept_in_step(tmp_path):
     with pytest.raises(WeightsError, match="image_processor is no object of fields"):
         jf.load_images(tmp_path)
     file.write_text('{"processor_class": "CLIPProcessor"}')
-    assert jf.load_images(written(tmp_path, dict(feature_extractor_type="ViTFeatureExtractor")))
+    assert jf.load_images(
+        write_config(tmp_path, dict(feature_extractor_type="ViTFeatureExtractor"))
+    )
 
 
 def test_an_int_size_is_a_square_or_the_shorter_side_as_the_file_says(tmp_path):
     fields = dict(image_processor_type="BitImageProcessor", size=12, crop_size=8)
-    assert jf.load_images(written(tmp_path, fields)).rule == "small"
-    square = jf.load_images(written(tmp_path, fields | dict(default_to_square=True)))
+    assert jf.load_images(write_config(tmp_path, fields)).rule == "small"
+    square = jf.load_images(write_config(tmp_path, fields | dict(default_to_square=True)))
     assert (square.rule, square.resize, square.size) == ("direct", 12, 8)
 
 
@@ -208,8 +212,10 @@ NAN = float("nan")
     ids=str,
 )
 def test_a_malformed_value_is_named_with_its_file_and_field(field, tmp_path):
-    said = dict(image_processor_type="ConvNextImageProcessor", size=dict(shortest_edge=24)) | field
-    message = refusal(tmp_path, said)
+    config = (
+        dict(image_processor_type="ConvNextImageProcessor", size=dict(shortest_edge=24)) | field
+    )
+    message = refusal(tmp_path, config)
     (name,) = field
     assert re.search(rf"preprocessor_config.json: {name} .* (not|neither) ", message)
 
@@ -222,10 +228,10 @@ def test_paths_bytes_images_and_arrays_give_the_same(tmp_path):
     form = Preprocessing(8)
     several = form([array, Image.fromarray(array), stream.getvalue(), tmp_path / "a.png"])
     assert several.shape == (4, 8, 8, 3)
-    assert all(np.array_equal(each, form(str(tmp_path / "a.png"))[0]) for each in several)
+    assert all(np.array_equal(pixels, form(str(tmp_path / "a.png"))[0]) for pixels in several)
     assert np.array_equal(form(np.stack([array, array])), several[:2])
-    for one in (tmp_path / "a.png", epath.Path(tmp_path / "a.png")):
-        assert np.array_equal(form(one), several[:1])
+    for path in (tmp_path / "a.png", epath.Path(tmp_path / "a.png")):
+        assert np.array_equal(form(path), several[:1])
 
 
 def test_a_pair_is_height_and_width():
@@ -257,7 +263,7 @@ def test_one_mean_stands_for_all_channels_and_is_saved_for_all(tmp_path):
     # As runs of earlier versions saved it.
     file = tmp_path / "preprocessor_config.json"
     fields = json.loads(file.read_text()) | dict(image_mean=[0.286], image_std=[0.353])
-    assert jf.load_images(written(tmp_path, fields)) == form
+    assert jf.load_images(write_config(tmp_path, fields)) == form
     mixed = Preprocessing(8, mean=(0.1, 0.2, 0.3), std=(0.5,))
     assert mixed.std == (0.5,) * 3
 
@@ -271,7 +277,7 @@ def test_a_device_normalises_as_the_host_does():
 
 def test_bad_pictures_and_forms_are_named(tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no")
-    for given, said in (
+    for picture, message in (
         (tmp_path / "bad.jpg", "bad.jpg"),
         (tmp_path / "none.jpg", "cannot read .*none.jpg"),
         (np.zeros((3, 3, 2), np.uint8), "picture 1 is uint8"),
@@ -279,11 +285,11 @@ def test_bad_pictures_and_forms_are_named(tmp_path):
         (np.zeros((0, 9, 3), np.uint8), "picture 1 is empty"),
         (np.zeros((9, 0), np.uint8), "picture 1 is empty"),
     ):
-        with pytest.raises(DataError, match=said):
-            Preprocessing(8)([given])
-    for given in (None, 3):
+        with pytest.raises(DataError, match=message):
+            Preprocessing(8)([picture])
+    for picture in (None, 3):
         with pytest.raises(DataError, match="is no picture, nor several"):
-            Preprocessing(8)(given)
+            Preprocessing(8)(picture)
     with pytest.raises(ConfigError, match="fit into"):
         Preprocessing(16, 8)
     for sizes in (((16, 24), 20), (16, (20, 15)), ((0, 4),)):

@@ -67,9 +67,9 @@ def test_it_makes_batches_in_worker_processes_too(data_dir):
 def test_a_damaged_picture_is_named_or_skipped_and_counted(data_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("JAXFORMERS_CACHE", str(tmp_path))
     images = TfdsImages("oxford_iiit_pet", data_dir=data_dir).open()
-    place = [images.name(k) for k in range(40)].index(f"pet {DAMAGED}")
-    with pytest.raises(DataError, match=rf"oxford_iiit_pet 4\.0\.0, train, picture {place} does"):
-        images.image(place)
+    index = [images.name(k) for k in range(40)].index(f"pet {DAMAGED}")
+    with pytest.raises(DataError, match=rf"oxford_iiit_pet 4\.0\.0, train, picture {index} does"):
+        images.image(index)
     sound = TfdsImages("oxford_iiit_pet", data_dir=data_dir, skip_damaged=True).open()
     assert len(sound) == 39 and sound.skipped == 1
     assert f"pet {DAMAGED}" not in [sound.name(k) for k in range(39)]
@@ -80,9 +80,10 @@ def test_real_labels_are_found_by_file_name(data_dir, tmp_path):
     images = TfdsImages("imagenet2012", data_dir=data_dir, test="validation").other("test").open()
     sets = RealLabels(str(tmp_path / "real.json")).of(images)
     assert all(
-        label in given or not given for label, given in zip(images.labels, sets, strict=True)
+        label in real_labels or not real_labels
+        for label, real_labels in zip(images.labels, sets, strict=True)
     )
-    assert sum(not given for given in sets) == 1
+    assert sum(not real_labels for real_labels in sets) == 1
     (tmp_path / "short.json").write_text("[[0]]")
     with pytest.raises(DataError, match="is no picture of"):
         RealLabels(str(tmp_path / "short.json")).of(images)

@@ -18,7 +18,7 @@ from jaxformers.training.config.experiment_files import load_experiment
 FILE = Path(__file__).resolve().parents[3] / "experiments" / "vit" / "vtab.py"
 TASKS_CLASSES = [form.classes for form in TASKS.values()]
 
-PARTS = {
+SPLIT_SIZES = {
     "validation": {"train": 3, "validation": 2, "test": 2},
     "tenth": {"train": 10, "test": 2},
     "fifth": {"train": 10, "test": 2},
@@ -34,7 +34,7 @@ SETS = {form.name: form for form in TASKS.values()}
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vtab")
     for name, form in SETS.items():
-        prepare(name, folder, PARTS[form.splits])
+        prepare(name, folder, SPLIT_SIZES[form.splits])
     return str(folder)
 
 
@@ -51,19 +51,19 @@ def test_every_task_is_read_from_its_sets_real_features(task, data_dir):
 @pytest.mark.parametrize("number", range(19), ids=list(TASKS))
 def test_every_run_of_the_experiment_learns_from_its_task(number, data_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
-    whole = load_experiment(FILE)
-    task = (whole, *whole.after)[number].task
+    experiment = load_experiment(FILE)
+    task = (experiment, *experiment.after)[number].task
     assert task.data.task == list(TASKS)[number]
     small = registry.shrink(task.model)
-    seen = dict(
+    transforms = dict(
         augmentation=resized(task.augmentation, small.image_size),
         preprocessing=replace(task.preprocessing, size=small.image_size),
     )
-    task = replace(task, model=small, rows=4, weights=None, workers=0, **seen)
+    task = replace(task, model=small, rows=4, weights=None, workers=0, **transforms)
     opened = task.open(tmp_path, 0)
-    made = opened.batches(0, 0, 0, 1)
-    batch = next(made)
-    made.close()
+    iterator = opened.batches(0, 0, 0, 1)
+    batch = next(iterator)
+    iterator.close()
     model = task.module(Execution())
     with jax.set_mesh(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])):
         variables = task.init(model, jax.random.key(0))
@@ -116,8 +116,8 @@ def test_objects_become_classes_as_published():
     assert edges == [0, 0, 1, 5]
 
     def kitti(*objects):
-        places = {"type": [t for t, _ in objects], "location": [[0, 0, z] for _, z in objects]}
-        return label("kitti_distance", objects=places)
+        annotations = {"type": [t for t, _ in objects], "location": [[0, 0, z] for _, z in objects]}
+        return label("kitti_distance", objects=annotations)
 
     assert kitti((0, 5.0), (1, 30.0)) == 0
     assert kitti((2, 15.0), (3, 1.0)) == 1  # a pedestrian is no vehicle

@@ -98,24 +98,24 @@ def test_counts_by_arithmetic_are_those_of_the_draws_themselves():
     later = np.array([0.0, 0.9, 0.1, 0.0])
     draws = MixtureDraws([(0, shares), (777, later), (1500, shares)])
     draw = draws.draw(3, 0, 3000)
-    seen = Counter()
+    counts = Counter()
     for position, (task, rank) in enumerate(zip(draw.tasks.tolist(), draw.ranks, strict=True)):
         if position % 250 == 0:
-            assert draws.counts(3, position).tolist() == [seen[t] for t in range(4)]
-        assert rank == seen[task]
-        seen[task] += 1
+            assert draws.counts(3, position).tolist() == [counts[t] for t in range(4)]
+        assert rank == counts[task]
+        counts[task] += 1
     assert not (draw.tasks[:777] == 1).any()
     assert set(draw.tasks[777:1500].tolist()) == {1, 2}
 
 
 def test_any_slice_of_rows_at_any_start_is_the_same():
-    made = plan(changes=(RateChange(2, {"a": 5.0, "c": 0.0}),))
-    whole_batches = [made.batch(Store(), 9, step) for step in range(4)]
+    mixture_plan = plan(changes=(RateChange(2, {"a": 5.0, "c": 0.0}),))
+    whole_batches = [mixture_plan.batch(Store(), 9, step) for step in range(4)]
     for step in (3, 1, 2):
         for hosts in (1, 2, 4):
             share = 64 // hosts
             rows = [
-                made.batch(Store(), 9, step, slice(h * share, (h + 1) * share))
+                mixture_plan.batch(Store(), 9, step, slice(h * share, (h + 1) * share))
                 for h in range(hosts)
             ]
             for name, array in whole_batches[step].items():
@@ -123,10 +123,10 @@ def test_any_slice_of_rows_at_any_start_is_the_same():
 
 
 def test_batches_of_hosts_and_of_a_late_start_are_those_of_one_host():
-    made = plan(rates="sqrt")
-    single = batches(Store(), made, seed=1)
+    mixture_plan = plan(rates="sqrt")
+    single = batches(Store(), mixture_plan, seed=1)
     expected = [next(single) for _ in range(5)]
-    late = [batches(Store(), made, seed=1, start=3, host=h, hosts=2) for h in range(2)]
+    late = [batches(Store(), mixture_plan, seed=1, start=3, host=h, hosts=2) for h in range(2)]
     for step in (3, 4):
         halves = [next(iterator) for iterator in late]
         for name, array in expected[step].items():
@@ -136,8 +136,8 @@ def test_batches_of_hosts_and_of_a_late_start_are_those_of_one_host():
 
 
 def test_a_task_shows_each_example_once_an_epoch():
-    made = plan(rates="equal")
-    drawn = [made.batch(Store(), 0, step) for step in range(40)]
+    mixture_plan = plan(rates="equal")
+    drawn = [mixture_plan.batch(Store(), 0, step) for step in range(40)]
     tasks, indices = (np.concatenate([b[n] for b in drawn]) for n in ("tasks", "indices"))
     for task, size in enumerate(SIZES.values()):
         stream = indices[tasks == task]

@@ -18,15 +18,15 @@ def bucket(batch):
 def test_batches_have_the_planned_shapes_one_example_a_row():
     store = random_store(400)
     plan = CONFIG.plan(store)
-    seen = set()
+    buckets = set()
     for step in range(plan.steps_per_epoch):
         batch = plan.batch(store, 0, step)
         assert {n: (v.shape, v.dtype) for n, v in batch.items()} in plan.shapes
         assert len(batch["source_ids"]) == plan.rows(0, step)
         assert batch["source_segments"].max() == 1
         check_batch(batch, store)
-        seen.add(bucket(batch))
-    assert len(seen) == len(plan.shapes) == 3
+        buckets.add(bucket(batch))
+    assert len(buckets) == len(plan.shapes) == 3
 
 
 def test_every_example_goes_to_the_smallest_bucket_that_holds_it():
@@ -59,16 +59,16 @@ def test_each_bucket_gives_every_example_once_in_each_of_its_epochs():
 def test_buckets_stay_in_proportion_and_mixed():
     store = random_store(400)
     plan = CONFIG.plan(store)
-    taken = [plan.rows(0, step) for step in range(10 * plan.steps_per_epoch)]
-    counts = Counter(taken)
+    batch_rows = [plan.rows(0, step) for step in range(10 * plan.steps_per_epoch)]
+    counts = Counter(batch_rows)
     members = Counter()
     source, target = store.lengths
     for longest in np.maximum(source, target):
         members[next(rows for rows, n in ((16, 6), (8, 9), (4, 12)) if n >= longest)] += 1
     for rows in counts:
         assert counts[rows] == pytest.approx(10 * members[rows] / rows, rel=0.1)
-    changes = sum(a != b for a, b in itertools.pairwise(taken))
-    assert changes > len(taken) / 10
+    changes = sum(a != b for a, b in itertools.pairwise(batch_rows))
+    assert changes > len(batch_rows) / 10
 
 
 def test_a_bucket_smaller_than_its_batch_comes_seldom_but_comes():
@@ -92,20 +92,20 @@ def test_too_long_examples_are_left_out_and_counted():
     source, target = store.lengths
     fits = np.maximum(source, target) <= 12
     assert plan.left_out == (~fits).sum() > 0
-    seen = set()
+    examples = set()
     for step in range(plan.steps_per_epoch):
-        seen |= set(examples_of(plan.batch(store, 0, step)))
-    assert seen == set(np.flatnonzero(fits).tolist())
+        examples |= set(examples_of(plan.batch(store, 0, step)))
+    assert examples == set(np.flatnonzero(fits).tolist())
 
 
 def test_fill_is_the_share_of_target_places_that_hold_a_token():
     store = random_store(400)
     plan = CONFIG.plan(store)
-    tokens = places = 0
+    tokens = positions = 0
     for step in range(5 * plan.steps_per_epoch):
         segments = plan.batch(store, 0, step)["target_segments"]
-        tokens, places = tokens + (segments > 0).sum(), places + segments.size
-    assert plan.fill == pytest.approx(tokens / places, abs=0.01)
+        tokens, positions = tokens + (segments > 0).sum(), positions + segments.size
+    assert plan.fill == pytest.approx(tokens / positions, abs=0.01)
 
 
 def test_what_cannot_be_bucketed_is_refused():

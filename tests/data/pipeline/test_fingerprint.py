@@ -16,14 +16,14 @@ STORE = random_store(50)
 PLAN = Packing(24, 24, 4)
 
 
-def kept(store, plan, seed):
+def saved_fingerprint(store, plan, seed):
     """What a checkpoint keeps of what its batches are a function of."""
     return {**store.fingerprint, "plan": plan.plan(store).fingerprint, "seed": seed}
 
 
 def test_the_same_data_plan_and_seed_differ_in_nothing_after_json():
-    now = kept(random_store(50), PLAN, 3)
-    saved = json.loads(json.dumps(kept(STORE, PLAN, 3)))
+    now = saved_fingerprint(random_store(50), PLAN, 3)
+    saved = json.loads(json.dumps(saved_fingerprint(STORE, PLAN, 3)))
     assert differences(saved, now) == []
 
 
@@ -38,9 +38,9 @@ def test_the_same_data_plan_and_seed_differ_in_nothing_after_json():
     ],
 )
 def test_what_changed_is_said_in_words(store, plan, seed, says):
-    said = differences(kept(STORE, PLAN, 3), kept(store, plan, seed))
-    assert any(says in sentence for sentence in said)
-    assert all("\n" not in sentence for sentence in said)
+    sentences = differences(saved_fingerprint(STORE, PLAN, 3), saved_fingerprint(store, plan, seed))
+    assert any(says in sentence for sentence in sentences)
+    assert all("\n" not in sentence for sentence in sentences)
 
 
 def test_numbers_are_written_for_people():
@@ -61,7 +61,7 @@ def test_data_that_only_moved_are_the_same_data(tmp_path):
         encode_target = encode
 
     saved, now = (
-        kept(store, PLAN, 0)
+        saved_fingerprint(store, PLAN, 0)
         for store in (
             TokenizedPairs.build(ListedPairs([("a b", "c")], name), Words(), tmp_path / name)
             for name in ("here", "there")

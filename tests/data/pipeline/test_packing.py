@@ -17,12 +17,12 @@ def read_epoch(plan, store, seed, epoch):
     """Examples of the rows of one epoch, which may begin inside a batch."""
     batches = -(-plan.row_count // CONFIG.rows)
     first, last = epoch * plan.row_count, (epoch + 1) * plan.row_count
-    seen = []
+    examples = []
     for step in range(first // CONFIG.rows, first // CONFIG.rows + batches + 1):
         for row in range(CONFIG.rows):
             if first <= step * CONFIG.rows + row < last:
-                seen.append(examples_of(plan.batch(store, seed, step, slice(row, row + 1))))
-    return seen
+                examples.append(examples_of(plan.batch(store, seed, step, slice(row, row + 1))))
+    return examples
 
 
 def test_rows_hold_whole_examples_and_nothing_else():
@@ -49,8 +49,8 @@ def test_a_batch_depends_on_seed_and_step_only():
     first, second = CONFIG.plan(store), CONFIG.plan(store)
     second.batch(store, 3, 100)
     for step in (0, 5, 123_456):
-        one, other = first.batch(store, 3, step), second.batch(store, 3, step)
-        assert all(np.array_equal(one[name], other[name]) for name in one)
+        first_batch, second_batch = first.batch(store, 3, step), second.batch(store, 3, step)
+        assert all(np.array_equal(first_batch[name], second_batch[name]) for name in first_batch)
 
 
 def test_rows_never_overflow_on_random_lengths():
@@ -75,9 +75,9 @@ def test_a_million_lengths_are_packed_in_seconds():
     rng = np.random.default_rng(0)
     source = np.clip(rng.lognormal(3, 0.6, 1_000_000), 1, 200).astype(int)
     target = np.clip(source * rng.lognormal(0, 0.2, len(source)), 1, 256).astype(int)
-    began = time.process_time()
+    start = time.process_time()
     row_of = pack(source, target, (256, 256))
-    assert time.process_time() - began < 10
+    assert time.process_time() - start < 10
     assert target.sum() / (row_of.max() + 1) / 256 > 0.9
 
 
@@ -87,8 +87,8 @@ def test_too_long_examples_are_left_out_and_counted():
     source, target = store.lengths
     fits = (source <= 24) & (target <= 32)
     assert plan.left_out == (~fits).sum() > 0
-    seen = sorted(itertools.chain.from_iterable(read_epoch(plan, store, 0, 0)))
-    assert seen == np.flatnonzero(fits).tolist()
+    examples = sorted(itertools.chain.from_iterable(read_epoch(plan, store, 0, 0)))
+    assert examples == np.flatnonzero(fits).tolist()
 
 
 def test_what_cannot_be_packed_is_refused():

@@ -21,16 +21,16 @@ PLANS = {
 
 def read(plan, count, **options):
     iterator = batches(STORE, plan, seed=11, **options)
-    taken = list(itertools.islice(iterator, count))
+    result = list(itertools.islice(iterator, count))
     iterator.close()
-    return taken
+    return result
 
 
 def assert_equal(first, second):
     assert len(first) == len(second)
-    for one, other in zip(first, second, strict=True):
-        assert one.keys() == other.keys()
-        assert all(np.array_equal(one[name], other[name]) for name in one)
+    for first_batch, second_batch in zip(first, second, strict=True):
+        assert first_batch.keys() == second_batch.keys()
+        assert all(np.array_equal(first_batch[name], second_batch[name]) for name in first_batch)
 
 
 @pytest.fixture(params=PLANS)
@@ -44,13 +44,13 @@ def test_batches_are_those_of_the_plan(plan):
 
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_together_read_what_one_host_reads(plan, hosts):
-    whole = read(plan, 12)
-    parts = [read(plan, 12, host=host, hosts=hosts) for host in range(hosts)]
+    expected = read(plan, 12)
+    by_host = [read(plan, 12, host=host, hosts=hosts) for host in range(hosts)]
     joined = [
-        {name: np.concatenate([part[name] for part in step]) for name in step[0]}
-        for step in zip(*parts, strict=True)
+        {name: np.concatenate([batch[name] for batch in step]) for name in step[0]}
+        for step in zip(*by_host, strict=True)
     ]
-    assert_equal(joined, whole)
+    assert_equal(joined, expected)
 
 
 def test_a_later_start_gives_the_batches_of_the_uninterrupted_run(plan):

@@ -49,13 +49,13 @@ def test_documents_are_read_and_cut_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(document_store, "DOCUMENTS_AT_A_TIME", 4)
     monkeypatch.setattr(document_store, "SENTENCES_AT_A_TIME", 3)
     texts = [["x" * (k % 7 + j) for j in range(k % 5)] for k in range(50)]
-    seen = []
+    progress = []
     store = TokenizedDocuments.build(
-        ListedDocuments(texts, "many"), Letters(), tmp_path, lambda *done: seen.append(done)
+        ListedDocuments(texts, "many"), Letters(), tmp_path, lambda *done: progress.append(done)
     )
-    kept = [[sentence for sentence in each if sentence] for each in texts]
-    assert sentences_of(store) == [each for each in kept if each]
-    assert seen == [(min(k + 4, 50), 50) for k in range(0, 50, 4)]
+    expected = [[sentence for sentence in document if sentence] for document in texts]
+    assert sentences_of(store) == [document for document in expected if document]
+    assert progress == [(min(k + 4, 50), 50) for k in range(0, 50, 4)]
 
 
 def test_a_second_build_reuses_the_files_and_another_tokenizer_does_not(tmp_path):
@@ -64,9 +64,9 @@ def test_a_second_build_reuses_the_files_and_another_tokenizer_does_not(tmp_path
     second = TokenizedDocuments.build(DOCUMENTS, Letters(), tmp_path)
     assert Letters.encoded == before
     assert sentences_of(first) == sentences_of(second)
-    other = Letters()
-    other.fingerprint = "other letters"
-    TokenizedDocuments.build(DOCUMENTS, other, tmp_path)
+    tokenizer = Letters()
+    tokenizer.fingerprint = "other letters"
+    TokenizedDocuments.build(DOCUMENTS, tokenizer, tmp_path)
     assert Letters.encoded == before + 8
 
 

@@ -30,16 +30,16 @@ def message(config):
 
 
 def test_the_bundled_addresses_are_split_by_document():
-    parts = {split: BundledDocuments(split).open() for split in ("train", "held_out", "all")}
-    assert {split: len(part) for split, part in parts.items()} == {
+    splits = {split: BundledDocuments(split).open() for split in ("train", "held_out", "all")}
+    assert {split: len(documents) for split, documents in splits.items()} == {
         "train": 215,
         "held_out": 18,
         "all": 233,
     }
-    train, held_out = ({" ".join(doc) for doc in parts[split]} for split in ("train", "held_out"))
+    train, held_out = ({" ".join(doc) for doc in splits[split]} for split in ("train", "held_out"))
     assert not train & held_out
-    assert sum(map(len, parts["all"])) > 60_000
-    contents = {part.fingerprint["content"] for part in parts.values()}
+    assert sum(map(len, splits["all"])) > 60_000
+    contents = {documents.fingerprint["content"] for documents in splits.values()}
     assert len(contents) == 3
     assert "use train" in message(BundledDocuments("test"))
 
@@ -90,13 +90,13 @@ def test_the_fingerprint_follows_the_text_and_how_it_is_cut(folder):
     first = TextFolder(str(folder)).open().fingerprint
     assert first == TextFolder(str(folder)).open().fingerprint
     assert first["documents"] == 2
-    others = [
+    changed = [
         TextFolder(str(folder), sentences="lines").open().fingerprint,
         TextFolder(str(folder), documents="blank_lines").open().fingerprint,
     ]
     (folder / "one.txt").write_text("It rains. It pours.\n")
-    others.append(TextFolder(str(folder)).open().fingerprint)
-    assert len({each["content"] for each in [first, *others]}) == 4
+    changed.append(TextFolder(str(folder)).open().fingerprint)
+    assert len({fingerprint["content"] for fingerprint in [first, *changed]}) == 4
 
 
 def test_what_cannot_be_read_is_named(folder):
@@ -115,11 +115,11 @@ def test_blank_lines_may_hold_any_white_space(tmp_path):
 
 
 def test_blank_files_are_passed_over_unless_all_are(folder, tmp_path):
-    wanted = list(TextFolder(str(folder)).open())
+    expected = list(TextFolder(str(folder)).open())
     (folder / "blank.txt").write_text("\n \n")
     with gzip.open(folder / "b" / "nothing.txt.gz", "wb"):
         pass
-    assert list(TextFolder(str(folder)).open()) == wanted
+    assert list(TextFolder(str(folder)).open()) == expected
     for name in ("one.txt", "b/two.txt.gz"):
         (folder / name).unlink()
     assert "holds no text: its files are empty or blank" in message(TextFolder(str(folder)))
@@ -129,11 +129,11 @@ def test_sources_can_be_joined(folder):
     books = TextFolder(str(folder))
     notes = TextFolder(str(folder / "notes.md"))
     documents = JoinedDocuments((books, notes, books)).open()
-    parts = [*books.open(), *notes.open(), *books.open()]
-    assert list(documents) == parts
-    assert documents.read([4, 0, 2, 3]) == [parts[k] for k in (4, 0, 2, 3)]
-    other = JoinedDocuments((notes, books, books)).open().fingerprint
-    assert documents.fingerprint["content"] != other["content"]
+    expected = [*books.open(), *notes.open(), *books.open()]
+    assert list(documents) == expected
+    assert documents.read([4, 0, 2, 3]) == [expected[k] for k in (4, 0, 2, 3)]
+    reordered = JoinedDocuments((notes, books, books)).open().fingerprint
+    assert documents.fingerprint["content"] != reordered["content"]
     assert "at least one source" in message(JoinedDocuments())
 
 
@@ -199,7 +199,7 @@ def test_a_vocabulary_can_be_trained_on_evenly_spaced_documents():
     documents = ListedDocuments([[f"{k}", "and"] for k in range(1000)], "numbers")
     assert len(list(document_sentences(documents, None))) == 2000
     some = list(document_sentences(documents, 200))
-    assert some == [part for k in range(0, 1000, 10) for part in (f"{k}", "and")]
+    assert some == [sentence for k in range(0, 1000, 10) for sentence in (f"{k}", "and")]
     assert list(document_sentences(ListedDocuments([], "nothing"))) == []
 
 

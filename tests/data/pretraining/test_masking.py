@@ -15,25 +15,25 @@ def plain_mask(store, ids, text, count, words, whole_words):
     length = len(ids)
     order, fate = words[:length], words[length:]
     groups = []
-    for place in np.flatnonzero(text):
-        if whole_words and groups and store.continues[ids[place]]:
-            groups[-1].append(place)
+    for position in np.flatnonzero(text):
+        if whole_words and groups and store.continues[ids[position]]:
+            groups[-1].append(position)
         else:
-            groups.append([place])
+            groups.append([position])
     chosen = []
     for group in sorted(groups, key=lambda group: int(order[group[0]]) >> 1):
         if len(chosen) >= count:
             break
         if len(chosen) + len(group) <= count:
             chosen += group
-    made = ids.copy()
-    for slot, place in enumerate(sorted(chosen)):
+    input_ids = ids.copy()
+    for slot, position in enumerate(sorted(chosen)):
         high, low = int(fate[slot]) >> 32, int(fate[slot]) & (2**32 - 1)
         if high < 0.8 * 2**32:
-            made[place] = store.special.mask
+            input_ids[position] = store.special.mask
         elif high >= 0.9 * 2**32:
-            made[place] = low * store.vocab_size >> 32
-    return made, sorted(chosen)
+            input_ids[position] = low * store.vocab_size >> 32
+    return input_ids, sorted(chosen)
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
@@ -48,16 +48,16 @@ def test_masks_are_those_of_googles_algorithm_given_the_same_draws(whole_words, 
     text[:, [0, 2]] = False
     counts = prediction_counts(lengths, share, most)
     words = RowDraws((3,), range(rows), length + most).words
-    made = mask(store, ids, text, counts, words, whole_words)
+    batch = mask(store, ids, text, counts, words, whole_words)
     for row in range(rows):
         expected, chosen = plain_mask(
             store, ids[row], text[row], counts[row], words[row], whole_words
         )
-        assert made["input_ids"][row].tolist() == expected.tolist()
+        assert batch["input_ids"][row].tolist() == expected.tolist()
         unused = [0] * (most - len(chosen))
-        assert made["masked_positions"][row].tolist() == chosen + unused
-        assert made["masked_ids"][row].tolist() == ids[row, chosen].tolist() + unused
-        assert made["masked_weights"][row].tolist() == [1.0] * len(chosen) + unused
+        assert batch["masked_positions"][row].tolist() == chosen + unused
+        assert batch["masked_ids"][row].tolist() == ids[row, chosen].tolist() + unused
+        assert batch["masked_weights"][row].tolist() == [1.0] * len(chosen) + unused
 
 
 def test_the_number_of_predictions_is_pythons_round_within_its_limits():
@@ -91,12 +91,12 @@ def test_fifteen_in_a_hundred_tokens_are_predicted(examples):
 
 def test_of_the_predicted_80_are_hidden_10_kept_and_10_random(examples):
     rows, slots = np.nonzero(examples["masked_weights"])
-    seen = examples["input_ids"][rows, examples["masked_positions"][rows, slots]]
+    inputs = examples["input_ids"][rows, examples["masked_positions"][rows, slots]]
     label = examples["masked_ids"][rows, slots]
     assert (label >= FIRST).all()
-    assert within((seen == SPECIAL.mask).sum(), len(seen), 0.8 + 0.1 / 1000)
-    assert within((seen == label).sum(), len(seen), 0.1 + 0.1 / 1000)
-    drawn = seen[(seen != SPECIAL.mask) & (seen != label)]
+    assert within((inputs == SPECIAL.mask).sum(), len(inputs), 0.8 + 0.1 / 1000)
+    assert within((inputs == label).sum(), len(inputs), 0.1 + 0.1 / 1000)
+    drawn = inputs[(inputs != SPECIAL.mask) & (inputs != label)]
     counts = np.delete(np.bincount(drawn, minlength=1000), SPECIAL.mask)
     expected = len(drawn) / 999
     assert ((counts - expected) ** 2 / expected).sum() < 999 + 5 * np.sqrt(2 * 999)
@@ -105,16 +105,16 @@ def test_of_the_predicted_80_are_hidden_10_kept_and_10_random(examples):
 def test_a_special_token_is_never_masked_and_nothing_else_changes(examples):
     ids = unmasked(examples)
     rows, slots = np.nonzero(examples["masked_weights"])
-    places = examples["masked_positions"][rows, slots]
-    assert (ids[rows, places] >= FIRST).all()
-    other = np.ones(ids.shape, bool)
-    other[rows, places] = False
+    positions = examples["masked_positions"][rows, slots]
+    assert (ids[rows, positions] >= FIRST).all()
+    unpredicted = np.ones(ids.shape, bool)
+    unpredicted[rows, positions] = False
     lengths = examples["attention_mask"].sum(axis=1)
     assert (ids[:, 0] == SPECIAL.cls).all()
     assert (ids[np.arange(EXAMPLES), lengths - 1] == SPECIAL.sep).all()
     assert ((ids == SPECIAL.sep).sum(axis=1) == 2).all()
     assert (ids[examples["attention_mask"] == 0] == SPECIAL.pad).all()
-    assert (examples["input_ids"][other] == ids[other]).all()
+    assert (examples["input_ids"][unpredicted] == ids[unpredicted]).all()
 
 
 def test_every_place_is_predicted_equally_often(examples):
@@ -147,9 +147,9 @@ def test_a_long_word_is_passed_over_and_never_split():
     ids = np.tile([1, 5, 6, 6, 6, 5, 6, 5, 2], (500, 1)).astype(np.int32)
     text = np.tile([False] + [True] * 7 + [False], (500, 1))
     words = RowDraws((1,), range(500), 9 + 3).words
-    made = mask(store, ids, text, np.full(500, 3), words, whole_words=True)
+    batch = mask(store, ids, text, np.full(500, 3), words, whole_words=True)
     masked = [
         tuple(p[w > 0])
-        for p, w in zip(made["masked_positions"], made["masked_weights"], strict=True)
+        for p, w in zip(batch["masked_positions"], batch["masked_weights"], strict=True)
     ]
     assert set(masked) == {(5, 6, 7)}

@@ -44,17 +44,17 @@ def plain_pair(documents, number, i, target, words):
     if len(chunk) > 1 and halves(words[0])[1] >= 2**31:
         return (number, first, first + a_end, number, first + a_end, i + 1, False), i + 1
     b_target = target - sum(document[j] for j in chunk[:a_end])
-    others = [*range(number + 1, len(documents)), *range(number)] or [number]
-    other = others[scaled(halves(words[1])[0], len(others))]
-    start = stop = scaled(halves(words[1])[1], len(documents[other]))
+    candidates = [*range(number + 1, len(documents)), *range(number)] or [number]
+    random_document = candidates[scaled(halves(words[1])[0], len(candidates))]
+    start = stop = scaled(halves(words[1])[1], len(documents[random_document]))
     b_length = 0
-    while stop < len(documents[other]):
-        b_length += documents[other][stop]
+    while stop < len(documents[random_document]):
+        b_length += documents[random_document][stop]
         stop += 1
         if b_length >= b_target:
             break
     i -= len(chunk) - a_end
-    return (number, first, first + a_end, other, start, stop, True), i + 1
+    return (number, first, first + a_end, random_document, start, stop, True), i + 1
 
 
 def plain_pairs(documents, length, short_sequences, *seeds):
@@ -64,9 +64,9 @@ def plain_pairs(documents, length, short_sequences, *seeds):
     at, rows = [0] * len(documents), []
     while going := [k for k in range(len(documents)) if at[k] < len(documents[k])]:
         words = draws.words(2, len(going))
-        for place, number in enumerate(going):
+        for column, number in enumerate(going):
             row, at[number] = plain_pair(
-                documents, number, at[number], targets[number], words[:, place]
+                documents, number, at[number], targets[number], words[:, column]
             )
             rows.append(row)
     return rows
@@ -86,10 +86,10 @@ def test_rows_are_those_of_googles_algorithm_given_the_same_draws(documents, len
         (begin[d] + a, begin[d] + b, begin[e] + s, begin[e] + t, random)
         for d, a, b, e, s, t, random in plain_pairs(sizes_of(store), length, 0.3, 5, 6)
     ]
-    got = list(
+    actual = list(
         zip(pairs.a_start, pairs.a_stop, pairs.b_start, pairs.b_stop, pairs.random, strict=True)
     )
-    assert got == expected
+    assert actual == expected
 
 
 def test_every_sentence_of_every_document_stands_in_one_row_of_an_epoch():
@@ -109,7 +109,7 @@ def test_every_sentence_of_every_document_stands_in_one_row_of_an_epoch():
 @pytest.mark.parametrize("documents", [2, 3, 200])
 def test_a_random_second_text_is_from_another_document(documents):
     store = random_documents(documents)
-    seen = set()
+    document_pairs = set()
     for seed in range(1, 30):
         pairs = sentence_pairs(store.sentences, store.documents, 64, 0.1, seed)
         first = np.searchsorted(store.documents, pairs.a_start, side="right") - 1
@@ -117,8 +117,8 @@ def test_a_random_second_text_is_from_another_document(documents):
         last = np.searchsorted(store.documents, pairs.b_stop - 1, side="right") - 1
         assert ((first != second) == pairs.random).all()
         assert (second == last).all()
-        seen |= set(zip(first[pairs.random], second[pairs.random], strict=True))
-    assert documents > 3 or len(seen) == documents * (documents - 1)
+        document_pairs |= set(zip(first[pairs.random], second[pairs.random], strict=True))
+    assert documents > 3 or len(document_pairs) == documents * (documents - 1)
 
 
 def test_half_of_the_second_texts_are_random_and_all_where_a_chunk_is_one_sentence():
@@ -156,12 +156,12 @@ def test_the_first_text_takes_any_part_of_the_chunk():
 def test_epochs_and_seeds_cut_differently_and_the_same_ones_alike():
     store = random_documents(50)
 
-    def made(*seeds):
+    def pair_columns(*seeds):
         pairs = sentence_pairs(store.sentences, store.documents, 64, 0.1, *seeds)
-        return [part.tolist() for part in vars(pairs).values()]
+        return [column.tolist() for column in vars(pairs).values()]
 
-    assert made(1, 0) == made(1, 0)
-    assert made(1, 0) != made(1, 1) != made(2, 0)
+    assert pair_columns(1, 0) == pair_columns(1, 0)
+    assert pair_columns(1, 0) != pair_columns(1, 1) != pair_columns(2, 0)
 
 
 def plain_truncate(a, b, room, coins):
@@ -210,11 +210,11 @@ def test_cuts_fall_on_the_front_as_often_as_on_the_back():
 
 def test_kept_lengths_are_those_of_cutting_one_by_one():
     for room in (9, 10):
-        a, b = (each.ravel() for each in np.meshgrid(np.arange(1, 25), np.arange(1, 25)))
-        kept = kept_lengths(a, b, room)
+        a, b = (grid.ravel() for grid in np.meshgrid(np.arange(1, 25), np.arange(1, 25)))
+        lengths = kept_lengths(a, b, room)
         for k in range(len(a)):
-            plain = plain_truncate(range(a[k]), range(b[k]), room, [0] * 50)
-            assert (kept[0][k], kept[1][k]) == tuple(map(len, plain))
+            expected = plain_truncate(range(a[k]), range(b[k]), room, [0] * 50)
+            assert (lengths[0][k], lengths[1][k]) == tuple(map(len, expected))
 
 
 def test_segments_and_attention_follow_the_two_texts():
@@ -228,8 +228,8 @@ def test_segments_and_attention_follow_the_two_texts():
         types = [0] * (len(a) + 2) + [1] * (len(b) + 1) + [0] * padding
         assert batch["token_type_ids"][row].tolist() == types
         assert batch["attention_mask"][row].tolist() == [1] * (40 - padding) + [0] * padding
-        places = [0] + [1] * len(a) + [0] + [1] * len(b) + [0] * (padding + 1)
-        assert text[row].astype(int).tolist() == places
+        text_mask = [0] + [1] * len(a) + [0] + [1] * len(b) + [0] * (padding + 1)
+        assert text[row].astype(int).tolist() == text_mask
         assert batch["next_sentence"][row] == pairs.random[row]
 
 
@@ -237,6 +237,6 @@ def test_a_million_sentences_are_paired_in_seconds():
     rng = np.random.default_rng(0)
     sentences = np.concatenate([[0], np.cumsum(rng.integers(3, 45, 1_000_000))])
     documents = np.concatenate([np.arange(0, 1_000_000, 25), [1_000_000]])
-    began = time.process_time()
+    start = time.process_time()
     sentence_pairs(sentences, documents, 128, 0.1, 1)
-    assert time.process_time() - began < 3
+    assert time.process_time() - start < 3

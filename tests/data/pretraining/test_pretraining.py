@@ -37,16 +37,16 @@ def config(request):
 
 def read(plan, count, **options):
     iterator = batches(STORE, plan, seed=11, **options)
-    taken = list(itertools.islice(iterator, count))
+    result = list(itertools.islice(iterator, count))
     iterator.close()
-    return taken
+    return result
 
 
 def assert_equal(first, second):
     assert len(first) == len(second)
-    for one, other in zip(first, second, strict=True):
-        assert one.keys() == other.keys()
-        assert all(np.array_equal(one[name], other[name]) for name in one)
+    for first_batch, second_batch in zip(first, second, strict=True):
+        assert first_batch.keys() == second_batch.keys()
+        assert all(np.array_equal(first_batch[name], second_batch[name]) for name in first_batch)
 
 
 def test_batches_have_the_shapes_that_the_plan_names(config):
@@ -55,7 +55,7 @@ def test_batches_have_the_shapes_that_the_plan_names(config):
     for step in (0, 19, 20, 35):
         batch = plan.batch(STORE, 0, step)
         shapes = plan.shapes[plan.phase(step)]
-        assert {name: (each.shape, each.dtype) for name, each in batch.items()} == shapes
+        assert {name: (array.shape, array.dtype) for name, array in batch.items()} == shapes
         assert plan.rows(0, step) == len(batch["input_ids"])
 
 
@@ -76,19 +76,19 @@ def test_a_phase_begins_with_its_own_first_rows_however_long_the_one_before():
 
 
 def test_a_later_start_gives_the_batches_of_the_uninterrupted_run(config):
-    whole = read(config.plan(STORE), 75)
-    assert_equal(read(config.plan(STORE), 60, start=15), whole[15:])
+    uninterrupted = read(config.plan(STORE), 75)
+    assert_equal(read(config.plan(STORE), 60, start=15), uninterrupted[15:])
 
 
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_together_read_what_one_host_reads(config, hosts):
-    whole = read(config.plan(STORE), 24)
-    parts = [read(config.plan(STORE), 24, host=host, hosts=hosts) for host in range(hosts)]
+    single_host = read(config.plan(STORE), 24)
+    host_batches = [read(config.plan(STORE), 24, host=host, hosts=hosts) for host in range(hosts)]
     joined = [
-        {name: np.concatenate([part[name] for part in step]) for name in step[0]}
-        for step in zip(*parts, strict=True)
+        {name: np.concatenate([batch[name] for batch in step]) for name in step[0]}
+        for step in zip(*host_batches, strict=True)
     ]
-    assert_equal(joined, whole)
+    assert_equal(joined, single_host)
 
 
 def test_workers_give_the_batches_of_no_workers():
@@ -98,9 +98,9 @@ def test_workers_give_the_batches_of_no_workers():
 
 def test_a_plan_that_was_sent_to_another_process_gives_the_same_batches(config):
     plan = config.plan(STORE)
-    whole = [plan.batch(STORE, 1, step) for step in range(0, 60, 7)]
+    expected = [plan.batch(STORE, 1, step) for step in range(0, 60, 7)]
     copy, store = pickle.loads(pickle.dumps((plan, STORE)))
-    assert_equal([copy.batch(store, 1, step) for step in range(0, 60, 7)], whole)
+    assert_equal([copy.batch(store, 1, step) for step in range(0, 60, 7)], expected)
 
 
 def test_rows_of_another_seed_step_or_phase_differ(config):
@@ -120,15 +120,15 @@ def test_every_token_of_every_document_is_met_within_few_epochs():
     for next_sentence in (True, False):
         plan = Pretraining((Phase(32, 8, 5),), next_sentence=next_sentence).plan(store)
         epochs = 4 if next_sentence else 1  # of pairs, tokens are cut at random
-        seen = tokens_of_steps(plan, store, range(round(epochs * plan.steps_per_epoch) + 2))
-        assert set(range(FIRST, store.vocab_size)) <= set(seen.tolist())
+        tokens = tokens_of_steps(plan, store, range(round(epochs * plan.steps_per_epoch) + 2))
+        assert set(range(FIRST, store.vocab_size)) <= set(tokens.tolist())
 
 
 def test_epochs_mask_the_same_text_anew():
     store = numbered_documents([3, 4])
     plan = Pretraining((Phase(12, 1, 2),), short_sequences=0.0).plan(store)
-    made = [plan.batch(store, 0, step) for step in range(60)]
-    first = [b for b in made if texts_of(unmasked(b)[0]) == ([5, 6, 7], [8, 9, 10, 11])]
+    step_batches = [plan.batch(store, 0, step) for step in range(60)]
+    first = [b for b in step_batches if texts_of(unmasked(b)[0]) == ([5, 6, 7], [8, 9, 10, 11])]
     assert len(first) > 10
     assert len({tuple(batch["masked_positions"][0]) for batch in first}) > 3
 
@@ -138,16 +138,18 @@ def test_steps_per_epoch_and_fill_are_about_what_is_read():
     assert plan.left_out == 0
     counts = [len(sentence_pairs(STORE.sentences, STORE.documents, 32, 0.1, k)) for k in range(20)]
     assert abs(np.mean(counts) / 8 / plan.steps_per_epoch - 1) < 0.1
-    made = [plan.batch(STORE, 3, step) for step in range(round(10 * plan.steps_per_epoch))]
-    assert abs(np.mean([batch["attention_mask"].mean() for batch in made]) - plan.fill) < 0.03
+    step_batches = [plan.batch(STORE, 3, step) for step in range(round(10 * plan.steps_per_epoch))]
+    assert (
+        abs(np.mean([batch["attention_mask"].mean() for batch in step_batches]) - plan.fill) < 0.03
+    )
 
 
 def test_what_an_epoch_takes_is_judged_by_the_first_documents_of_many(monkeypatch):
-    whole = ONE_SHAPE.plan(STORE)
+    full_plan = ONE_SHAPE.plan(STORE)
     monkeypatch.setattr(pretraining, "SAMPLED", 300)
-    part = ONE_SHAPE.plan(STORE)
-    assert part.steps_per_epoch != whole.steps_per_epoch
-    assert abs(part.steps_per_epoch / whole.steps_per_epoch - 1) < 0.2
+    sampled_plan = ONE_SHAPE.plan(STORE)
+    assert sampled_plan.steps_per_epoch != full_plan.steps_per_epoch
+    assert abs(sampled_plan.steps_per_epoch / full_plan.steps_per_epoch - 1) < 0.2
 
 
 def test_the_fingerprint_tells_documents_and_configurations_apart():
@@ -228,7 +230,7 @@ class Words:
     vocabulary = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "my", "dog", "is", "cute", ".", "he")
     vocabulary += ("likes", "play", "##ing", "the", "end")
     vocab_size, pad_id, cls_id, sep_id, mask_id = len(vocabulary), 0, 1, 2, 3
-    continues = np.array([piece.startswith("##") for piece in vocabulary])
+    continues = np.array([token.startswith("##") for token in vocabulary])
     fingerprint = "words"
 
     def encode(self, texts):
@@ -243,19 +245,19 @@ def test_my_dog_is_cute_is_the_papers_example(tmp_path):
     )
     assert store.special == SpecialPieces(0, 1, 2, 3)
     plan = Pretraining((Phase(16, 4, 3),), short_sequences=0.0).plan(store)
-    shown = [
+    described = [
         describe_example(plan.batch(store, 0, step), row, Words())
         for step in range(8)
         for row in range(4)
     ]
-    pieces = ["[CLS]", "my", "dog", "is", "cute", ".", "[SEP]"]
-    pieces += ["he", "likes", "play", "##ing", ".", "[SEP]"]
-    examples = [example for example in shown if example.original == pieces]
-    example = next(each for each in examples if each.next_sentence)
+    tokens = ["[CLS]", "my", "dog", "is", "cute", ".", "[SEP]"]
+    tokens += ["he", "likes", "play", "##ing", ".", "[SEP]"]
+    examples = [example for example in described if example.original == tokens]
+    example = next(example for example in examples if example.next_sentence)
     assert example.segment_ids == [0] * 7 + [1] * 6
     assert len(example.labels) == 2
-    for place, label in example.labels.items():
-        assert label == pieces[place]
-    assert all(example.pieces[k] == pieces[k] for k in range(13) if k not in example.labels)
+    for position, label in example.labels.items():
+        assert label == tokens[position]
+    assert all(example.pieces[k] == tokens[k] for k in range(13) if k not in example.labels)
     assert str(example).splitlines()[-1] == "next    yes"
-    assert any(not each.next_sentence for each in shown)
+    assert any(not example.next_sentence for example in described)

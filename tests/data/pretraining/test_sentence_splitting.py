@@ -26,8 +26,8 @@ from jaxformers.data.pretraining.sentence_splitting import count_words
     ],
 )
 def test_sentences_end_where_a_reader_ends_them(sentences):
-    kept = [sentence.strip() for sentence in sentences if sentence]
-    assert split_sentences(" ".join(sentences)) == kept
+    expected = [sentence.strip() for sentence in sentences if sentence]
+    assert split_sentences(" ".join(sentences)) == expected
 
 
 @pytest.mark.parametrize(

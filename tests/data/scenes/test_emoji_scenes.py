@@ -45,9 +45,9 @@ def test_a_scene_is_a_function_of_seed_and_index_alone(scenes):
 
 
 def test_drawings_held_out_are_of_the_same_things_in_a_style_never_trained_on():
-    for seen, held_out in zip(drawings(False), drawings(True), strict=True):
-        assert {d.thing for d in seen} == {d.thing for d in held_out}
-        assert not {d.style for d in seen} & {d.style for d in held_out}
+    for training, held_out in zip(drawings(False), drawings(True), strict=True):
+        assert {d.thing for d in training} == {d.thing for d in held_out}
+        assert not {d.style for d in training} & {d.style for d in held_out}
     held_out = EmojiScenes(held_out=True, size=200).scene(0)
     styles = {(d.thing, d.style) for row in drawings(True) for d in row}
     assert all((obj.drawing.thing, obj.drawing.style) in styles for obj in held_out.objects)
@@ -122,17 +122,17 @@ def test_a_located_caption_names_the_ninth_of_each_object(scenes):
 def test_relations_come_in_opposite_pairs(scenes):
     opposite = {"left of": "right of", "above": "below", "in front of": "behind"}
     opposite |= {b: a for a, b in opposite.items()}
-    seen = set()
+    predicates = set()
     for scene in scenes:
         triples = set(relations(scene))
         for first, predicate, second in triples:
             assert (second, opposite[predicate], first) in triples
-            seen.add(predicate)
+            predicates.add(predicate)
             if predicate == "left of":
                 assert scene.objects[first].centre[0] < scene.objects[second].centre[0]
             if predicate == "in front of":
                 assert first > second  # the nearer is painted later
-    assert seen == set(opposite)
+    assert predicates == set(opposite)
 
 
 def test_objects_have_the_stated_scales():

@@ -216,8 +216,8 @@ def builder(task, splits):
 
 
 def prepare(folder, task, splits):
-    made, config = builder(task, splits)
-    made(data_dir=folder, config=config, file_format="array_record").download_and_prepare()
+    builder_class, config = builder(task, splits)
+    builder_class(data_dir=folder, config=config, file_format="array_record").download_and_prepare()
 
 
 def rows(*texts, labels):
@@ -231,8 +231,8 @@ def rows(*texts, labels):
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     many = [{"premise": f"p{k}", "hypothesis": f"h{k}"} for k in range(9)]
-    said = ["entailment", "neutral", "contradiction"] * 3
-    mnli = rows(*many, labels=said)
+    labels = ["entailment", "neutral", "contradiction"] * 3
+    mnli = rows(*many, labels=labels)
     hidden = rows(*many, labels=[-1] * 9)
     prepare(
         folder,
@@ -262,7 +262,7 @@ def test_tfds_sets_are_read_in_the_order_of_their_numbers(data_dir):
     texts = source.open(source.own)
     assert texts.texts == [f"p{k}" for k in range(9)] and texts.pairs[4] == "h4"
     assert texts.labels.tolist() == [0, 1, 2] * 3
-    sizes = [len(part.open(source.own)) for _, part in source.other("dev").parts()]
+    sizes = [len(subset.open(source.own)) for _, subset in source.other("dev").parts()]
     assert sizes == [3, 2]
 
 

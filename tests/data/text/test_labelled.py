@@ -161,7 +161,7 @@ def test_the_bundled_sentences_split_as_stated():
         sets = [BundledMovies(split, kind) for split in ("train", "dev", "test")]
         texts = [source.open(source.own) for source in sets]
         assert tuple(map(len, texts)) == counts
-        sentences = [set(each.texts) for each in texts]
+        sentences = [set(labelled.texts) for labelled in texts]
         assert not sentences[0] & sentences[1] and not (sentences[0] | sentences[1]) & sentences[2]
 
 
@@ -226,7 +226,7 @@ def test_csv_is_read_with_its_quotes_line_breaks_and_columns(write):
 
 
 @pytest.mark.parametrize(
-    ("content", "options", "said"),
+    ("content", "options", "problem"),
     [
         ("text,label\na,good,b\n", {}, "line 2: 3 value(s), but the first line has 2"),
         ('text,label\n"a\nb",good\nc\n', {}, "line 4: 1 value(s), but"),
@@ -236,8 +236,8 @@ def test_csv_is_read_with_its_quotes_line_breaks_and_columns(write):
         ("text,label\n", {}, "holds no example"),
     ],
 )
-def test_a_csv_that_cannot_be_read_is_refused_by_its_line(write, content, options, said):
-    assert said in message(CsvTexts(write("own.csv", content), **options), MOODS)
+def test_a_csv_that_cannot_be_read_is_refused_by_its_line(write, content, options, problem):
+    assert problem in message(CsvTexts(write("own.csv", content), **options), MOODS)
 
 
 @pytest.mark.parametrize("separator", ["", ",,", '"', "\n"])

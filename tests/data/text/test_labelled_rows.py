@@ -33,8 +33,8 @@ def popped(a, b, room):
 def test_a_pair_is_laid_out_as_in_the_paper():
     rows = LabelledRows.build(texts(["My dog is cute."], ["He likes playing."], [1]), TOKENIZER, 14)
     row = rows.gather(np.array([0]))
-    pieces = [TOKENIZER.vocabulary[i] for i in row["input_ids"][0]]
-    assert " ".join(pieces) == "[CLS] my dog is cute . [SEP] he likes play ##ing . [SEP] [PAD]"
+    tokens = [TOKENIZER.vocabulary[i] for i in row["input_ids"][0]]
+    assert " ".join(tokens) == "[CLS] my dog is cute . [SEP] he likes play ##ing . [SEP] [PAD]"
     assert row["token_type_ids"][0].tolist() == [0] * 7 + [1] * 6 + [0]
     assert row["attention_mask"][0].tolist() == [1] * 13 + [0]
     assert row["labels"].tolist() == [1]
@@ -70,10 +70,10 @@ def test_robertas_pairs_have_two_tokens_between_and_one_segment(tmp_path):
 def test_what_is_cut_is_what_popping_from_the_longer_cuts():
     sizes = np.array(list(itertools.product(range(18), range(18))))
     for length in range(5, 24):
-        kept = cut_pairs(*sizes.T, length, TOKENIZER.template)
+        lengths = cut_pairs(*sizes.T, length, TOKENIZER.template)
         rooms = length - 2 - (sizes[:, 1] > 0)
-        wanted = [popped(a, b, room) for (a, b), room in zip(sizes, rooms, strict=True)]
-        assert kept.T.tolist() == [list(each) for each in wanted]
+        expected = [popped(a, b, room) for (a, b), room in zip(sizes, rooms, strict=True)]
+        assert lengths.T.tolist() == [list(pair) for pair in expected]
 
 
 def test_rows_equal_a_plain_statement_of_the_features():
@@ -84,18 +84,18 @@ def test_rows_equal_a_plain_statement_of_the_features():
     rows = LabelledRows.build(texts(*lines, [0.5] * 60), TOKENIZER, length)
     order = rng.permutation(60)
     batch, cut = rows.gather(order), 0
-    for place, index in enumerate(order):
+    for row, index in enumerate(order):
         a, b = (TOKENIZER.encode([side[index]])[0] for side in lines)
-        kept = popped(len(a), len(b), length - 2 - bool(b))
-        cut += kept != (len(a), len(b))
-        first = [TOKENIZER.cls_id, *a[: kept[0]], TOKENIZER.sep_id]
-        second = [*b[: kept[1]], TOKENIZER.sep_id] if b else []
+        kept_lengths = popped(len(a), len(b), length - 2 - bool(b))
+        cut += kept_lengths != (len(a), len(b))
+        first = [TOKENIZER.cls_id, *a[: kept_lengths[0]], TOKENIZER.sep_id]
+        second = [*b[: kept_lengths[1]], TOKENIZER.sep_id] if b else []
         padding = [0] * (length - len(first) - len(second))
-        assert batch["input_ids"][place].tolist() == first + second + padding
+        assert batch["input_ids"][row].tolist() == first + second + padding
         types = [0] * len(first) + [1] * len(second) + padding
-        assert batch["token_type_ids"][place].tolist() == types
+        assert batch["token_type_ids"][row].tolist() == types
         mask = [1] * len(first + second) + padding
-        assert batch["attention_mask"][place].tolist() == mask
+        assert batch["attention_mask"][row].tolist() == mask
     assert rows.cut == cut > 0 and rows.longest == length
     assert batch["labels"].dtype == np.float32
 
@@ -113,18 +113,20 @@ def test_a_batch_is_the_same_on_one_two_and_four_hosts():
     plan = RowPlan(rows, 8)
 
     def read(hosts):
-        parts = [batches(rows, plan, seed=5, start=2, host=h, hosts=hosts) for h in range(hosts)]
-        taken = [[next(part) for part in parts] for _ in range(6)]
-        for part in parts:
-            part.close()
-        return [{n: np.concatenate([p[n] for p in step]) for n in step[0]} for step in taken]
+        iterators = [
+            batches(rows, plan, seed=5, start=2, host=h, hosts=hosts) for h in range(hosts)
+        ]
+        steps = [[next(iterator) for iterator in iterators] for _ in range(6)]
+        for iterator in iterators:
+            iterator.close()
+        return [{n: np.concatenate([p[n] for p in step]) for n in step[0]} for step in steps]
 
-    whole = read(1)
+    single_host = read(1)
     for hosts in (2, 4):
-        for one, other in zip(whole, read(hosts), strict=True):
-            assert all(np.array_equal(one[name], other[name]) for name in one)
-    seen = np.concatenate([batch["labels"] for batch in whole])
-    assert plan.steps_per_epoch == 27 / 8 and len(set(seen.tolist())) == 27
+        for expected, actual in zip(single_host, read(hosts), strict=True):
+            assert all(np.array_equal(expected[name], actual[name]) for name in expected)
+    labels = np.concatenate([batch["labels"] for batch in single_host])
+    assert plan.steps_per_epoch == 27 / 8 and len(set(labels.tolist())) == 27
 
 
 def test_the_fingerprint_names_the_length_and_the_tokenizer():

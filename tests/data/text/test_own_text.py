@@ -69,22 +69,22 @@ def test_a_line_with_too_few_columns_is_named(write, monkeypatch):
 def test_invalid_utf8_is_named_with_file_and_line(write, monkeypatch):
     monkeypatch.setattr(line_index, "BLOCK", 8)
     path = write("text.en", b"one\ntwo\nthr\xffee\nfour\n")
-    said = message(AlignedFiles(path, path))
-    assert path in said
-    assert "line 3: invalid UTF-8 (byte 0xff)" in said
+    error = message(AlignedFiles(path, path))
+    assert path in error
+    assert "line 3: invalid UTF-8 (byte 0xff)" in error
 
 
 def test_unequal_line_counts_are_both_named(write):
     files = write("text.en", "one\ntwo\nthree\n"), write("text.de", "eins\nzwei\n")
-    said = message(AlignedFiles(*files))
-    assert "has 3 lines" in said
-    assert "has 2" in said
+    error = message(AlignedFiles(*files))
+    assert "has 3 lines" in error
+    assert "has 2" in error
 
 
 def test_damaged_gzip_is_refused(tmp_path):
     path = tmp_path / "text.tsv.gz"
-    whole = gzip.compress(b"a\tb\n" * 1000)
-    for content in (b"a\tb\n", whole[:-20], whole[:20] + b"XXXX" + whole[24:]):
+    compressed = gzip.compress(b"a\tb\n" * 1000)
+    for content in (b"a\tb\n", compressed[:-20], compressed[:20] + b"XXXX" + compressed[24:]):
         path.write_bytes(content)
         assert "not a gzip file, or it is damaged" in message(TsvPairs(str(path)))
 

@@ -16,12 +16,12 @@ CONTEXT = "Rollo\u2019s people, the\u00a0Normans,\u202fcame from Denmark.\tThey 
 
 def asked(number, answer="Denmark", **changes):
     start = CONTEXT.find(answer)
-    made = {
+    question = {
         "id": f"q{number}",
         "question": "Where from?",
         "answers": [{"text": answer, "answer_start": start}],
     }
-    return made | changes
+    return question | changes
 
 
 def squad(*questions):
@@ -34,8 +34,8 @@ def squad(*questions):
 def flat(number, answer="Denmark", **changes):
     """A question in Hugging Face's form."""
     answers = {"text": [answer], "answer_start": [CONTEXT.find(answer)]}
-    made = {"id": f"q{number}", "title": "T", "context": CONTEXT, "question": "Where from?"}
-    return made | {"answers": answers} | changes
+    question = {"id": f"q{number}", "title": "T", "context": CONTEXT, "question": "Where from?"}
+    return question | {"answers": answers} | changes
 
 
 def written(path, content):
@@ -64,8 +64,8 @@ def test_a_file_of_squad_is_read_in_its_order(tmp_path, name):
     assert questions.fingerprint["questions"] == 2
 
 
-def without(made, key):
-    return {name: value for name, value in made.items() if name != key}
+def without(question, key):
+    return {name: value for name, value in question.items() if name != key}
 
 
 FLAT = [flat(0), flat(1, "Normandy"), flat(2, answers={"text": [], "answer_start": []})]
@@ -117,13 +117,15 @@ def test_all_annotated_answers_are_kept(tmp_path):
 
 
 def test_half_a_surrogate_pair_is_replaced_and_moves_no_offset(tmp_path):
-    made = squad(asked(0, "nmark \ud83d", question="Where \ude00?", answers=[]))
-    paragraph = made["data"][0]["paragraphs"][0]
+    content = squad(asked(0, "nmark \ud83d", question="Where \ude00?", answers=[]))
+    paragraph = content["data"][0]["paragraphs"][0]
     paragraph["context"] = "Denmark \ud83d too \U0001f600"
     paragraph["qas"][0]["answers"] = [{"text": "mark \ud83d", "answer_start": 3}]
-    found = SquadJson(written(tmp_path / "cut.json", made)).open()[0]
-    assert found.context == "Denmark \ufffd too \U0001f600" and found.question == "Where \ufffd?"
-    assert found.answers == ("mark \ufffd",) and found.starts == (3,)
+    question = SquadJson(written(tmp_path / "cut.json", content)).open()[0]
+    assert (
+        question.context == "Denmark \ufffd too \U0001f600" and question.question == "Where \ufffd?"
+    )
+    assert question.answers == ("mark \ufffd",) and question.starts == (3,)
 
 
 def test_a_question_of_squad_2_may_be_impossible(tmp_path):
@@ -137,10 +139,10 @@ def test_a_question_of_squad_2_may_be_impossible(tmp_path):
 
 def test_an_answer_that_does_not_stand_at_its_offset_is_refused_with_the_question(tmp_path):
     wrong = asked(7, answers=[{"text": "Denmark", "answer_start": 3}])
-    said = message(SquadJson(written(tmp_path / "train.json", squad(asked(0), wrong))))
-    assert "question 'q7'" in said
-    assert "'Denmark' does not stand at offset 3" in said
-    assert "('lo\\u2019s pe' does)" in said
+    error = message(SquadJson(written(tmp_path / "train.json", squad(asked(0), wrong))))
+    assert "question 'q7'" in error
+    assert "'Denmark' does not stand at offset 3" in error
+    assert "('lo\\u2019s pe' does)" in error
     behind = asked(7, answers=[{"text": "Denmark", "answer_start": 3_000}])
     assert "(nothing does)" in message(SquadJson(written(tmp_path / "t.json", squad(behind))))
     before = asked(7, answers=[{"text": "Normandy.", "answer_start": -9}])
@@ -158,7 +160,7 @@ def test_such_an_answer_is_skipped_and_counted_on_request(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem"),
     [
         ('{"data": [', "is not JSON"),
         ("[" * 100_000, "is not JSON"),
@@ -185,8 +187,8 @@ def test_such_an_answer_is_skipped_and_counted_on_request(tmp_path):
         ({"data": []}, "holds no question"),
     ],
 )
-def test_a_malformed_file_is_refused_with_the_place(tmp_path, content, said):
-    assert said in message(SquadJson(written(tmp_path / "x.json", content)))
+def test_a_malformed_file_is_refused_with_the_place(tmp_path, content, problem):
+    assert problem in message(SquadJson(written(tmp_path / "x.json", content)))
 
 
 def test_a_missing_damaged_or_huge_file_is_refused(tmp_path, monkeypatch):
@@ -202,9 +204,9 @@ def test_a_missing_damaged_or_huge_file_is_refused(tmp_path, monkeypatch):
 def test_the_fingerprint_tells_contents_apart_and_not_places(tmp_path):
     contents = [squad(asked(0)), squad(asked(0, "Normandy")), squad(asked(0, question="Who?"))]
     paths = [written(tmp_path / f"{k}.json", c) for k, c in enumerate((*contents, contents[0]))]
-    found = [SquadJson(path).open().fingerprint["content"] for path in paths]
-    assert len(set(found)) == 3
-    assert found[0] == found[3]
+    fingerprints = [SquadJson(path).open().fingerprint["content"] for path in paths]
+    assert len(set(fingerprints)) == 3
+    assert fingerprints[0] == fingerprints[3]
 
 
 class Squad(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -265,32 +267,34 @@ def test_both_versions_are_read_as_tfds_keeps_them(data_dir):
 
 
 def test_a_set_that_is_not_prepared_is_answered_with_the_command(tmp_path):
-    said = message(TfdsSquad(data_dir=str(tmp_path)))
-    assert said.endswith(f"jaxformers prepare squad/v1.1 --data-dir {tmp_path}")
+    error = message(TfdsSquad(data_dir=str(tmp_path)))
+    assert error.endswith(f"jaxformers prepare squad/v1.1 --data-dir {tmp_path}")
 
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
 def test_bundled_questions_have_answers_that_follow_the_word_asked_for(split):
     questions = BundledQuestions(split, 30).open()
     assert len(questions) == 30
-    for each in questions:
-        word = each.question.removeprefix("Which word follows ").removesuffix("?")
-        assert f"{word} {each.answers[0]}" in each.context
-        assert each.answers[0] not in ("a", "an", "the")  # nothing of them would be scored
+    for question in questions:
+        word = question.question.removeprefix("Which word follows ").removesuffix("?")
+        assert f"{word} {question.answers[0]}" in question.context
+        assert question.answers[0] not in ("a", "an", "the")  # nothing of them would be scored
     assert list(questions) == list(BundledQuestions(split, 30).open())
 
 
 def test_bundled_questions_without_an_answer_ask_for_a_word_that_is_not_there():
     questions = BundledQuestions(impossible=True).open()
-    none = [each for each in questions if each.impossible]
+    none = [question for question in questions if question.impossible]
     assert len(none) >= len(questions) // 5
-    for each in none:
-        word = each.question.removeprefix("Which word follows ").removesuffix("?")
-        assert word not in each.context
+    for question in none:
+        word = question.question.removeprefix("Which word follows ").removesuffix("?")
+        assert word not in question.context
     assert not BundledQuestions().open().some_impossible
 
 
 def test_questions_for_training_and_held_out_ones_share_no_context():
     train, held_out = (BundledQuestions(split).open() for split in ("train", "held_out"))
     assert isinstance(train, Questions)
-    assert not {each.context for each in train} & {each.context for each in held_out}
+    assert not {question.context for question in train} & {
+        question.context for question in held_out
+    }

@@ -26,11 +26,11 @@ LETTERS = WordPiece(PIECES)
 JAPAN = WordPiece([*PIECES[:5], "japanese", "japan", "##ese", "(", ")", ".", "1895", "-", "the"])
 
 
-def windows_of(*made, size=SIZE, tokenizer=LETTERS, training=False):
+def windows_of(*examples, size=SIZE, tokenizer=LETTERS, training=False):
     """Windows of (question, context, answer, start) or (question, context)."""
     questions = [
-        Question(str(n), "", each[1], each[0], each[2:3], each[3:4], len(each) == 2)
-        for n, each in enumerate(made)
+        Question(str(n), "", example[1], example[0], example[2:3], example[3:4], len(example) == 2)
+        for n, example in enumerate(examples)
     ]
     return Windows(Questions(questions, "made"), tokenizer, size, training=training)
 
@@ -59,8 +59,8 @@ def test_robertas_windows_have_two_tokens_between_and_one_segment(tmp_path):
     tokenizer = load_tokenizer(tmp_path)
     question, context = tokenizer.encode(["Who left", "The baker left at noon"])
     size = WindowSize(len(question) + 4 + 3, 2, len(question))
-    asked = ("Who left", "The baker left at noon", "left", 10)
-    windows = windows_of(asked, size=size, tokenizer=tokenizer)
+    example = ("Who left", "The baker left at noon", "left", 10)
+    windows = windows_of(example, size=size, tokenizer=tokenizer)
     rows = windows.gather(np.arange(len(windows)))
     assert len(windows) > 1 and windows.used_length == size.length
     for ids, mask, first, count in zip(
@@ -75,38 +75,38 @@ def test_robertas_windows_have_two_tokens_between_and_one_segment(tmp_path):
             assert tokenizer.decode(ids[start : end + 1]) == ["left"]
     assert (rows["ends"] > 0).any()
     with pytest.raises(ConfigError, match=r"no room .* and 4 special ones"):
-        windows_of(asked, size=WindowSize(8, 2, 4), tokenizer=tokenizer)
+        windows_of(example, size=WindowSize(8, 2, 4), tokenizer=tokenizer)
 
 
 def test_questions_are_cut_and_windows_slide_to_the_end():
     context = " ".join("abcdefghij")
     windows = windows_of(("a b c d e", context), size=WindowSize(10, 3, 3))
-    shown = [slice(f, f + n) for f, n in zip(windows.first, windows.count, strict=True)]
-    assert shown == [slice(0, 4), slice(3, 7), slice(6, 10)]
+    spans = [slice(f, f + n) for f, n in zip(windows.first, windows.count, strict=True)]
+    assert spans == [slice(0, 4), slice(3, 7), slice(6, 10)]
     batch = windows.gather(np.arange(3))
     ids = np.array(LETTERS.encode([context])[0])
     assert batch["input_ids"][:, 1:4].tolist() == [LETTERS.encode(["a b c"])[0]] * 3
-    assert batch["input_ids"][:, 5:9].tolist() == [ids[each].tolist() for each in shown]
+    assert batch["input_ids"][:, 5:9].tolist() == [ids[span].tolist() for span in spans]
 
 
 def plain_windows(length, room, stride):
     """The published script's loop."""
-    found, start = [], 0
+    windows, start = [], 0
     while start < length:
         count = min(length - start, room)
-        found.append((start, count))
+        windows.append((start, count))
         if start + count == length:
             break
         start += min(count, stride)
-    return found
+    return windows
 
 
-def plain_best(found, piece):
+def plain_best(windows, position):
     """The published script's choice of the window with most context for a piece."""
     scores = [
-        (min(piece - start, start + count - 1 - piece) + 0.01 * count, -rank)
-        for rank, (start, count) in enumerate(found)
-        if start <= piece < start + count
+        (min(position - start, start + count - 1 - position) + 0.01 * count, -rank)
+        for rank, (start, count) in enumerate(windows)
+        if start <= position < start + count
     ]
     return -max(scores)[1]
 
@@ -115,17 +115,17 @@ def plain_best(found, piece):
 def test_windows_and_most_context_are_those_of_the_published_loops(seed):
     rng = np.random.default_rng(seed)
     length, stride = int(rng.integers(8, 30)), int(rng.integers(1, 20))
-    pieces = int(rng.integers(1, 80))
+    num_pieces = int(rng.integers(1, 80))
     size = WindowSize(length, stride, 4)
-    context = " ".join(rng.choice(list("abcdefghij"), pieces))
+    context = " ".join(rng.choice(list("abcdefghij"), num_pieces))
     windows = windows_of(("a b", context), size=size)
-    found = plain_windows(pieces, length - 2 - 3, stride)
-    assert list(zip(windows.first, windows.count, strict=True)) == found
-    best = [plain_best(found, piece) for piece in range(pieces)]
+    expected = plain_windows(num_pieces, length - 2 - 3, stride)
+    assert list(zip(windows.first, windows.count, strict=True)) == expected
+    best = [plain_best(expected, position) for position in range(num_pieces)]
     for rank, (start, stop) in enumerate(windows.best_context):
-        assert [p for p in range(pieces) if best[p] == rank] == list(range(start, stop))
+        assert [p for p in range(num_pieces) if best[p] == rank] == list(range(start, stop))
     starts, ends = windows.document(slice(0, len(windows)))
-    assert starts.sum() == pieces
+    assert starts.sum() == num_pieces
     assert (ends | ~starts).all()
 
 
@@ -212,14 +212,14 @@ def test_answers_of_all_kinds_come_back_as_they_stand(adversarial):
 
 
 def test_answers_without_any_piece_are_left_out_of_training_alone(adversarial):
-    made = [("a", "a b \u200b c", "\u200b", 4), ("a", "a b", "b", 2), ("a", "a  b", " ", 1)]
-    training = windows_of(*made, training=True)
+    examples = [("a", "a b \u200b c", "\u200b", 4), ("a", "a b", "b", 2), ("a", "a  b", " ", 1)]
+    training = windows_of(*examples, training=True)
     assert training.skipped == 2
     assert [q.id for q in training.asked] == ["1"]
     assert training.gather(np.array([0]))["input_ids"][0, :7].tolist() == [2, 5, 3, 5, 6, 3, 0]
-    assert len(windows_of(*made).asked) == 3
+    assert len(windows_of(*examples).asked) == 3
     with pytest.raises(DataError, match="no question to learn from"):
-        windows_of(made[0], training=True)
+        windows_of(examples[0], training=True)
 
 
 def test_a_context_without_a_piece_still_has_a_window():
@@ -236,25 +236,25 @@ def test_windows_serve_shuffled_batches_and_every_row_once(adversarial):
     assert isinstance(windows, Rows)
     plan = RowPlan(windows, 8)
     half = plan.batch(windows, 3, 5, slice(4, 8))
-    whole = plan.batch(windows, 3, 5)
-    assert all((whole[name][4:] == half[name]).all() for name in whole)
-    seen = [b["window"][:real] for b, real in every_row(windows, 50)]
-    assert np.concatenate(seen).tolist() == list(range(len(windows)))
+    batch = plan.batch(windows, 3, 5)
+    assert all((batch[name][4:] == half[name]).all() for name in batch)
+    indices = [b["window"][:real] for b, real in every_row(windows, 50)]
+    assert np.concatenate(indices).tolist() == list(range(len(windows)))
 
 
 def test_windows_travel_to_worker_processes(adversarial):
     windows, _, _ = adversarial
     again = pickle.loads(pickle.dumps(windows))
-    batch, other = (each.gather(np.arange(9)) for each in (windows, again))
-    assert all((batch[name] == other[name]).all() for name in batch)
+    batch, batch_again = (store.gather(np.arange(9)) for store in (windows, again))
+    assert all((batch[name] == batch_again[name]).all() for name in batch)
 
 
 def test_the_fingerprint_tells_tokenizers_and_sizes_apart():
-    made = ("a", "a b", "b", 2)
+    example = ("a", "a b", "b", 2)
     sizes = (SIZE, WindowSize(64, 17, 16), WindowSize(64, 16, 15))
-    found = [windows_of(made, size=size).fingerprint for size in sizes]
-    found.append(windows_of(made, tokenizer=JAPAN).fingerprint)
-    assert len({str(each) for each in found}) == 4
+    fingerprints = [windows_of(example, size=size).fingerprint for size in sizes]
+    fingerprints.append(windows_of(example, tokenizer=JAPAN).fingerprint)
+    assert len({str(fingerprint) for fingerprint in fingerprints}) == 4
 
 
 @pytest.mark.parametrize("wrong", [(20, 128, 17), (384, 0, 64), (384, 128, -1)])

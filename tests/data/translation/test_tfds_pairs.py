@@ -24,8 +24,8 @@ class Wmt14Translate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, manager):
-        parts = {"train": self.rows, "test": self.rows[:5]}
-        return {split: self._generate_examples(rows) for split, rows in parts.items()}
+        splits = {"train": self.rows, "test": self.rows[:5]}
+        return {split: self._generate_examples(rows) for split, rows in splits.items()}
 
     def _generate_examples(self, rows):
         for index, (english, german) in enumerate(rows):

@@ -51,10 +51,10 @@ def test_a_second_build_reuses_the_files(tmp_path):
 
 def test_other_pairs_or_another_tokenizer_are_written_anew(tmp_path):
     TokenizedPairs.build(PAIRS, Letters(), tmp_path)
-    other = Letters()
-    other.fingerprint = "other letters"
+    tokenizer = Letters()
+    tokenizer.fingerprint = "other letters"
     before = Letters.encoded
-    TokenizedPairs.build(PAIRS, other, tmp_path)
+    TokenizedPairs.build(PAIRS, tokenizer, tmp_path)
     TokenizedPairs.build(ListedPairs([("x", "y")], "one pair"), Letters(), tmp_path)
     assert Letters.encoded == before + 4
 
@@ -89,12 +89,15 @@ def test_a_failed_build_leaves_nothing_behind(tmp_path):
 
 
 def test_progress_counts_to_the_end(tmp_path):
-    seen = []
+    progress = []
     pairs = BundledPairs("en-de", "all").open()
     TokenizedPairs.build(
-        ListedPairs(pairs[:10_000], "many"), Letters(), tmp_path, lambda *done: seen.append(done)
+        ListedPairs(pairs[:10_000], "many"),
+        Letters(),
+        tmp_path,
+        lambda *done: progress.append(done),
     )
-    assert seen == [(4096, 10_000), (8192, 10_000), (10_000, 10_000)]
+    assert progress == [(4096, 10_000), (8192, 10_000), (10_000, 10_000)]
 
 
 def test_of_several_that_build_at_once_one_writes(tmp_path):
@@ -115,7 +118,7 @@ def test_files_are_mapped_and_not_copied_between_processes(tmp_path):
 
 def test_ids_can_be_given(tmp_path):
     store = TokenizedPairs.from_ids([[5, 6], []], [[7], [8, 9]], SpecialIds(0, 1, 0))
-    assert [part.tolist() for part in store.gather(0)] == [[5, 6, 1], [7, 1]]
+    assert [ids.tolist() for ids in store.gather(0)] == [[5, 6, 1], [7, 1]]
     copy = pickle.loads(pickle.dumps(store))
     assert copy.fingerprint == store.fingerprint
     with pytest.raises(DataError, match="differ in number"):

@@ -37,9 +37,9 @@ def peer(split, penalty):
 @pytest.mark.parametrize("classes", [2, 5])
 def test_weights_are_scikit_learns(classes):
     rows = Split(*draw(203, classes))
-    placed = place_rows(*rows)
+    device_rows = place_rows(*rows)
     for penalty in (1e6, 10.0, 1.0, 1e-2):
-        ours, theirs = fit_logistic_regression(placed, penalty), peer(rows, penalty)
+        ours, theirs = fit_logistic_regression(device_rows, penalty), peer(rows, penalty)
         np.testing.assert_allclose(ours.coefficients, theirs.coef_, atol=1e-3)
         np.testing.assert_allclose(ours.intercepts, theirs.intercept_, atol=1e-3)
         np.testing.assert_array_equal(
@@ -57,8 +57,8 @@ def test_the_search_and_the_result_are_those_of_scikit_learn_by_hand():
     assert list(result.search) == sorted(result.search) and set(result.search) <= set(PENALTIES)
     assert [result.search[penalty] for penalty in PENALTIES[::16][2:]] == pytest.approx(coarse)
     assert result.search[result.penalty] == result.dev_accuracy == max(result.search.values())
-    both = Split(*(np.concatenate(arrays) for arrays in zip(TRAIN, DEV, strict=True)))
-    correct = peer(both, result.penalty).predict(TEST.features) == TEST.labels
+    train_and_dev = Split(*(np.concatenate(arrays) for arrays in zip(TRAIN, DEV, strict=True)))
+    correct = peer(train_and_dev, result.penalty).predict(TEST.features) == TEST.labels
     assert result.accuracy == pytest.approx(100 * correct.mean())
     by_class = [correct[TEST.labels == label].mean() for label in range(5)]
     assert result.mean_per_class == pytest.approx(100 * np.mean(by_class))
@@ -75,9 +75,9 @@ def ill_conditioned(classes=7):
 @pytest.mark.parametrize("start", [False, True])
 def test_weights_are_scikit_learns_for_every_penalty(start):
     rows, ours = ill_conditioned(), None
-    placed = place_rows(*rows)
+    device_rows = place_rows(*rows)
     for penalty in PENALTIES[::-24]:
-        ours = fit_logistic_regression(placed, penalty, start=ours if start else None)
+        ours = fit_logistic_regression(device_rows, penalty, start=ours if start else None)
         theirs = peer(rows, penalty)
         np.testing.assert_allclose(ours.coefficients, theirs.coef_, atol=1e-3)
         intercepts = theirs.intercept_ - theirs.intercept_.mean()
@@ -101,9 +101,9 @@ def test_a_search_over_a_hundred_classes_ends_in_seconds():
 def test_sharded_rows_give_the_same_weights():
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
     rows = draw(203)
-    one = fit_logistic_regression(place_rows(*rows), 1.0)
+    unsharded = fit_logistic_regression(place_rows(*rows), 1.0)
     sharded = fit_logistic_regression(place_rows(*rows, mesh), 1.0)
-    np.testing.assert_allclose(sharded.coefficients, one.coefficients, atol=1e-4)
+    np.testing.assert_allclose(sharded.coefficients, unsharded.coefficients, atol=1e-4)
 
 
 def test_faulty_sets_are_refused():

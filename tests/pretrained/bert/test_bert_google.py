@@ -39,8 +39,8 @@ def complaint(path):
 
 
 def outputs(model, variables, name):
-    found = model.apply(variables, **cases.batch(cases.GOOGLE[name], NAMES.index(name)))
-    return found if isinstance(found, tuple) else (found,)
+    output = model.apply(variables, **cases.batch(cases.GOOGLE[name], NAMES.index(name)))
+    return output if isinstance(output, tuple) else (output,)
 
 
 @pytest.mark.default_cases(1)
@@ -48,30 +48,30 @@ def outputs(model, variables, name):
 def test_outputs_equal_hugging_faces_with_the_same_weights(name):
     golden = np.load(cases.GOOGLE_LOGITS)
     model, variables = load_pretrained(FOLDERS / name)
-    for i, found in enumerate(outputs(model, variables, name)):
-        np.testing.assert_allclose(found, golden[f"{name}_{i}"], rtol=0, atol=2e-5)
+    for i, output in enumerate(outputs(model, variables, name)):
+        np.testing.assert_allclose(output, golden[f"{name}_{i}"], rtol=0, atol=2e-5)
 
 
 def test_a_folder_is_converted_with_its_tokenizer(folder, tmp_path):
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##a"]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##a"]
     assert main(["convert", str(folder), str(tmp_path / "ours")]) == 0
     assert not (tmp_path / "ours" / "vocab.txt").exists()
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces))
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary))
     assert main(["convert", str(folder), str(tmp_path / "ours")]) == 0
     model, variables = load_pretrained(folder)
-    again, kept = load_pretrained(tmp_path / "ours")
+    again, loaded = load_pretrained(tmp_path / "ours")
     assert again == model
-    jax.tree.map(np.testing.assert_array_equal, kept, variables)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
     long = ["a" * 150]  # Google's limit on a word's length is twice Hugging Face's
     assert jf.load_text(tmp_path / "ours").encode(long) == jf.load_text(folder).encode(long)
 
 
 def test_fine_tuning_starts_from_a_checkpoint():
     source, variables = load_pretrained(FOLDERS / "pretraining")
-    given = load_text_backbone(
+    backbone = load_text_backbone(
         FOLDERS / "pretraining", jf.BertForSequenceClassification(source.config)
     )
-    jax.tree.map(np.testing.assert_array_equal, given["bert"], variables["params"]["bert"])
+    jax.tree.map(np.testing.assert_array_equal, backbone["bert"], variables["params"]["bert"])
 
 
 def rewritten(file, change):
@@ -106,10 +106,10 @@ def test_every_fault_is_named_at_once(folder):
         entries[b"bert/pooler/dense/kernel"] = entries[b"cls/predictions/output_bias"]
 
     rewritten(folder / INDEX, change)
-    said = complaint(folder)
-    assert "missing bert/pooler/dense/bias" in said
-    assert "unexpected bert/surprise" in said
-    assert "misshapen bert/pooler/dense/kernel [97] instead of [24, 24]" in said
+    message = complaint(folder)
+    assert "missing bert/pooler/dense/bias" in message
+    assert "unexpected bert/surprise" in message
+    assert "misshapen bert/pooler/dense/kernel [97] instead of [24, 24]" in message
 
 
 def number(field, value):
@@ -145,18 +145,19 @@ def test_an_entry_that_cannot_be_is_refused(entry, words, folder):
 @pytest.mark.slow
 def test_a_flipped_byte_is_found_wherever_it_is(folder):
     for name in (INDEX, DATA):
-        whole = (folder / name).read_bytes()
-        for at in np.linspace(0, len(whole) - 57, 9, dtype=int):  # a footer's padding says nothing
-            damaged = bytearray(whole)
+        original = (folder / name).read_bytes()
+        # A footer's padding says nothing.
+        for at in np.linspace(0, len(original) - 57, 9, dtype=int):
+            damaged = bytearray(original)
             damaged[at] ^= 4
             (folder / name).write_bytes(damaged)
             assert "fetch it again" in complaint(folder)
-        (folder / name).write_bytes(whole)
+        (folder / name).write_bytes(original)
 
 
-@pytest.mark.parametrize(("name", "kept"), [(INDEX, 0), (INDEX, 40), (INDEX, -1), (DATA, -1)])
-def test_a_truncated_file_is_refused(name, kept, folder):
-    (folder / name).write_bytes((folder / name).read_bytes()[:kept])
+@pytest.mark.parametrize(("name", "end"), [(INDEX, 0), (INDEX, 40), (INDEX, -1), (DATA, -1)])
+def test_a_truncated_file_is_refused(name, end, folder):
+    (folder / name).write_bytes((folder / name).read_bytes()[:end])
     assert "truncated" in complaint(folder)
 
 

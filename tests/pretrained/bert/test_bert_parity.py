@@ -23,8 +23,8 @@ def case(name, folder, **changes):
 
 
 def outputs(model, variables, batch):
-    found = model.apply(variables, **batch)
-    return [x for x in (found if isinstance(found, tuple) else (found,)) if x is not None]
+    output = model.apply(variables, **batch)
+    return [x for x in (output if isinstance(output, tuple) else (output,)) if x is not None]
 
 
 @pytest.mark.default_cases(4)
@@ -42,11 +42,11 @@ def test_outputs_equal_hugging_faces_on_the_path_of_tpus(name, tmp_path):
 def check_outputs(name, tmp_path, execution):
     folder, _, batch = case(name, tmp_path)
     golden = np.load(cases.LOGITS)
-    found = outputs(*load_pretrained(folder, execution), batch)
-    assert len(found) == len(cases.OUTPUTS[cases.CASES[name]["architectures"][0]])
-    for i, output in enumerate(found):
-        wanted = golden[f"{name}_{i}"]
-        np.testing.assert_allclose(output, wanted, rtol=0, atol=2e-5)
+    actual = outputs(*load_pretrained(folder, execution), batch)
+    assert len(actual) == len(cases.OUTPUTS[cases.CASES[name]["architectures"][0]])
+    for i, output in enumerate(actual):
+        expected = golden[f"{name}_{i}"]
+        np.testing.assert_allclose(output, expected, rtol=0, atol=2e-5)
 
 
 @pytest.mark.default_cases(3)
@@ -58,8 +58,8 @@ def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     config, saved = read(tmp_path / "ours")
     assert saved.keys() == tensors.keys()
     assert all(np.array_equal(saved[key], tensors[key]) for key in tensors)
-    wanted = cases.CASES[name]
-    assert {key: config[key] for key in wanted} == wanted
+    expected = cases.CASES[name]
+    assert {key: config[key] for key in expected} == expected
     again = load_pretrained(tmp_path / "ours")[0]
     if name == "regression":  # what a single label means without a problem_type is stated
         model = model.clone(config=replace(model.config, problem_type="regression"))
@@ -72,9 +72,9 @@ def test_our_own_format_keeps_every_head(name, tmp_path):
     folder, _, batch = case(name, tmp_path / "theirs")
     model, variables = load_pretrained(folder)
     save_pretrained(model, variables, tmp_path / "ours", format="jaxformers")
-    again, kept = load_pretrained(tmp_path / "ours")
+    again, loaded = load_pretrained(tmp_path / "ours")
     assert again == model
-    for a, b in zip(outputs(again, kept, batch), outputs(model, variables, batch), strict=True):
+    for a, b in zip(outputs(again, loaded, batch), outputs(model, variables, batch), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -96,8 +96,8 @@ def test_names_of_2018_are_read(name, tmp_path):
     config = {k: v for k, v in config if k not in ("architectures", "model_type")}
     write(tmp_path / "old", config, old)
     load_text_backbone(tmp_path / "old", load_pretrained(folder)[0])
-    wanted = outputs(*load_pretrained(folder), batch)
-    for a, b in zip(outputs(*load_pretrained(tmp_path / "old"), batch), wanted, strict=True):
+    expected = outputs(*load_pretrained(folder), batch)
+    for a, b in zip(outputs(*load_pretrained(tmp_path / "old"), batch), expected, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -105,9 +105,9 @@ def test_a_head_over_an_encoder_without_prefix_is_read(tmp_path):
     folder, tensors, batch = case("classifier", tmp_path / "new")
     bare = {key.removeprefix("bert."): value for key, value in tensors.items()}
     write(tmp_path / "bare", cases.CASES["classifier"], bare)
-    (wanted,) = outputs(*load_pretrained(folder), batch)
-    (found,) = outputs(*load_pretrained(tmp_path / "bare"), batch)
-    np.testing.assert_array_equal(found, wanted)
+    (expected,) = outputs(*load_pretrained(folder), batch)
+    (actual,) = outputs(*load_pretrained(tmp_path / "bare"), batch)
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_a_classifier_of_texts_without_its_pooler_is_refused(tmp_path):
@@ -155,7 +155,7 @@ def test_an_untied_decoder_is_refused(tmp_path):
         ({"architectures": ["BertForMultipleChoice"]}, "BertForMultipleChoice"),
         ({"vocab_size": 98}, "word_embeddings.weight .97, 24. instead of .98, 24."),
     ],
-    ids=lambda each: "-".join(each) if isinstance(each, dict) else "",
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_what_is_not_supported_is_refused_in_one_line(changes, words, tmp_path):
     folder, tensors, _ = case("classifier", tmp_path)
@@ -182,13 +182,13 @@ def test_the_encoder_starts_another_head(tmp_path):
     folder, _, batch = case("pretraining", tmp_path)
     source, variables = load_pretrained(folder)
     model = jf.BertForSequenceClassification(source.config, Execution(vocab_multiple=8))
-    given = load_text_backbone(folder, model)
-    assert set(given) == {"bert"}
+    backbone = load_text_backbone(folder, model)
+    assert set(backbone) == {"bert"}
     fresh = model.init(jax.random.key(0), batch["input_ids"])["params"]
-    params = {**fresh, **given}
-    wanted = source.apply(variables, **batch, method=lambda m, **x: m.bert(**x).pooled)
-    found = model.apply({"params": params}, **batch, method=lambda m, **x: m.bert(**x).pooled)
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    params = {**fresh, **backbone}
+    expected = source.apply(variables, **batch, method=lambda m, **x: m.bert(**x).pooled)
+    actual = model.apply({"params": params}, **batch, method=lambda m, **x: m.bert(**x).pooled)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["pretraining", "spans"])
@@ -196,8 +196,8 @@ def test_a_head_for_words_sentences_or_spans_is_kept(name, tmp_path):
     folder, _, batch = case(name, tmp_path)
     source, variables = load_pretrained(folder)
     model = type(source)(source.config, Execution(vocab_multiple=8))
-    found = outputs(model, {"params": load_text_backbone(folder, model)}, batch)
-    for a, b in zip(found, outputs(source, variables, batch), strict=True):
+    actual = outputs(model, {"params": load_text_backbone(folder, model)}, batch)
+    for a, b in zip(actual, outputs(source, variables, batch), strict=True):
         np.testing.assert_allclose(a[..., : b.shape[-1]], b, atol=1e-6)
 
 

@@ -39,9 +39,9 @@ def test_each_mode_and_several_in_the_order_in_which_they_are_joined(tmp_path):
 
 def test_before_2021_the_encoder_lay_in_a_folder_of_its_own(tmp_path):
     use.pooling(tmp_path, "cls_token")
-    parts = json.loads((tmp_path / "modules.json").read_text())
-    parts[0]["path"] = "0_Transformer"
-    (tmp_path / "modules.json").write_text(json.dumps(parts))
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
     inner = tmp_path / "0_Transformer"
     inner.mkdir()
     (tmp_path / "sentence_bert_config.json").unlink()
@@ -75,7 +75,7 @@ def test_a_default_prompt_is_put_before_texts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "message"),
     [
         ("modules.json", "{", "modules.json is damaged"),
         ("modules.json", '{"a": 1}', "modules.json is damaged"),
@@ -106,17 +106,17 @@ def test_a_default_prompt_is_put_before_texts(tmp_path):
         ("config_sentence_transformers.json", '{"default_prompt_name": "q"}', "no prompt 'q'"),
     ],
 )
-def test_what_is_damaged_or_not_supported_is_one_line(tmp_path, file, content, said):
+def test_what_is_damaged_or_not_supported_is_one_line(tmp_path, file, content, message):
     use.pooling(tmp_path, "mean_tokens")
     (tmp_path / file).write_text(content)
     with pytest.raises(WeightsError) as raised:
         read_pooling(tmp_path)
-    assert said in str(raised.value) and "\n" not in str(raised.value)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_a_hubs_model_comes_with_all_files_that_its_use_reads():
     read = ["1_Pooling/config.json", "modules.json", "sentence_bert_config.json", "vocab.txt"]
     read += ["config_sentence_transformers.json", "tokenizer.json", "model.safetensors"]
     left_out = ["pytorch_model.bin", "onnx/model.onnx", "README.md"]
-    kept = filter_repo_objects([*read, *left_out], allow_patterns=PATTERNS)
-    assert list(kept) == read
+    downloaded = filter_repo_objects([*read, *left_out], allow_patterns=PATTERNS)
+    assert list(downloaded) == read

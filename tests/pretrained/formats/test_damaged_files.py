@@ -371,8 +371,8 @@ def test_keys_of_a_tensorflow_index_cannot_outgrow_the_file(tmp_path):
     index_entry = b"\x00\x01" + bytes([len(h := _varint(0) + _varint(len(block)))]) + b"z" + h
     index = index_entry + struct.pack("<II", 0, 1)
     content = _sealed(block)
-    place = _varint(len(content)) + _varint(len(index))
-    content += _sealed(index) + (b"\x00\x00" + place).ljust(40, b"\x00")
+    index_handle = _varint(len(content)) + _varint(len(index))
+    content += _sealed(index) + (b"\x00\x00" + index_handle).ljust(40, b"\x00")
     (tmp_path / "model.index").write_bytes(content + struct.pack("<Q", 0xDB4775248B80FB57))
     refusal(lambda: TensorBundle(epath.Path(tmp_path / "model.index")), "damaged")
 

@@ -34,13 +34,13 @@ CONFIG = TransformerConfig(
 )
 
 
-def made(execution=Execution()):  # noqa: B008
+def random_model(execution=Execution()):  # noqa: B008
     model = Transformer(CONFIG, execution)
     return model, random_variables(model)
 
 
 def test_every_field_and_every_bit_comes_back(tmp_path):
-    model, variables = made()
+    model, variables = random_model()
     save_pretrained(model, variables, tmp_path / "run", format="jaxformers")
     again, loaded = load_pretrained(tmp_path / "run")
     assert again == model
@@ -49,7 +49,7 @@ def test_every_field_and_every_bit_comes_back(tmp_path):
 
 @pytest.mark.slow
 def test_padding_of_the_vocabulary_is_left_out_and_put_back(tmp_path):
-    model, variables = made(Execution(vocab_multiple=8))
+    model, variables = random_model(Execution(vocab_multiple=8))
     save_pretrained(model, variables, tmp_path / "run")
     for multiple, rows in ((1, 13), (8, 16), (5, 15)):
         _, loaded = load_pretrained(tmp_path / "run", Execution(vocab_multiple=multiple))
@@ -62,13 +62,13 @@ def test_padding_of_the_vocabulary_is_left_out_and_put_back(tmp_path):
 
 
 def test_collections_that_are_no_weights_are_left_out(tmp_path):
-    model, variables = made()
+    model, variables = random_model()
     save_pretrained(model, variables | {"probs": {"x": np.zeros(2)}}, tmp_path / "run")
     assert load_pretrained(tmp_path / "run")[1].keys() == {"params"}
 
 
 def test_loading_works_inside_a_mesh(tmp_path):
-    model, variables = made()
+    model, variables = random_model()
     save_pretrained(model, variables, tmp_path / "run")
     mesh = jax.make_mesh((8, 1, 1), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
     with jax.set_mesh(mesh):
@@ -76,7 +76,7 @@ def test_loading_works_inside_a_mesh(tmp_path):
 
 
 def test_saving_again_replaces_the_weights_and_keeps_other_files(tmp_path):
-    model, variables = made()
+    model, variables = random_model()
     save_pretrained(model, variables, tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     doubled = jax.tree.map(lambda x: 2 * x, variables)
@@ -100,7 +100,7 @@ def bucket(monkeypatch):
 
 
 def test_a_folder_in_a_bucket_works_like_one_on_disk(bucket):
-    model, variables = made()
+    model, variables = random_model()
     for factor in (1, 2):
         changed = jax.tree.map(lambda x, f=factor: f * x, variables)
         save_pretrained(model, changed, bucket)
@@ -125,7 +125,7 @@ def test_tokenizer_files_go_along(format, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "part"),
+    ("change", "message"),
     [
         (lambda c: c.update(family="transfomer"), "no family named 'transfomer'"),
         (lambda c: c["config"].update(widht=3), "no field 'widht'; did you mean width"),
@@ -137,12 +137,12 @@ def test_tokenizer_files_go_along(format, tmp_path):
         (lambda c: c["config"].update(width=24), "misshapen"),
     ],
 )
-def test_a_config_that_cannot_be_is_refused_by_its_field(change, part, tmp_path):
-    save_pretrained(*made(), tmp_path)
+def test_a_config_that_cannot_be_is_refused_by_its_field(change, message, tmp_path):
+    save_pretrained(*random_model(), tmp_path)
     file = tmp_path / "config.json"
     content = json.loads(file.read_text())
     change(content)
     file.write_text(json.dumps(content))
     with pytest.raises(WeightsError) as caught:
         load_pretrained(tmp_path)
-    assert part in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -30,10 +30,13 @@ def rewritten(folder, change):
 
 def test_its_tensors_become_a_safetensors_file_and_its_calls_are_not_made(tmp_path, capsys):
     torch_to_safetensors(cases.PICKLED, tmp_path / "weights.safetensors")
-    found, wanted = safetensors.numpy.load_file(tmp_path / "weights.safetensors"), cases.pickled()
-    assert found.keys() == wanted.keys()
-    for name, value in wanted.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    loaded, expected = (
+        safetensors.numpy.load_file(tmp_path / "weights.safetensors"),
+        cases.pickled(),
+    )
+    assert loaded.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(loaded[name], value, err_msg=name)
     assert capsys.readouterr().out == ""
 
 
@@ -89,8 +92,8 @@ def test_a_kind_of_tensor_that_is_not_read_is_named_and_others_are(tmp_path):
         file.read("half")
     # As torch.save writes torch.zeros(3, dtype=torch.uint16), with None for its storage.
     opcodes = b"\x80\x02ctorch._utils\n_rebuild_tensor_v3\n(NK\x00K\x03\x85K\x01\x85\x89}"
-    found = follow(opcodes + b"ctorch\nuint16\ntR.")
-    assert isinstance(found, TensorEntry) and (found.dtype, found.shape) == ("uint16", (3,))
+    entry = follow(opcodes + b"ctorch\nuint16\ntR.")
+    assert isinstance(entry, TensorEntry) and (entry.dtype, entry.shape) == ("uint16", (3,))
 
 
 @pytest.mark.parametrize("what", ["missing", "short"])

@@ -88,8 +88,8 @@ def test_student_and_teacher_are_two_sets(tmp_path):
 
 
 def test_other_tensors_beside_the_weights_are_named(tmp_path):
-    other = {"criterion.weight": np.ones(3, np.float32)}
-    path = saved(tmp_path, under("model.", network()), other)
+    criterion = {"criterion.weight": np.ones(3, np.float32)}
+    path = saved(tmp_path, under("model.", network()), criterion)
     with pytest.raises(WeightsError, match=r"criterion.weight beside the weights 'model': choose"):
         jf.from_pretrained(path)
     assert_holds(path, network(), weights="model")
@@ -154,8 +154,8 @@ def test_state_dicts_are_found_inside_a_checkpoint():
     assert state_dicts(weights) == {"": weights}
     assert state_dicts({"model": weights, "epoch": 3}) == {"model": weights}
     assert state_dicts({"state_dict": {"model": weights}}) == {"state_dict.model": weights}
-    both = {"model": weights, "model_ema": {"b": 2}, "optimizer": {"state": {}}}
-    assert state_dicts(both) == {"model": weights, "model_ema": {"b": 2}}
+    checkpoint = {"model": weights, "model_ema": {"b": 2}, "optimizer": {"state": {}}}
+    assert state_dicts(checkpoint) == {"model": weights, "model_ema": {"b": 2}}
     endless = {}
     endless["model"] = endless
     assert len(state_dicts(endless)) == 1

@@ -43,9 +43,9 @@ def test_reading_undoes_writing_for_every_marian_variable():
 )
 def test_transforms_are_reversible(transform, shape, theirs):
     ours = np.random.RandomState(0).randn(*shape)
-    made = transform.to_theirs(ours)
-    assert made.shape == transform.their_shape(shape) == theirs
-    np.testing.assert_array_equal(transform.to_ours(made, shape)[0], ours)
+    converted = transform.to_theirs(ours)
+    assert converted.shape == transform.their_shape(shape) == theirs
+    np.testing.assert_array_equal(transform.to_ours(converted, shape)[0], ours)
 
 
 def test_heads_are_consecutive_rows_of_the_published_projection():
@@ -64,18 +64,18 @@ def test_a_variable_without_a_name_is_refused():
 class Fused:
     """Query, key and value in one weight `[3 D, D]`, one after the other (CLIP, timm)."""
 
-    part: Linear = Linear()
+    linear: Linear = Linear()
 
     def their_shape(self, *ours):
-        rows, columns = self.part.their_shape(ours[0])
+        rows, columns = self.linear.their_shape(ours[0])
         return len(ours) * rows, columns
 
     def to_ours(self, theirs, *ours):
-        parts = np.split(theirs, len(ours))
-        return tuple(self.part.to_ours(p, s)[0] for p, s in zip(parts, ours, strict=True))
+        splits = np.split(theirs, len(ours))
+        return tuple(self.linear.to_ours(p, s)[0] for p, s in zip(splits, ours, strict=True))
 
     def to_theirs(self, *ours):
-        return np.concatenate([self.part.to_theirs(x) for x in ours])
+        return np.concatenate([self.linear.to_theirs(x) for x in ours])
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ def logits_of(model, variables, batch):
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_equal_hugging_faces(name, tmp_path):
     model, variables, _, batch = load_case(name, tmp_path)
-    wanted = np.load(cases.LOGITS)[name]
-    np.testing.assert_allclose(logits_of(model, variables, batch), wanted, rtol=0, atol=3e-5)
+    expected = np.load(cases.LOGITS)[name]
+    np.testing.assert_allclose(logits_of(model, variables, batch), expected, rtol=0, atol=3e-5)
 
 
 @pytest.mark.default_cases(1)
@@ -55,8 +55,8 @@ def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     assert saved.keys() == tensors.keys()
     assert all(np.array_equal(saved[key], tensors[key]) for key in tensors)
     config = json.loads((tmp_path / "ours" / "config.json").read_text())
-    kept = cases.CASES[name].keys() - {"bad_words_ids"}
-    assert {key: config[key] for key in kept} == {key: cases.CASES[name][key] for key in kept}
+    fields = cases.CASES[name].keys() - {"bad_words_ids"}
+    assert {key: config[key] for key in fields} == {key: cases.CASES[name][key] for key in fields}
     assert load_pretrained(tmp_path / "ours")[0].config == model.config
 
 
@@ -84,19 +84,19 @@ def test_other_float_types_become_float32(kind, tmp_path):
 
 def test_a_sharded_folder_loads_like_a_whole_one(tmp_path):
     folder = small(tmp_path)
-    _, wanted = load_pretrained(folder)
+    _, expected = load_pretrained(folder)
     tensors = safetensors.numpy.load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     weight_map = {}
     for i, name in enumerate(sorted(tensors)):
         weight_map[name] = f"model-0000{i % 2 + 1}-of-00002.safetensors"
     for file in set(weight_map.values()):
-        part = {name: value for name, value in tensors.items() if weight_map[name] == file}
-        safetensors.numpy.save_file(part, folder / file)
+        shard = {name: value for name, value in tensors.items() if weight_map[name] == file}
+        safetensors.numpy.save_file(shard, folder / file)
     index = {"metadata": {}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    _, got = load_pretrained(folder)
-    jax.tree.map(np.testing.assert_array_equal, got, wanted)
+    _, actual = load_pretrained(folder)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
 @pytest.mark.parametrize("alias", ["lm_head.weight", "model.decoder.embed_tokens.weight"])
@@ -184,5 +184,5 @@ def test_twenty_steps_of_adam_give_the_references_losses(tmp_path):
     for n in range(cases.TRAINING_STEPS):
         params, state, loss = step(params, state, cases.training_batch(n))
         losses.append(float(loss))
-    wanted = json.loads(cases.TRAINING.read_text())["losses"]
-    np.testing.assert_allclose(losses, wanted, rtol=1e-4)
+    expected = json.loads(cases.TRAINING.read_text())["losses"]
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)

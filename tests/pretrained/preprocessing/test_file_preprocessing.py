@@ -129,9 +129,9 @@ def test_an_mae_is_known_by_its_form_and_other_vits_need_a_word_beside_them(tmp_
 def test_timms_folder_is_a_model_with_its_preprocessing(tmp_path):
     file = timm(tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(TIMM))
-    wanted, found = jf.from_pretrained(file), jf.from_pretrained(tmp_path)
-    assert wanted[0] == found[0]
-    jax.tree.map(np.testing.assert_array_equal, wanted[1], found[1])
+    from_file, from_folder = jf.from_pretrained(file), jf.from_pretrained(tmp_path)
+    assert from_file[0] == from_folder[0]
+    jax.tree.map(np.testing.assert_array_equal, from_file[1], from_folder[1])
     assert jf.load_images(tmp_path).resize == 13
 
 
@@ -144,7 +144,7 @@ def test_timms_squashed_pictures_need_not_be_square(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"input_size": [3, 12, 14]}, "no square, which crop_mode 'center' needs"),
         ({"crop_mode": "border"}, "crop_mode is 'border'"),
@@ -154,11 +154,11 @@ def test_timms_squashed_pictures_need_not_be_square(tmp_path):
         ({"std": [0, 0, 0]}, "it is above 0"),
     ],
 )
-def test_what_timm_says_amiss_is_named(change, said, tmp_path):
+def test_what_timm_says_amiss_is_named(change, message, tmp_path):
     file = timm(tmp_path / "model.safetensors")
-    said_there = TIMM | {"pretrained_cfg": TIMM["pretrained_cfg"] | change}
-    (tmp_path / "config.json").write_text(json.dumps(said_there))
-    with pytest.raises(WeightsError, match=said) as error:
+    config = TIMM | {"pretrained_cfg": TIMM["pretrained_cfg"] | change}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=message) as error:
         jf.load_images(file)
     assert "\n" not in str(error.value)
 
@@ -174,10 +174,10 @@ def test_a_single_file_classifies_pictures_and_converts_with_its_preprocessing(k
     )
     pixels = np.random.default_rng(0).integers(0, 256, (30, 20, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    wanted = jf.classify_images(file, tmp_path / "a.png", top=2)
+    expected = jf.classify_images(file, tmp_path / "a.png", top=2)
     command = [sys.executable, "-m", "jaxformers", "convert", str(file), str(tmp_path / "made")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = jf.classify_images(tmp_path / "made", tmp_path / "a.png", top=2)
-    assert [name for name, _ in found[0]] == [name for name, _ in wanted[0]]
-    np.testing.assert_allclose([p for _, p in found[0]], [p for _, p in wanted[0]], atol=1e-6)
+    actual = jf.classify_images(tmp_path / "made", tmp_path / "a.png", top=2)
+    assert [name for name, _ in actual[0]] == [name for name, _ in expected[0]]
+    np.testing.assert_allclose([p for _, p in actual[0]], [p for _, p in expected[0]], atol=1e-6)

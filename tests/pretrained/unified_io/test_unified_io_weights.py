@@ -64,11 +64,11 @@ def test_files_written_hold_what_was_read(folder, tmp_path):
         "mlp_activations": ["gelu", "linear"],
         "logits_via_embedding": True,
     }
-    written = FlaxFile(tmp_path / "out/unified_io.bin")
+    saved = FlaxFile(tmp_path / "out/unified_io.bin")
     expected = cases.weights(NAMES["odd"])
-    assert dict(written.shapes) == {name: array.shape for name, array in expected.items()}
+    assert dict(saved.shapes) == {name: array.shape for name, array in expected.items()}
     for name, array in expected.items():
-        np.testing.assert_array_equal(written.read(name), array)
+        np.testing.assert_array_equal(saved.read(name), array)
     restored = flax.serialization.msgpack_restore((tmp_path / "out/unified_io.bin").read_bytes())
     flat = traverse_util.flatten_dict(restored, sep="/")
     assert all((flat[name] == array).all() for name, array in expected.items())

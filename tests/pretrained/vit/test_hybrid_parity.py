@@ -59,7 +59,7 @@ def test_a_hybrid_without_stages_cuts_the_pooled_first_convolution_into_patches(
     model, variables = load_pretrained(tmp_path / "hybrid.npz")
     assert model.config == config and config.grid == (5, 5)
     images = cases.images()[:, :40, :40]
-    found = model.apply(variables, images, method=lambda vit, x: vit.stem(x))
+    actual = model.apply(variables, images, method=lambda vit, x: vit.stem(x))
     kernel = drawn["params/stem/root/conv/kernel"]
     kernel = (kernel - kernel.mean((0, 1, 2))) / (kernel.std((0, 1, 2)) + 1e-5)
     axes = ("NHWC", "HWIO", "NHWC")
@@ -70,5 +70,5 @@ def test_a_hybrid_without_stages_cuts_the_pooled_first_convolution_into_patches(
     x = groups.reshape(x.shape) * drawn["params/stem/root/norm/scale"]
     x = np.maximum(x + drawn["params/stem/root/norm/bias"], 0)
     x = lax.reduce_window(x, -np.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
-    np.testing.assert_allclose(found, x, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(actual, x, rtol=0, atol=1e-4)
     assert model.apply(variables, images).shape == (2, cases.CLASSES)

@@ -91,9 +91,9 @@ def test_classes_have_timms_label_names(changes, names, tmp_path):
 def test_our_own_format_keeps_what_timm_says(name, tmp_path):
     model, variables = load_pretrained(folder_of(name, tmp_path / "theirs"))
     save_pretrained(model, variables, tmp_path / "ours")
-    again, kept = load_pretrained(tmp_path / "ours")
+    again, loaded = load_pretrained(tmp_path / "ours")
     assert again == model
-    jax.tree.map(np.testing.assert_array_equal, kept, variables)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
 
 
 def why_refused(folder):

@@ -28,7 +28,7 @@ def random_leaves(model):
 def google(leaves, layers=2):
     """Our variables under the names of Google's code in Flax Linen, written out."""
     p = {path.removeprefix("params/"): leaf for path, leaf in leaves.items()}
-    found = {
+    arrays = {
         "cls": p["class_token"][None, None],
         "Transformer/posembed_input/pos_embedding": p["position_embedding/table"][None],
     }
@@ -38,9 +38,9 @@ def google(leaves, layers=2):
         ("head", "head"),
         ("Transformer/encoder_norm", "encoder/norm"),
     ):
-        for part in ("kernel", "bias", "scale"):
-            if f"{ours}/{part}" in p:
-                found[f"{theirs}/{part}"] = p[f"{ours}/{part}"]
+        for name in ("kernel", "bias", "scale"):
+            if f"{ours}/{name}" in p:
+                arrays[f"{theirs}/{name}"] = p[f"{ours}/{name}"]
     for layer in range(layers):
         block = f"Transformer/encoderblock_{layer}"
         attention, mlp = f"{block}/MultiHeadDotProductAttention_0", f"{block}/MlpBlock_0"
@@ -54,10 +54,10 @@ def google(leaves, layers=2):
             (f"{mlp}/Dense_0", "feed_forward/up"),
             (f"{mlp}/Dense_1", "feed_forward/down"),
         ):
-            for part in ("kernel", "bias", "scale"):
-                if (path := f"encoder/blocks/{ours}/{part}") in p:
-                    found[f"{theirs}/{part}"] = p[path][layer]
-    return found
+            for name in ("kernel", "bias", "scale"):
+                if (path := f"encoder/blocks/{ours}/{name}") in p:
+                    arrays[f"{theirs}/{name}"] = p[path][layer]
+    return arrays
 
 
 def renamed(arrays, *pairs):
@@ -81,11 +81,11 @@ def of_big_vision(arrays):
 
 def scanned(arrays):
     blocks = {n.split("/", 2)[2] for n in arrays if n.startswith("Transformer/encoderblock_")}
-    kept = {n: x for n, x in arrays.items() if not n.startswith("Transformer/encoderblock_")}
+    stacked = {n: x for n, x in arrays.items() if not n.startswith("Transformer/encoderblock_")}
     for name in blocks:
         layers = [arrays[f"Transformer/encoderblock_{i}/{name}"] for i in range(2)]
-        kept[f"Transformer/encoderblock/{name}"] = np.stack(layers)
-    return kept
+        stacked[f"Transformer/encoderblock/{name}"] = np.stack(layers)
+    return stacked
 
 
 def under(prefix, **more):
@@ -113,11 +113,11 @@ def saved(folder, arrays):
     return folder / "weights.npz"
 
 
-def same(found, leaves):
-    kept = flatten(found)
-    assert kept.keys() == leaves.keys()
+def same(variables, leaves):
+    actual = flatten(variables)
+    assert actual.keys() == leaves.keys()
     for path, leaf in leaves.items():
-        np.testing.assert_array_equal(kept[path], leaf, err_msg=path)
+        np.testing.assert_array_equal(actual[path], leaf, err_msg=path)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -214,8 +214,8 @@ def test_faults_are_named_as_the_file_names_its_arrays(dialect, tmp_path):
     for change in DIALECTS[dialect]:
         arrays = change(arrays)
 
-    def of(part):
-        return [name for name in arrays if part in name][-1]
+    def of(fragment):
+        return [name for name in arrays if fragment in name][-1]
 
     absent = of("encoderblock_1/MlpBlock"), of("encoderblock_0/MultiHead"), of("block_1/LayerNorm")
     for name in absent:
@@ -234,7 +234,7 @@ def test_faults_are_named_as_the_file_names_its_arrays(dialect, tmp_path):
 def timm(leaves, decoder=False):
     """Our variables under timm's names."""
     p = {path.removeprefix("params/"): leaf for path, leaf in leaves.items()}
-    found = {}
+    tensors = {}
 
     def dense(theirs, ours, inputs=1):
         if f"{ours}/kernel" in p:
@@ -242,53 +242,53 @@ def timm(leaves, decoder=False):
 
     def put_dense(theirs, kernel, bias, inputs=1):
         rows = int(np.prod(kernel.shape[:inputs]))
-        found[f"{theirs}.weight"] = kernel.reshape(rows, -1).T
-        found[f"{theirs}.bias"] = bias.reshape(-1)
+        tensors[f"{theirs}.weight"] = kernel.reshape(rows, -1).T
+        tensors[f"{theirs}.bias"] = bias.reshape(-1)
 
     def norm(theirs, ours):
         if f"{ours}/scale" in p:
-            found[f"{theirs}.weight"], found[f"{theirs}.bias"] = (
+            tensors[f"{theirs}.weight"], tensors[f"{theirs}.bias"] = (
                 p[f"{ours}/scale"],
                 p[f"{ours}/bias"],
             )
 
     def stack(theirs, ours):
         for i in range(p[f"{ours}/feed_forward/up/bias"].shape[0]):
-            each = {part: [] for part in ("weight", "bias")}
+            qkv = {child: [] for child in ("weight", "bias")}
             for name in ("query", "key", "value"):
                 path = f"{ours}/self_attention/{name}"
                 kernel = p[f"{path}/kernel"][i]
-                each["weight"].append(kernel.reshape(kernel.shape[0], -1).T)
-                each["bias"].append(p[f"{path}/bias"][i].reshape(-1))
-            for part, values in each.items():
-                found[f"{theirs}.{i}.attn.qkv.{part}"] = np.concatenate(values)
+                qkv["weight"].append(kernel.reshape(kernel.shape[0], -1).T)
+                qkv["bias"].append(p[f"{path}/bias"][i].reshape(-1))
+            for child, values in qkv.items():
+                tensors[f"{theirs}.{i}.attn.qkv.{child}"] = np.concatenate(values)
             out = f"{ours}/self_attention/out"
             put_dense(f"{theirs}.{i}.attn.proj", p[f"{out}/kernel"][i], p[f"{out}/bias"][i], 2)
-            for theirs_part, part in (("fc1", "up"), ("fc2", "down")):
-                path = f"{ours}/feed_forward/{part}"
+            for their_child, child in (("fc1", "up"), ("fc2", "down")):
+                path = f"{ours}/feed_forward/{child}"
                 put_dense(
-                    f"{theirs}.{i}.mlp.{theirs_part}", p[f"{path}/kernel"][i], p[f"{path}/bias"][i]
+                    f"{theirs}.{i}.mlp.{their_child}", p[f"{path}/kernel"][i], p[f"{path}/bias"][i]
                 )
-            for number, part in ((1, "self_attention_norm"), (2, "feed_forward_norm")):
-                found[f"{theirs}.{i}.norm{number}.weight"] = p[f"{ours}/{part}/scale"][i]
-                found[f"{theirs}.{i}.norm{number}.bias"] = p[f"{ours}/{part}/bias"][i]
+            for number, child in ((1, "self_attention_norm"), (2, "feed_forward_norm")):
+                tensors[f"{theirs}.{i}.norm{number}.weight"] = p[f"{ours}/{child}/scale"][i]
+                tensors[f"{theirs}.{i}.norm{number}.bias"] = p[f"{ours}/{child}/bias"][i]
 
-    found["patch_embed.proj.weight"] = p["patch_embedding/kernel"].transpose(3, 2, 0, 1)
-    found["patch_embed.proj.bias"] = p["patch_embedding/bias"]
-    found["cls_token"] = p["class_token"][None, None]
+    tensors["patch_embed.proj.weight"] = p["patch_embedding/kernel"].transpose(3, 2, 0, 1)
+    tensors["patch_embed.proj.bias"] = p["patch_embedding/bias"]
+    tensors["cls_token"] = p["class_token"][None, None]
     if "position_embedding/table" in p:
-        found["pos_embed"] = p["position_embedding/table"][None]
+        tensors["pos_embed"] = p["position_embedding/table"][None]
     stack("blocks", "encoder/blocks")
     norm("norm", "encoder/norm")
     norm("fc_norm", "head_norm")
     dense("head", "head")
     if decoder:
-        found["mask_token"] = p["mask_token"][None, None]
+        tensors["mask_token"] = p["mask_token"][None, None]
         stack("decoder_blocks", "decoder/blocks")
         norm("decoder_norm", "decoder/norm")
         dense("decoder_embed", "decoder_embedding")
         dense("decoder_pred", "decoder_prediction")
-    return {name: np.ascontiguousarray(value) for name, value in found.items()}
+    return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
 
 
 TIMM = dict(SMALL.__dict__, heads=1, activation="gelu", position_resize="bicubic_antialiased")

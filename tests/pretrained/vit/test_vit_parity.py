@@ -64,10 +64,10 @@ def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     assert saved.keys() == tensors.keys()
     for key, tensor in tensors.items():
         np.testing.assert_allclose(saved[key], tensor, rtol=0, atol=1e-6 * ("pos" in key))
-    wanted = {key: cases.CASES[name][key] for key in cases.CASES[name]}
+    expected = {key: cases.CASES[name][key] for key in cases.CASES[name]}
     if name == "mae_encoder":
-        del wanted["mask_ratio"]  # an encoder alone hides nothing
-    assert {key: config[key] for key in wanted} == wanted
+        del expected["mask_ratio"]  # an encoder alone hides nothing
+    assert {key: config[key] for key in expected} == expected
     assert load_pretrained(tmp_path / "ours")[0] == model
 
 
@@ -77,9 +77,9 @@ def test_our_own_format_keeps_every_field(name, tmp_path):
     folder, _ = case(name, tmp_path / "theirs")
     model, variables = load_pretrained(folder)
     save_pretrained(model, variables, tmp_path / "ours", format="jaxformers")
-    again, kept = load_pretrained(tmp_path / "ours")
+    again, loaded = load_pretrained(tmp_path / "ours")
     assert again == model
-    jax.tree.map(np.testing.assert_array_equal, kept, variables)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
 
 
 @pytest.mark.parametrize("name", ["classifier", "mae"])
@@ -95,9 +95,9 @@ def test_the_names_of_transformers_5_are_read(name, tmp_path):
         tensors = {re.sub(pattern, new, key): value for key, value in tensors.items()}
     assert any(key.endswith("layers.0.attention.q_proj.weight") for key in tensors)
     write(tmp_path / "new", cases.CASES[name], tensors)
-    wanted, found = load_pretrained(folder), load_pretrained(tmp_path / "new")
-    assert wanted[0] == found[0]
-    jax.tree.map(np.testing.assert_array_equal, wanted[1], found[1])
+    expected, loaded = load_pretrained(folder), load_pretrained(tmp_path / "new")
+    assert expected[0] == loaded[0]
+    jax.tree.map(np.testing.assert_array_equal, expected[1], loaded[1])
 
 
 def test_an_mae_that_transformers_5_saved_is_read(tmp_path):
@@ -108,9 +108,9 @@ def test_an_mae_that_transformers_5_saved_is_read(tmp_path):
     }
     assert mangled.keys() != tensors.keys()
     write(tmp_path / "new", cases.CASES["mae"], mangled)
-    wanted, found = load_pretrained(folder), load_pretrained(tmp_path / "new")
-    assert wanted[0] == found[0]
-    jax.tree.map(np.testing.assert_array_equal, wanted[1], found[1])
+    expected, loaded = load_pretrained(folder), load_pretrained(tmp_path / "new")
+    assert expected[0] == loaded[0]
+    jax.tree.map(np.testing.assert_array_equal, expected[1], loaded[1])
 
 
 def test_fixed_tables_are_known_from_learned_ones(tmp_path):
@@ -138,7 +138,7 @@ def test_fixed_tables_are_known_from_learned_ones(tmp_path):
         ({"architectures": ["ViTForMaskedImageModeling"]}, "ViTForMaskedImageModeling"),
         ({"hidden_size": 27}, "cls_token .1, 1, 24. instead of .1, 1, 27."),
     ],
-    ids=lambda each: "-".join(each) if isinstance(each, dict) else "",
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_what_is_not_supported_is_refused_in_one_line(changes, words, tmp_path):
     folder, tensors = case("classifier", tmp_path)

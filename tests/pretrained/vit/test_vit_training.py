@@ -17,8 +17,8 @@ from jaxformers.sharding import MeshConfig, make_mesh, put_batch, shardings
 def loss_of(name, model):
     def classification(params, batch):
         logits = model.apply({"params": params}, batch["images"], train=True)
-        each = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
-        return each.mean()
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+        return losses.mean()
 
     def painting(params, batch):
         return model.apply({"params": params}, batch["images"], batch["noise"], train=True).loss

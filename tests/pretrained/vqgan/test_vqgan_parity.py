@@ -186,21 +186,23 @@ def test_the_discriminator_gives_the_published_logits(name):
 
 def test_lpips_is_that_of_the_published_weights_in_one_file_or_two(tmp_path):
     weights = cases.lpips_weights()
-    whole, vgg, linear = (tmp_path / f"{name}.safetensors" for name in ("whole", "vgg", "linear"))
+    combined, vgg, linear = (
+        tmp_path / f"{name}.safetensors" for name in ("whole", "vgg", "linear")
+    )
     prefixed = {f"loss.perceptual_loss.{name}": tensor for name, tensor in weights.items()}
-    safetensors.numpy.save_file(prefixed, whole)
+    safetensors.numpy.save_file(prefixed, combined)
     # torchvision's own names, beside those of a classifier that is not used.
     names = {name: name.split(".") for name in weights}
     features = {
-        f"features.{parts[2]}.{parts[3]}": weights[name]
-        for name, parts in names.items()
-        if parts[0] == "net"
+        f"features.{components[2]}.{components[3]}": weights[name]
+        for name, components in names.items()
+        if components[0] == "net"
     }
     unused = {"classifier.0.weight": np.ones((2, 2), np.float32)}
     safetensors.numpy.save_file(features | unused, vgg)
     layers = {name: tensor for name, tensor in weights.items() if name.startswith("lin")}
     safetensors.numpy.save_file(layers, linear)
-    params = read_lpips((whole,))
+    params = read_lpips((combined,))
     distances = jax.jit(LPIPS().apply)({"params": params}, *cases.lpips_images())
     np.testing.assert_allclose(distances, GOLDEN["lpips/distances"], rtol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, params, read_lpips((vgg, linear)))

@@ -56,9 +56,9 @@ def step_result(experiment, shape, batch):
 @pytest.fixture(scope="module")
 def one_device():
     """A step of the plain loss on one device: its batch, parameters and metrics."""
-    whole = task()
-    batch = whole.example(0)
-    params, metrics, _ = step_result(Experiment("toy", whole, steps=10), (1, 1, 1), batch)
+    plain_task = task()
+    batch = plain_task.example(0)
+    params, metrics, _ = step_result(Experiment("toy", plain_task, steps=10), (1, 1, 1), batch)
     return batch, params, metrics
 
 
@@ -111,11 +111,11 @@ def test_the_scale_stays_within_its_bounds():
 
 def test_captions_are_drawn_by_seed_and_step(tmp_path):
     data = task().open(epath.Path(tmp_path), seed=0)
-    first, again, other = (
+    first, again, next_step = (
         next(data.batches(seed, step, 0, 1)) for seed, step in ((0, 3), (0, 3), (0, 4))
     )
     jax.tree.map(np.testing.assert_array_equal, first, again)
-    assert np.any(first["input_ids"] != other["input_ids"])
+    assert np.any(first["input_ids"] != next_step["input_ids"])
     halves = [next(data.batches(0, 3, host, 2)) for host in (0, 1)]
     joined = jax.tree.map(lambda *x: np.concatenate(x), *halves)
     jax.tree.map(np.testing.assert_array_equal, joined, first)

@@ -108,10 +108,12 @@ def test_negatives_are_those_of_all_devices(form, objective, duplicates, shape):
 
 
 def test_blocks_of_the_ring_change_nothing(monkeypatch):
-    whole = loss_and_gradients("ring", "softmax", "positives")
+    unblocked = loss_and_gradients("ring", "softmax", "positives")
     monkeypatch.setattr(losses, "BLOCK", 5)  # the largest divisor of 16 up to 5 is 4
-    blocks = loss_and_gradients("ring", "softmax", "positives")
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, blocks)
+    blocked = loss_and_gradients("ring", "softmax", "positives")
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), unblocked, blocked
+    )
 
 
 def test_the_form_goes_by_the_number_of_logits(monkeypatch):

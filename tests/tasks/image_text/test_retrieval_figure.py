@@ -27,9 +27,9 @@ def test_the_figure_shows_the_nearest_images_and_frames_the_right_ones():
     np.testing.assert_array_equal(rows, captions[nearest] == captions[::2, None])
     assert not rows[3].any() and rows.any(1).sum() >= 6
     for query, index in ((0, nearest[0, 0]), (1, nearest[1, 0])):
-        shown = drawn[query * 2 * HITS].images[0].get_array().astype(float)
+        pixels = drawn[query * 2 * HITS].images[0].get_array().astype(float)
         image = np.asarray(images.image(index), float) / 255
-        assert abs(shown.mean() - image.mean()) < 0.02
+        assert abs(pixels.mean() - image.mean()) < 0.02
 
 
 def test_a_damaged_image_leaves_its_frame_empty(tmp_path):

@@ -87,11 +87,11 @@ def test_features_are_kept_on_disk_and_resumed(clip, pictures, cache, monkeypatc
     assert len(files) == 4
     files[1].unlink()
     files[2].write_bytes(b"damaged")
-    run, programs = features_module.image_program, []
+    image_program, programs = features_module.image_program, []
     monkeypatch.setattr(
         features_module,
         "image_program",
-        lambda *args: lambda *inputs: programs.append(1) or run(*args)(*inputs),
+        lambda *args: lambda *inputs: programs.append(1) or image_program(*args)(*inputs),
     )
     again = image_features(*arguments, projected=True, rows=3)
     assert len(programs) == 4  # the missing file and the damaged one, two batches each
@@ -166,9 +166,9 @@ def test_probes_equal_those_of_the_features(clip, pictures):
     assert metrics["linear_probe_penalty"] == expected.penalty
     evaluator = NeighbourEvaluator(**sets, numbers=(1, 3), projected=False)
     evaluation = evaluator.evaluate(*clip, final=True)
-    both = Split(*(np.concatenate(arrays) for arrays in zip(train, dev, strict=True)))
+    train_and_dev = Split(*(np.concatenate(arrays) for arrays in zip(train, dev, strict=True)))
     scores = [
-        neighbour_scores(both, test, (1, 3), metric=metric, weights=weights)
+        neighbour_scores(train_and_dev, test, (1, 3), metric=metric, weights=weights)
         for metric in ("cosine", "euclidean")
         for weights in ("uniform", "distance")
     ]
@@ -187,8 +187,8 @@ def test_a_class_is_captioned_by_its_prompts(pictures, tmp_path):
     assert len(images) == 9 and images.captions(4) == ("a green_thing.", "green_thing!")
     with Image.open(images.where(4)) as expected:
         np.testing.assert_array_equal(images.image(4), expected)
-    other = PromptedImages(source(pictures, "train"), str(path)).open()
-    assert images.content != other.content
+    train_images = PromptedImages(source(pictures, "train"), str(path)).open()
+    assert images.content != train_images.content
     with pytest.raises(DataError, match="match no class of mnist"):
         PromptedImages(source(pictures, "dev"), "mnist").open()
 

@@ -17,10 +17,10 @@ SHARES = RNG.uniform(size=5).astype(np.float32)
 
 
 def target(smoothing, shares=None):
-    whole = np.eye(N)[LABELS]
+    targets = np.eye(N)[LABELS]
     if shares is not None:
-        whole = shares[:, None] * whole + (1 - shares[:, None]) * np.eye(N)[PARTNERS]
-    return (1 - smoothing) * whole + smoothing / N
+        targets = shares[:, None] * targets + (1 - shares[:, None]) * np.eye(N)[PARTNERS]
+    return (1 - smoothing) * targets + smoothing / N
 
 
 @pytest.mark.parametrize("shares", [None, SHARES], ids=["own", "mixed"])
@@ -28,15 +28,15 @@ def target(smoothing, shares=None):
 def test_the_loss_is_the_cross_entropy_with_the_target_written_out(smoothing, shares):
     goal = target(smoothing, shares)
     mix = {} if shares is None else dict(partners=jnp.asarray(PARTNERS), shares=jnp.asarray(shares))
-    found = image_loss(jnp.asarray(LOGITS), jnp.asarray(LABELS), smoothing=smoothing, **mix)
+    losses = image_loss(jnp.asarray(LOGITS), jnp.asarray(LABELS), smoothing=smoothing, **mix)
     log_p = LOGITS - np.log(np.exp(LOGITS).sum(-1, keepdims=True))
-    np.testing.assert_allclose(found, -(goal * log_p).sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(losses, -(goal * log_p).sum(-1), rtol=1e-5)
     p = 1 / (1 + np.exp(-LOGITS))
-    both = -(goal * np.log(p) + (1 - goal) * np.log(1 - p)).sum(-1)
-    found = image_loss(
+    expected = -(goal * np.log(p) + (1 - goal) * np.log(1 - p)).sum(-1)
+    losses = image_loss(
         jnp.asarray(LOGITS), jnp.asarray(LABELS), objective="sigmoid", smoothing=smoothing, **mix
     )
-    np.testing.assert_allclose(found, both, rtol=1e-5)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 def batch(rows=4, side=12):
@@ -48,22 +48,22 @@ def batch(rows=4, side=12):
 
 @pytest.mark.parametrize("key", range(4))
 def test_mixup_averages_each_image_with_the_one_at_the_other_end(key):
-    found = mixed(batch(), jax.random.key(key), 0.8, 0.0)
-    share = float(found["shares"][0])
-    assert 0 < share < 1 and found["partners"].tolist() == [3, 2, 1, 0]
-    means = np.asarray(found["images"]).mean((1, 2, 3))
+    mixed_batch = mixed(batch(), jax.random.key(key), 0.8, 0.0)
+    share = float(mixed_batch["shares"][0])
+    assert 0 < share < 1 and mixed_batch["partners"].tolist() == [3, 2, 1, 0]
+    means = np.asarray(mixed_batch["images"]).mean((1, 2, 3))
     np.testing.assert_allclose(
         means, [share * i + (1 - share) * (3 - i) for i in range(4)], rtol=1e-5
     )
-    assert np.asarray(found["images"]).std((1, 2, 3)).max() < 1e-5
+    assert np.asarray(mixed_batch["images"]).std((1, 2, 3)).max() < 1e-5
 
 
 @pytest.mark.parametrize("key", range(6))
 def test_cutmix_pastes_a_rectangle_and_counts_its_pixels(key):
-    found = mixed(batch(), jax.random.key(key), 0.0, 1.0)
-    images = np.asarray(found["images"])[..., 0]
+    mixed_batch = mixed(batch(), jax.random.key(key), 0.0, 1.0)
+    images = np.asarray(mixed_batch["images"])[..., 0]
     assert set(np.unique(images[0])) <= {0.0, 3.0}
-    np.testing.assert_allclose(found["shares"][0], (images[0] == 0).mean(), rtol=1e-5)
+    np.testing.assert_allclose(mixed_batch["shares"][0], (images[0] == 0).mean(), rtol=1e-5)
     rows, columns = np.nonzero(images[0] == 3)
     if len(rows):
         area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
@@ -71,6 +71,6 @@ def test_cutmix_pastes_a_rectangle_and_counts_its_pixels(key):
 
 
 def test_a_batch_takes_either_with_equal_chance():
-    whole = [mixed(batch(), jax.random.key(k), 0.8, 1.0)["images"] for k in range(60)]
-    pasted = sum(set(np.unique(np.asarray(each[0]))) <= {0.0, 3.0} for each in whole)
+    batches = [mixed(batch(), jax.random.key(k), 0.8, 1.0)["images"] for k in range(60)]
+    pasted = sum(set(np.unique(np.asarray(images[0]))) <= {0.0, 3.0} for images in batches)
     assert 18 <= pasted <= 42

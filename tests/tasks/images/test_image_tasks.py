@@ -91,23 +91,23 @@ def test_every_picture_is_judged_though_the_last_batch_is_not_full(tmp_path):
         variables["params"]["head"]["kernel"] = (
             np.random.default_rng(0).normal(size=(16, 10)).astype(np.float32)
         )
-        found = task.evaluators()[0].outputs(model, variables, None, final=True)
-        assert [len(each) for each in found] == [21, 19]
+        outputs = task.evaluators()[0].outputs(model, variables, None, final=True)
+        assert [len(logits) for logits in outputs] == [21, 19]
         images = SETS["test"].open()
         pixels = EVALUATED([images.image(i) for i in range(19)])
-        np.testing.assert_allclose(found[1], model.apply(variables, pixels), atol=1e-5)
-        scored = task.evaluators()[0].score(found, task.open(tmp_path, 0).processor, final=True)
-    right = found[1].argmax(-1) == images.labels
+        np.testing.assert_allclose(outputs[1], model.apply(variables, pixels), atol=1e-5)
+        scored = task.evaluators()[0].score(outputs, task.open(tmp_path, 0).processor, final=True)
+    right = outputs[1].argmax(-1) == images.labels
     assert scored.metrics["test_top1"] == pytest.approx(100 * right.mean())
     top5 = [
-        label in np.argsort(row)[-5:] for row, label in zip(found[1], images.labels, strict=True)
+        label in np.argsort(row)[-5:] for row, label in zip(outputs[1], images.labels, strict=True)
     ]
     assert scored.metrics["test_top5"] == pytest.approx(100 * np.mean(top5))
     assert scored.samples[0][1] in images.class_names
 
 
 def test_a_resnets_running_statistics_are_trained_kept_and_judged_with(tmp_path):
-    found = train(run(classification(RESNET)), tmp_path / "run")
+    result = train(run(classification(RESNET)), tmp_path / "run")
     model, variables = jf.from_pretrained(tmp_path / "run")
     mean = variables["batch_stats"]["stem"]["norm"]["mean"]
     assert np.abs(mean).max() > 1e-3
@@ -115,7 +115,7 @@ def test_a_resnets_running_statistics_are_trained_kept_and_judged_with(tmp_path)
     with jax.set_mesh(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])):
         logits = dataset_logits(model, variables, SETS["test"].open(), EVALUATED, 16)
     right = 100 * (logits.argmax(-1) == SETS["test"].open().labels).mean()
-    assert found.evaluation.metrics["test_top1"] == pytest.approx(right)
+    assert result.evaluation.metrics["test_top1"] == pytest.approx(right)
 
 
 def test_a_run_without_its_export_still_has_its_running_statistics(tmp_path):
@@ -131,41 +131,41 @@ def test_a_run_without_its_export_still_has_its_running_statistics(tmp_path):
     "model", [replace(VIT, drop_path=0.3, dropout=0.1), RESNET], ids=["vit", "resnet"]
 )
 def test_a_run_that_was_stopped_is_augmented_as_if_it_had_not_been(model, tmp_path):
-    seen = Augmentation(
+    augmentation = Augmentation(
         crop=InceptionCrop((0.3, 1.0)),
         distortions=RandAugment(),
         erasing=RandomErasing(0.5, mean=(0.3,), std=(0.3,)),
         **GREY,
     )
-    task = classification(model, augmentation=seen, mixup=0.5, cutmix=0.5)
+    task = classification(model, augmentation=augmentation, mixup=0.5, cutmix=0.5)
     experiment = run(task, 6, ema=0.9, checkpoint=Checkpointing(every=2, keep_last=9))
     train(experiment, tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "stopped")
     for lost in ("checkpoints/4", "checkpoints/6", "model"):
         shutil.rmtree(tmp_path / "stopped" / lost)
     train(experiment, tmp_path / "stopped")
-    found = [jf.from_pretrained(tmp_path / name)[1] for name in ("whole", "stopped")]
-    jax.tree.map(np.testing.assert_array_equal, *found)
+    variables = [jf.from_pretrained(tmp_path / name)[1] for name in ("whole", "stopped")]
+    jax.tree.map(np.testing.assert_array_equal, *variables)
 
 
 @pytest.mark.slow
 def test_any_mesh_and_parts_of_batches_train_alike(tmp_path):
     task = classification(VIT, mixup=0.5, cutmix=0.5, smoothing=0.1)
-    one = train(run(task), tmp_path / "one")
-    many = train(run(task, mesh=MeshConfig(2, 2, 2), accumulate=2), tmp_path / "many")
-    assert many.evaluation.metrics["test_loss"] == pytest.approx(
-        one.evaluation.metrics["test_loss"], rel=1e-4
+    expected = train(run(task), tmp_path / "one")
+    result = train(run(task, mesh=MeshConfig(2, 2, 2), accumulate=2), tmp_path / "many")
+    assert result.evaluation.metrics["test_loss"] == pytest.approx(
+        expected.evaluation.metrics["test_loss"], rel=1e-4
     )
 
 
 @pytest.mark.slow
 def test_the_mean_of_a_batchs_statistics_is_taken_over_all_devices(tmp_path):
     # Over `tensor` alone a batch is not cut: every device has all of it.
-    whole = MeshConfig(1, 1, 8)
-    one = train(run(classification(RESNET), steps=2, mesh=whole), tmp_path / "one")
-    many = train(run(classification(RESNET), steps=2), tmp_path / "many")
-    assert many.evaluation.metrics["test_loss"] == pytest.approx(
-        one.evaluation.metrics["test_loss"], rel=1e-4
+    mesh = MeshConfig(1, 1, 8)
+    expected = train(run(classification(RESNET), steps=2, mesh=mesh), tmp_path / "one")
+    result = train(run(classification(RESNET), steps=2), tmp_path / "many")
+    assert result.evaluation.metrics["test_loss"] == pytest.approx(
+        expected.evaluation.metrics["test_loss"], rel=1e-4
     )
 
 
@@ -180,13 +180,13 @@ def test_a_vit_starts_from_what_an_mae_learned(painted, tmp_path):
     start = task.pretrained(model)["params"]
     assert "head" not in start and "decoder" not in start
     jax.tree.map(np.testing.assert_array_equal, start["encoder"], variables["params"]["encoder"])
-    found = train(run(task, frozen=(r"(?!head/).*",)), tmp_path / "probe")
+    probe = train(run(task, frozen=(r"(?!head/).*",)), tmp_path / "probe")
     _, after = jf.from_pretrained(tmp_path / "probe")
     jax.tree.map(
         np.testing.assert_array_equal, after["params"]["encoder"], variables["params"]["encoder"]
     )
     assert np.abs(after["params"]["head"]["kernel"]).max() > 0
-    assert found.step == 4
+    assert probe.step == 4
 
 
 @pytest.mark.parametrize(("kind", "size"), [("mae", 28), ("mae", 42), ("big_vision", 28)])
@@ -224,16 +224,16 @@ def test_positions_of_another_size_are_resized(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("weights", "said"),
+    ("weights", "message"),
     [(VIT, "layers 2 \\(not 3\\); set --task.model.layers 2"), (RESNET, "a ResNet, no ViT")],
     ids=["other layers", "other network"],
 )
-def test_weights_of_another_network_are_refused_with_what_to_set(weights, said, tmp_path):
+def test_weights_of_another_network_are_refused_with_what_to_set(weights, message, tmp_path):
     model = classification(weights).module(Execution())
     variables = model.init(jax.random.key(0), np.zeros((1, 28, 28, 1), np.float32))
     jf.save_pretrained(model, variables, tmp_path / "weights", "jaxformers")
     task = classification(replace(VIT, layers=3), weights=str(tmp_path / "weights"))
-    with pytest.raises(WeightsError, match=said):
+    with pytest.raises(WeightsError, match=message):
         task.pretrained(task.module(Execution()))
 
 
@@ -276,23 +276,29 @@ def test_what_was_trained_names_what_it_sees(tmp_path, capsys):
     (tmp_path / "pictures").mkdir()
     for i in range(3):
         Image.fromarray(images.image(i)[..., 0]).save(tmp_path / "pictures" / f"{i}.png")
-    found = jf.classify_images(tmp_path / "run", tmp_path / "pictures", top=2)
-    assert [len(each) for each in found] == [2, 2, 2]
+    predictions = jf.classify_images(tmp_path / "run", tmp_path / "pictures", top=2)
+    assert [len(prediction) for prediction in predictions] == [2, 2, 2]
     model, variables = jf.from_pretrained(tmp_path / "run")
     pixels = jf.load_images(tmp_path / "run")([images.image(i) for i in range(3)])
     logits = np.asarray(model.apply(variables, pixels))
     shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    assert [each[0][0] for each in found] == [images.class_names[k] for k in logits.argmax(-1)]
-    np.testing.assert_allclose([each[0][1] for each in found], shares.max(-1), rtol=1e-4)
+    assert [prediction[0][0] for prediction in predictions] == [
+        images.class_names[k] for k in logits.argmax(-1)
+    ]
+    np.testing.assert_allclose(
+        [prediction[0][1] for prediction in predictions], shares.max(-1), rtol=1e-4
+    )
     assert (
         main(["classify-image", str(tmp_path / "run"), str(tmp_path / "pictures"), "--top", "1"])
         == 0
     )
     lines = capsys.readouterr().out.splitlines()[-3:]
-    assert [line.split("\t")[1].rsplit(" ", 1)[0] for line in lines] == [e[0][0] for e in found]
+    assert [line.split("\t")[1].rsplit(" ", 1)[0] for line in lines] == [
+        e[0][0] for e in predictions
+    ]
     grey = np.stack([images.image(i) for i in range(3)])
-    assert jf.classify_images(tmp_path / "run", grey, top=2) == found
-    assert jf.classify_images(tmp_path / "run", grey[1], top=2) == found[1:2]
+    assert jf.classify_images(tmp_path / "run", grey, top=2) == predictions
+    assert jf.classify_images(tmp_path / "run", grey[1], top=2) == predictions[1:2]
     with pytest.raises(ConfigError, match="top is '3'"):
         jf.classify_images(tmp_path / "run", grey, top="3")
     # Hidden files, other kinds and folders are no pictures; a damaged one is left out if asked.
@@ -302,9 +308,9 @@ def test_what_was_trained_names_what_it_sees(tmp_path, capsys):
     (tmp_path / "pictures" / "1.png").write_bytes(b"damaged")
     words = ["classify-image", str(tmp_path / "run"), str(tmp_path / "pictures"), "--top", "1"]
     assert main(words) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert said[0].endswith("passed over in " + words[2] + ": 1 .pdf, 1 folder, 1 hidden")
-    assert len(said) == 2 and "1.png is not a picture that can be decoded" in said[1]
+    messages = capsys.readouterr().err.splitlines()
+    assert messages[0].endswith("passed over in " + words[2] + ": 1 .pdf, 1 folder, 1 hidden")
+    assert len(messages) == 2 and "1.png is not a picture that can be decoded" in messages[1]
     assert main([*words, "--skip-damaged"]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [lines[0], lines[2]] and "left out" in captured.err
@@ -338,8 +344,10 @@ def test_the_test_pictures_are_judged_by_all_their_right_labels_too(tmp_path, mo
         np.random.default_rng(s).normal(size=(n, 10)).astype(np.float32)
         for s, n in ((0, 21), (1, 19))
     ]
-    found = task.evaluators()[0].score(logits, task.open(tmp_path, 0).processor, final=True).metrics
-    said = logits[1].argmax(-1)
-    right = [said[i] in sets[i] for i in range(1, 19)]
-    assert found["test_real"] == pytest.approx(100 * np.mean(right))
-    assert "dev_real" not in found
+    metrics = (
+        task.evaluators()[0].score(logits, task.open(tmp_path, 0).processor, final=True).metrics
+    )
+    predictions = logits[1].argmax(-1)
+    right = [predictions[i] in sets[i] for i in range(1, 19)]
+    assert metrics["test_real"] == pytest.approx(100 * np.mean(right))
+    assert "dev_real" not in metrics

@@ -97,15 +97,15 @@ def test_published_weights_keep_their_preprocessing_at_any_size(photos, tmp_path
     config = ViTConfig(28, 7, 3, width=8, heads=2, feed_forward=8, layers=1, classes=5)
     variables = ViT(config).init(jax.random.key(0), np.zeros((1, 28, 28, 3), np.float32))
     jf.save_pretrained(ViT(config), variables, tmp_path / "published")
-    kept = Preprocessing(28, 32, "small", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
-    write_preprocessing(kept, tmp_path / "published")
+    preprocessing = Preprocessing(28, 32, "small", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    write_preprocessing(preprocessing, tmp_path / "published")
     weights = str(tmp_path / "published")
     task = of_file(FILES[0], data=str(photos), weights=weights).task
-    assert task.preprocessing == kept and task.weights == weights
+    assert task.preprocessing == preprocessing and task.weights == weights
     assert task.model == replace(config, classes=3)
     task = of_file(FILES[0], data=str(photos), weights=weights, size=35).task
     assert (task.preprocessing.size, task.preprocessing.resize) == (35, 40)
-    assert task.preprocessing.mean == kept.mean and task.model.image_size == 35
+    assert task.preprocessing.mean == preprocessing.mean and task.model.image_size == 35
     with pytest.raises(ConfigError, match="36 pixels do not divide"):
         of_file(FILES[0], data=str(photos), weights=weights, size=36)
 
@@ -253,16 +253,16 @@ def test_the_report_counts_confusions_and_shows_the_most_wrong(tmp_path):
 def test_wrong_choices_are_warned_of(photos):
     images = ImageFolder(str(photos)).open()
     suited = Preprocessing(28, mean=(0.6, 0.6, 0.6), std=(0.3, 0.3, 0.3))
-    whole = Augmentation(28, crop=InceptionCrop())
-    assert not list(image_warnings(images, whole, suited))
+    augmentation = Augmentation(28, crop=InceptionCrop())
+    assert not list(image_warnings(images, augmentation, suited))
     (line,) = image_warnings(images, Augmentation(28, crop=PaddedCrop(1)), suited)
     assert "windows of 28 pixels" in line and "--task.augmentation.crop inception-crop" in line
-    (line,) = image_warnings(images, whole, replace(suited, mean=(120, 120, 120)))
+    (line,) = image_warnings(images, augmentation, replace(suited, mean=(120, 120, 120)))
     assert "far from preprocessing's mean 120 120 120" in line
-    (line,) = image_warnings(images, whole, replace(suited, std=(90, 90, 90)))
+    (line,) = image_warnings(images, augmentation, replace(suited, std=(90, 90, 90)))
     assert "far from" in line
     grey = Preprocessing(28, channels=1, mean=(0.6,), std=(0.3,))
-    (line,) = image_warnings(images, replace(whole, channels=1), grey)
+    (line,) = image_warnings(images, replace(augmentation, channels=1), grey)
     assert "have colours" in line
     clothes = BundledFashionMnist(limit=40).open()
     grey = Preprocessing(28, channels=1, mean=(0.286,), std=(0.353,))

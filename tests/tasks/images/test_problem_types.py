@@ -103,8 +103,8 @@ def test_a_published_classifier_goes_by_its_problem_type(
     model, variables = jf.from_pretrained(path)
     logits = np.asarray(model.apply(variables, jf.load_images(path)(PICTURE)))[0]
     scores = dict(jf.classify_images(path, PICTURE)[0])
-    wanted = {f"name {i}": value for i, value in enumerate(rule(logits))}
-    assert scores == pytest.approx(wanted, abs=1e-5)
+    expected = {f"name {i}": value for i, value in enumerate(rule(logits))}
+    assert scores == pytest.approx(expected, abs=1e-5)
 
     jf.save_pretrained(model, variables, tmp_path / "ours")
     saved = json.loads((tmp_path / "ours" / "config.json").read_text())
@@ -194,10 +194,10 @@ SEVERAL = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 0, 0]], np.int32)
 
 def test_the_loss_of_several_labels_is_the_sum_of_binary_cross_entropies():
     logits = np.random.RandomState(0).randn(4, 3).astype(np.float32)
-    wanted = -(SEVERAL * log_expit(logits) + (1 - SEVERAL) * log_expit(-logits)).sum(-1)
+    expected = -(SEVERAL * log_expit(logits) + (1 - SEVERAL) * log_expit(-logits)).sum(-1)
     losses = image_loss(jnp.asarray(logits), jnp.asarray(SEVERAL), objective="sigmoid")
-    np.testing.assert_allclose(losses, wanted, rtol=1e-5)
-    assert mean_binary_cross_entropy(logits, SEVERAL) == pytest.approx(wanted.mean(), rel=1e-5)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    assert mean_binary_cross_entropy(logits, SEVERAL) == pytest.approx(expected.mean(), rel=1e-5)
     single = mean_binary_cross_entropy(logits, np.array([0, 1, 2, 0]))
     one_hot = np.eye(3, dtype=np.int32)[[0, 1, 2, 0]]
     assert single == pytest.approx(mean_binary_cross_entropy(logits, one_hot), rel=1e-6)
@@ -212,7 +212,7 @@ def test_mixed_images_have_the_labels_of_both():
     logits = jnp.asarray(np.random.RandomState(0).randn(4, 3).astype(np.float32))
     share = np.asarray(batch["shares"])[:, None]
     targets = share * SEVERAL + (1 - share) * SEVERAL[::-1]
-    wanted = -(targets * log_expit(logits) + (1 - targets) * log_expit(-logits)).sum(-1)
+    expected = -(targets * log_expit(logits) + (1 - targets) * log_expit(-logits)).sum(-1)
     losses = image_loss(
         logits,
         batch["labels"],
@@ -220,7 +220,7 @@ def test_mixed_images_have_the_labels_of_both():
         partners=batch["partners"],
         shares=batch["shares"],
     )
-    np.testing.assert_allclose(losses, wanted, rtol=1e-5)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 def test_metrics_of_several_labels_are_those_of_their_definitions():

@@ -48,25 +48,25 @@ def test_the_loss_is_the_released_codes():
     variables = task.init(model, jax.random.key(0))
     batch = cases.training_batch(3)
     batch["masked_weights"][:2] = 0.0  # rows without a masked word count in the other loss alone
-    found = task.loss(model, variables, task.prepare(batch))
+    loss = task.loss(model, variables, task.prepare(batch))
     names = ("input_ids", "token_type_ids", "attention_mask", "masked_positions")
     out = model.apply(variables, *(batch[name] for name in names))
     words = np.asarray(jax.nn.log_softmax(out.mlm_logits), np.float64)
-    each = -np.take_along_axis(words, batch["masked_ids"][..., None], -1)[..., 0]
+    token_losses = -np.take_along_axis(words, batch["masked_ids"][..., None], -1)[..., 0]
     used = batch["masked_weights"]
-    mlm = (each * used).sum() / (used.sum() + 1e-5)
+    mlm = (token_losses * used).sum() / (used.sum() + 1e-5)
     pairs = np.asarray(jax.nn.log_softmax(out.nsp_logits), np.float64)
     nsp = -pairs[np.arange(6), batch["next_sentence"]].mean()
-    np.testing.assert_allclose(found.total / found.weight, mlm + nsp, rtol=1e-6)
-    np.testing.assert_allclose(found.metrics["mlm_loss"], mlm, rtol=1e-6)
-    np.testing.assert_allclose(found.metrics["nsp_loss"], nsp, rtol=1e-6)
+    np.testing.assert_allclose(loss.total / loss.weight, mlm + nsp, rtol=1e-6)
+    np.testing.assert_allclose(loss.metrics["mlm_loss"], mlm, rtol=1e-6)
+    np.testing.assert_allclose(loss.metrics["nsp_loss"], nsp, rtol=1e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parts", [2, 3])
-def test_a_batch_in_parts_gives_the_same_update_as_a_whole(parts):
+@pytest.mark.parametrize("microbatches", [2, 3])
+def test_a_batch_in_parts_gives_the_same_update_as_a_whole(microbatches):
     steps = {}
-    for count in (1, parts):
+    for count in (1, microbatches):
         experiment = Experiment("parts", task_of(), steps=5, accumulate=count)
         model = experiment.task.module(Execution())
         tx = make_transformation(experiment)
@@ -74,7 +74,9 @@ def test_a_batch_in_parts_gives_the_same_update_as_a_whole(parts):
         state = TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), {}, None)
         _, steps[count] = jax.jit(make_step(experiment, model))(state, cases.training_batch(0))
     for name in ("loss", "mlm_loss", "nsp_loss", "nsp_accuracy", "grad_norm"):
-        np.testing.assert_allclose(steps[parts][name], steps[1][name], rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(
+            steps[microbatches][name], steps[1][name], rtol=1e-5, err_msg=name
+        )
 
 
 def test_twenty_updates_follow_the_released_code(tmp_path):
@@ -190,9 +192,9 @@ def test_a_run_of_two_phases_trains_and_is_judged(next_sentence, tmp_path):
     assert isinstance(model, jf.BertForPreTraining)
     assert variables["params"]["bert"]["token_embedding"]["table"].shape[0] == 401
     # Another head starts from this run.
-    other = jf.BertForSequenceClassification(model.config)
-    given = jf.pretrained.load_text_backbone(tmp_path / "run", other)
+    classifier = jf.BertForSequenceClassification(model.config)
+    params = jf.pretrained.load_text_backbone(tmp_path / "run", classifier)
     np.testing.assert_array_equal(
-        given["bert"]["token_embedding"]["table"],
+        params["bert"]["token_embedding"]["table"],
         variables["params"]["bert"]["token_embedding"]["table"],
     )

@@ -30,11 +30,11 @@ GLUE = Path(__file__).resolve().parents[3] / "experiments" / "bert" / "glue.py"
 RNG = np.random.default_rng(0)
 
 
-def task(data, model=MODEL, **fields):
+def make_task(data, model=MODEL, **fields):
     return SequenceClassification(model, data, length=12, rows=8, **fields)
 
 
-def made(task):
+def init_model(task):
     model = task.module(Execution(vocab_multiple=8))
     variables = jax.jit(task.init, static_argnums=0)(model, jax.random.key(0))
     return model, jax.tree.map(lambda x: 8.0 * x, variables)  # logits that differ
@@ -71,22 +71,22 @@ def own(tmp_path_factory):
 # ---------------------------------------------------------------------- the loss
 
 
-def computed(each):
+def computed(task):
     """A batch, its logits and its loss."""
-    model, variables = made(each)
-    batch = each.example(1)
+    model, variables = init_model(task)
+    batch = task.example(1)
     inputs = [batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")]
 
     @jax.jit
     def run(variables):
-        return model.apply(variables, *inputs), each.loss(model, variables, batch)
+        return model.apply(variables, *inputs), task.loss(model, variables, batch)
 
     logits, loss = run(variables)
     return batch, np.asarray(logits, np.float64), loss
 
 
 def test_the_loss_of_classes_is_the_mean_cross_entropy():
-    batch, logits, loss = computed(task(BundledMovies()))
+    batch, logits, loss = computed(make_task(BundledMovies()))
     shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     nll = -np.log(shares[np.arange(8), batch["labels"]])
     np.testing.assert_allclose(loss.total, nll.sum(), rtol=1e-5)
@@ -95,7 +95,7 @@ def test_the_loss_of_classes_is_the_mean_cross_entropy():
 
 
 def test_the_loss_of_numbers_is_the_mean_squared_error():
-    batch, logits, loss = computed(task(BundledMovies(kind="rating")))
+    batch, logits, loss = computed(make_task(BundledMovies(kind="rating")))
     errors = (logits[:, 0] - batch["labels"]) ** 2
     np.testing.assert_allclose(loss.total, errors.sum(), rtol=1e-5)
     assert loss.weight == 8 and not loss.metrics
@@ -103,15 +103,15 @@ def test_the_loss_of_numbers_is_the_mean_squared_error():
 
 @pytest.mark.parametrize("data", [BundledMovies(), BundledMovies(kind="rating")])
 def test_made_up_batches_have_the_shapes_that_are_promised(data, vocabulary, tmp_path):
-    each = task(data, vocabulary=vocabulary)
-    opened = each.open(tmp_path, 0)
+    task = make_task(data, vocabulary=vocabulary)
+    opened = task.open(tmp_path, 0)
     batches = opened.batches(0, 0, 0, 1)
-    for batch in (each.example(0), next(batches)):
+    for batch in (task.example(0), next(batches)):
         assert {n: (x.shape, x.dtype) for n, x in batch.items()} == {
-            n: (s.shape, s.dtype) for n, s in each.batch_shapes()[0].items()
+            n: (s.shape, s.dtype) for n, s in task.batch_shapes()[0].items()
         }
     batches.close()
-    assert each.units(each.example(0)) == 8
+    assert task.units(task.example(0)) == 8
     assert opened.steps_per_epoch == len(opened.store) / 8
     assert "sentences" not in opened.describe() and "examples" in opened.describe()
 
@@ -120,16 +120,16 @@ def test_made_up_batches_have_the_shapes_that_are_promised(data, vocabulary, tmp
 
 
 def test_it_learns_which_sentences_are_good(own, vocabulary, tmp_path):
-    each = task(own["train"], dev=own["dev"], vocabulary=vocabulary)
-    data = each.open(tmp_path, 0)
-    model = each.module(Execution())
-    variables = jax.jit(each.init, static_argnums=0)(model, jax.random.key(0))
+    task = make_task(own["train"], dev=own["dev"], vocabulary=vocabulary)
+    data = task.open(tmp_path, 0)
+    model = task.module(Execution())
+    variables = jax.jit(task.init, static_argnums=0)(model, jax.random.key(0))
     tx = optax.adam(3e-3)
 
     @jax.jit
     def step(variables, state, batch):
         def mean(variables):
-            loss = each.loss(model, variables, batch)
+            loss = task.loss(model, variables, batch)
             return loss.total / loss.weight
 
         value, grads = jax.value_and_grad(mean)(variables)
@@ -141,10 +141,10 @@ def test_it_learns_which_sentences_are_good(own, vocabulary, tmp_path):
     for _ in range(60):
         variables, state, _ = step(variables, state, next(batches))
     batches.close()
-    found = each.evaluators()[0].evaluate(model, variables, data.processor, final=True)
-    assert found.metrics["dev_accuracy"] == 100 and found.metrics["dev_loss"] < 0.2
-    assert len(found.samples) == 21 and found.samples[0][1] == found.samples[0][2]
-    assert not found.outputs
+    evaluation = task.evaluators()[0].evaluate(model, variables, data.processor, final=True)
+    assert evaluation.metrics["dev_accuracy"] == 100 and evaluation.metrics["dev_loss"] < 0.2
+    assert len(evaluation.samples) == 21 and evaluation.samples[0][1] == evaluation.samples[0][2]
+    assert not evaluation.outputs
     # The same weights, in a notebook.
     (good, share), (bad, _) = classify(
         model, variables, data.processor.tokenizer, ["the film is good", ("the film", "was poor")]
@@ -154,8 +154,8 @@ def test_it_learns_which_sentences_are_good(own, vocabulary, tmp_path):
 
 def test_plain_texts_are_classified_alike_alone_and_together():
     config = BertConfig(**SMALL, labels=3, label_names=("a", "b", "c"))
-    each = task(TsvTexts("x"), config)
-    model, variables = made(each)
+    task = make_task(TsvTexts("x"), config)
+    model, variables = init_model(task)
     texts = [text for text, _ in sentences(9)] + ["", ("good", "bad"), "good " * 40]
     together = classify(model, variables, TOKENIZER, texts, truncate=True, rows=4)
     alone = [classify(model, variables, TOKENIZER, [text], truncate=True)[0] for text in texts]
@@ -167,18 +167,18 @@ def test_plain_texts_are_classified_alike_alone_and_together():
 
 
 def test_a_regression_gives_numbers():
-    each = task(BundledMovies(kind="rating"))
-    model, variables = made(each)
-    (name, value), (_, other) = classify(model, variables, TOKENIZER, ["good", "bad film"])
-    assert name == "score" and value != other
+    task = make_task(BundledMovies(kind="rating"))
+    model, variables = init_model(task)
+    (name, first), (_, second) = classify(model, variables, TOKENIZER, ["good", "bad film"])
+    assert name == "score" and first != second
 
 
 def test_outputs_on_a_mesh_are_those_of_one_device(own):
-    each = task(own["train"], dev=own["dev"])
-    model, variables = made(each)
-    plain = each.evaluators()[0].outputs(model, variables, PROCESSOR, final=False)
+    task = make_task(own["train"], dev=own["dev"])
+    model, variables = init_model(task)
+    plain = task.evaluators()[0].outputs(model, variables, PROCESSOR, final=False)
     with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
-        sharded = each.evaluators()[0].outputs(model, variables, PROCESSOR, final=False)
+        sharded = task.evaluators()[0].outputs(model, variables, PROCESSOR, final=False)
     assert plain[0].shape == (21, 2) and plain[0].dtype == np.float32
     np.testing.assert_allclose(sharded[0], plain[0], atol=1e-5)
 
@@ -210,21 +210,21 @@ def logits(classes, count):
 
 
 def test_mnli_is_judged_on_both_sets_and_predicted_for_the_server(mnli):
-    each = task(mnli)
-    assert each.best == "dev_score" and each.labels.count == 3
+    task = make_task(mnli)
+    assert task.best == "dev_score" and task.labels.count == 3
     outputs = [[0, 1, 2, 0, 1, 0], [0, 0, 0, 0], [2, 1, 0], [1, 0]]
-    found = each.evaluators()[0].score([logits(c, 3) for c in outputs], PROCESSOR, final=True)
-    assert found.metrics["dev_matched_accuracy"] == pytest.approx(500 / 6)
-    assert found.metrics["dev_mismatched_accuracy"] == 50
-    assert found.metrics["dev_score"] == pytest.approx((500 / 6 + 50) / 2)
-    assert found.outputs == [
+    evaluation = task.evaluators()[0].score([logits(c, 3) for c in outputs], PROCESSOR, final=True)
+    assert evaluation.metrics["dev_matched_accuracy"] == pytest.approx(500 / 6)
+    assert evaluation.metrics["dev_mismatched_accuracy"] == 50
+    assert evaluation.metrics["dev_score"] == pytest.approx((500 / 6 + 50) / 2)
+    assert evaluation.outputs == [
         *("index\tprediction", "0\tcontradiction", "1\tneutral", "2\tentailment"),
         *("index\tprediction", "0\tneutral", "1\tentailment"),
     ]
-    assert found.samples[0] == ("premise 0 / film", "entailment", "entailment")
-    early = each.evaluators()[0].score([logits(c, 3) for c in outputs[:2]], PROCESSOR, final=False)
-    assert early.metrics == found.metrics and not early.outputs
-    silent = task(mnli, predict=False)
+    assert evaluation.samples[0] == ("premise 0 / film", "entailment", "entailment")
+    early = task.evaluators()[0].score([logits(c, 3) for c in outputs[:2]], PROCESSOR, final=False)
+    assert early.metrics == evaluation.metrics and not early.outputs
+    silent = make_task(mnli, predict=False)
     assert (
         not silent.evaluators()[0]
         .score([logits(c, 3) for c in outputs[:2]], PROCESSOR, final=True)
@@ -234,27 +234,27 @@ def test_mnli_is_judged_on_both_sets_and_predicted_for_the_server(mnli):
 
 def test_a_model_with_googles_order_of_the_classes_is_judged_by_it(mnli):
     names = ("contradiction", "entailment", "neutral")
-    each = task(mnli, BertConfig(**SMALL, labels=3, label_names=names))
-    assert each.module(Execution()).config.label_names == names
+    task = make_task(mnli, BertConfig(**SMALL, labels=3, label_names=names))
+    assert task.module(Execution()).config.label_names == names
     outputs = [logits(c, 3) for c in ([1, 2, 0] * 2, [1, 2] * 2)]
-    assert each.evaluators()[0].score(outputs, PROCESSOR, final=False).metrics["dev_score"] == 100
+    assert task.evaluators()[0].score(outputs, PROCESSOR, final=False).metrics["dev_score"] == 100
 
 
 def test_f1_is_of_the_datas_class_1_wherever_the_classifier_has_it(tmp_path):
-    right, said = RNG.integers(0, 2, (2, 30))
+    labels, predictions = RNG.integers(0, 2, (2, 30))
     lines = ["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"]
-    lines += [f"{label}\t1\t2\tgood\tbad" for label in right]
+    lines += [f"{label}\t1\t2\tgood\tbad" for label in labels]
     (tmp_path / "dev.tsv").write_text("\n".join(lines))
     names = ("equivalent", "not_equivalent")
-    turned = task(Glue("mrpc", folder=str(tmp_path)), BertConfig(**SMALL, label_names=names))
-    found = turned.evaluators()[0].score([logits(1 - said, 2)], PROCESSOR, final=True)
-    assert found.metrics["dev_f1"] == pytest.approx(100 * f1_score(right, said))
-    assert found.metrics["dev_accuracy"] == pytest.approx(100 * np.mean(right == said))
-    assert any("no test set was judged" in note for note in found.notes)
+    turned = make_task(Glue("mrpc", folder=str(tmp_path)), BertConfig(**SMALL, label_names=names))
+    evaluation = turned.evaluators()[0].score([logits(1 - predictions, 2)], PROCESSOR, final=True)
+    assert evaluation.metrics["dev_f1"] == pytest.approx(100 * f1_score(labels, predictions))
+    assert evaluation.metrics["dev_accuracy"] == pytest.approx(100 * np.mean(labels == predictions))
+    assert any("no test set was judged" in note for note in evaluation.notes)
 
 
 def test_an_ensemble_is_judged_by_the_mean_of_the_outputs(own):
-    each = task(own["train"], dev=own["dev"])
+    task = make_task(own["train"], dev=own["dev"])
     right = np.array([label for _, label in sentences(21)])
     # Three members, each sure where it is right and unsure where it is wrong.
     members = []
@@ -262,60 +262,60 @@ def test_an_ensemble_is_judged_by_the_mean_of_the_outputs(own):
         wrong = np.arange(21) % 3 == k
         members.append([np.where(wrong[:, None], logits(1 - right, 2), 3 * logits(right, 2))])
     accuracies = [
-        each.evaluators()[0].score(m, PROCESSOR, final=False).metrics["dev_accuracy"]
+        task.evaluators()[0].score(m, PROCESSOR, final=False).metrics["dev_accuracy"]
         for m in members
     ]
     mean = [np.mean([m[0] for m in members], axis=0)]
     assert max(accuracies) < 70
-    assert each.evaluators()[0].score(mean, PROCESSOR, final=False).metrics["dev_accuracy"] == 100
+    assert task.evaluators()[0].score(mean, PROCESSOR, final=False).metrics["dev_accuracy"] == 100
 
 
 def test_the_loss_of_a_set_is_the_mean_over_its_examples(own):
-    each = task(own["train"], dev=own["dev"])
-    model, variables = made(each)
-    outputs = each.evaluators()[0].outputs(model, variables, PROCESSOR, final=False)
+    task = make_task(own["train"], dev=own["dev"])
+    model, variables = init_model(task)
+    outputs = task.evaluators()[0].outputs(model, variables, PROCESSOR, final=False)
     right = np.array([label for _, label in sentences(21)])
     plain = optax.softmax_cross_entropy_with_integer_labels(outputs[0], jnp.asarray(right))
-    found = each.evaluators()[0].score(outputs, PROCESSOR, final=False)
-    assert found.metrics["dev_loss"] == pytest.approx(float(plain.mean()), rel=1e-5)
+    evaluation = task.evaluators()[0].score(outputs, PROCESSOR, final=False)
+    assert evaluation.metrics["dev_loss"] == pytest.approx(float(plain.mean()), rel=1e-5)
 
 
 def test_numbers_are_judged_by_both_correlations():
-    each = task(BundledMovies(kind="rating", limit=50))
+    task = make_task(BundledMovies(kind="rating", limit=50))
     texts = BundledMovies("dev", "rating", 50)
     right = texts.open(texts.own).labels
-    found = each.evaluators()[0].score([right[:, None] * 2 + 1], PROCESSOR, final=False)
-    assert found.metrics["dev_pearson"] == pytest.approx(100)
-    assert found.metrics["dev_score"] == pytest.approx(100) and each.best == "dev_score"
-    flat = each.evaluators()[0].score([np.ones((50, 1), np.float32)], PROCESSOR, final=False)
+    evaluation = task.evaluators()[0].score([right[:, None] * 2 + 1], PROCESSOR, final=False)
+    assert evaluation.metrics["dev_pearson"] == pytest.approx(100)
+    assert evaluation.metrics["dev_score"] == pytest.approx(100) and task.best == "dev_score"
+    flat = task.evaluators()[0].score([np.ones((50, 1), np.float32)], PROCESSOR, final=False)
     assert flat.metrics["dev_pearson"] == 0 and "not defined" in flat.notes[0]
 
 
 def test_outputs_that_are_not_finite_are_noted(own):
-    each = task(own["train"], dev=own["dev"])
-    found = each.evaluators()[0].score(
+    task = make_task(own["train"], dev=own["dev"])
+    evaluation = task.evaluators()[0].score(
         [np.full((21, 2), np.nan, np.float32)], PROCESSOR, final=False
     )
-    assert any("outputs are not finite" in note for note in found.notes)
+    assert any("outputs are not finite" in note for note in evaluation.notes)
 
 
 def test_outputs_of_other_examples_are_refused(own):
-    each = task(own["train"], dev=own["dev"])
+    task = make_task(own["train"], dev=own["dev"])
     with pytest.raises(DataError, match=r"shapes \[\(20, 2\)\] for sets of shapes \[\(21, 2\)\]"):
-        each.evaluators()[0].score([np.zeros((20, 2))], PROCESSOR, final=False)
+        task.evaluators()[0].score([np.zeros((20, 2))], PROCESSOR, final=False)
 
 
 # ---------------------------------------------------------------------- mistakes and choices
 
 
 def test_the_data_decides_the_classes(own):
-    assert task(Glue("mnli")).module(Execution()).config.labels == 3
-    assert task(Glue("stsb")).module(Execution()).config.labels == 1
-    assert task(Glue("stsb")).batch_shapes()[0]["labels"].dtype == jnp.float32
+    assert make_task(Glue("mnli")).module(Execution()).config.labels == 3
+    assert make_task(Glue("stsb")).module(Execution()).config.labels == 1
+    assert make_task(Glue("stsb")).batch_shapes()[0]["labels"].dtype == jnp.float32
     three = BertConfig(**SMALL, labels=3, label_names=("a", "b", "c"))
-    assert task(own["train"], three).module(Execution()).config == three
-    assert [task(Glue(name)).best for name in ("rte", "mrpc")] == ["dev_accuracy", "dev_score"]
-    assert task(BundledMovies(), metrics=("f1",)).best == "dev_f1"
+    assert make_task(own["train"], three).module(Execution()).config == three
+    assert [make_task(Glue(name)).best for name in ("rte", "mrpc")] == ["dev_accuracy", "dev_score"]
+    assert make_task(BundledMovies(), metrics=("f1",)).best == "dev_f1"
 
 
 def test_one_option_changes_the_data_and_all_that_follows_from_it():
@@ -338,27 +338,27 @@ def test_mistakes_are_named_before_any_training(own, vocabulary, tmp_path):
     with pytest.raises(ConfigError, match="length is 17; it lies between 5 and the model's 16"):
         SequenceClassification(MODEL, own["train"], length=17)
     with pytest.raises(ConfigError, match="no metric 'acuracy'; did you mean accuracy"):
-        task(own["train"], metrics=("acuracy",))
+        make_task(own["train"], metrics=("acuracy",))
     with pytest.raises(ConfigError, match="pearson does not fit labels that are 0 to 1"):
-        task(own["train"], metrics=("pearson",))
+        make_task(own["train"], metrics=("pearson",))
     path = tmp_path / "dev.jsonl"
     path.write_text('{"text": "good", "label": "fine"}')
     with pytest.raises(DataError, match=f"{path}, line 1: label 'fine' is not one of 0 to 1"):
-        task(own["train"], dev=JsonlTexts(str(path)), vocabulary=vocabulary).open(tmp_path, 0)
+        make_task(own["train"], dev=JsonlTexts(str(path)), vocabulary=vocabulary).open(tmp_path, 0)
     hidden = TsvTexts(own["train"].path, label_column=None)
     with pytest.raises(DataError, match="has no labels to train on"):
-        task(hidden).open(tmp_path, 0)
+        make_task(hidden).open(tmp_path, 0)
     with pytest.raises(DataError, match="has no labels to judge by"):
-        task(own["train"], dev=hidden).open(tmp_path, 0)
+        make_task(own["train"], dev=hidden).open(tmp_path, 0)
     larger = BertConfig(**(SMALL | {"vocab_size": 18}))
     with pytest.raises(ConfigError, match=r"set --task\.model\.vocab-size 17"):
-        task(own["train"], larger, vocabulary=vocabulary).open(tmp_path / "other", 0)
+        make_task(own["train"], larger, vocabulary=vocabulary).open(tmp_path / "other", 0)
 
 
 @pytest.mark.parametrize("data", [Glue("mnli"), Glue("stsb")], ids=lambda data: data.task)
 def test_the_rehearsal_needs_nothing_but_the_bundled_sentences(data, tmp_path):
-    each = SequenceClassification(BertConfig.base(), data, weights="org/name").rehearsal()
-    opened = each.open(tmp_path, 0)
-    assert opened.processor.tokenizer.vocab_size == each.model.vocab_size
-    assert len(opened.store) == 96 and each.labels.count == (1 if data.task == "stsb" else 2)
+    task = SequenceClassification(BertConfig.base(), data, weights="org/name").rehearsal()
+    opened = task.open(tmp_path, 0)
+    assert opened.processor.tokenizer.vocab_size == task.model.vocab_size
+    assert len(opened.store) == 96 and task.labels.count == (1 if data.task == "stsb" else 2)
     assert 0 < opened.store.cut < 96

@@ -50,23 +50,23 @@ def oracle(windows):
 
 def allowed_spans(windows, logits, q, longest):
     """Every allowed span of question q, best first, as the published rules say, in plain loops."""
-    found = []
+    spans = []
     own = range(*windows.bounds[q : q + 2])
     for w in own:
         begin, first = windows.begin[w], windows.first[w]
         for start in range(windows.count[w]):
-            piece = first + start
+            position = first + start
             scores = [
-                (min(piece - f, f + n - 1 - piece) + 0.01 * n, -other)
-                for other, f, n in zip(own, windows.first[own], windows.count[own], strict=True)
-                if f <= piece < f + n
+                (min(position - f, f + n - 1 - position) + 0.01 * n, -window)
+                for window, f, n in zip(own, windows.first[own], windows.count[own], strict=True)
+                if f <= position < f + n
             ]
             if -max(scores)[1] != w:
                 continue
             for end in range(start, min(start + longest, windows.count[w])):
                 score = logits[w, 0, begin + start] + logits[w, 1, begin + end]
-                found.append((score, piece, first + end))
-    return sorted(found, reverse=True)
+                spans.append((score, position, first + end))
+    return sorted(spans, reverse=True)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -77,22 +77,24 @@ def test_the_best_answers_are_those_of_a_search_over_all_spans(seed):
     logits = random_logits(windows, seed)
     best = best_answers(windows, logits, n_best=7, longest=4)
     for q, context in enumerate(contexts):
-        wanted = {}
+        expected = {}
         for score, first, last in allowed_spans(windows, logits, q, 4):
             text = context[2 * first : 2 * last + 1]
-            wanted.setdefault(text, Answer(text, float(score), 2 * first, 2 * last + 1))
-        assert best[q][0] == next(iter(wanted.values()))
-        assert [each.score for each in best[q]] == sorted((a.score for a in best[q]), reverse=True)
-        assert len({each.text for each in best[q]}) == len(best[q])
+            expected.setdefault(text, Answer(text, float(score), 2 * first, 2 * last + 1))
+        assert best[q][0] == next(iter(expected.values()))
+        assert [candidate.score for candidate in best[q]] == sorted(
+            (a.score for a in best[q]), reverse=True
+        )
+        assert len({candidate.text for candidate in best[q]}) == len(best[q])
         if len(set(context.split())) == len(context.split()):
-            assert best[q] == list(wanted.values())[:7]
+            assert best[q] == list(expected.values())[:7]
 
 
 def test_spans_of_a_window_are_ranked_and_bounded():
     rng = np.random.default_rng(3)
     start, end = rng.standard_normal((2, 5, 17)).astype(np.float32)
     start[:, :4], end[:, :4], end[:, 15:] = -np.inf, -np.inf, -np.inf
-    found = best_spans(start, end, n_best=6, longest=5)
+    best = best_spans(start, end, n_best=6, longest=5)
     for row in range(5):
         spans = [
             (start[row, s] + end[row, e], s, e)
@@ -100,29 +102,29 @@ def test_spans_of_a_window_are_ranked_and_bounded():
             for e in range(s, s + 5)
             if e < 17
         ]
-        wanted = sorted(spans, reverse=True)[:6]
+        expected = sorted(spans, reverse=True)[:6]
         assert (
-            list(zip(found.scores[row], found.starts[row], found.ends[row], strict=True)) == wanted
+            list(zip(best.scores[row], best.starts[row], best.ends[row], strict=True)) == expected
         )
 
 
 def test_equal_spans_come_in_the_order_of_the_text_and_none_is_none():
-    found = best_spans(np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), 6, 2)
-    assert list(zip(found.starts[0], found.ends[0], strict=True))[:5] == [
+    best = best_spans(np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32), 6, 2)
+    assert list(zip(best.starts[0], best.ends[0], strict=True))[:5] == [
         (0, 0),
         (0, 1),
         (1, 1),
         (1, 2),
         (2, 2),
     ]
-    assert found.scores[0].tolist() == [0, 0, 0, 0, 0, -math.inf]
+    assert best.scores[0].tolist() == [0, 0, 0, 0, 0, -math.inf]
 
 
 def test_question_special_tokens_and_padding_are_never_an_answer():
     windows = windows_of("c d")
     logits = np.full((1, 2, 12), 9.0, np.float32)
     logits[:, :, 4:6] = 0.0  # the context
-    assert {each.text for each in best_answers(windows, logits)[0]} == {"c", "d", "c d"}
+    assert {candidate.text for candidate in best_answers(windows, logits)[0]} == {"c", "d", "c d"}
 
 
 def test_a_span_counts_in_the_window_with_most_context_of_its_start():
@@ -155,8 +157,10 @@ def test_oracle_logits_give_every_recoverable_answer_as_it_stands(lowercase):
     texts = [text for q in questions for text in (q.context, q.question)]
     tokenizer = WordPiece.train(texts, 260 if lowercase else 300, lowercase)
     windows = Windows(questions, tokenizer, WindowSize(64, 16, 16), training=False)
-    found = [best[0].text for best in best_answers(windows, oracle(windows))]
-    right = np.array([f == q.answers[0].strip() for f, q in zip(found, questions, strict=True)])
+    predictions = [best[0].text for best in best_answers(windows, oracle(windows))]
+    right = np.array(
+        [f == q.answers[0].strip() for f, q in zip(predictions, questions, strict=True)]
+    )
     assert len(questions) == 500
     assert len(windows) > 2 * len(questions)
     assert (right == windows.exact).all()
@@ -170,16 +174,18 @@ def test_oracle_logits_give_every_recoverable_answer_of_a_real_file():
     questions = SquadJson(REAL, mismatched="skip").open()
     texts = dict.fromkeys(text for q in questions for text in (q.context, q.question))
     windows = Windows(questions, WordPiece.train(texts, 8000), WindowSize(), training=False)
-    found = [best[0].text for best in best_answers(windows, oracle(windows))]
+    predictions = [best[0].text for best in best_answers(windows, oracle(windows))]
     short = windows.spans[:, 1] - windows.spans[:, 0] < 30
-    wanted = np.flatnonzero(windows.exact & short)
-    assert [found[k] for k in wanted] == [questions[k].answers[0].strip() for k in wanted]
+    recoverable = np.flatnonzero(windows.exact & short)
+    assert [predictions[k] for k in recoverable] == [
+        questions[k].answers[0].strip() for k in recoverable
+    ]
     answerable = sum(not q.impossible for q in questions)
-    print(f"{len(wanted)} of {answerable} answers are spans of at most 30 pieces")
-    assert len(wanted) > 0.99 * answerable
+    print(f"{len(recoverable)} of {answerable} answers are spans of at most 30 pieces")
+    assert len(recoverable) > 0.99 * answerable
 
 
-class Told:
+class StubModel:
     """A model that finds the piece `d` in a context, and [CLS] a little."""
 
     def __init__(self, positions=24):
@@ -187,27 +193,27 @@ class Told:
 
     def apply(self, variables, input_ids, token_type_ids, attention_mask):
         self.lengths.append(input_ids.shape[1])
-        wanted = (input_ids == 8) & (token_type_ids == 1) & (attention_mask == 1)
+        is_answer = (input_ids == 8) & (token_type_ids == 1) & (attention_mask == 1)
         first = (jnp.arange(input_ids.shape[1]) == 0)[None]
-        logits = jnp.where(wanted, 10.0, jnp.where(first, 6.0, 0.0))
+        logits = jnp.where(is_answer, 10.0, jnp.where(first, 6.0, 0.0))
         return SimpleNamespace(start_logits=logits, end_logits=logits)
 
 
 def test_answers_to_given_questions_come_with_text_score_and_place():
     contexts = ["a b  d c", "a " * 40 + "d", "a b"]
-    found = answer(Told(), {}, LETTERS, ["c c"] * 3, contexts)
-    assert found[0] == Answer("d", 20.0, 5, 6)
-    assert found[1] == Answer("d", 20.0, 80, 81)
-    assert found[2].text
-    unsure = answer(Told(), {}, LETTERS, ["c c"] * 3, contexts, null_threshold=0.0)
-    assert unsure[:2] == found[:2]
+    answers = answer(StubModel(), {}, LETTERS, ["c c"] * 3, contexts)
+    assert answers[0] == Answer("d", 20.0, 5, 6)
+    assert answers[1] == Answer("d", 20.0, 80, 81)
+    assert answers[2].text
+    unsure = answer(StubModel(), {}, LETTERS, ["c c"] * 3, contexts, null_threshold=0.0)
+    assert unsure[:2] == answers[:2]
     assert unsure[2] == Answer("", 12.0, 0, 0)
-    assert answer(Told(), {}, LETTERS, ["c"], ["a b"], null_threshold=12.0)[0].text
-    assert answer(Told(), {}, LETTERS, [], []) == []
+    assert answer(StubModel(), {}, LETTERS, ["c"], ["a b"], null_threshold=12.0)[0].text
+    assert answer(StubModel(), {}, LETTERS, [], []) == []
 
 
 def test_short_texts_are_read_at_their_own_length():
-    model = Told(512)
+    model = StubModel(512)
     assert answer(model, {}, LETTERS, ["c"] * 2, ["a d", "d b"])[1] == Answer("d", 20.0, 0, 1)
     assert answer(model, {}, LETTERS, ["c"], ["a " * 700 + "d"])[0] == Answer("d", 20.0, 1400, 1401)
     assert model.lengths == [16, 384]
@@ -215,7 +221,7 @@ def test_short_texts_are_read_at_their_own_length():
 
 def test_another_number_of_contexts_is_refused():
     with pytest.raises(DataError, match="2 questions but 1 contexts"):
-        answer(Told(), {}, LETTERS, ["a", "b"], ["c"])
+        answer(StubModel(), {}, LETTERS, ["a", "b"], ["c"])
 
 
 @pytest.mark.parametrize("positions", [8, 24, 384, 512])

@@ -45,13 +45,13 @@ def model():
 
 def oracle(task, tokenizer, final=True):
     """Logits that point at the right places, and at [CLS] where a window holds no answer."""
-    found = []
+    outputs = []
     for _, windows in task.evaluators()[0].open_sets(tokenizer, final=final):
         logits, rows = np.zeros((len(windows), 2, task.length), np.float32), np.arange(len(windows))
         for side in (0, 1):
             logits[rows, side, windows.labels[:, side]] = 10.0
-        found.append(logits)
-    return found
+        outputs.append(logits)
+    return outputs
 
 
 def test_the_loss_is_the_mean_cross_entropy_of_both_places_over_all_tokens(model):
@@ -62,9 +62,9 @@ def test_the_loss_is_the_mean_cross_entropy_of_both_places_over_all_tokens(model
         variables, *(batch[n] for n in ("input_ids", "token_type_ids", "attention_mask"))
     )
     total = 0.0
-    for logits, places in ((out.start_logits, batch["starts"]), (out.end_logits, batch["ends"])):
-        for row, place in zip(np.asarray(logits, np.float64), places, strict=True):
-            total -= 0.5 * np.log(np.exp(row[place]) / np.exp(row).sum())
+    for logits, positions in ((out.start_logits, batch["starts"]), (out.end_logits, batch["ends"])):
+        for row, position in zip(np.asarray(logits, np.float64), positions, strict=True):
+            total -= 0.5 * np.log(np.exp(row[position]) / np.exp(row).sum())
     loss = SMALL.loss(module, variables, batch)
     assert float(loss.weight) == SMALL.rows
     assert float(loss.total) == pytest.approx(total, rel=1e-5)
@@ -85,19 +85,19 @@ def test_the_logits_of_padding_count_in_the_loss(model):
 
 def test_batches_have_the_shapes_that_were_told(opened):
     batch = next(opened.batches(seed=0, start=0, host=0, hosts=1))
-    told = SMALL.batch_shapes()[0]
+    shapes = SMALL.batch_shapes()[0]
     assert {n: (a.shape, a.dtype) for n, a in batch.items()} == {
-        n: (s.shape, s.dtype) for n, s in told.items()
+        n: (s.shape, s.dtype) for n, s in shapes.items()
     }
     example = SMALL.example(seed=0)
-    assert {n: a.shape for n, a in example.items()} == {n: s.shape for n, s in told.items()}
+    assert {n: a.shape for n, a in example.items()} == {n: s.shape for n, s in shapes.items()}
     assert (example["starts"] <= example["ends"]).all()
     assert SMALL.units(batch) == SMALL.rows
 
 
 def test_two_hosts_share_the_batch_of_one_and_a_late_start_skips_nothing(opened):
-    whole = opened.batches(seed=3, start=0, host=0, hosts=1)
-    batches = [next(whole) for _ in range(4)]
+    single_host = opened.batches(seed=3, start=0, host=0, hosts=1)
+    batches = [next(single_host) for _ in range(4)]
     for host in (0, 1):
         share = next(opened.batches(seed=3, start=3, host=host, hosts=2))
         rows = slice(4 * host, 4 * host + 4)
@@ -124,10 +124,10 @@ def test_mistakes_in_questions_to_judge_by_show_before_training(name, tmp_path):
 
 def test_questions_without_a_place_are_left_out_and_told(tmp_path):
     context = "the cat sat on a mat \u200b and the dog sat on the cat " * 9
-    made = [("q0", "cat", 4), ("q1", "\u200b", 21), ("q2", "dog", 0), ("q3", "ca", 4)]
+    answers = [("q0", "cat", 4), ("q1", "\u200b", 21), ("q2", "dog", 0), ("q3", "ca", 4)]
     qas = [
         {"id": i, "question": "who sat on the mat", "answers": [{"text": t, "answer_start": s}]}
-        for i, t, s in made
+        for i, t, s in answers
     ]
     data = {"data": [{"paragraphs": [{"context": context, "qas": qas}]}]}
     (tmp_path / "x.json").write_text(json.dumps(data))
@@ -136,30 +136,32 @@ def test_questions_without_a_place_are_left_out_and_told(tmp_path):
         data=SquadJson(str(tmp_path / "x.json"), mismatched="skip"),
         model=replace(SMALL.model, vocab_size=35),
     )
-    said = task.open(tmp_path / "run", seed=0).describe()
-    assert said.startswith(
+    description = task.open(tmp_path / "run", seed=0).describe()
+    assert description.startswith(
         "2 questions, 2 without an answer in the text left out, "
         "1 with an answer that ends inside a piece; "
     )
 
 
 def test_oracle_logits_score_100_on_both_kinds_of_set(opened):
-    found = SMALL.evaluators()[0].score(
+    evaluation = SMALL.evaluators()[0].score(
         oracle(SMALL, opened.processor.tokenizer), opened.processor, final=True
     )
-    assert found.metrics["exact"] == found.metrics["f1"] == 100
-    assert "best_f1" not in found.metrics
-    assert found.metrics["test_exact"] == found.metrics["test_best_f1"] == 100
-    assert found.metrics["test_NoAns_exact"] == 100
+    assert evaluation.metrics["exact"] == evaluation.metrics["f1"] == 100
+    assert "best_f1" not in evaluation.metrics
+    assert evaluation.metrics["test_exact"] == evaluation.metrics["test_best_f1"] == 100
+    assert evaluation.metrics["test_NoAns_exact"] == 100
     questions = list(SMALL.test.open())
-    wanted = [q.answers[0] if q.answers else "" for q in questions]
-    assert [each[2] for each in found.samples] == wanted
-    assert found.samples[0][0] == questions[0].question
-    assert found.outputs == [f"{q.id}\t{text}" for q, text in zip(questions, wanted, strict=True)]
+    expected = [q.answers[0] if q.answers else "" for q in questions]
+    assert [sample[2] for sample in evaluation.samples] == expected
+    assert evaluation.samples[0][0] == questions[0].question
+    assert evaluation.outputs == [
+        f"{q.id}\t{text}" for q, text in zip(questions, expected, strict=True)
+    ]
     development = SMALL.evaluators()[0].score(
         oracle(SMALL, opened.processor.tokenizer, False), opened.processor, final=False
     )
-    assert set(development.metrics) == {n for n in found.metrics if not n.startswith("test_")}
+    assert set(development.metrics) == {n for n in evaluation.metrics if not n.startswith("test_")}
 
 
 @pytest.mark.parametrize("impossible", [False, True])
@@ -172,15 +174,15 @@ def test_questions_without_labels_are_answered_and_not_scored(opened, tmp_path, 
     task = replace(SMALL, dev=dev, test=SquadJson(str(path)))
     logits = oracle(task, opened.processor.tokenizer)
     logits[1][:] = oracle(SMALL, opened.processor.tokenizer)[1]
-    found = task.evaluators()[0].score(logits, opened.processor, final=True)
-    assert not any(name.startswith("test_") for name in found.metrics)
-    header, *lines = found.predictions["test"]
+    evaluation = task.evaluators()[0].score(logits, opened.processor, final=True)
+    assert not any(name.startswith("test_") for name in evaluation.metrics)
+    header, *lines = evaluation.predictions["test"]
     answers = [line.split("\t") for line in lines]
     assert header == "id\tanswer" and [name for name, _ in answers] == list(map(str, range(12)))
-    known = [
+    labelled = [
         (text, q.answers[0]) for (_, text), q in zip(answers, questions, strict=True) if q.answers
     ]
-    assert all(text == answer for text, answer in known)
+    assert all(text == answer for text, answer in labelled)
     empty = [text == "" for (_, text), q in zip(answers, questions, strict=True) if not q.answers]
     assert len(empty) == 4 and all(was is impossible for was in empty)
 
@@ -204,20 +206,20 @@ def test_no_answer_wins_where_it_exceeds_the_best_span_by_the_threshold(
     opened, threshold, answered
 ):
     task = replace(SMALL, dev=SMALL.test, null_threshold=threshold)
-    found = task.evaluators()[0].score(
+    evaluation = task.evaluators()[0].score(
         oracle(task, opened.processor.tokenizer, False), opened.processor, final=False
     )
     impossible = sum(q.impossible for q in task.dev.open())
     assert impossible == 4
-    assert sum(bool(prediction) for _, _, prediction in found.samples) == answered
-    assert found.metrics["best_exact"] == 100
+    assert sum(bool(prediction) for _, _, prediction in evaluation.samples) == answered
+    assert evaluation.metrics["best_exact"] == 100
 
 
 def test_outputs_of_several_models_can_be_averaged(opened, model):
     module, variables = model
     once = SMALL.evaluators()[0].outputs(module, variables, opened.processor, final=True)
-    assert [each.shape[1:] for each in once] == [(2, SMALL.length)] * 2
-    assert all(each.dtype == np.float32 for each in once)
+    assert [logits.shape[1:] for logits in once] == [(2, SMALL.length)] * 2
+    assert all(logits.dtype == np.float32 for logits in once)
     mean = [
         (a + b) / 2 for a, b in zip(once, oracle(SMALL, opened.processor.tokenizer), strict=True)
     ]
@@ -244,15 +246,15 @@ def test_outputs_on_a_mesh_are_those_of_one_device(opened, model):
 def test_a_model_answers_any_question(opened, model):
     module, variables = model
     context = "Choose the name of the table."
-    found = answer(
+    answers = answer(
         module, variables, opened.processor.tokenizer, ["Which word follows the?"], [context]
     )
-    assert found[0].text == context[found[0].start : found[0].end]
-    assert np.isfinite(found[0].score)
+    assert answers[0].text == context[answers[0].start : answers[0].end]
+    assert np.isfinite(answers[0].score)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"length": 97}, "longer than the model's 96 positions; lower --task.length"),
         ({"length": 19}, "leave no room for the context"),
@@ -261,8 +263,8 @@ def test_a_model_answers_any_question(opened, model):
         ({"n_best": 0}, "at least 1"),
     ],
 )
-def test_sizes_that_cannot_be_are_refused(change, said):
-    with pytest.raises(ConfigError, match=said) as error:
+def test_sizes_that_cannot_be_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message) as error:
         replace(SMALL, **change)
     assert "\n" not in str(error.value)
 
@@ -280,8 +282,8 @@ def test_a_vocabulary_of_another_size_than_the_models_is_refused(opened, tmp_pat
     )
     with pytest.raises(ConfigError, match=r"--task\.model\.vocab-size 151"):
         wrong.open(tmp_path / "run", seed=0)
-    kept = replace(wrong, model=SMALL.model).open(tmp_path / "other", seed=0)
-    assert kept.processor.tokenizer.fingerprint == opened.processor.tokenizer.fingerprint
+    reopened = replace(wrong, model=SMALL.model).open(tmp_path / "other", seed=0)
+    assert reopened.processor.tokenizer.fingerprint == opened.processor.tokenizer.fingerprint
 
 
 def test_a_run_starts_from_the_encoder_head_and_vocabulary_of_weights(opened, model, tmp_path):

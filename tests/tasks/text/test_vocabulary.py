@@ -12,11 +12,11 @@ from jaxformers.text import HuggingFaceTokenizer, WordPiece, huggingface_files, 
 TEXTS = ["the cat sat on the mat"]
 
 
-def weights_with(place, tokenizer):
+def weights_with(folder, tokenizer):
     """A run's folder with the weights' own vocabulary."""
-    tokenizer.save(place / "model")
-    (place / "model" / "config.json").write_text("{}")
-    return str(place)
+    tokenizer.save(folder / "model")
+    (folder / "model" / "config.json").write_text("{}")
+    return str(folder)
 
 
 def test_it_is_the_named_one_else_that_of_the_weights_else_trained(tmp_path):
@@ -30,22 +30,22 @@ def test_it_is_the_named_one_else_that_of_the_weights_else_trained(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
-            lambda pieces: (*pieces[:5], pieces[6], pieces[5], *pieces[7:]),
+            lambda tokens: (*tokens[:5], tokens[6], tokens[5], *tokens[7:]),
             "token 5 is '##c' and not '##a'",
         ),
-        (lambda pieces: pieces[:-1], "token 25 is missing and not"),
-        (lambda pieces: (*pieces, "dog"), "token 26 is 'dog' and not missing"),
+        (lambda tokens: tokens[:-1], "token 25 is missing and not"),
+        (lambda tokens: (*tokens, "dog"), "token 26 is 'dog' and not missing"),
     ],
     ids=["other order", "shorter", "longer"],
 )
-def test_a_named_one_that_differs_from_that_of_the_weights_is_refused(change, said, tmp_path):
+def test_a_named_one_that_differs_from_that_of_the_weights_is_refused(change, message, tmp_path):
     learned = WordPiece.train(TEXTS, 26)
     weights = weights_with(tmp_path / "run", learned)
     WordPiece(change(learned.vocabulary)).save(tmp_path / "named")
-    with pytest.raises(ConfigError, match=said) as error:
+    with pytest.raises(ConfigError, match=message) as error:
         word_pieces(str(tmp_path / "named"), weights, TEXTS, 24)
     assert "\n" not in str(error.value)
 

@@ -64,9 +64,9 @@ def test_batches_have_the_stated_shapes_and_are_the_same_on_any_hosts(task, data
     for hosts in (2, 4):
         share = task.rows // hosts
         slices = [slice(h * share, (h + 1) * share) for h in range(hosts)]
-        parts = [data.plan.batch(data.store, 3, 5, rows) for rows in slices]
+        host_batches = [data.plan.batch(data.store, 3, 5, rows) for rows in slices]
         for name, array in batch.items():
-            np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), array)
+            np.testing.assert_array_equal(np.concatenate([p[name] for p in host_batches]), array)
     assert batch["seen"][0].sum() == 6 * task.rows
     assert (batch["epochs"] <= batch["seen"]).all()
     assert set(task.example(0)) == set(batch)

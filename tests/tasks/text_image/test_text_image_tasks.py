@@ -86,8 +86,8 @@ def test_samples_are_functions_of_index_and_word():
     examples = ti.VQA(SCENES).open()
     first, again = (examples.sample(5, 3 << 40) for _ in range(2))
     assert (first.prompt, first.text) == (again.prompt, again.text)
-    asked = {examples.sample(5, word).prompt for word in words(30)}
-    assert len(asked) > 2
+    prompts = {examples.sample(5, word).prompt for word in words(30)}
+    assert len(prompts) > 2
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,14 @@ def lines():
 
 @pytest.fixture
 def make(folder, lines):
-    made = []
+    checkpointers = []
 
     def new(**config):
-        made.append(Checkpointer(folder, Checkpointing(**config), report=lines.append))
-        return made[-1]
+        checkpointers.append(Checkpointer(folder, Checkpointing(**config), report=lines.append))
+        return checkpointers[-1]
 
     yield new
-    for checkpointer in made:
+    for checkpointer in checkpointers:
         checkpointer.close()
 
 
@@ -57,12 +57,12 @@ def files_of(folder):
 def test_a_state_restored_on_another_mesh_is_bit_equal(make, saved_on, restored_on):
     state = host_state(30)
     make().save(30, placed(state, mesh_of(saved_on)), {"seed": 5}, wait=True)
-    wanted = abstract(state, mesh_of(restored_on))
-    restored = make().restore(wanted)
+    target = abstract(state, mesh_of(restored_on))
+    restored = make().restore(target)
     assert (restored.step, restored.metadata) == (30, {"seed": 5})
     assert_equal(restored.state, state)
-    found = [leaf.sharding for leaf in jax.tree.leaves(restored.state)]
-    assert found == [leaf.sharding for leaf in jax.tree.leaves(wanted)]
+    shardings = [leaf.sharding for leaf in jax.tree.leaves(restored.state)]
+    assert shardings == [leaf.sharding for leaf in jax.tree.leaves(target)]
 
 
 @pytest.mark.parametrize("devices", [1, 8])
@@ -102,8 +102,8 @@ def test_an_empty_folder_restores_nothing_and_says_nothing(make, lines):
 def test_files_and_metadata_come_back_without_reading_the_state(make, monkeypatch):
     save(make(), 3, files={"text.model": b"\x00\xff"})
     monkeypatch.setattr(ArrayStore, "load", lambda self, folder, tree: tree)
-    found = make().restore_subtrees({})
-    assert (found.files, found.metadata, found.state) == (
+    restored = make().restore_subtrees({})
+    assert (restored.files, restored.metadata, restored.state) == (
         {"text.model": b"\x00\xff"},
         {"at": 3},
         {},
@@ -114,8 +114,10 @@ def test_parameters_are_read_without_the_optimizer_state(make):
     save(make(), 3)
     checkpointer = make()
     assert_equal(checkpointer.restore_params(abstract(arrays(3), mesh_of(2))), arrays(3))
-    wanted = {"params": abstract(arrays(3)), "model_state": abstract({"mean": np.zeros(8, "f4")})}
-    assert checkpointer.restore_subtrees(wanted).state["model_state"]["mean"].tolist() == [3.0] * 8
+    subtrees = {"params": abstract(arrays(3)), "model_state": abstract({"mean": np.zeros(8, "f4")})}
+    assert (
+        checkpointer.restore_subtrees(subtrees).state["model_state"]["mean"].tolist() == [3.0] * 8
+    )
 
 
 def test_the_average_is_the_float32_mean_of_the_last_checkpoints(make, lines):
@@ -273,16 +275,16 @@ def test_the_last_and_the_best_checkpoints_are_kept(make):
 
 
 def test_an_older_checkpoint_goes_only_after_the_newer_has_its_manifest(make, monkeypatch):
-    checkpointer, write, seen = make(keep_last=1), manifest.write, []
+    checkpointer, write, steps_at_write = make(keep_last=1), manifest.write, []
     save(checkpointer, 10)
 
     def slow(folder):
-        seen.append(checkpointer.steps())
+        steps_at_write.append(checkpointer.steps())
         write(folder)
 
     monkeypatch.setattr(manifest, "write", slow)
     save(checkpointer, 20)
-    assert seen == [[10]]
+    assert steps_at_write == [[10]]
     assert checkpointer.steps() == [20]
 
 
@@ -312,9 +314,11 @@ def test_another_model_or_optimizer_is_refused_with_the_first_differing_paths(ma
     message = str(error.value)
     assert "opt_state/0/mu/embed/table is float32[24, 16] there and float32[24, 32] here" in message
     assert "\n" not in message
-    other = host_state(0).__class__(**{**vars(host_state(0)), "opt_state": optax.EmptyState()})
+    without_optimizer = host_state(0).__class__(
+        **{**vars(host_state(0)), "opt_state": optax.EmptyState()}
+    )
     with pytest.raises(CheckpointError, match=r"opt_state/0/count is int32\[\] there and absent"):
-        make().restore(abstract(other))
+        make().restore(abstract(without_optimizer))
     with pytest.raises(CheckpointError, match=r"params/embed/table is float32\[24, 16\] there"):
         make().restore_params(abstract(wider.params))
 

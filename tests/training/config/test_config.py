@@ -111,7 +111,7 @@ def test_what_cannot_be_kept_is_named_by_its_path(value):
         to_json(dataclasses.replace(SAMPLE, pairs=value))
 
 
-def written(tmp_path: Path, text: str) -> str:
+def write_experiment(tmp_path: Path, text: str) -> str:
     path = tmp_path / "mine.py"
     path.write_text(text)
     return str(path)
@@ -130,7 +130,7 @@ def written(tmp_path: Path, text: str) -> str:
 )
 def test_a_file_that_does_not_give_an_experiment_is_one_line(tmp_path, text, message):
     with pytest.raises(ConfigError) as caught:
-        load_experiment(written(tmp_path, text))
+        load_experiment(write_experiment(tmp_path, text))
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -158,5 +158,5 @@ def test_a_class_of_an_experiment_file_is_known_once_the_file_is_loaded(tmp_path
     data = {"$type": "jaxformers_experiment_mine:Own", "size": 3}
     with pytest.raises(ConfigError, match=r"load that file first"):
         from_json(data)
-    module = load_module(written(tmp_path, OWN_CLASS))
+    module = load_module(write_experiment(tmp_path, OWN_CLASS))
     assert from_json(to_json(module.Own(3))) == module.Own(3)

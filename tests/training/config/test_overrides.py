@@ -117,8 +117,8 @@ def test_steps_that_are_given_are_not_overruled_by_the_files_epochs():
     for words in (["--steps", "7"], ["--steps=7"]):
         assert override(run, words, "train") == replace(RUN, steps=7)
     assert override(run, ["--clip", "2"], "train").epochs == 40
-    both = override(run, ["--steps", "7", "--epochs", "3"], "train")
-    assert (both.steps, both.epochs) == (7, 3)
+    overridden = override(run, ["--steps", "7", "--epochs", "3"], "train")
+    assert (overridden.steps, overridden.epochs) == (7, 3)
 
 
 def test_fields_of_a_subclass_held_by_a_base_class_field_are_reached_by_path():
@@ -204,19 +204,19 @@ def test_a_mistake_is_one_line_that_names_the_mend(line, message):
 
 @pytest.mark.parametrize("line", ["--task.model.bias no", "--zzz", "--steps ten", "extra"])
 def test_it_says_the_same_where_boxes_are_drawn_in_ascii(line, monkeypatch):
-    wanted = complaint(line)
+    expected = complaint(line)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "latin-1"))
-    assert complaint(line) == wanted
+    assert complaint(line) == expected
 
 
 def test_help_lists_fields_with_their_docstrings_defaults_and_kinds(capsys):
     with pytest.raises(SystemExit) as ended:
         changed("--help")
-    shown = capsys.readouterr().out
+    help_text = capsys.readouterr().out
     assert ended.value.code == 0
     for expected in ("--task.model.width INT", "Model width. (default: 512)"):
-        assert expected in shown
-    assert "--schedule {inverse-square-root,cosine}" in " ".join(shown.split())
+        assert expected in help_text
+    assert "--schedule {inverse-square-root,cosine}" in " ".join(help_text.split())
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ DECAYED = {"dense/kernel", "blocks/up/kernel"}
 
 def draw(seed, spread=1.0):
     rng = np.random.default_rng(seed)
-    made = jax.tree.map(
+    arrays = jax.tree.map(
         lambda shape: rng.standard_normal(shape) * spread,
         SHAPES,
         is_leaf=lambda x: type(x) is tuple,
     )
     return {
         "/".join(k.key for k in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(made)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)
     }
 
 
@@ -77,9 +77,9 @@ def test_berts_adam_corrects_no_bias_and_decays_no_norm_and_no_bias():
     def update(name, w, m, v, _):
         return m / (np.sqrt(v) + 1e-6) + (0.01 * w if name in DECAYED else 0.0)
 
-    wanted = stated(update)
+    expected = stated(update)
     for name, leaf in trained(BertAdam()).items():
-        np.testing.assert_allclose(leaf, wanted[name], rtol=0, atol=2e-6, err_msg=name)
+        np.testing.assert_allclose(leaf, expected[name], rtol=0, atol=2e-6, err_msg=name)
 
 
 def test_lamb_scales_each_layer_of_a_stack_by_its_own_norms():
@@ -93,12 +93,12 @@ def test_lamb_scales_each_layer_of_a_stack_by_its_own_norms():
             return u
         u = u + 0.01 * w
         if name.startswith("blocks"):
-            return np.stack([scaled(*each) for each in zip(w, u, strict=True)])
+            return np.stack([scaled(*layer) for layer in zip(w, u, strict=True)])
         return scaled(w, u)
 
-    wanted = stated(update)
+    expected = stated(update)
     for name, leaf in trained(Lamb()).items():
-        np.testing.assert_allclose(leaf, wanted[name], rtol=0, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(leaf, expected[name], rtol=0, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("zero", ["weights", "gradients"])

@@ -17,7 +17,7 @@ RATE = 0.1
 
 def params():
     rng = np.random.default_rng(0)
-    made = {
+    arrays = {
         "patch_embedding": {"kernel": rng.normal(size=(4, 3)), "bias": rng.normal(size=3)},
         "class_token": rng.normal(size=3),
         "position_embedding": {"table": rng.normal(size=(5, 3))},
@@ -29,7 +29,7 @@ def params():
         },
         "head": {"kernel": rng.normal(size=(3, 2)), "bias": rng.normal(size=2)},
     }
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), made)
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), arrays)
 
 
 def ones_like(tree):
@@ -46,39 +46,43 @@ def updates(tx, grads, weights, times=1):
 
 def test_momentum_adds_up_gradients_and_decay_joins_them_before():
     weights, grads = params(), ones_like(params())
-    found = updates(Sgd(weight_decay=0.01).build(lambda _: RATE), grads, weights, times=2)
+    update = updates(Sgd(weight_decay=0.01).build(lambda _: RATE), grads, weights, times=2)
     kernel = weights["head"]["kernel"]
     np.testing.assert_allclose(
-        found["head"]["kernel"], -RATE * 1.9 * (1 + 0.01 * kernel), rtol=1e-5
+        update["head"]["kernel"], -RATE * 1.9 * (1 + 0.01 * kernel), rtol=1e-5
     )
-    np.testing.assert_allclose(found["head"]["bias"], -RATE * 1.9, rtol=1e-6)
+    np.testing.assert_allclose(update["head"]["bias"], -RATE * 1.9, rtol=1e-6)
 
 
 def test_lars_scales_each_tensor_and_each_layer_to_its_weights_and_leaves_biases():
     weights, grads = params(), ones_like(params())
-    found = updates(Lars(trust=0.01, weight_decay=0.1).build(lambda _: RATE), grads, weights)
+    update = updates(Lars(trust=0.01, weight_decay=0.1).build(lambda _: RATE), grads, weights)
 
-    def wanted(w):
+    def expected(w):
         g = 1 + 0.1 * w
         return -RATE * 0.01 * np.linalg.norm(w) / np.linalg.norm(g) * g
 
     for layer in range(2):
         w = np.asarray(weights["encoder"]["blocks"]["up"]["kernel"][layer])
-        got = found["encoder"]["blocks"]["up"]["kernel"][layer]
-        np.testing.assert_allclose(got, wanted(w), rtol=1e-5)
-    np.testing.assert_allclose(found["head"]["bias"], -RATE)
+        got = update["encoder"]["blocks"]["up"]["kernel"][layer]
+        np.testing.assert_allclose(got, expected(w), rtol=1e-5)
+    np.testing.assert_allclose(update["head"]["bias"], -RATE)
     np.testing.assert_allclose(
-        found["head"]["kernel"], wanted(np.asarray(weights["head"]["kernel"])), rtol=1e-5
+        update["head"]["kernel"], expected(np.asarray(weights["head"]["kernel"])), rtol=1e-5
     )
 
 
 def test_layers_below_learn_more_slowly():
-    found = updates(scale_by_layer(0.5), ones_like(params()), params())
-    assert float(found["head"]["kernel"][0, 0]) == 1.0
-    assert float(found["encoder"]["norm"]["scale"][0]) == 1.0
-    assert found["encoder"]["blocks"]["up"]["kernel"][:, 0, 0].tolist() == [0.25, 0.5]
-    assert found["encoder"]["blocks"]["up"]["bias"][:, 0].tolist() == [0.25, 0.5]
-    below = (found["patch_embedding"]["kernel"], found["class_token"], found["position_embedding"])
+    update = updates(scale_by_layer(0.5), ones_like(params()), params())
+    assert float(update["head"]["kernel"][0, 0]) == 1.0
+    assert float(update["encoder"]["norm"]["scale"][0]) == 1.0
+    assert update["encoder"]["blocks"]["up"]["kernel"][:, 0, 0].tolist() == [0.25, 0.5]
+    assert update["encoder"]["blocks"]["up"]["bias"][:, 0].tolist() == [0.25, 0.5]
+    below = (
+        update["patch_embedding"]["kernel"],
+        update["class_token"],
+        update["position_embedding"],
+    )
     assert {float(x) for leaf in jax.tree.leaves(below) for x in leaf.ravel()} == {0.125}
 
 
@@ -97,14 +101,14 @@ def test_tokens_and_tables_decay_as_the_rule_says(decays, token, table):
     weights = params()
     zeros = jax.tree.map(jnp.zeros_like, weights)
     tx = Adam(weight_decay=0.1, decays=decays).build(lambda _: RATE)
-    found = updates(tx, zeros, weights)
-    assert bool(jnp.any(found["class_token"] != 0)) == token
-    assert bool(jnp.any(found["position_embedding"]["table"] != 0)) == table
-    assert not np.any(found["encoder"]["blocks"]["up"]["bias"])  # [L, D], of one axis a layer
+    update = updates(tx, zeros, weights)
+    assert bool(jnp.any(update["class_token"] != 0)) == token
+    assert bool(jnp.any(update["position_embedding"]["table"] != 0)) == table
+    assert not np.any(update["encoder"]["blocks"]["up"]["bias"])  # [L, D], of one axis a layer
     np.testing.assert_allclose(
-        found["head"]["kernel"], -RATE * 0.1 * weights["head"]["kernel"], rtol=1e-5
+        update["head"]["kernel"], -RATE * 0.1 * weights["head"]["kernel"], rtol=1e-5
     )
-    assert not np.any(found["head"]["bias"]) and not np.any(found["encoder"]["norm"]["scale"])
+    assert not np.any(update["head"]["bias"]) and not np.any(update["encoder"]["norm"]["scale"])
 
 
 def test_frozen_parameters_stay_although_they_decay():
@@ -124,7 +128,7 @@ def test_steps_fall_at_their_shares():
 
 
 @pytest.mark.parametrize(
-    ("examples", "area", "wanted"),
+    ("examples", "area", "expected"),
     [
         (3_680, 400 * 500, (512, 480, 500, 0.0)),
         (19_999, 32 * 32, (160, 128, 500, 0.0)),
@@ -132,7 +136,7 @@ def test_steps_fall_at_their_shares():
         (1_281_167, 400 * 500, (512, 480, 20_000, 0.1)),
     ],
 )
-def test_bits_rule_follows_the_size_of_the_data(examples, area, wanted):
+def test_bits_rule_follows_the_size_of_the_data(examples, area, expected):
     rule = hyperrule(examples, area)
-    assert (rule.resize, rule.crop, rule.steps, rule.mixup) == wanted
+    assert (rule.resize, rule.crop, rule.steps, rule.mixup) == expected
     assert hyperrule(examples, area, 128).schedule.peak == pytest.approx(rule.schedule.peak / 4)

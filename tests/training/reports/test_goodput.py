@@ -16,8 +16,8 @@ def clock(monkeypatch):
     return lambda seconds: now.__setitem__(0, seconds)
 
 
-def spend(run, clock, *parts):
-    for kind, until in parts:
+def spend(run, clock, *periods):
+    for kind, until in periods:
         clock(until)
         run.record_time(kind)
 
@@ -35,10 +35,10 @@ def test_every_second_since_the_start_has_a_kind(clock):
 def test_what_was_done_after_the_checkpoint_counts_as_restart(clock):
     first = Goodput(began=1000.0)
     spend(first, clock, ("steps", 1050))
-    kept = first.record()
+    record = first.record()
     spend(first, clock, ("checkpoint", 1051), ("steps", 1080))  # lost with a host
     clock(1100)
-    second = Goodput(kept)
+    second = Goodput(record)
     spend(second, clock, ("restart", 1120), ("steps", 1150))
     assert second.seconds["restart"] == 70  # 30 of work lost, 20 between, 20 until the first step
     assert second.seconds["steps"] == 80

@@ -28,10 +28,10 @@ def test_it_tells_step_loss_goodput_and_every_hosts_last_step(tmp_path, goodput)
     assert beat.step(1, 2.5) is None
     beat.step(2, 2.25)  # too soon to be written
     beat._thread.join()
-    found = status(tmp_path)
+    fields = status(tmp_path)
     expected = {"step": 1, "steps": 100, "loss": 2.5, "goodput": 0.75, "state": "running"}
-    assert expected.items() <= found.items()
-    assert [(host["process"], host["step"]) for host in found["hosts"]] == [(0, 1)]
+    assert expected.items() <= fields.items()
+    assert [(host["process"], host["step"]) for host in fields["hosts"]] == [(0, 1)]
     beat.close("finished")
     assert (status(tmp_path)["state"], status(tmp_path)["step"]) == ("finished", 2)
 

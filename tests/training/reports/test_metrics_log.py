@@ -190,8 +190,8 @@ def test_plain_lines_tell_step_loss_rate_and_time_left(tmp_path, clock):
             log.step(step, {"loss": 1 / step, "learning_rate": 1e-3}, units=2000)
     lines = log.console.file.getvalue().splitlines()
     assert len(lines) == 3
-    wanted = "demo: step 20/140  loss 0.05  learning rate 0.001  4,000 tokens/s  1:00 left"
-    assert lines[-1] == wanted
+    expected = "demo: step 20/140  loss 0.05  learning rate 0.001  4,000 tokens/s  1:00 left"
+    assert lines[-1] == expected
 
 
 def test_a_terminal_shows_a_bar_with_messages_above(tmp_path, clock):
@@ -201,8 +201,8 @@ def test_a_terminal_shows_a_bar_with_messages_above(tmp_path, clock):
             log.step(step, {"loss": 2.5}, units=100)
         log.message("saved [step 4] /path")
     text = log.console.file.getvalue()
-    for part in ("4/124", "loss 2.5000", "200 tokens/s", "1:00 left", "saved [step 4] /path"):
-        assert part in text
+    for expected in ("4/124", "loss 2.5000", "200 tokens/s", "1:00 left", "saved [step 4] /path"):
+        assert expected in text
     assert "saved [step 4] /path" in (tmp_path / "log.txt").read_text()
 
 
@@ -217,14 +217,14 @@ def test_evaluations_are_logged_under_eval(tmp_path):
 
 def events(folder):
     """The records of all event files, by the documented framing: length, its CRC, data, CRC."""
-    found = []
+    records = []
     for path in sorted(folder.glob("events*")):
         data = path.read_bytes()
         while data:
             (length,) = struct.unpack("<Q", data[:8])
-            found.append(Event.FromString(data[12 : 12 + length]))
+            records.append(Event.FromString(data[12 : 12 + length]))
             data = data[16 + length :]
-    return found
+    return records
 
 
 def test_tensorboard_gets_the_scalars(tmp_path):
@@ -242,7 +242,7 @@ def test_a_resumed_run_tells_tensorboard_where_it_starts(tmp_path):
     run(tmp_path, 1, 3, tensorboard=True)
     run(tmp_path, 3, 4, tensorboard=True)
     files = list((tmp_path / "tensorboard").glob("events*"))
-    starts = [each.step for each in events(tmp_path / "tensorboard") if each.session_log.status]
+    starts = [event.step for event in events(tmp_path / "tensorboard") if event.session_log.status]
     assert len(files) == 2
     assert sorted(starts) == [1, 3]
 
@@ -301,7 +301,7 @@ def test_a_remote_folder_has_the_lines_of_a_checkpoint_soon_after_it(tmp_path):
     assert not (tmp_path / "bucket" / "metrics.jsonl").exists()
     log.upload()
     log._files._upload._job.result(10)
-    assert [each["step"] for each in read_metrics(tmp_path / "bucket")] == [1]
+    assert [record["step"] for record in read_metrics(tmp_path / "bucket")] == [1]
     log.close()
 
 
@@ -317,6 +317,6 @@ def test_a_remote_folder_gets_the_files_by_copies(tmp_path, monkeypatch):
         log.message("done")
         log.close()
         assert not os.path.exists(log._files.stage)
-    assert [each["step"] for each in read_metrics(tmp_path / "bucket")] == [1, 2, 3, 4, 5]
+    assert [record["step"] for record in read_metrics(tmp_path / "bucket")] == [1, 2, 3, 4, 5]
     assert len((tmp_path / "bucket" / "log.txt").read_text().splitlines()) == 2
     assert len(list((tmp_path / "bucket" / "tensorboard").iterdir())) == 2

@@ -53,7 +53,7 @@ def folder(tmp_path):
 
 
 def write_metrics(path, records):
-    (path / "metrics.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in records))
+    (path / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
 
 
 def experiment_of(task):
@@ -61,12 +61,12 @@ def experiment_of(task):
     return SimpleNamespace(name="run", task=task, chosen_evaluators=tuple)
 
 
-def shown(markdown):
+def rendered_text(markdown):
     """The text of a Markdown document as a reader sees it."""
-    parts = []
+    texts = []
     for token in MarkdownIt().enable("table").parse(markdown):
-        parts += [each.content for each in token.children or () if each.type == "text"]
-    return "".join(parts)
+        texts += [child.content for child in token.children or () if child.type == "text"]
+    return "".join(texts)
 
 
 NASTY = [
@@ -83,10 +83,10 @@ NASTY = [
 @pytest.mark.parametrize("text", NASTY)
 def test_samples_show_as_they_are(folder, text):
     path = write_report(folder, "x", {}, samples=[(text, "# heading", "- item")])
-    seen = shown(path.read_text())
-    assert f"input: {' '.join(text.split())}" in seen
-    assert "reference: # heading" in seen
-    assert "output: - item" in seen
+    rendered = rendered_text(path.read_text())
+    assert f"input: {' '.join(text.split())}" in rendered
+    assert "reference: # heading" in rendered
+    assert "output: - item" in rendered
     assert "<b>" not in MarkdownIt().render(escape(text))
 
 
@@ -101,7 +101,7 @@ def test_the_report_names_results_picture_tables_and_the_command(folder):
     assert "| bleu | 29.71 |" in text
     assert "| steps | 2,400 |" in text
     assert "| big | 28.4 |" in text
-    assert "nrefs:1|case:mixed" in shown(text)
+    assert "nrefs:1|case:mixed" in rendered_text(text)
     assert "```\ntranslate x\n```" in text
     assert "](curves.png)" in text
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -166,7 +166,7 @@ def test_a_long_loss_is_smoothed_without_lag():
     """A centred mean of a straight line is that line; a trailing one would lie above it."""
     falling = [{"step": i, "loss": 1000.0 - i} for i in range(1, 401)]
     smooth = loss_figure(falling).axes[0].lines[1]
-    assert list(smooth.get_ydata()) == pytest.approx([each["loss"] for each in falling])
+    assert list(smooth.get_ydata()) == pytest.approx([record["loss"] for record in falling])
 
 
 def test_a_run_without_any_record_still_draws():
@@ -273,22 +273,22 @@ def squad_report(folder, dev, metrics):
 
 
 def test_a_squad_run_stands_beside_its_versions_results(folder):
-    found = {"exact": 80.9, "f1": 88.4}
-    dev, test = squad_report(folder, SquadJson("x/dev-v1.1.json"), found).split("1.1, test set")
+    metrics = {"exact": 80.9, "f1": 88.4}
+    dev, test = squad_report(folder, SquadJson("x/dev-v1.1.json"), metrics).split("1.1, test set")
     assert "| model | exact match (%) | F1 (%) |" in dev
     assert "| BERT base, single | 80.8 | 88.5 |" in dev and "| BiDAF + ELMo, single | - |" in dev
     assert "| **this run** (run) | 80.9 | 88.4 |" in dev
     assert "| Human | 82.3 | 91.2 |" in test and "| **this run** (run) | - | - |" in test
     assert "not comparable" not in dev + test
-    second = squad_report(folder, TfdsSquad("squad/v2.0", "validation"), found)
+    second = squad_report(folder, TfdsSquad("squad/v2.0", "validation"), metrics)
     assert "SQuAD 2.0" in second and "| BERT large, single | 78.7 | 81.9 |" in second
     assert "SQuAD 1.1" not in second and "not comparable" not in second
 
 
 def test_a_share_of_squads_questions_is_not_comparable(folder):
-    found = {"exact": 80.9, "f1": 88.4}
+    metrics = {"exact": 80.9, "f1": 88.4}
     for dev in (TfdsSquad(split="validation[:5%]"), SquadJson("trivia.json")):
-        assert squad_report(folder, dev, found).count("other questions: its row is not") == 1
+        assert squad_report(folder, dev, metrics).count("other questions: its row is not") == 1
 
 
 def test_bundled_data_stands_beside_no_paper(folder):
@@ -343,8 +343,10 @@ def test_the_command_to_try_a_run_is_that_of_its_task(folder):
 
 def test_the_closing_command_gives_the_verb_what_it_reads(tmp_path):
     for task in (MASKED, tasks.SpanExtraction):
-        *_, said = summary_lines(tmp_path, Evaluation({}), task)
-        written = subprocess.run(["bash", "-c", said.split(": ")[1].split(" | ")[0]], stdout=-1)
-        assert written.stdout.decode() == task.line + "\n"
-    assert said.startswith("answer your own: printf ")
+        *_, last_line = summary_lines(tmp_path, Evaluation({}), task)
+        completed = subprocess.run(
+            ["bash", "-c", last_line.split(": ")[1].split(" | ")[0]], stdout=-1
+        )
+        assert completed.stdout.decode() == task.line + "\n"
+    assert last_line.startswith("answer your own: printf ")
     assert not any("your own" in line for line in summary_lines(tmp_path, Evaluation({}), Task))
