@@ -3,16 +3,15 @@
     python benchmarks/unified_io_demo.py --folder runs/seeds --seeds 0 1 2
 
 Each seed trains both runs as `jaxformers train experiments/unified_io/demo.py` does, in
-FOLDER/SEED; one that has finished is not trained again, so seeds can run side by side and a last
-call with all of them prints the table. A gain is in the task's metric, its error is the standard
-error over the 256 held-out examples, and a bar is that every gain is above three of its errors.
+FOLDER/SEED. One that has finished is not trained again and one that was interrupted is resumed, so
+seeds can run side by side, and a last call with all of them prints the table. A gain is in the
+task's metric, its error is the standard error over the 256 held-out examples, and the bar is that
+every gain is above three of its errors.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,22 +19,25 @@ import frame
 
 from jaxformers.training.config.experiment_files import load_experiment
 from jaxformers.training.loop import train
+from jaxformers.training.reports.run_files import read_metrics
+from jaxformers.training.run_directory import was_finished
 
 FILE = Path(__file__).resolve().parents[1] / "experiments" / "unified_io" / "demo.py"
 
 
 def seed_results(seed: int, folder: Path) -> dict[str, float]:
-    """Final metrics of both runs of a seed, and their seconds on this machine."""
-    results = folder / f"{seed}.json"
-    if not results.exists():
-        experiment = load_experiment(FILE)
-        after = tuple(replace(run, seed=seed) for run in experiment.after)
-        start = time.perf_counter()
-        vqgan = train(replace(experiment, seed=seed, after=after), folder / str(seed))
-        seconds = {"seconds": time.perf_counter() - start}
-        tasks = vqgan.after[-1].evaluation.metrics
-        results.write_text(json.dumps({**vqgan.evaluation.metrics, **tasks, **seconds}, indent=1))
-    return json.loads(results.read_text())
+    """Final metrics of both runs of a seed, which are trained first unless they have finished."""
+    experiment = load_experiment(FILE)
+    (tasks,) = experiment.after
+    experiment = replace(experiment, seed=seed, after=(replace(tasks, seed=seed),))
+    folder /= str(seed)
+    if not was_finished(folder, experiment) and not train(experiment, folder).finished:
+        raise SystemExit(f"seed {seed} was interrupted; the same command resumes it")
+    metrics = {}
+    for run in (folder, folder / tasks.name):
+        for record in read_metrics(run):
+            metrics |= {name.removeprefix("eval/"): value for name, value in record.items()}
+    return metrics
 
 
 def table(tasks: dict[str, str], results: list[dict[str, float]]) -> list[str]:
@@ -70,10 +72,8 @@ def main() -> None:
         weakest = min(
             tasks, key=lambda name: result[f"dev_{name}_gain"] / result[f"dev_{name}_gain_error"]
         )
-        print(
-            f"seed {seed}: {result['seconds'] / 60:.0f} min, VQGAN {result['dev_psnr']:.1f} dB, "
-            f"{result['dev_codes_used']:.1%} of the codes; nearest to its trivial answer: {weakest}"
-        )
+        quality = f"{result['dev_psnr']:.1f} dB, {result['dev_codes_used']:.1%} of the codes"
+        print(f"seed {seed}: VQGAN {quality}; nearest to its trivial answer: {weakest}")
     frame.keep(args.json, dict(zip(args.seeds, results, strict=True)))
 
 
