@@ -147,7 +147,7 @@ class Tape:
         """The scan's turns in reverse; each is run again, and its inside walked back."""
         params, values = step.eqn.params, [self.values[i] for i in step.ins]
         # A scan takes [constants, carries, stacked inputs] and gives [carries, stacked results].
-        consts, n = params["num_consts"], params["num_carry"]
+        consts, n = _scan_sizes(step.eqn)
         active = _scan_activity(step.eqn, [value.active for value in values])[0]
 
         def turn(later, inputs):
@@ -219,17 +219,25 @@ def _inner_function(eqn: JaxprEqn) -> ClosedJaxpr | None:
         return None
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         inner = eqn.params.get(name)
-        if isinstance(inner, Jaxpr):
+        # Since JAX 0.11 the two are one class.
+        if isinstance(inner, Jaxpr) and not isinstance(inner, ClosedJaxpr):
             inner = ClosedJaxpr(inner, ())
         if isinstance(inner, ClosedJaxpr) and len(inner.jaxpr.invars) == len(eqn.invars):
             return inner
     return None
 
 
+def _scan_sizes(eqn: JaxprEqn) -> tuple[int, int]:
+    """Numbers of constants and of carries of a scan, whose other operands are stacked inputs."""
+    if "ft_in" in eqn.params:  # since JAX 0.11
+        consts, carries, _ = eqn.params["ft_in"].unpack()
+        return len(consts), len(carries)
+    return eqn.params["num_consts"], eqn.params["num_carry"]
+
+
 def _scan(eqn: JaxprEqn, arrays: list[Array]) -> tuple[list[Array], list[Array]]:
     """A scan's results, and what each turn was handed by the one before."""
-    params = eqn.params
-    consts, n = params["num_consts"], params["num_carry"]
+    params, (consts, n) = eqn.params, _scan_sizes(eqn)
     body = jaxpr_as_fun(params["jaxpr"])
 
     def turn(carry, xs):
@@ -249,7 +257,7 @@ def _scan(eqn: JaxprEqn, arrays: list[Array]) -> tuple[list[Array], list[Array]]
 
 def _scan_activity(eqn: JaxprEqn, flags: list[bool]) -> tuple[list[bool], list[bool]]:
     """Which of a turn's arguments, and which of the scan's results, depend on the input."""
-    consts, n = eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, n = _scan_sizes(eqn)
     flags = list(flags)
     # A fixed point: activity only grows, so this ends after at most as many rounds as carries.
     while True:  # what a turn makes depend on the input, the next one is handed
