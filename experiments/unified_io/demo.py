@@ -1,4 +1,4 @@
-"""A tiny Unified-IO on scenes of emoji: one model, seventeen tasks, half an hour on two CPU cores.
+"""A tiny Unified-IO on scenes of emoji: one model, seventeen tasks, up to an hour on two CPU cores.
 
 Scenes are one to three emoji of six kinds, placed, scaled and overlapped on plain or patterned
 grounds, so that every task has exact truth. Each kind is drawn in three styles: the model learns

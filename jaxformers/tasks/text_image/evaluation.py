@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from jaxformers.data import Batch
@@ -233,6 +234,10 @@ def task_figure(task: TextImageTask, samples: Sequence[Sample], answers: Sequenc
             axis.set(xticks=[], yticks=[])
         if sample.image is not None:
             axes[0, column].imshow(sample.image)
+            if sample.hidden is not None:  # the model reads nothing there
+                x1, y1, x2, y2 = sample.hidden
+                corner, blank = (x1 - 0.5, y1 - 0.5), dict(facecolor="white", edgecolor="gray")
+                axes[0, column].add_patch(Rectangle(corner, x2 - x1, y2 - y1, **blank))
         # Matplotlib's own wrapping goes by the figure's width, not by the column's.
         title = textwrap.wrap(sample.prompt, TITLE_WIDTH, max_lines=3, placeholder=" ...")
         axes[0, column].set_title("\n".join(title), fontsize=5, parse_math=False)

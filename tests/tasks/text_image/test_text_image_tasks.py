@@ -323,6 +323,16 @@ def test_every_task_on_scenes_is_drawn():
         assert len(figure.axes) == 6
 
 
+def test_a_hidden_region_is_blank_in_the_drawn_input():
+    task = ti.Inpainting(SCENES)
+    sample = task.open().sample(0, 0)
+    x1, y1, x2, y2 = sample.hidden
+    figure = task_figure(task, [sample], task.trivial([sample.truth]))
+    (blank,) = figure.axes[0].patches
+    assert (blank.get_width(), blank.get_height()) == (x2 - x1, y2 - y1)
+    assert not any(axis.patches for axis in figure.axes[1:])
+
+
 def test_key_points_are_drawn(tmp_path):
     source = write_records(tmp_path, box=[0, 0, 30, 20], points=[[3, 4]] * 17, visibility=[2] * 17)
     task = ti.KeyPointEstimation(source)
