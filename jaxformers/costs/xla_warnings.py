@@ -66,20 +66,15 @@ def warnings_are_seen(mesh: Mesh) -> bool:
     `mesh` has three axes of size 2.
     """
     outer, inner, last = mesh.axis_names
-    batch = (outer, inner)
 
-    # A lookup in a table sharded over both its dimensions, whose result is to be sharded over the
-    # batch: XLA replicates the result on every device first.
-    def lookup(table, ids):
-        by_batch = NamedSharding(mesh, PartitionSpec(batch, None, None))
-        return jax.lax.with_sharding_constraint(jnp.take(table, ids, axis=0), by_batch)
+    # From two axes on the trailing dimensions to two others on the first: XLA has no efficient way
+    # and replicates the array on every device first.
+    def reshard(x):
+        by_batch = NamedSharding(mesh, PartitionSpec((outer, inner), None, None))
+        return jax.lax.with_sharding_constraint(2 * x, by_batch)
 
-    def struct(shape, dtype, *axes):
-        sharding = NamedSharding(mesh, PartitionSpec(*axes))
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-
-    table = struct((64, 32), jnp.float32, last, inner)
-    ids = struct((8, 4), jnp.int32, batch)
+    sharding = NamedSharding(mesh, PartitionSpec(None, last, inner))
+    x = jax.ShapeDtypeStruct((8, 8, 8), jnp.float32, sharding=sharding)
     with uncached(), captured_xla_warnings() as warnings:
-        jax.jit(lookup).lower(table, ids).compile()
+        jax.jit(reshard).lower(x).compile()
     return bool(warnings)
