@@ -13,6 +13,8 @@ from jaxformers.cli import command
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 
+# 100 MB in pages of 2 MiB, which XLA asks for since JAX 0.11, with room; there are 25,000 of 4 KiB.
+STEP_FAULTS = 30
 PROGRAM = """
 import resource
 from jaxformers.allocator import cpu_alone, keep_freed_memory
@@ -82,7 +84,7 @@ def program(text, **environment):
 
 
 def ran(**environment):
-    """What `keep_freed_memory` said, and the page faults of the same step twice."""
+    """What `keep_freed_memory` returned, and the page faults of the same step twice."""
     enabled, first, second = program(PROGRAM, **environment)
     return enabled == "True", int(first), int(second)
 
@@ -90,7 +92,7 @@ def ran(**environment):
 @glibc
 def test_what_a_step_gave_back_is_there_again_without_page_faults():
     enabled, first, second = ran()
-    assert enabled and first > 20000 and second < first / 20
+    assert enabled and first > STEP_FAULTS and second < first / 20
 
 
 @glibc
@@ -100,7 +102,7 @@ def test_what_a_step_gave_back_is_there_again_without_page_faults():
 )
 def test_what_was_chosen_by_hand_stays(chosen):
     enabled, first, second = ran(**chosen)
-    assert not enabled and second > first / 2
+    assert not enabled and first > STEP_FAULTS and second > STEP_FAULTS
 
 
 @glibc
