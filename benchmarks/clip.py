@@ -105,10 +105,7 @@ def encoders(folder: Path, modality: str, batch: dict[str, np.ndarray]) -> dict[
     sides = {"ours": our_encoder, "Hugging Face": huggingface_encoder, "jimm": jimm_encoder}
     try:
         import jimm  # noqa: F401
-    except (
-        ImportError,
-        SyntaxError,
-    ) as error:  # its dependency tokamax does not support all Pythons
+    except (ImportError, SyntaxError) as error:  # tokamax, which it needs, lacks some Pythons
         print(f"jimm is skipped: {error}")
         del sides["jimm"]
     runs = {name: side(folder, modality, batch) for name, side in sides.items()}
