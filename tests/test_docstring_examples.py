@@ -31,12 +31,14 @@ MODELS = {
     "textattack/bert-base-uncased-SST-2": "sentiment",
 }
 SLOW = {
-    *("Bert", "BiT", "MAE", "ResNet"),
+    *("Bert", "BertForPreTraining", "BertForSpanExtraction", "BertForTokenClassification"),
+    *("BiT", "CLIP", "MAE", "ResNet", "UnifiedIO", "VQGAN"),
     *("Experiment", "ask", "explain", "greedy", "probe", "search", "to_nnx"),
 }
 # What a notebook calls first.
 PRINCIPAL = {
-    *("Bert", "BiT", "Experiment", "MAE", "ResNet", "Transformer", "ViT"),
+    *("Bert", "BertForPreTraining", "BertForSpanExtraction", "BertForTokenClassification"),
+    *("BiT", "CLIP", "Experiment", "MAE", "ResNet", "Transformer", "UnifiedIO", "ViT", "VQGAN"),
     *("answer", "ask", "beam_search", "classify", "classify_images", "embed", "embed_images"),
     *("explain", "fill_mask", "from_nnx", "from_pretrained", "greedy", "load_images", "load_text"),
     *("probe", "save_pretrained", "search", "tag", "to_nnx", "translate", "zero_shot"),

@@ -10,8 +10,8 @@ The questions are prepared once, on a machine with a network, or come from the o
     jaxformers train experiments/bert/squad.py --task.data squad-json --task.data.path train.json \
         --task.dev squad-json --task.dev.path dev.json
 SQuAD 2.0 is --task.data.name squad/v2.0 --task.dev.name squad/v2.0; TriviaQA comes as files in
-SQuAD's form, and --task.weights RUN goes on from it. `jaxformers evaluate RUN RUN ...` judges runs
-together.
+SQuAD's form, and --task.weights RUN goes on from it. `jaxformers evaluate RUN RUN ...` evaluates
+an ensemble.
 """
 
 from jaxformers.data import TfdsSquad

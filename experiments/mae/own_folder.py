@@ -16,7 +16,10 @@ EPOCHS, FINE_TUNING_EPOCHS = 200, 30
 
 
 def experiment(
-    data: str | None = None, labels: str | None = None, size: int | None = None
+    data: str | None = None,
+    labels: str | None = None,
+    size: int | None = None,
+    epochs: float = EPOCHS,
 ) -> Experiment:
     """Pre-training on the folder `data`, and fine-tuning where it has labels."""
     images = own_images(data, labels, size)
@@ -31,13 +34,13 @@ def experiment(
         decoder_heads=4,
         decoder_feed_forward=512,
     )
-    steps = images.steps(EPOCHS)
+    steps = images.steps(epochs)
     labelled = images.classes > 1 or images.multi_label
     return Experiment(
         name="mae_own_folder",
         task=masked_images(images, model),
         steps=steps,
-        epochs=EPOCHS,
+        epochs=epochs,
         optimizer=Adam(b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.05),
         schedule=Cosine(peak=1e-3, warmup=steps // 10),
         evaluate_every=max(1, steps // 10),

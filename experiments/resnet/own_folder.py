@@ -23,6 +23,7 @@ def experiment(
     labels: str | None = None,
     weights: str | None = None,
     size: int | None = None,
+    epochs: float | None = None,
 ) -> Experiment:
     """The run on the folder `data`."""
     preprocessing = jf.load_images(weights) if weights else None
@@ -35,7 +36,7 @@ def experiment(
         model = ResNetConfig(block="basic", depths=(2, 2, 2), width=16, stem="small", **shape)
     else:
         model = ResNetConfig.resnet18(**shape)
-    epochs = FINE_TUNING_EPOCHS if weights else EPOCHS
+    epochs = epochs or (FINE_TUNING_EPOCHS if weights else EPOCHS)
     steps = images.steps(epochs)
     return Experiment(
         name="resnet_own_folder",

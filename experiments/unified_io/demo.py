@@ -121,7 +121,7 @@ def all_tasks() -> Experiment:
             mixture=mixture(SEEN, texts_held_out=False),
             dev=mixture(HELD_OUT, texts_held_out=True),
             dev_examples=256,
-            sampling=Sampling(temperature=0.25),
+            sampling=Sampling(temperature=0.6),
             rows=32,
             text_length=48,
             target_length=16,

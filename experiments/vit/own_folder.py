@@ -12,7 +12,8 @@ the folder. The report has a confusion matrix and the most wrong images.
 
 Without --weights the model is trained from scratch, which takes thousands of images; with published
 weights, such as google/vit-base-patch16-224, dozens a class often suffice. --size N sets the side
-in pixels; all other options, such as --epochs 10, are those of any experiment.
+in pixels, --epochs N the passes over the images, from which the warm-up and the intervals between
+evaluations and checkpoints follow; all other options are those of any experiment.
 """
 
 from dataclasses import replace
@@ -30,6 +31,7 @@ def experiment(
     labels: str | None = None,
     weights: str | None = None,
     size: int | None = None,
+    epochs: float | None = None,
 ) -> Experiment:
     """The run on the folder `data`."""
     preprocessing = jf.load_images(weights) if weights else None
@@ -45,7 +47,7 @@ def experiment(
             layers=6,
             drop_path=0.1,
         )
-    epochs = FINE_TUNING_EPOCHS if weights else EPOCHS
+    epochs = epochs or (FINE_TUNING_EPOCHS if weights else EPOCHS)
     steps = images.steps(epochs)
     return Experiment(
         name="vit_own_folder",

@@ -107,7 +107,8 @@ def ask(
 
     Args:
         source: weights or a run of Unified-IO, as for `from_pretrained`, which are kept loaded for
-            the next call; or `(model, variables, processor)`.
+            the next call; or `(model, variables, processor)`, in place of the processor perhaps
+            the tokenizer alone.
         prompt: as in training; location tokens are written `<extra_id_N>`.
         image: a picture (a path, bytes, an array, Pillow's image), several, or None.
         output: whether the answer is a `text` or an `image`.
@@ -117,7 +118,8 @@ def ask(
         top_p: nucleus from which the codes of a picture are drawn.
         seed: of these draws.
 
-    Returns one answer, or a list for a list of pictures.
+    Returns:
+        One answer, or a list of answers for a list of pictures.
 
     Raises:
         ConfigError: no such output, or not the one of the task whose prompt it is.

@@ -29,11 +29,11 @@ def from_pretrained(
     """The model and its variables from a published folder, a hub name, or a run of ours.
 
     Args:
-        path: a folder with `config.json` and `model.safetensors` (MarianMT, BERT, BiT, ResNet,
-            ViT, DeiT, DINOv2, ViTMAE, or our own format), one of Google's TensorFlow checkpoints of
-            BERT with its `bert_config.json`, a single file of image weights (Google's `.npz`,
-            torchvision's or timm's names in `.safetensors`), a run's folder (its final weights, or
-            its newest good checkpoint), or "org/name".
+        path: a folder with `config.json` and weights, of any family and format that
+            docs/published_weights.md lists, our own included; one of Google's TensorFlow
+            checkpoints of BERT with its `bert_config.json`; a single file of weights (Google's
+            `.npz`, `.safetensors` with torchvision's or timm's names, Unified-IO's `.bin`); a run's
+            folder (its final weights, or its newest good checkpoint); or "org/name".
         execution: compute type and the like; the weights stay float32.
         image_size: side, or height and width, of the images that a model is to take, its positions
             resized as their publisher does; None: that of the weights.

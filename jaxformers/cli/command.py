@@ -31,7 +31,7 @@ verbs:
   help            the help of a verb: jaxformers help train
 
 A first session:
-  jaxformers demo                                       six to eight minutes on two cores
+  jaxformers demo                                       minutes on two cores
   echo "Click the button." | jaxformers translate runs/demo
   jaxformers describe experiments/translation/demo.py   the network and its parameters
   jaxformers train experiments/translation/demo.py --rehearse     any run, in seconds

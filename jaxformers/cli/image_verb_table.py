@@ -18,7 +18,12 @@ examples:
   jaxformers classify-image runs/vit_demo shirt.png
   jaxformers classify-image google/vit-base-patch16-224 holiday/ --top 1""",
         (
-            ("--top", dict(metavar="N", type=whole_number, default=5, help="how many classes")),
+            (
+                "--top",
+                dict(
+                    metavar="N", type=whole_number, default=5, help="how many classes (default: 5)"
+                ),
+            ),
             (
                 "--skip-damaged",
                 dict(action="store_true", help="name pictures that do not decode, and go on"),
@@ -62,7 +67,12 @@ examples:
                     "a {}.)",
                 ),
             ),
-            ("--top", dict(metavar="N", type=whole_number, default=5, help="how many classes")),
+            (
+                "--top",
+                dict(
+                    metavar="N", type=whole_number, default=5, help="how many classes (default: 5)"
+                ),
+            ),
             TRUNCATE,
             CODE,
         ),
@@ -84,11 +94,21 @@ examples:
             ("--output", dict(metavar="FILE", help="ask for a picture, and write it there")),
             (
                 "--beams",
-                dict(metavar="N", type=whole_number, default=1, help="width of the search"),
+                dict(
+                    metavar="N",
+                    type=whole_number,
+                    default=1,
+                    help="beams of the search (default: 1)",
+                ),
             ),
             (
                 "--seed",
-                dict(metavar="N", type=whole_number, default=0, help="of a picture's codes"),
+                dict(
+                    metavar="N",
+                    type=whole_number,
+                    default=0,
+                    help="seed for sampling a picture (default: 0)",
+                ),
             ),
             CODE,
         ),
@@ -106,7 +126,7 @@ examples:
   jaxformers embed-images openai/clip-vit-base-patch32 photos/ --output photos.npy --normalize
   jaxformers embed-images google/vit-base-patch16-224 cat.jpg""",
         (
-            ("--output", dict(metavar="FILE.npy", help="write an array there instead")),
+            ("--output", dict(metavar="FILE.npy", help="write an array in place of the lines")),
             ("--normalize", dict(action="store_true", help="bring vectors to length 1")),
             CODE,
         ),
@@ -153,9 +173,14 @@ examples:
   jaxformers search openai/clip-vit-base-patch32 "two dogs on a beach" photos/ --output hits.png
   jaxformers search clip-folder cat.jpg photos/ --top 10 --index photos-index""",
         (
-            ("--top", dict(metavar="N", type=whole_number, default=5, help="how many pictures")),
-            ("--index", dict(metavar="DIR", help="of the vectors (default: one in the cache)")),
-            ("--output", dict(metavar="FILE", help="draw the pictures there")),
+            (
+                "--top",
+                dict(
+                    metavar="N", type=whole_number, default=5, help="how many pictures (default: 5)"
+                ),
+            ),
+            ("--index", dict(metavar="DIR", help="folder of the index (default: in the cache)")),
+            ("--output", dict(metavar="FILE", help="write a figure of the pictures")),
             TRUNCATE,
             CODE,
         ),
@@ -197,8 +222,20 @@ examples:
                     help="see above (default: attribution, with --text and --prompt generic)",
                 ),
             ),
-            ("--top", dict(metavar="N", type=whole_number, default=3, help="how many classes")),
-            ("--output", dict(metavar="FILE", default="explained.png", help="what to write")),
+            (
+                "--top",
+                dict(
+                    metavar="N", type=whole_number, default=3, help="how many classes (default: 3)"
+                ),
+            ),
+            (
+                "--output",
+                dict(
+                    metavar="FILE",
+                    default="explained.png",
+                    help="the picture (default: explained.png)",
+                ),
+            ),
             CODE,
         ),
     ),

@@ -79,13 +79,13 @@ examples:
     ),
     "evaluate": Verb(
         verbs.evaluate,
-        "judge finished runs on their test set",
+        "evaluate finished runs on their test set",
         ("RUN...",),
         """Evaluates the final weights of one run or several, and sets the results side by side.
-Several classifiers, or several that answer questions, on the same data are judged together
-too: "ensemble" is the mean of their outputs. Predictions for test sets whose labels are not
-public are written as GLUE's server takes them. Fields of the experiment may be changed, such
-as the data or the search.
+Several classifiers, or several that answer questions, on the same data are also evaluated as
+an ensemble: "ensemble" is the mean of their outputs. Predictions for test sets whose labels are
+not public are written as GLUE's server takes them. Fields of the experiment may be changed,
+such as the data or the search.
 
 examples:
   jaxformers evaluate runs/demo
@@ -128,11 +128,11 @@ examples:
                     metavar="N",
                     nargs="+",
                     type=whole_number,
-                    help="of each setting (default: its own)",
+                    help="train every setting with each of these seeds (default: the file's)",
                 ),
             ),
-            ("--folder", dict(metavar="DIR", help="of all runs (default: runs/<its name>-tune)")),
-            ("--keep-all", dict(action="store_true", help="keep every run whole")),
+            ("--folder", dict(metavar="DIR", help="folder of all runs (default: runs/NAME-tune)")),
+            ("--keep-all", dict(action="store_true", help="keep all weights and checkpoints")),
             REHEARSE,
         ),
         fields=True,
@@ -144,8 +144,9 @@ examples:
         "a page to try models on",
         ("RUN...",),
         """Opens a page on this machine with a tab for each model and for what it can do: translate,
-fill masks, classify, answer, tag, compare sentences; classify pictures and show where the classes
-lie; find pictures by words. RUN is as for the other verbs. It needs the extra `serve`.
+fill masks, classify, answer, tag, compare sentences; classify pictures, also into classes named on
+the page, and show where the classes lie; find pictures by words; ask Unified-IO. RUN is as for the
+other verbs. It needs the extra `serve`.
 
 The page listens on this machine alone; another --host lets others of the network use it, without a
 password.
@@ -170,8 +171,20 @@ the FLOPs of training, and its last value over the parameters.
 example:
   jaxformers compare runs/vit_demo runs/resnet_demo --metric dev_top1 --output compared.png""",
         (
-            ("--metric", dict(metavar="NAME", default="dev_top1", help="of the evaluations")),
-            ("--output", dict(metavar="FILE", default="compared.png", help="the picture")),
+            (
+                "--metric",
+                dict(
+                    metavar="NAME", default="dev_top1", help="metric to compare (default: dev_top1)"
+                ),
+            ),
+            (
+                "--output",
+                dict(
+                    metavar="FILE",
+                    default="compared.png",
+                    help="the picture (default: compared.png)",
+                ),
+            ),
             CODE,
         ),
     ),
@@ -184,7 +197,12 @@ network allows. Training then reads it without TensorFlow.
 
 example:
   jaxformers prepare wmt14_translate/de-en --data-dir ~/data""",
-        (("--data-dir", dict(metavar="DIR", required=True, help="where it is put")),),
+        (
+            (
+                "--data-dir",
+                dict(metavar="DIR", required=True, help="folder or bucket path of the data"),
+            ),
+        ),
     ),
     "convert": Verb(
         verbs.convert,
@@ -192,8 +210,9 @@ example:
         ("SOURCE", "TARGET"),
         """Reads SOURCE, a run's folder, a published folder or file, or a hub's name, and writes the
 folder TARGET: config.json, model.safetensors and the files of the tokenizer or of the images'
-preprocessing, as Hugging Face's classes load them (MarianMT, BERT, CLIP, ViT, DeiT, DINOv2, ViTMAE,
-ResNet, BiT) where that expresses the model exactly, else in our own format.
+preprocessing, as Hugging Face's classes load them (MarianMT, BERT and RoBERTa's family, CLIP,
+SigLIP, ViT, DeiT, DINOv2, ViTMAE, ResNet, BiT) where that expresses the model exactly, else in our
+own format.
 
 examples:
   jaxformers convert runs/demo demo-marian
@@ -224,9 +243,13 @@ examples:
         (
             (
                 "--devices",
-                dict(metavar="N", type=whole_number, help="as on N devices (default: these)"),
+                dict(
+                    metavar="N",
+                    type=whole_number,
+                    help="lay out for N devices (default: the local ones)",
+                ),
             ),
-            ("--example", dict(metavar="TASK", help="examples of this task of a mixture")),
+            ("--example", dict(metavar="TASK", help="print examples of this task of a mixture")),
             CODE,
         ),
         fields=True,
@@ -250,16 +273,26 @@ examples:
   jaxformers plan experiments/vit/jft_h14.py --topology v5p:4x4x4 --mesh.fsdp 8 --picture h14.png
   jaxformers plan my.py --topology v6e:2x4 --search""",
         (
-            ("--topology", dict(metavar="NAME", help="such as v5e:16x16 (default: these devices)")),
+            (
+                "--topology",
+                dict(metavar="NAME", help="such as v5e:16x16 (default: the local devices)"),
+            ),
             (
                 "--slices",
-                dict(metavar="N", type=whole_number, help="of that topology (default: 1)"),
+                dict(
+                    metavar="N",
+                    type=whole_number,
+                    help="number of slices of that topology (default: 1)",
+                ),
             ),
-            ("--price", dict(metavar="X", type=number, help="of a chip for an hour")),
+            (
+                "--price",
+                dict(metavar="X", type=number, help="price of a chip-hour, in any currency"),
+            ),
             ("--search", dict(action="store_true", help="try meshes and ways to save memory")),
             ("--quick", dict(action="store_true", help="compile at the least effort")),
             ("--json", dict(action="store_true", help="print one JSON object instead")),
-            ("--picture", dict(metavar="FILE", help="draw the memory by kind there")),
+            ("--picture", dict(metavar="FILE", help="write a picture of the memory by kind")),
         ),
         fields=True,
     ),

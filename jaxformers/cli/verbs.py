@@ -222,9 +222,9 @@ def _grid(args: argparse.Namespace) -> dict[str, tuple]:
 def evaluate(args: argparse.Namespace, fields: list[str]) -> None:
     """Evaluates runs and prints their metrics."""
     load_code(args)
-    from jaxformers.runs.evaluate import evaluate as judge
+    from jaxformers.runs.evaluate import evaluate as evaluate_runs
 
-    for name, value in judge(args.run, fields).items():
+    for name, value in evaluate_runs(args.run, fields).items():
         print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
 
 

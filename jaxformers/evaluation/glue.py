@@ -22,7 +22,7 @@ GLUE_METRICS: dict[str, tuple[str, ...]] = {
     "wnli": ("accuracy",),
     "ax": ("matthews",),
 }
-"""What each task is judged by; its GLUE score is their mean."""
+"""The metric of each task; its GLUE score is their mean."""
 
 METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
 CORRELATIONS = ("pearson", "spearman")
@@ -57,7 +57,7 @@ def scores(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) ->
     and a note says so.
 
     Raises:
-        DataError: nothing to judge, unequal numbers, or a metric that is not known.
+        DataError: nothing to evaluate, unequal numbers, or a metric that is not known.
     """
     if not len(labels) or len(labels) != len(predictions):
         raise DataError(f"{len(predictions)} predictions for {len(labels)} labels")

@@ -67,6 +67,8 @@ class SpanOutput(NamedTuple):
 class Bert(nn.Module):
     """The encoder: `model.apply(variables, input_ids, token_type_ids, attention_mask)`.
 
+    Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers", 2018.
+
     Example:
         >>> config = jf.BertConfig(vocab_size=50, width=16, heads=2, feed_forward=32, layers=1)
         >>> model, input_ids = jf.Bert(config), jnp.array([[2, 17, 31, 3]])
@@ -167,7 +169,17 @@ class Bert(nn.Module):
 
 
 class BertForPreTraining(nn.Module):
-    """Encoder with masked-word and next-sentence heads (section 3.1, tasks 1 and 2)."""
+    """Encoder with masked-word and next-sentence heads (BERT, section 3.1, tasks 1 and 2).
+
+    Example:
+        >>> config = jf.BertConfig(
+        ...     vocab_size=50, width=16, heads=2, feed_forward=32, layers=1
+        ... )
+        >>> model, input_ids = jf.BertForPreTraining(config), jnp.array([[2, 17, 31, 3]])
+        >>> variables = model.init(jax.random.key(0), input_ids)
+        >>> [logits.shape for logits in model.apply(variables, input_ids)]
+        [(1, 4, 50), (1, 2)]
+    """
 
     config: BertConfig
     execution: Execution = Execution()
@@ -224,7 +236,7 @@ class BertForPreTraining(nn.Module):
 
 
 class BertForSequenceClassification(nn.Module):
-    """Encoder with a classifier, or a regression for one label (section 4.1).
+    """Encoder with a classifier, or a regression for one label (BERT, section 4.1).
 
     BERT's reads the pooler's output. RoBERTa's and DistilBERT's have a dense layer of their own
     over the first token, `pre_classifier`, in its place.
@@ -277,9 +289,18 @@ class BertForSequenceClassification(nn.Module):
 
 
 class BertForTokenClassification(nn.Module):
-    """Encoder with a classifier over every token (section 5.3, named entities).
+    """Encoder with a classifier over every token (BERT, section 5.3, named entities).
 
     It has no pooler, which no loss would train.
+
+    Example:
+        >>> config = jf.BertConfig(
+        ...     vocab_size=50, width=16, heads=2, feed_forward=32, layers=1, labels=3
+        ... )
+        >>> model, input_ids = jf.BertForTokenClassification(config), jnp.array([[2, 17, 31, 3]])
+        >>> variables = model.init(jax.random.key(0), input_ids)
+        >>> model.apply(variables, input_ids).shape
+        (1, 4, 3)
     """
 
     config: BertConfig
@@ -307,9 +328,18 @@ class BertForTokenClassification(nn.Module):
 
 
 class BertForSpanExtraction(nn.Module):
-    """Encoder with a start vector and an end vector for answer spans (section 4.2).
+    """Encoder with a start vector and an end vector for answer spans (BERT, section 4.2).
 
     It has no pooler, which no loss would train.
+
+    Example:
+        >>> config = jf.BertConfig(
+        ...     vocab_size=50, width=16, heads=2, feed_forward=32, layers=1
+        ... )
+        >>> model, input_ids = jf.BertForSpanExtraction(config), jnp.array([[2, 17, 31, 3]])
+        >>> variables = model.init(jax.random.key(0), input_ids)
+        >>> [logits.shape for logits in model.apply(variables, input_ids)]
+        [(1, 4), (1, 4)]
     """
 
     config: BertConfig

@@ -177,6 +177,7 @@ class Stem(nn.Module):
 class BiT(Classifier):
     """BiT with a classification head: `model.apply(variables, images)`.
 
+    Kolesnikov et al., "Big Transfer (BiT): General Visual Representation Learning", 2019.
     `train` has no effect: there is neither dropout nor batch norm.
 
     Example:

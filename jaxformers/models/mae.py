@@ -173,6 +173,7 @@ class MAEOutput(NamedTuple):
 class MAE(nn.Module):
     """Masked autoencoder: `model.apply(variables, images, noise=noise)`.
 
+    He et al., "Masked Autoencoders Are Scalable Vision Learners", 2021.
     The encoder's parameters have the names of ViT's, so that a ViT can start from them.
 
     Example:

@@ -147,6 +147,7 @@ class DeepStem(nn.Module):
 class ResNet(Classifier):
     """ResNet with a classification head: `model.apply(variables, images)`.
 
+    He et al., "Deep Residual Learning for Image Recognition", 2015.
     With `train=True`, `mutable=["batch_stats"]` returns the updated running statistics.
 
     Example:

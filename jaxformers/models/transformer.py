@@ -155,6 +155,8 @@ class TransformerConfig(CheckedFields):
 class Transformer(nn.Module):
     """`model.apply(variables, source_ids, target_in_ids, source_mask) -> logits [B, T, V]`.
 
+    Vaswani et al., "Attention Is All You Need", 2017.
+
     Example:
         >>> config = jf.TransformerConfig(
         ...     vocab_size=50, width=16, heads=2, feed_forward=32, max_length=16,

@@ -47,6 +47,8 @@ from jaxformers.sharding import constrain
 class ViT(nn.Module):
     """Vision Transformer with a classification head: `model.apply(variables, images)`.
 
+    Dosovitskiy et al., "An Image is Worth 16x16 Words", 2020.
+
     Example:
         >>> config = jf.ViTConfig(8, 4, width=16, heads=2, feed_forward=32, layers=1, classes=3)
         >>> model, images = jf.ViT(config), jnp.zeros((2, 8, 8, 3))

@@ -53,6 +53,9 @@ def plan(
             compiles the largest batch shape in full, which decides whether the run fits. Below
             `full`, libtpu crashes on some programs and ends the process.
 
+    Returns:
+        Memory and FLOPs of each compiled step, times and costs; see `Plan`.
+
     Raises:
         ConfigError: an unknown topology, no steps to plan, or libtpu is not installed.
         ShardingError: a mesh that the pod, the model or the batch does not divide over.

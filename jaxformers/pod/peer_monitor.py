@@ -173,7 +173,7 @@ class Link:
             if not self._first and time.monotonic() - last_beat > BEAT:
                 last_beat = time.monotonic()
                 self._tell(step=self._seen[self.pod.process][0])
-            self._judge()
+            self._end_after_error()
         for wire in self._wires.values():
             wire.close()
 
@@ -218,7 +218,7 @@ class Link:
             self._tell(answer=self._answer)
             self._changed.notify_all()
 
-    def _judge(self) -> None:
+    def _end_after_error(self) -> None:
         """On host 0: ends all after a host's error, unless a lost host turns out to be why."""
         if not (self._first and self._failed) or self._verdict:
             return

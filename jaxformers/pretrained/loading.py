@@ -132,9 +132,9 @@ def save_pretrained(
         path: the folder; files in it of other names stay.
         format: a `model_type` of Hugging Face's ("marian", "bert", "roberta", "xlm-roberta",
             "camembert", "distilbert", "bit", "resnet", "vit", "deit", "dinov2",
-            "dinov2_with_registers", "vit_mae" and those of registered plug-ins) for what its
-            classes load; "jaxformers" for our own, which keeps everything; "auto" for Hugging
-            Face's where that is exact.
+            "dinov2_with_registers", "vit_mae", "clip", "siglip", towers such as "clip_text_model",
+            registered plug-ins); "open_clip", "vqgan" or "unified_io" for those publishers' files;
+            "jaxformers" for our own; "auto" for Hugging Face's where that is exact, else our own.
         tokenizer: a `text.Tokenizer`, or a folder whose tokenizer files are copied in, with those
             that state its sentence embeddings. Files of an earlier tokenizer are removed.
         preprocessing: of an image model, as `load_images` gives it; None: none is written.

@@ -21,10 +21,11 @@ from jaxformers.runs.tune_report import TUNE_REPORT, write_tune_report
 from jaxformers.runs.tune_results import TunedRun, TuneResult
 from jaxformers.training import run_directory
 from jaxformers.training.experiment import Experiment
-from jaxformers.training.loop import Diverged, train
+from jaxformers.training.loop import train
 from jaxformers.training.reports.report import run_costs
 from jaxformers.training.reports.run_files import METRICS, read_metrics, replace_file
 from jaxformers.training.run_lock import RunLock
+from jaxformers.training.run_result import Diverged
 from jaxformers.training.stored_files import DamagedFile, read_json
 
 RECORD = "tune.json"
@@ -49,9 +50,12 @@ def tune(
     Args:
         experiment: what is tuned.
         grid: values by the paths of fields, such as `{"schedule.peak": (5e-5, 3e-5)}`.
-        seeds: of each setting; None: the experiment's own.
-        folder: where; by default `runs/<name>-tune`.
-        keep_all: keep every run whole.
+        seeds: every setting is trained with each of these seeds; None: the experiment's own.
+        folder: the folder of all runs; by default `runs/<name>-tune`.
+        keep_all: keep the checkpoints and weights of all runs.
+
+    Returns:
+        The results of all runs so far; see `TuneResult`.
 
     Raises:
         UserError: what a person can mend, in one line; before any training where that is possible.
@@ -101,7 +105,7 @@ def _trained(setting: Setting, folder: epath.Path, metric: str) -> TunedRun | No
         problem = str(error)
     if not problem and metric not in metrics:
         raise ConfigError(
-            f"{folder} was not judged by {metric}, so that nothing can be chosen by it; it has "
+            f"{folder} was not evaluated by {metric}, so that nothing can be chosen by it; it has "
             f"{', '.join(metrics) or 'no metrics'}"
         )
     # A run that diverges at once leaves no record.

@@ -29,7 +29,7 @@ def write_tune_report(tuned: TuneResult, name: str) -> str:
         "## Settings",
         settings_table(tuned),
         "Mean over the seeds ± standard deviation (n - 1). A choice made on the development set "
-        "flatters the best: judge it on a test set.",
+        "flatters the best: evaluate it on a test set.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -79,7 +79,7 @@ def closing(tuned: TuneResult, task: Task) -> Iterator[str]:
     yield f"best: {folder} ({tuned.metric.replace('_', ' ')} {tuned.value(best):.4g})"
     yield f"evaluate it: {program()} evaluate {folder}"
     if command := own_command(task, folder, program()):
-        yield f"{task.verb.replace('-', ' ')} your own: {command}"
+        yield f"for your own inputs: {command}"
 
 
 def _fields(tuned: TuneResult) -> list[str]:

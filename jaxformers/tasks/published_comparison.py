@@ -12,7 +12,7 @@ from jaxformers.evaluation import PUBLISHED, PUBLISHED_CONLL, published_squad, p
 from jaxformers.tasks.evaluator import Comparison
 from jaxformers.tasks.text.span_evaluation import QuestionsConfig
 
-ELSEWHERE = "This run was judged on other {}: its row is not comparable with theirs."
+ELSEWHERE = "This run was evaluated on other {}: its row is not comparable with theirs."
 NAMES = {"en_de": "English-German", "en_fr": "English-French"}
 METRICS = {"f1": "F1", "matthews": "Matthews' correlation", "exact": "exact match"}
 
@@ -83,7 +83,7 @@ def _is_glue_split(source: Any, task: str, split: str) -> bool:
 def _glue_note(split: str, ours: tuple[float | None, ...], *, comparable: bool) -> str:
     if not any(value is not None for value in ours):
         hint = " GLUE's server has the labels: hand in the predictions." * (split == "test")
-        return f"This run was not judged on it.{hint}"
+        return f"This run was not evaluated on it.{hint}"
     if not comparable:
         return ELSEWHERE.format("examples")
     if split == "dev":

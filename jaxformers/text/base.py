@@ -145,7 +145,7 @@ def without_half_pairs(text: str) -> str:
 def plain_text(text: str) -> str:
     """`text` in composed Unicode form (NFC), runs of any white space as one blank.
 
-    Loses nothing that a translation is judged by, unlike sentencepiece's own NFKC rule, which
+    Loses nothing that a translation's metrics measure, unlike sentencepiece's own NFKC rule, which
     makes three dots of an ellipsis and so keeps a model from ever writing one. Half of a surrogate
     pair becomes U+FFFD.
     """

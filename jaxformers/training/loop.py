@@ -23,7 +23,6 @@ import numpy as np
 from etils import epath
 
 from jaxformers.costs import chips_in, peak_flops
-from jaxformers.errors import UserError
 from jaxformers.layers import log_attention_backends
 from jaxformers.pod.peer_monitor import Link
 from jaxformers.sharding import make_mesh, path_text, put_batch
@@ -41,7 +40,7 @@ from jaxformers.training.reports.multi_run_report import last_results, write_mul
 from jaxformers.training.reports.report import report_run
 from jaxformers.training.reports.training_log import MetricsLog
 from jaxformers.training.run_lock import RunLock
-from jaxformers.training.run_result import RunResult
+from jaxformers.training.run_result import Diverged, RunResult
 from jaxformers.training.signals import StopSignals
 from jaxformers.training.state import (
     TrainState,
@@ -54,10 +53,6 @@ from jaxformers.training.step import jit_step, step_flops
 # JAX dispatches steps asynchronously. Two in flight keep the device busy while the host prepares
 # the next batch; more would only hold memory, and can deadlock emulated devices.
 MAX_IN_FLIGHT = 2
-
-
-class Diverged(UserError):
-    """The loss or the gradient norm is not finite; the last checkpoint before it is intact."""
 
 
 class _PendingStep(NamedTuple):
@@ -79,6 +74,9 @@ def train(
         experiment: what to run.
         folder: the run's folder; by default `runs/<name>`.
         link: connections to the other hosts of a pod.
+
+    Returns:
+        The run's folder, its final metrics and whether it finished; see `RunResult`.
 
     Raises:
         UserError: a mistake that a person can mend, in one line; `Diverged` when the loss or the

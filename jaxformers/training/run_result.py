@@ -1,4 +1,4 @@
-"""`RunResult`: what `train` returns."""
+"""`RunResult`, what `train` returns, and `Diverged`, the error of a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Any
 
 from etils import epath
 
+from jaxformers.errors import UserError
 from jaxformers.tasks.evaluator import Evaluation
+
+
+class Diverged(UserError):
+    """The loss or the gradient norm is not finite; the last checkpoint before it is intact."""
 
 
 @dataclass

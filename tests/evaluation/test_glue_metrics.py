@@ -86,7 +86,7 @@ def test_a_correlation_that_is_not_defined_is_zero_and_noted(labels, predictions
     assert [f"{name} is not defined ({why}): 0 stands for it" for name in NUMBERS] == result.notes
 
 
-def test_nothing_to_judge_and_unknown_metrics_are_refused():
+def test_nothing_to_evaluate_and_unknown_metrics_are_refused():
     with pytest.raises(DataError, match="0 predictions for 0 labels"):
         scores(CLASSES, np.zeros(0), np.zeros(0))
     with pytest.raises(DataError, match="2 predictions for 3 labels"):

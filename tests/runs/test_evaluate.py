@@ -102,7 +102,7 @@ def outputs_of(folder):
         )
 
 
-def test_an_ensemble_is_judged_beside_its_runs_with_one_model_in_memory(tuned, monkeypatch):
+def test_an_ensemble_is_evaluated_beside_its_runs_with_one_model_in_memory(tuned, monkeypatch):
     held, load = [], run_directory.load_run
 
     def watched(*args):
@@ -180,7 +180,7 @@ SQUAD = SpanExtraction(
         (SQUAD, replace(SQUAD, dev=SquadJson("c")), "have different development questions"),
     ],
 )
-def test_runs_that_differ_are_judged_alone_and_a_line_says_why(monkeypatch, first, second, why):
+def test_runs_that_differ_are_evaluated_alone_and_a_line_says_why(monkeypatch, first, second, why):
     result = evaluate_tasks(monkeypatch, first, second)
     assert result.pop("ensemble").startswith(f"none, for runs/0 and runs/1 {why}")
     assert result == {"runs/0 m": 1.0, "runs/1 m": 1.0}

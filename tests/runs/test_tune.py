@@ -23,8 +23,7 @@ from jaxformers.runs.tune import tune
 from jaxformers.runs.tune_report import closing, settings_table
 from jaxformers.tasks import Evaluation, MaskedLanguage, SequenceClassification, SpanExtraction
 from jaxformers.training import Cosine, run_directory
-from jaxformers.training.loop import Diverged
-from jaxformers.training.run_result import RunResult
+from jaxformers.training.run_result import Diverged, RunResult
 
 PAIRS = BundledPairs()
 EXPERIMENT = replace(tiny.EXPERIMENT, task=replace(tiny.EXPERIMENT.task, dev=PAIRS))

@@ -57,18 +57,18 @@ def published_step():
     """Task, variables and images of the golden step."""
     fields = {k: v for k, v in cases.CASES[cases.TRAINED][0].items() if k != "double_z"}
     lists = {k: tuple(fields[k]) for k in ("ch_mult", "attn_resolutions")}
-    config, judge = VQGANConfig(**fields | lists), cases.DISCRIMINATORS["patches"][0]
+    config, patches = VQGANConfig(**fields | lists), cases.DISCRIMINATORS["patches"][0]
     task = tokenizer(
         config,
         loss_weights=VQGANLoss(perceptual_weight=0.0, discriminator_start=0),
-        discriminator=PatchDiscriminatorConfig(3, judge["ndf"], judge["n_layers"]),
+        discriminator=PatchDiscriminatorConfig(3, patches["ndf"], patches["n_layers"]),
     )
     tensors = cases.weights(cases.TRAINED)
     source = type("Source", (), {"place": "golden", "read": lambda _, name: tensors[name]})()
     source.shapes = {name: tensor.shape for name, tensor in tensors.items()}
     shapes = variable_shapes(VQGAN(config))
     variables = unflatten(taming_map(config).read(source, shapes))
-    discriminator = cases.discriminator_variables(cases.weights("patches"), judge["n_layers"])
+    discriminator = cases.discriminator_variables(cases.weights("patches"), patches["n_layers"])
     variables["params"]["discriminator"] = discriminator["params"]
     variables["batch_stats"] = {"discriminator": discriminator["batch_stats"]}
     variables["progress"] = {"steps": jnp.ones((), jnp.int32)}
@@ -104,14 +104,14 @@ def test_losses_and_gradients_are_those_of_the_published_code():
     for name, gradient in taming_map(task.model).write(leaves).items():
         theirs = float(norms.pop(name))
         np.testing.assert_allclose(np.linalg.norm(gradient), theirs, rtol=1e-3, atol=1e-5)
-    judge = cases.discriminator_variables(
+    reference = cases.discriminator_variables(
         {
             k.removeprefix("discriminator."): np.float32(v).reshape((1,) * 4)
             for k, v in norms.items()
         },
         2,
     )["params"]
-    for path, theirs in flatten(judge).items():
+    for path, theirs in flatten(reference).items():
         ours = np.linalg.norm(flatten(grads["discriminator"])[path])
         np.testing.assert_allclose(ours, theirs.item(), rtol=1e-3, atol=1e-5)
 

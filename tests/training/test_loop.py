@@ -18,8 +18,9 @@ import pytest
 from jaxformers.errors import CheckpointError, DataError
 from jaxformers.sharding import MeshConfig
 from jaxformers.training.config.experiment_files import load_experiment
-from jaxformers.training.loop import Diverged, train
+from jaxformers.training.loop import train
 from jaxformers.training.run_directory import load_run
+from jaxformers.training.run_result import Diverged
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "experiments" / "translation" / "demo.py"

@@ -91,7 +91,7 @@ class ListedDocuments(Documents):
 def document_sentences(documents: Documents, limit: int | None = 10_000_000) -> Iterator[str]:
     """Sentences to train a vocabulary on: those of evenly spaced documents, about `limit` of them.
 
-    The same ones every time. How long documents are is judged by the first 64.
+    The same ones every time. The length of documents is estimated from the first 64.
     """
     chosen = range(len(documents))
     if limit is not None and len(documents):

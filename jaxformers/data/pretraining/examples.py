@@ -25,7 +25,7 @@ from jaxformers.data.pretraining.sentence_chunks import PackedChunks, lay_chunks
 from jaxformers.errors import ConfigError
 from jaxformers.fields import CheckedFields, Fraction, PositiveFraction, PositiveInt, Range
 
-SAMPLED = 1_000_000  # sentences by which the length of an epoch is judged
+SAMPLED = 1_000_000  # sentences from which the length of an epoch is estimated
 SHORTEST = 5  # [CLS] A [SEP] B [SEP]
 # What draws are for, so that no two uses share theirs.
 PLAN, ORDER, MASKS = 1, 2, 3

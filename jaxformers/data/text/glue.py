@@ -84,7 +84,7 @@ class Glue(LabelledSource):
 
     task: str = "mrpc"
     split: Split = "train"
-    """`dev` and `test` of MNLI are two sets, matched and mismatched, each judged on its own; as
+    """`dev` and `test` of MNLI are two sets, matched and mismatched, each evaluated on its own; as
     one set, they are the matched."""
     folder: str | None = None
     """Of the official files, the task's or the one above; None: the prepared TFDS set."""

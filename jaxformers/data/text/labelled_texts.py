@@ -194,7 +194,7 @@ class LabelledSource(CheckedFields):
         return labels if self.own is None or self.own.same_classes(labels) else self.own
 
     def parts(self) -> tuple[tuple[str, LabelledSource], ...]:
-        """The sets, by name, that are judged each on its own."""
+        """The sets, by name, that are evaluated each on its own."""
         return (("", self),)
 
     def other(self, split: Literal["dev", "test"]) -> LabelledSource | None:

@@ -41,7 +41,7 @@ def linear_probe(
 ) -> Probe:
     """Logistic regression over standardised features.
 
-    The strength of its regularisation is chosen on `dev`; the regression that is judged is then
+    The strength of its regularisation is chosen on `dev`; the regression that is evaluated is then
     fitted on `train` and `dev` together, as in "CLIP", appendix A.3.
 
     Raises:

@@ -24,7 +24,23 @@ from jaxformers.models.clip.text_tower import CLIPTextTower
 
 
 class CLIP(nn.Module):
-    """CLIP or SigLIP: `model.apply(variables, images, input_ids)`."""
+    """CLIP or SigLIP: `model.apply(variables, images, input_ids)`.
+
+    Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021;
+    Zhai et al., "Sigmoid Loss for Language Image Pre-Training", 2023. `method="encode_image"` and
+    `method="encode_text"` give projected vectors that are not normalised.
+
+    Example:
+        >>> from jaxformers import models
+        >>> tower = dict(width=16, heads=2, feed_forward=32, layers=1, projection=8)
+        >>> image = models.CLIPImageConfig(image_size=8, patch_size=4, **tower)
+        >>> text = models.CLIPTextConfig(vocab_size=50, context_length=6, eos_id=49, **tower)
+        >>> model = jf.CLIP(jf.CLIPConfig(image=image, text=text))
+        >>> images, input_ids = jnp.zeros((2, 8, 8, 3)), jnp.array([[48, 5, 49, 0, 0, 0]])
+        >>> variables = model.init(jax.random.key(0), images, input_ids)
+        >>> model.apply(variables, images, input_ids).logits_per_image.shape
+        (2, 1)
+    """
 
     config: CLIPConfig
     execution: Execution = Execution()

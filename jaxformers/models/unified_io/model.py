@@ -45,7 +45,20 @@ class UnifiedIOOutput:
 class UnifiedIO(nn.Module):
     """Unified-IO: `model.apply(variables, input_ids, images=images, target_ids=target_ids)`.
 
+    Lu et al., "Unified-IO: A Unified Model for Vision, Language, and Multi-Modal Tasks", 2022.
     `method="encode_image"` gives the codes of images, `method="decode_image"` images of codes.
+
+    Example:
+        >>> config = jf.UnifiedIOConfig(
+        ...     vocab_size=1200, image_vocab_size=16, width=16, heads=2, head_width=8,
+        ...     feed_forward=32, encoder_layers=1, decoder_layers=1, image_rows=32,
+        ...     image_columns=32, encoder_image_length=4,
+        ... )
+        >>> model, input_ids = jf.UnifiedIO(config), jnp.array([[5, 6, 1]])
+        >>> target_ids = jnp.array([[0, 7]])  # shifted: 0 starts
+        >>> variables = model.init(jax.random.key(0), input_ids, target_ids=target_ids)
+        >>> model.apply(variables, input_ids, target_ids=target_ids).text_logits.shape
+        (1, 2, 1200)
     """
 
     config: UnifiedIOConfig

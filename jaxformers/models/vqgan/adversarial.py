@@ -29,7 +29,7 @@ class AdversarialVQGAN(VQGAN):
         if self.discriminator_config is not None:
             self.discriminator = PatchDiscriminator(self.discriminator_config, self.execution)
 
-    def judge(
+    def discriminate(
         self, images: Float[Array, "B H W C"], *, train: bool = False
     ) -> Float[Array, "B h w 1"]:
         """The discriminator's logits, high for patches that it takes for real ones."""
@@ -39,4 +39,4 @@ class AdversarialVQGAN(VQGAN):
         """Touches every parameter: what `init` calls."""
         reconstructed = self(images)
         if self.discriminator_config is not None:
-            self.judge(reconstructed)
+            self.discriminate(reconstructed)

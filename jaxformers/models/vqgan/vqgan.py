@@ -41,7 +41,19 @@ class VQGANOutput:
 class VQGAN(nn.Module):
     """Image tokenizer: `model.apply(variables, images)` reconstructs `[B, H, W, 3]` in -1..1.
 
-    `method="encode"` gives codes `[B, h w]`, `method="decode"` the images of codes.
+    Esser et al., "Taming Transformers for High-Resolution Image Synthesis", 2021. `method="encode"`
+    gives codes `[B, h w]`, `method="decode"` the images of codes.
+
+    Example:
+        >>> config = jf.VQGANConfig(
+        ...     resolution=8, ch=8, ch_mult=(1, 1), num_res_blocks=1, attn_resolutions=(),
+        ...     embed_dim=4, z_channels=4, n_embed=16, norm_groups=4,
+        ... )
+        >>> model, images = jf.VQGAN(config), jnp.zeros((1, 8, 8, 3))
+        >>> variables = model.init(jax.random.key(0), images)
+        >>> codes = model.apply(variables, images, method="encode")
+        >>> codes.shape, model.apply(variables, codes, method="decode").shape
+        ((1, 16), (1, 8, 8, 3))
     """
 
     config: VQGANConfig
@@ -57,8 +69,13 @@ class VQGAN(nn.Module):
 
     def __call__(
         self, images: Float[Array, "B H W C"], *, train: bool = False
-    ) -> Float[Array, "B H W D"]:
-        """Reconstructed images, float32, not clipped to -1..1."""
+    ) -> Float[Array, "B H W C"]:
+        """Reconstructed images, float32, not clipped to -1..1.
+
+        Raises:
+            DataError: images of another number of channels, or whose height or width does not
+                divide by the downsampling.
+        """
         return self.outputs(images, train=train).images
 
     def outputs(self, images: Float[Array, "B H W C"], *, train: bool = False) -> VQGANOutput:

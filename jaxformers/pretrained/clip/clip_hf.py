@@ -158,7 +158,7 @@ def _tower_files(
 
 
 def _reason(check: Callable[[Any, Any], str | None], module: type[nn.Module]):
-    """The `unsupported_reason` of a format whose towers `check` judges."""
+    """The `unsupported_reason` of a format whose towers `check` accepts."""
 
     def reason(model: nn.Module, variables: Variables) -> str | None:
         config = model.config

@@ -39,7 +39,7 @@ NEGATIVES = "negatives"
 
 
 class Rule(NamedTuple):
-    """What is a positive, and how a logit is judged; static."""
+    """What is a positive, and how logits are masked; static."""
 
     objective: Objective
     duplicates: Duplicates

@@ -19,6 +19,7 @@ from jaxformers.data.captions import (
     CaptionRows,
     CaptionTable,
     TarShards,
+    TfdsCaptions,
 )
 from jaxformers.data.images import Preprocessing
 from jaxformers.data.images.decoding import decoding
@@ -36,7 +37,9 @@ from jaxformers.tasks.image_text.prompted_images import PromptedImages
 from jaxformers.tasks.image_text.search import thumbnail
 from jaxformers.tasks.processor import Processor
 
-CaptionData = BundledEmoji | CaptionFolder | CaptionTable | PromptedImages | TarShards
+CaptionData = (
+    BundledEmoji | CaptionFolder | CaptionTable | PromptedImages | TarShards | TfdsCaptions
+)
 HITS = 5  # images of a query in the figure
 
 

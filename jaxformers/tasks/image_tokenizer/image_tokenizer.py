@@ -24,8 +24,8 @@ from jaxformers.tasks.image_tokenizer.tokenizer_loss import (
     VQGANLoss,
     adaptive_weight,
     codebook_entropy_loss,
+    discriminate,
     hinge_loss,
-    judge,
     reconstruction_losses,
 )
 from jaxformers.tasks.images.image_data import (
@@ -158,7 +158,7 @@ class ImageTokenizer(UnlabelledImages):
         weights, painted = self.loss_weights, outputs.images
 
         def generator_loss(pixels: jax.Array) -> jax.Array:
-            return -judge(model, variables, pixels, frozen=True, train=train)[0].mean()
+            return -discriminate(model, variables, pixels, frozen=True, train=train)[0].mean()
 
         def reconstruction_loss(pixels: jax.Array) -> jax.Array:
             absolute, perceptual = reconstruction_losses(weights, variables, images, pixels)
@@ -166,9 +166,11 @@ class ImageTokenizer(UnlabelledImages):
 
         last_layer = variables["params"]["decoder"]["conv_out"]
         adaptive = adaptive_weight(outputs, last_layer, reconstruction_loss, generator_loss, model)
-        real, state = judge(model, variables, images, frozen=False, train=train)
+        real, state = discriminate(model, variables, images, frozen=False, train=train)
         detached = jax.lax.stop_gradient(painted)
-        fake, state = judge(model, {**variables, **state}, detached, frozen=False, train=train)
+        fake, state = discriminate(
+            model, {**variables, **state}, detached, frozen=False, train=train
+        )
         active = (variables["progress"]["steps"] >= weights.discriminator_start).astype(jnp.float32)
         generator, discriminator = generator_loss(painted), active * hinge_loss(real, fake)
         total = active * weights.discriminator_weight * adaptive * generator + discriminator

@@ -106,18 +106,18 @@ def codebook_entropy_loss(
     return -(shares * log_shares).sum(-1).mean() - entropy_of_mean
 
 
-def judge(
+def discriminate(
     model: AdversarialVQGAN, variables: Variables, images: Array, *, frozen: bool, train: bool
 ) -> tuple[Array, Variables]:
     """The discriminator's logits, and the collections that it changed.
 
     Args:
-        frozen: whether its parameters get no gradient, as where it judges for the autoencoder.
+        frozen: whether its parameters get no gradient, as in the loss of the autoencoder.
     """
     params = variables["params"]
     if frozen:
         params = {**params, DISCRIMINATOR: stop(params[DISCRIMINATOR])}
     mutable = ["batch_stats"] if train else []
     return model.apply(
-        {**variables, "params": params}, images, method="judge", train=train, mutable=mutable
+        {**variables, "params": params}, images, method="discriminate", train=train, mutable=mutable
     )

@@ -76,7 +76,7 @@ def check_labels(images: LabelledImages, classes: int, multi_label: bool) -> Non
 
 @lru_cache(maxsize=4)
 def open_cached(source: ImageData) -> LabelledImages:
-    """The pictures of a set that is judged, read once."""
+    """The pictures of a set for evaluation, read once."""
     return source.open()
 
 

@@ -83,7 +83,7 @@ class ClassificationEvaluator(OutputEvaluator):
         sets = _open_sets("dev", self.dev, self.labels)
         for entry in sets:
             if entry.texts.labels is None:
-                raise DataError(f"{entry.texts.source} has no labels to judge by")
+                raise DataError(f"{entry.texts.source} has no labels to evaluate with")
         tests = self._open_test_sets()[0] if final else []
         return sets + [s for s in tests if self.predict or s.texts.labels is not None]
 
@@ -122,7 +122,7 @@ class ClassificationEvaluator(OutputEvaluator):
             if entry.name.startswith("test"):
                 self._add_predictions(evaluation, entry, logits)
         if final and (problem := self._open_test_sets()[1]):
-            evaluation.notes.append(f"no test set was judged: {problem}")
+            evaluation.notes.append(f"no test set was evaluated: {problem}")
         if len(dev_values) > 1:
             evaluation.metrics["dev_score"] = float(np.mean(dev_values))
         return evaluation

@@ -66,7 +66,7 @@ class MaskedLanguage(Task):
     data: DocumentsConfig
     """Documents to learn from."""
     dev: DocumentsConfig | None = None
-    """Documents to judge by: loss and accuracy of both tasks."""
+    """Documents of the evaluation: loss and accuracy of both tasks."""
     pretraining: Pretraining = Pretraining()
     """How examples are made of documents, in which phases."""
     vocabulary: WordPieces = WordPieces()

@@ -52,7 +52,7 @@ class SpanExtraction(FineTunedBert):
     dev: QuestionsConfig | None = None
     """Development questions: `exact` and `f1`, and with unanswerable ones the best threshold."""
     test: QuestionsConfig | None = None
-    """Further questions, judged at the end: `test_exact` and so on."""
+    """Further questions, evaluated at the end: `test_exact` and so on."""
     length: PositiveInt = 384
     """Tokens of a window over the context, question and special ones included."""
     stride: PositiveInt = 128

@@ -88,7 +88,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class TextImageTask(MixtureTask):
-    """Base class of a task: what it asks, of which features, and how its answers are judged.
+    """Base class of a task: what it asks, of which features, and how its answers are evaluated.
 
     A task states PROMPT, FEATURES, INPUT, OUTPUT and BEST and has the methods `sample`, `metrics`,
     and `scene_record` where emoji scenes have its truth; `read` and `show` have defaults by the
@@ -102,7 +102,7 @@ class TextImageTask(MixtureTask):
     """`text`: no sample has an input picture."""
     OUTPUT: ClassVar[Literal["text", "image"]] = "text"
     BEST: ClassVar[str] = ""
-    """The metric that the task is judged by; a task in `TextImage.dev` must state one."""
+    """The metric that the task is evaluated by; a task in `TextImage.dev` must state one."""
     LOWEST_IS_BEST: ClassVar[bool] = False
     """Whether that metric is an error."""
 

@@ -50,7 +50,7 @@ class TextImageEvaluator(CheckedFields):
     """The metrics of each task of `task.dev`, beside those of its trivial answer.
 
     The gain of a task is how much better than the trivial answer its model is, by the metric that
-    it is judged by; a final evaluation has a table of gains and their standard errors.
+    it is evaluated by; a final evaluation has a table of gains and their standard errors.
     """
 
     task: Any

@@ -246,7 +246,7 @@ def squared(
 def _patch_mask(
     visible: Bool[np.ndarray, "S S"], image: Picture | None, hidden: Box | None, size: int
 ) -> Bool[np.ndarray, "P"]:
-    """Whether each patch, row by row, is read: a patch is judged by its upper left pixel."""
+    """Whether each patch, row by row, is read: its upper left pixel decides."""
     visible = visible.copy()
     if image is not None and hidden is not None:
         scale = len(visible) / max(image.shape[:2])

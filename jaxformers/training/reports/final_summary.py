@@ -27,7 +27,7 @@ def summary_lines(folder: epath.Path, evaluation: Evaluation, task: Task) -> Ite
     for caption in evaluation.figures:
         yield f"{caption[:1].lower()}{caption[1:]}: {folder / figure_file(caption)}"
     if command := own_command(task, folder, program()):
-        yield f"{task.verb.replace('-', ' ')} your own: {command}"
+        yield f"for your own inputs: {command}"
 
 
 def program() -> str:

@@ -72,7 +72,7 @@ def test_every_run_of_the_experiment_learns_from_its_task(number, data_dir, tmp_
     np.testing.assert_allclose(loss.total / loss.weight, np.log(TASKS_CLASSES[number]), rtol=1e-5)
 
 
-def test_nothing_is_judged_on_pictures_that_it_was_trained_on():
+def test_nothing_is_evaluated_on_pictures_that_it_was_trained_on():
     assert Vtab("dtd").other("dev") is None and Vtab("dtd").other("test").split == "test"
     assert Vtab("dtd", "train800").other("dev").split == "dev"
 

@@ -144,7 +144,7 @@ def test_steps_per_epoch_and_fill_are_about_what_is_read():
     )
 
 
-def test_what_an_epoch_takes_is_judged_by_the_first_documents_of_many(monkeypatch):
+def test_the_length_of_an_epoch_is_estimated_from_the_first_documents_of_many(monkeypatch):
     full_plan = ONE_SHAPE.plan(STORE)
     monkeypatch.setattr(pretraining, "SAMPLED", 300)
     sampled_plan = ONE_SHAPE.plan(STORE)

@@ -169,7 +169,7 @@ def test_an_unknown_task_is_answered_with_the_near_miss():
         Glue("rte", "dev_matched")
 
 
-def test_mnli_is_judged_on_two_sets():
+def test_mnli_is_evaluated_on_two_sets():
     names = [(name, source.split) for name, source in Glue("mnli").other("dev").parts()]
     assert names == [("matched", "dev_matched"), ("mismatched", "dev_mismatched")]
     assert Glue("rte").other("test").parts() == (("", Glue("rte", "test")),)

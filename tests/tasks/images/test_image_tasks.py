@@ -83,7 +83,7 @@ def painted(tmp_path_factory):
     return task, folder, train(run(task), folder)
 
 
-def test_every_picture_is_judged_though_the_last_batch_is_not_full(tmp_path):
+def test_every_picture_is_evaluated_though_the_last_batch_is_not_full(tmp_path):
     task = classification(VIT, rows=8)
     model = task.module(Execution())
     with jax.set_mesh(make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])):
@@ -106,7 +106,7 @@ def test_every_picture_is_judged_though_the_last_batch_is_not_full(tmp_path):
     assert scored.samples[0][1] in images.class_names
 
 
-def test_a_resnets_running_statistics_are_trained_kept_and_judged_with(tmp_path):
+def test_a_resnets_running_statistics_are_trained_kept_and_evaluated_with(tmp_path):
     result = train(run(classification(RESNET)), tmp_path / "run")
     model, variables = jf.from_pretrained(tmp_path / "run")
     mean = variables["batch_stats"]["stem"]["norm"]["mean"]
@@ -326,7 +326,7 @@ def test_what_was_trained_names_what_it_sees(tmp_path, capsys):
     assert "none of the 1 pictures decodes" in capsys.readouterr().err
 
 
-def test_the_test_pictures_are_judged_by_all_their_right_labels_too(tmp_path, monkeypatch):
+def test_the_test_pictures_are_evaluated_by_all_their_right_labels_too(tmp_path, monkeypatch):
     import json
 
     from jaxformers.data.images.sources.labelled_images import LabelledImages

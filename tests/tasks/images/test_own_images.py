@@ -173,6 +173,16 @@ def test_so_do_the_commands_of_other_families(file, photos, tmp_path, capsys):
     check_run(file, photos, tmp_path / "run", capsys)
 
 
+@pytest.mark.parametrize("file", FILES, ids=["vit", "resnet", "mae"])
+def test_warm_up_and_intervals_follow_from_the_number_of_epochs(file, photos):
+    function = load_function(file)
+    values, words = split_arguments(function, ["--data", str(photos), "--epochs", "5"])
+    experiment = call_experiment(function, file, **values)
+    assert not words and experiment.epochs == 5
+    assert experiment.schedule.warmup == experiment.steps // 10
+    assert experiment.evaluate_every <= experiment.steps
+
+
 def test_a_follow_up_run_of_other_classes_is_refused_before_the_first_begins(
     photos, tmp_path, capsys
 ):

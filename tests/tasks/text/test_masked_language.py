@@ -181,7 +181,7 @@ def two_phases(next_sentence):
 @pytest.mark.slow
 @pytest.mark.default_cases(1)
 @pytest.mark.parametrize("next_sentence", [True, False], ids=["pairs", "packed"])
-def test_a_run_of_two_phases_trains_and_is_judged(next_sentence, tmp_path):
+def test_a_run_of_two_phases_trains_and_is_evaluated(next_sentence, tmp_path):
     result = jf.train(two_phases(next_sentence), tmp_path / "run")
     assert result.finished and sorted(result.losses) == [1, 2, 3, 4]
     names = {"dev_loss", "dev_mlm_loss", "dev_mlm_accuracy", "dev_mlm_perplexity"}

@@ -209,7 +209,7 @@ def logits(classes, count):
     return np.eye(count, dtype=np.float32)[np.asarray(classes)]
 
 
-def test_mnli_is_judged_on_both_sets_and_predicted_for_the_server(mnli):
+def test_mnli_is_evaluated_on_both_sets_and_predicted_for_the_server(mnli):
     task = make_task(mnli)
     assert task.best == "dev_score" and task.labels.count == 3
     outputs = [[0, 1, 2, 0, 1, 0], [0, 0, 0, 0], [2, 1, 0], [1, 0]]
@@ -232,7 +232,7 @@ def test_mnli_is_judged_on_both_sets_and_predicted_for_the_server(mnli):
     )
 
 
-def test_a_model_with_googles_order_of_the_classes_is_judged_by_it(mnli):
+def test_a_model_with_googles_order_of_the_classes_is_evaluated_by_it(mnli):
     names = ("contradiction", "entailment", "neutral")
     task = make_task(mnli, BertConfig(**SMALL, labels=3, label_names=names))
     assert task.module(Execution()).config.label_names == names
@@ -250,10 +250,10 @@ def test_f1_is_of_the_datas_class_1_wherever_the_classifier_has_it(tmp_path):
     evaluation = turned.evaluators()[0].score([logits(1 - predictions, 2)], PROCESSOR, final=True)
     assert evaluation.metrics["dev_f1"] == pytest.approx(100 * f1_score(labels, predictions))
     assert evaluation.metrics["dev_accuracy"] == pytest.approx(100 * np.mean(labels == predictions))
-    assert any("no test set was judged" in note for note in evaluation.notes)
+    assert any("no test set was evaluated" in note for note in evaluation.notes)
 
 
-def test_an_ensemble_is_judged_by_the_mean_of_the_outputs(own):
+def test_an_ensemble_is_evaluated_by_the_mean_of_the_outputs(own):
     task = make_task(own["train"], dev=own["dev"])
     right = np.array([label for _, label in sentences(21)])
     # Three members, each sure where it is right and unsure where it is wrong.
@@ -280,7 +280,7 @@ def test_the_loss_of_a_set_is_the_mean_over_its_examples(own):
     assert evaluation.metrics["dev_loss"] == pytest.approx(float(plain.mean()), rel=1e-5)
 
 
-def test_numbers_are_judged_by_both_correlations():
+def test_numbers_are_evaluated_by_both_correlations():
     task = make_task(BundledMovies(kind="rating", limit=50))
     texts = BundledMovies("dev", "rating", 50)
     right = texts.open(texts.own).labels
@@ -348,7 +348,7 @@ def test_mistakes_are_named_before_any_training(own, vocabulary, tmp_path):
     hidden = TsvTexts(own["train"].path, label_column=None)
     with pytest.raises(DataError, match="has no labels to train on"):
         make_task(hidden).open(tmp_path, 0)
-    with pytest.raises(DataError, match="has no labels to judge by"):
+    with pytest.raises(DataError, match="has no labels to evaluate with"):
         make_task(own["train"], dev=hidden).open(tmp_path, 0)
     larger = BertConfig(**(SMALL | {"vocab_size": 18}))
     with pytest.raises(ConfigError, match=r"set --task\.model\.vocab-size 17"):

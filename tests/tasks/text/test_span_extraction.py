@@ -112,7 +112,7 @@ def test_the_data_tells_its_size_and_what_it_depends_on(opened):
 
 
 @pytest.mark.parametrize("name", ["dev", "test"])
-def test_mistakes_in_questions_to_judge_by_show_before_training(name, tmp_path):
+def test_mistakes_in_questions_for_the_evaluation_show_before_training(name, tmp_path):
     answers = [{"text": "cat", "answer_start": 3}]
     qas = [{"id": "q0", "question": "who sat", "answers": answers}]
     data = {"data": [{"paragraphs": [{"context": "the cat sat", "qas": qas}]}]}

@@ -217,7 +217,7 @@ def test_shapes_that_do_not_fit_are_refused(changes, message):
         replace(BASE, **changes)
 
 
-def test_a_development_task_without_a_metric_to_be_judged_by_is_refused():
+def test_a_development_task_without_a_metric_to_be_evaluated_by_is_refused():
     class Counting(ti.VQA):
         BEST = ""
 

@@ -257,7 +257,7 @@ def test_both_sets_of_mnli_have_their_column(folder):
     assert "| BERT base | 84.6 | 83.4 |" in text
 
 
-def test_a_glue_run_judged_on_other_examples_says_that_it_is_not_comparable(folder):
+def test_a_glue_run_evaluated_on_other_examples_says_that_it_is_not_comparable(folder):
     for dev in (TsvTexts("own.tsv"), Glue("rte", "dev"), Glue("mrpc", "train")):
         text = glue_report(folder, {"dev_accuracy": 99.0}, dev=dev)
         assert text.count("other examples: its row is not comparable") == 1
@@ -348,5 +348,5 @@ def test_the_closing_command_gives_the_verb_what_it_reads(tmp_path):
             ["bash", "-c", last_line.split(": ")[1].split(" | ")[0]], stdout=-1
         )
         assert completed.stdout.decode() == task.line + "\n"
-    assert last_line.startswith("answer your own: printf ")
+    assert last_line.startswith("for your own inputs: printf ")
     assert not any("your own" in line for line in summary_lines(tmp_path, Evaluation({}), Task))

@@ -108,7 +108,7 @@ class Vtab(ImageSource):
     """One task of VTAB-1k, its splits and labels as in Google's task_adaptation.
 
     Options are tuned on `train800` and `dev`, 200 pictures; the model that is reported is trained
-    on `train`, all 1,000, and judged on the whole `test` by top-1 accuracy.
+    on `train`, all 1,000, and evaluated on the whole `test` by top-1 accuracy.
     """
 
     task: str = "caltech101"

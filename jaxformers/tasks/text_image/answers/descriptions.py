@@ -1,4 +1,4 @@
-"""Free texts about a region or an event, judged as captions are."""
+"""Free texts about a region or an event, evaluated as captions are."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from jaxformers.text.unified_io import box_text
 
 @dataclass(frozen=True)
 class LabelTask(TextImageTask):
-    """A text of few words, judged by whether it is the right one."""
+    """A text of few words, evaluated by exact match."""
 
     BEST: ClassVar[str] = "accuracy"
 
