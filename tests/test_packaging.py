@@ -88,6 +88,7 @@ def test_bash_completes_verbs_and_their_options(capfd):
     assert completions(script, ["jaxformers", "help", "de"]) == ["demo", "describe"]
     assert "--rehearse" in completions(script, ["jaxformers", "train", "a.py", "--re"])
     assert completions(script, ["jaxformers", "explain", "--met"]) == ["--method"]
+    assert completions(script, ["jaxformers", "completion", "f"]) == ["fish"]
     assert completions(script, ["jaxformers", "train", "exp"]) == []  # files, by readline
 
 

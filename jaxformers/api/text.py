@@ -296,11 +296,11 @@ def embed(
         return zero_shot.embed_texts(
             model, variables, tokenizer, listed_texts(texts), normalize=bool(normalize)
         )
-    how = sources.pooling_of(source)
+    pooling_config = sources.pooling_of(source)
     if pooling is not None:
         if pooling not in MODES.values():
             raise ConfigError(f"no pooling {pooling!r}: choose {', '.join(MODES.values())}")
-        how = replace(how, modes=(pooling,))
+        pooling_config = replace(pooling_config, modes=(pooling,))
     if normalize is not None:
-        how = replace(how, normalize=normalize)
-    return embedding.embed(model, variables, tokenizer, listed_texts(texts), how)
+        pooling_config = replace(pooling_config, normalize=normalize)
+    return embedding.embed(model, variables, tokenizer, listed_texts(texts), pooling_config)

@@ -16,6 +16,8 @@ BASH = """_jaxformers() {{
         words="{verbs} help --help --version"
     elif [[ "${{COMP_WORDS[1]}}" == help ]]; then
         words="{verbs}"
+    elif [[ "${{COMP_WORDS[1]}}" == completion && "$word" != -* ]]; then
+        words="{shells}"
     elif [[ "$word" == -* ]]; then
         case "${{COMP_WORDS[1]}}" in
 {cases}
@@ -25,6 +27,7 @@ BASH = """_jaxformers() {{
 }}
 complete -o default -F _jaxformers jaxformers
 """
+SHELLS = ("bash", "zsh", "fish")
 ZSH = "autoload -Uz compinit bashcompinit && compinit && bashcompinit\n"
 
 
@@ -38,9 +41,9 @@ def script(shell: str, verbs: dict[str, Verb]) -> str:
     Raises:
         ConfigError: another shell.
     """
-    writers = {"bash": bash, "zsh": zsh, "fish": fish}
+    writers = dict(zip(SHELLS, (bash, zsh, fish), strict=True))
     if shell not in writers:
-        hint = did_you_mean(shell, writers) or f"; there are {', '.join(writers)}"
+        hint = did_you_mean(shell, writers) or f"; there are {', '.join(SHELLS)}"
         raise ConfigError(f"no completion for the shell {printable(shell)!r}{hint}")
     return writers[shell](verbs)
 
@@ -51,7 +54,7 @@ def bash(verbs: dict[str, Verb]) -> str:
     for name, verb in verbs.items():
         options = " ".join([*(option for option, _ in verb.options), "--help"])
         cases.append(f'            {name}) words="{options}" ;;')
-    return BASH.format(verbs=" ".join(verbs), cases="\n".join(cases))
+    return BASH.format(verbs=" ".join(verbs), shells=" ".join(SHELLS), cases="\n".join(cases))
 
 
 def zsh(verbs: dict[str, Verb]) -> str:
@@ -61,10 +64,18 @@ def zsh(verbs: dict[str, Verb]) -> str:
 
 def fish(verbs: dict[str, Verb]) -> str:
     """The script for fish: a line for every verb and every option, with its description."""
-    lines = []
+    first_word = "complete -c jaxformers -n __fish_use_subcommand"
+    lines = [
+        f"{first_word} -f -a help -d 'the help of a verb'",
+        f"{first_word} -l help",
+        f"{first_word} -l version",
+        f"complete -c jaxformers -n '__fish_seen_subcommand_from help' -f -a '{' '.join(verbs)}'",
+        "complete -c jaxformers -n '__fish_seen_subcommand_from completion' -f "
+        f"-a '{' '.join(SHELLS)}'",
+    ]
     for name, verb in verbs.items():
         summary = shlex.quote(verb.summary)
-        lines.append(f"complete -c jaxformers -n __fish_use_subcommand -f -a {name} -d {summary}")
+        lines.append(f"{first_word} -f -a {name} -d {summary}")
         for option, spec in verb.options:
             description = f" -d {shlex.quote(spec['help'])}" if "help" in spec else ""
             lines.append(

@@ -92,14 +92,14 @@ def plan_on(
     """
     config, notes = chosen_mesh(experiment, pod, mesh)
     experiment = replace(experiment, mesh=config)
-    grid = make_mesh(config, pod.devices)
-    state = _state(experiment, grid)
+    device_mesh = make_mesh(config, pod.devices)
+    state = _state(experiment, device_mesh)
     lines: list[str] = []
     with log_attention_backends(lines.append):
-        planned = _shape_plans(experiment, pod, grid, effort, report)
+        planned = _shape_plans(experiment, pod, device_mesh, effort, report)
     params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
     notes += [*dict.fromkeys(lines), *_notes(experiment)]
-    result = Plan(experiment, pod, grid, params, state_bytes(state), planned, notes)
+    result = Plan(experiment, pod, device_mesh, params, state_bytes(state), planned, notes)
     result.batch_norm = "batch_stats" in state.model_state
     result.warnings = wastes(result, state)
     return result

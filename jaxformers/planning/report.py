@@ -204,10 +204,10 @@ def basis(plan: Plan) -> list[str]:
         "memory traffic: each operation of the program reads its operands and writes its results",
     ]
     if loops := max(shape.compiled.unknown_loops for shape in plan.shapes):
-        what = "a loop" if loops == 1 else f"{loops} loops"
+        loops_text = "a loop" if loops == 1 else f"{loops} loops"
         lines.append(
-            f"{what} of unknown trip count: counted as one iteration, so FLOPs, memory traffic, "
-            "collectives and time are lower bounds"
+            f"{loops_text} of unknown trip count: counted as one iteration, so FLOPs, memory "
+            "traffic, collectives and time are lower bounds"
         )
     for shape in plan.shapes:
         if shape.compiled.quick:

@@ -107,7 +107,7 @@ class _Coordinator:
     say: Say
     strangers: dict[Wire, tuple[float, str]] = field(default_factory=dict)
     """Connections without a proof as yet: when each came, and its challenge."""
-    here: dict[int, tuple[Wire, str, Facts]] = field(default_factory=dict)
+    connected: dict[int, tuple[Wire, str, Facts]] = field(default_factory=dict)
     """By process: its connection, name and facts."""
     num_warnings: int = 0
 
@@ -115,7 +115,7 @@ class _Coordinator:
         """Waits for all and answers them."""
         start = reminded = beat = time.monotonic()
         with _listening(self.pod, start + self.pod.deadline) as listener:
-            while len(self.here) < self.pod.processes - 1:
+            while len(self.connected) < self.pod.processes - 1:
                 now = time.monotonic()
                 if now > start + self.pod.deadline:
                     late = f"did not come within {self.pod.deadline:g} s"
@@ -125,19 +125,19 @@ class _Coordinator:
                     self.say(f"waiting for {self.missing()}")
                 if now - beat > BEAT:
                     beat = now
-                    for wire, _, _ in self.here.values():
-                        wire.send(waiting=self.pod.processes - 1 - len(self.here))
+                    for wire, _, _ in self.connected.values():
+                        wire.send(waiting=self.pod.processes - 1 - len(self.connected))
                 self.listen(listener)
         for wire in self.strangers:  # of the next start, perhaps: it is to come again
             wire.close()
-        everyone = {0: self.facts} | {p: facts for p, (_, _, facts) in self.here.items()}
+        everyone = {0: self.facts} | {p: facts for p, (_, _, facts) in self.connected.items()}
         if sentences := disagreements(everyone, self.called):
             self.refuse(MISTAKE, f"the hosts disagree: {'; '.join(sentences)}")
         return self.go()
 
     def listen(self, listener: socket.socket) -> None:
         """Handles new connections, messages, and connections that have ended."""
-        wires = [*self.strangers, *(wire for wire, _, _ in self.here.values())]
+        wires = [*self.strangers, *(wire for wire, _, _ in self.connected.values())]
         listeners = [listener] if len(self.strangers) < STRANGERS else []
         for source in wait_readable([*listeners, *wires], 0.5):
             if source is listener:
@@ -146,7 +146,7 @@ class _Coordinator:
             source.receive()
             while source.inbox:
                 self.welcome(source, source.inbox.popleft())
-        self.here = {p: host for p, host in self.here.items() if host[0].open}
+        self.connected = {p: host for p, host in self.connected.items() if host[0].open}
         late = time.monotonic() - PATIENCE
         for wire, (since, _) in [*self.strangers.items()]:
             if not wire.open or since < late:
@@ -177,36 +177,38 @@ class _Coordinator:
             self.say(f"{name} came as host {process} of {self.pod.processes}; not counted")
             return wire.close()
         wire.send(proof=coordinator_proof(self.pod.secret, challenges))
-        if process in self.here:  # an earlier start of the same host
-            self.here[process][0].close()
-        self.here[process] = wire, name, {str(k): str(v) for k, v in message["facts"].items()}
+        if process in self.connected:  # an earlier start of the same host
+            self.connected[process][0].close()
+        self.connected[process] = wire, name, {str(k): str(v) for k, v in message["facts"].items()}
 
     def called(self, process: int) -> str:
         """A host by its number and the name that it gave."""
-        name = self.here[process][1] if process in self.here else own_name() * (process == 0)
+        name = (
+            self.connected[process][1] if process in self.connected else own_name() * (process == 0)
+        )
         return self.pod.called(process, name)
 
     def missing(self) -> str:
         """The hosts that have not come."""
-        absent = [self.called(p) for p in range(1, self.pod.processes) if p not in self.here]
+        absent = [self.called(p) for p in range(1, self.pod.processes) if p not in self.connected]
         return f"{len(absent):,} of {self.pod.processes:,} hosts: {listed(absent)}"
 
     def refuse(self, status: int, why: str) -> None:
         """Ends the roll-call on every host that has come."""
-        for wire, _, _ in self.here.values():
+        for wire, _, _ in self.connected.values():
             wire.send(end=status, why=why)
-        for wire in (*self.strangers, *(host[0] for host in self.here.values())):
+        for wire in (*self.strangers, *(host[0] for host in self.connected.values())):
             wire.close()
         raise ConfigError(why) if status == MISTAKE else Ended(status, why)
 
     def go(self) -> Link:
         """All are here: the port for JAX, the names, and on."""
-        names = [own_name(), *(self.here[p][1] for p in range(1, self.pod.processes))]
+        names = [own_name(), *(self.connected[p][1] for p in range(1, self.pod.processes))]
         # A new port at each start: no host of an earlier one can stray into this.
         with contextlib.closing(_bind(self.pod.address[0], 0)) as probe:
             port = probe.getsockname()[1]
         coordinator = f"{self.pod.coordinator.rpartition(':')[0]}:{port}"
-        wires = {process: wire for process, (wire, _, _) in self.here.items()}
+        wires = {process: wire for process, (wire, _, _) in self.connected.items()}
         for wire in wires.values():
             wire.send(go=coordinator, names=names)
         return Link(self.pod, names, coordinator, wires)

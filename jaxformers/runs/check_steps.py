@@ -39,17 +39,17 @@ BYTES = 1.25  # times the golden file's bytes of a kind of collective
 
 def outputs(subject: Subject) -> str:
     """The small model's outputs, and the fields it is built from, are the golden file's."""
-    now = golden.model_fields(subject.full)
-    then = subject.compare("model", now)
-    changed = [] if then is None else golden.changes(then, now)
+    current_values = golden.model_fields(subject.full)
+    golden_values = subject.compare("model", current_values)
+    changed = [] if golden_values is None else golden.changes(golden_values, current_values)
     mesh = mesh_of(ONE)
     task = subject.small.task
     model = task.module(subject.small.execution(mesh))
     with jax.set_mesh(mesh):
         shapes = jax.eval_shape(lambda: task.init(model, jax.random.key(0)))
         variables = golden.random_parameters(shapes)
-        ask = jax.jit(lambda v, b: task.probe(model, v, b))
-        (program,) = subject.compiled(ask.lower(variables, subject.batch))
+        probe = jax.jit(lambda v, b: task.probe(model, v, b))
+        (program,) = subject.compiled(probe.lower(variables, subject.batch))
         arrays = jax.device_get(program(variables, subject.batch))
     samples = {name: golden.numbers(output) for name, output in arrays.items()}
     faults = changed + _off(subject.compare("outputs", samples) or samples, samples)
@@ -58,10 +58,15 @@ def outputs(subject: Subject) -> str:
     return f"{', '.join(samples)} within {OUTPUTS:g} of the largest number"
 
 
-def _off(then: dict[str, list[float]], now: dict[str, list[float]]) -> list[str]:
-    faults = [f"the output {name!r} is new or gone" for name in sorted({*then} ^ {*now})]
-    for name in then.keys() & now.keys():
-        old, new = np.array(then[name]), np.array(now[name])
+def _off(
+    golden_values: dict[str, list[float]], current_values: dict[str, list[float]]
+) -> list[str]:
+    faults = [
+        f"the output {name!r} is new or gone"
+        for name in sorted({*golden_values} ^ {*current_values})
+    ]
+    for name in golden_values.keys() & current_values.keys():
+        old, new = np.array(golden_values[name]), np.array(current_values[name])
         if old.shape != new.shape:
             faults.append(f"{name} have another shape")
         elif not (error := np.abs(new - old).max() / np.abs(old).max()) <= OUTPUTS:
@@ -81,10 +86,12 @@ def training(subject: Subject) -> str:
     fields = golden.training_fields(subject.full)
     before = subject.compare("training", fields)
     changed = [] if before is None else golden.changes(before, fields)
-    then = subject.compare("losses", single)
-    if then is not None and not np.allclose(single, then, rtol=LOSSES, atol=0):
+    golden_values = subject.compare("losses", single)
+    if golden_values is not None and not np.allclose(single, golden_values, rtol=LOSSES, atol=0):
         why = f" ({some(changed)})" if changed else ""
-        raise Fault(f"the losses are {_list(single)}, in the golden file {_list(then)}{why}")
+        raise Fault(
+            f"the losses are {_list(single)}, in the golden file {_list(golden_values)}{why}"
+        )
     text = f"{STEPS} steps give {_list(single)} on one device and on {ALL}"
     return text + (f"; changed since the golden file: {some(changed)}" if changed else "")
 
@@ -105,7 +112,7 @@ def _list(values: list[float]) -> str:
 
 def explained_collectives(subject: Subject) -> str:
     """Each collective is one that its mesh needs, and there are no more bytes than before."""
-    now = {}
+    current_values = {}
     shapes = (DATA, FSDP, ALL)
     for shape, (program, state, mesh) in zip(shapes, subject.steps(*shapes), strict=True):
         program_collectives = collectives(program.as_text(), dict(mesh.shape))
@@ -115,13 +122,14 @@ def explained_collectives(subject: Subject) -> str:
         ]
         if odd:
             raise Fault(some(f"on {shape} an unexplained {collective}" for collective in odd))
-        now[str(shape)] = totals(program_collectives)
-    then = subject.compare("collectives", now)
-    grown = [] if then is None else list(_grown(then, now))
+        current_values[str(shape)] = totals(program_collectives)
+    golden_values = subject.compare("collectives", current_values)
+    grown = [] if golden_values is None else list(_grown(golden_values, current_values))
     if grown:
         raise Fault(some(grown))
     return "; ".join(
-        f"{shape} {_kinds(program_collectives)}" for shape, program_collectives in now.items()
+        f"{shape} {_kinds(program_collectives)}"
+        for shape, program_collectives in current_values.items()
     )
 
 
@@ -170,10 +178,10 @@ def _explained(collective: Collective, sizes: set[int]) -> bool:
     return not collective.axes
 
 
-def _grown(then: dict, now: dict) -> Iterator[str]:
-    for shape, counts in now.items():
+def _grown(golden_values: dict, current_values: dict) -> Iterator[str]:
+    for shape, counts in current_values.items():
         for kind, (count, size) in counts.items():
-            old = then.get(shape, {}).get(kind, (0, 0))
+            old = golden_values.get(shape, {}).get(kind, (0, 0))
             if size > BYTES * old[1]:
                 yield (
                     f"on {shape} {count} {kind} of {size:,} bytes, in the golden file {old[0]} of "

@@ -81,7 +81,8 @@ def plain_options(default: Any, prefix: str = "--") -> Iterator[str]:
 
 def to_option_value(name: str) -> str:
     """`InverseSquareRoot` as on the command line: `inverse-square-root`."""
-    return name if name == "None" else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
+    words = r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[A-Z])(?=[A-Z][a-z])"  # ViTConfig: vit-config
+    return name if name == "None" else re.sub(words, "-", name).lower()
 
 
 def _leaf_classes(cls: type) -> list[type]:

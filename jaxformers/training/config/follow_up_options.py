@@ -148,10 +148,10 @@ def _keeps_own(first: Any, run: Any, first_path: str, path: str) -> bool:
         return False
     if path.removeprefix("task.") in PATHS and type(first.task) is not type(run.task):
         return True
-    ours, theirs = _value(first, first_path), _value(run, path)
+    first_value, run_value = _value(first, first_path), _value(run, path)
     if path == "task.model":
-        return type(ours) is not type(theirs)
-    return ours is not MISSING and theirs is not MISSING and ours != theirs
+        return type(first_value) is not type(run_value)
+    return first_value is not MISSING and run_value is not MISSING and first_value != run_value
 
 
 def _value(run: Any, path: str) -> Any:

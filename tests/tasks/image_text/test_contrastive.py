@@ -1,6 +1,7 @@
 """The contrastive task: sharding, microbatches, captions drawn, tokenizers, refusals."""
 
 from dataclasses import replace
+from typing import get_args
 
 import jax
 import numpy as np
@@ -8,14 +9,16 @@ import pytest
 from etils import epath
 
 import jaxformers as jf
-from jaxformers.data.captions import BundledEmoji
+from jaxformers.data.captions import BundledEmoji, CaptionSource, TfdsCaptions
 from jaxformers.data.images import Augmentation, Preprocessing, WholeImage
 from jaxformers.errors import ConfigError
 from jaxformers.layers import Execution
 from jaxformers.models import CLIPConfig, CLIPImageConfig, CLIPTextConfig, ModifiedResNetConfig
 from jaxformers.sharding import MeshConfig, make_mesh, put_batch
 from jaxformers.tasks import Contrastive
+from jaxformers.tasks.image_text.retrieval import CaptionData
 from jaxformers.training import Experiment
+from jaxformers.training.config.experiment_files import from_json, to_json
 from jaxformers.training.loop import train
 from jaxformers.training.state import abstract_state, init_state
 from jaxformers.training.step import jit_step
@@ -170,3 +173,9 @@ def test_accumulation_is_refused_in_favour_of_microbatches():
     experiment = Experiment("toy", task(), steps=9, accumulate=2)
     with pytest.raises(ConfigError, match="compares the rows of a whole batch"):
         step_result(experiment, (1, 1, 1), task().example(0))
+
+
+def test_every_source_of_captions_is_a_choice_of_the_task():
+    assert set(CaptionSource.__subclasses__()) == set(get_args(CaptionData))
+    experiment = Experiment(name="coco", task=task(data=TfdsCaptions()), steps=1)
+    assert from_json(to_json(experiment)) == experiment
