@@ -13,6 +13,7 @@ import jaxformers as jf
 from jaxformers.api.ask import Asked
 from jaxformers.cli.command import main
 from jaxformers.errors import ConfigError, DataError, WeightsError
+from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks.text_image.prompts import check_prompt
 from jaxformers.text.unified_io import KeyPoints, Regions
 from tests.helpers.unified_io import source as tiny_source
@@ -39,6 +40,17 @@ def test_a_text_is_answered_for_one_picture_several_or_none(source, picture, tmp
     assert [answer.text for answer in several] == [single.text, single.text]
     assert isinstance(jf.ask(source, "What is this ?", max_tokens=6).text, str)
     assert isinstance(single.figure(), Figure)
+
+
+@pytest.mark.parametrize("count", [17, 3])
+def test_any_number_of_pictures_is_answered_on_a_mesh_too(source, picture, count):
+    pictures = [np.roll(picture, number, axis=1) for number in range(count)]
+    answers = jf.ask(source, "What ?", pictures, max_tokens=2)
+    assert len(answers) == count
+    assert answers[-1].text == jf.ask(source, "What ?", pictures[-1], max_tokens=2).text
+    with jax.set_mesh(make_mesh(MeshConfig(2, 1, 1), jax.devices()[:2])):
+        on_mesh = jf.ask(source, "What ?", pictures, max_tokens=2)
+    assert [answer.text for answer in on_mesh] == [answer.text for answer in answers]
 
 
 @pytest.mark.slow

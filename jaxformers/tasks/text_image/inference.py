@@ -72,7 +72,7 @@ def answer_samples(
         predictions += _predict(model, variables, batch, output, decoding, start)
     return [
         Prediction(p.ids, _in_sample_size(p.picture, sample))
-        for p, sample in zip(predictions, samples, strict=True)
+        for p, sample in zip(predictions[: len(samples)], samples, strict=True)  # the rest fill up
     ]
 
 
