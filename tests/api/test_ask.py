@@ -188,12 +188,33 @@ def test_the_verb_prints_what_of_an_answer_was_not_understood(monkeypatch, capsy
     assert err == "jaxformers: not understood: 2 location tokens in a text\n"
 
 
+UNWRITABLE = {
+    "a.xbm": "is no kind of picture",
+    "a.h5": "is no kind of picture",
+    "folder.png": "folder.png cannot be written: it is a folder",
+    "none/a.png": "a.png cannot be written: there is no folder",
+}
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(monkeypatch, capsys):
+    answer = Asked("What ?", picture=np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr(jf.api, "ask", lambda *args, **options: answer)
+    assert main(["ask", "folder", "What ?", "--output", "/proc/a.png"]) == 2
+    error = capsys.readouterr().err
+    assert "--output: /proc/a.png cannot be written: " in error and error.count("\n") == 1
+
+
 def test_the_verb_refuses_what_cannot_be_asked_with_status_2(tmp_path, capsys):
     missing = str(tmp_path / "missing")
     assert main(["ask", missing, "What ?", "--output", str(tmp_path / "a.txt")]) == 2
     assert "a.txt is no kind of picture: name a .png" in capsys.readouterr().err
     assert main(["ask", missing, "What ?", "--output", "a.svg"]) == 2
     assert "a.svg is no kind of picture" in capsys.readouterr().err
+    for name, message in UNWRITABLE.items():
+        (tmp_path / "folder.png").mkdir(exist_ok=True)
+        assert main(["ask", missing, "What ?", "--output", str(tmp_path / name)]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
     assert main(["ask", missing, "What ?", "--beams", "0"]) == 2
     assert "--beams: 0 is not at least 1" in capsys.readouterr().err
     assert main(["ask", missing, "What ?"]) == 2
