@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from jaxformers.api import sources
 from jaxformers.api.sources import ImageTextSource
-from jaxformers.data.images.decoding import pixels
+from jaxformers.data.images.decoding import decoding, pixels
 from jaxformers.data.images.preprocessing import one_by_one, read_picture
 from jaxformers.errors import ConfigError, DataError, WeightsError
 from jaxformers.interpret import ExplainedAnswer
@@ -22,7 +22,12 @@ from jaxformers.models import UnifiedIO
 from jaxformers.tasks import text_image as ti
 from jaxformers.tasks.text_image.base import Box, Picture, Prediction, Sample, draw_boxes
 from jaxformers.tasks.text_image.explained_answer import explain_sample
-from jaxformers.tasks.text_image.inference import Decoding, Output, answer_samples
+from jaxformers.tasks.text_image.inference import (
+    Decoding,
+    Output,
+    answer_samples,
+    check_output,
+)
 from jaxformers.tasks.text_image.pictures.segmentation import read_masks
 from jaxformers.tasks.text_image.pictures.synthesis import painted_segments
 from jaxformers.tasks.text_image.prompts import check_prompt
@@ -115,14 +120,15 @@ def ask(
         max_tokens: of a text.
         beams: width of the search for a text.
         top_p: nucleus from which the codes of a picture are drawn.
-        seed: of these draws.
+        seed: of these draws, 0 to 2**32 - 1.
 
     Returns one answer, or a list for a list of pictures.
 
     Raises:
-        ConfigError: no such output, or not the one of the task whose prompt it is.
+        ConfigError: no such output, not the one of the task whose prompt it is, or a number out of
+            its range.
         DataError: a picture that cannot be read, one too many or too few for the task whose prompt
-            it is, or a prompt that is too long.
+            it is, a box that is empty or outside the picture, or a prompt that is too long.
         WeightsError: another model, or a tokenizer that is not T5's.
 
     Example:
@@ -130,10 +136,11 @@ def ask(
         >>> isinstance(answer.text, str)
         True
     """
+    check_output(output)
     check_prompt(prompt, image is not None, output)
-    decoding = Decoding(max_tokens, beams, top_p, seed)
+    options = Decoding(max_tokens, beams, top_p, seed)
     make = _fixed(prompt, hidden)
-    return _answers(source, image, make, output, _read_plain, decoding)
+    return _answers(source, image, make, output, _read_plain, options)
 
 
 def caption(source: ImageTextSource, image: Any) -> Asked | list[Asked]:
@@ -249,7 +256,7 @@ def _answers(
     make: Callable[[Picture | None], Sample],
     output: Output,
     read: Reader,
-    decoding: Decoding,
+    options: Decoding,
 ) -> Any:
     model, variables, tokenizer = _open(source)
     listed = [None] if image is None else one_by_one(image)
@@ -257,7 +264,7 @@ def _answers(
         raise DataError("no picture: give one, or several")
     single = image is None or (len(listed) == 1 and listed[0] is image)
     samples = [make(_picture(p, number)) for number, p in enumerate(listed, 1)]
-    predictions = answer_samples(model, variables, tokenizer, samples, output, decoding)
+    predictions = answer_samples(model, variables, tokenizer, samples, output, options)
     answers = [
         Asked(sample.prompt, sample.image, **read(tokenizer, prediction, sample))
         for sample, prediction in zip(samples, predictions, strict=True)

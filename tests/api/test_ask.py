@@ -113,9 +113,25 @@ def test_what_cannot_be_painted_is_refused(source, arguments, error, message):
         jf.paint(source, **arguments)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"seed": seed} for seed in (-1, 2**32, "a", 1.5, None)),
+        *({"max_tokens": count} for count in (0, 1.5, "5", None)),
+        {"beams": 0},
+        {"top_p": 0.0},
+    ],
+)
+def test_numbers_out_of_their_range_are_refused(source, options):
+    (name,) = options
+    with pytest.raises(ConfigError, match=f"Decoding: {name} is .*; it is "):
+        jf.ask(source, "What ?", **options)
+
+
 def test_what_cannot_be_asked_is_refused_in_one_line(source, picture):
-    with pytest.raises(ConfigError, match="output is 'sound', not one of text, image"):
-        jf.ask(source, "What ?", picture, "sound")
+    for output in ("sound", "Image", None):
+        with pytest.raises(ConfigError, match=f"output is {output!r}, not one of text, image"):
+            jf.ask(source, "What does the image describe ?", picture, output)
     with pytest.raises(DataError, match="asks about a picture: give one"):
         jf.caption(source, None)
     with pytest.raises(DataError, match="the box 12 3 2 20 is empty"):
@@ -217,5 +233,7 @@ def test_the_verb_refuses_what_cannot_be_asked_with_status_2(tmp_path, capsys):
         assert message in error and error.count("\n") == 1
     assert main(["ask", missing, "What ?", "--beams", "0"]) == 2
     assert "--beams: 0 is not at least 1" in capsys.readouterr().err
+    assert main(["ask", missing, "What ?", "--seed", "-1"]) == 2
+    assert "seed is -1; it is a whole number" in capsys.readouterr().err
     assert main(["ask", missing, "What ?"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
