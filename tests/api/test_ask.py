@@ -106,11 +106,74 @@ def test_boxes_masks_and_joints_are_drawn_on_the_picture(picture):
         ({"segments": [("a", np.ones((2, 2)))] * 17}, DataError, "17 segments"),
         ({"segments": [("a", np.ones((2, 2))), ("b", np.ones((2, 3)))]}, DataError, "all the same"),
         ({"segments": [("a", np.ones((2, 2, 1)))]}, DataError, r"same \[H, W\]"),
+        ({"segments": 5}, DataError, "pairs of a label and its mask"),
+        ({"segments": {"cat": np.ones((2, 2))}}, DataError, "pairs of a label and its mask"),
+        ({"segments": [("a",)]}, DataError, "pairs of a label and its mask"),
+        ({"segments": [("a", [[1, 0], [1]])]}, DataError, "pairs of a label and its mask"),
+        ({"segments": [(5, np.ones((2, 2)))]}, DataError, "label is a int, not a text"),
     ],
 )
 def test_what_cannot_be_painted_is_refused(source, arguments, error, message):
     with pytest.raises(error, match=message):
         jf.paint(source, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((1, 2, 3), "not four finite numbers"),
+        ("abcd", "the box abcd is not four finite numbers"),
+        (5, "not four finite numbers"),
+        ([[0, 0, 5, 5]], "not four finite numbers"),
+        ((1, 2, (3, 4), 5), "not four finite numbers"),
+        (("0", "0", "5", "5"), "not four finite numbers"),
+        ((2, 3, 12, float("nan")), "not four finite numbers"),
+        ((2, 3, float("inf"), 4), "not four finite numbers"),
+        ((5, 5, 0, 0), "the box 5 5 0 0 is empty"),
+        ((40, 2, 50, 9), "the box 40 2 50 9 is outside the picture of 32 x 24 pixels"),
+        ((-9, 2, 0, 9), "is outside the picture"),
+    ],
+)
+def test_boxes_that_are_none_in_the_picture_are_refused(source, picture, box, message):
+    with pytest.raises(DataError, match=message):
+        jf.keypoints(source, picture, box)
+    with pytest.raises(DataError, match=message):
+        jf.inpaint(source, picture, box, "bus")
+    with pytest.raises(DataError, match=message):
+        jf.ask(source, "What ?", picture, hidden=box)
+
+
+def test_a_hidden_box_without_a_picture_is_refused(source):
+    with pytest.raises(DataError, match="a box lies in a picture: give one"):
+        jf.ask(source, "What ?", hidden=BOX)
+
+
+@pytest.mark.parametrize("value", [None, 5, b"", ["a"]])
+def test_what_is_no_text_is_refused(source, picture, value):
+    with pytest.raises(DataError, match=r"prompt is a .*, not a text"):
+        jf.ask(source, value, picture)
+    with pytest.raises(DataError, match=r"question is a .*, not a text"):
+        jf.answer_about(source, picture, value)
+    for function in (jf.locate, jf.segment):
+        with pytest.raises(DataError, match=r"name is a .*, not a text"):
+            function(source, picture, value)
+    with pytest.raises(DataError, match=r"label is a .*, not a text"):
+        jf.inpaint(source, picture, BOX, value)
+    if value is not None:
+        with pytest.raises(DataError, match=r"prompt is a .*, not a text"):
+            jf.explain(source, picture, prompt=value)
+        with pytest.raises(DataError, match=r"text is a .*, not a text"):
+            jf.paint(source, value)
+
+
+def test_a_picture_of_floating_point_numbers_is_refused(source, tmp_path):
+    path = tmp_path / "a.tiff"
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(path)
+    message = "picture 1 does not decode: its pixels are floating-point numbers"
+    with pytest.raises(DataError, match=message):
+        jf.ask(source, "What ?", path)
+    with pytest.raises(DataError, match=message):
+        jf.explain(source, path, prompt="What ?")
 
 
 @pytest.mark.parametrize(
@@ -136,8 +199,8 @@ def test_what_cannot_be_asked_is_refused_in_one_line(source, picture):
         jf.caption(source, None)
     with pytest.raises(DataError, match="the box 12 3 2 20 is empty"):
         jf.keypoints(source, picture, (12, 3, 2, 20))
-    with pytest.raises(DataError, match="the box 2 3 12 nan is empty"):
-        jf.inpaint(source, picture, (2, 3, 12, float("nan")), "bus")
+    with pytest.raises(DataError, match="picture 2 is NoneType, not a path"):
+        jf.caption(source, [picture, None])
     with pytest.raises(DataError, match="the model has 96 positions: shorten it"):
         jf.ask(source, "what " * 40, picture)
     with pytest.raises(WeightsError, match="not T5's SentencePiece"):
