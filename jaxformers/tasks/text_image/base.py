@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from jaxformers.data.mixture import MixtureTask
@@ -260,6 +260,29 @@ def as_list(value: Any) -> list[Any]:
         name = next(iter(value), "")
         raise ValueError(f"it holds {', '.join(value)}: name one of them, such as .../{name}")
     return [value] if isinstance(value, str) else list(value)
+
+
+def as_masks(masks: Any, size: tuple[int, int]) -> Bool[np.ndarray, "N H W"]:
+    """Masks of a picture of `size`, perhaps none.
+
+    Raises:
+        ValueError: masks of another size.
+    """
+    masks = np.asarray(masks, bool)
+    if not masks.size:
+        return np.zeros((0, *size), bool)
+    return in_shape("masks", masks, (len(masks), *size) if masks.ndim else size)
+
+
+def in_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The feature `name` in the shape that the picture's size asks for.
+
+    Raises:
+        ValueError: it has another shape, a last axis of length 1 (a grey picture's) aside.
+    """
+    if array.shape not in (shape, (*shape, 1)):
+        raise ValueError(f"{name} has the shape {array.shape}, with this picture it is {shape}")
+    return array.reshape(shape)
 
 
 def exact_match(answers: Sequence[str], truths: Sequence[Any]) -> float:

@@ -252,6 +252,27 @@ def test_errors_name_task_example_and_feature(tmp_path, features, message):
         ti.VQA(write_records(tmp_path, **features)).open().sample(0, 0)
 
 
+@pytest.mark.parametrize(
+    ("task_class", "features"),
+    [
+        (ti.Depth, {"depth": np.zeros((30, 20)).tolist()}),
+        (ti.SurfaceNormals, {"normals": np.zeros((30, 20, 3), int).tolist()}),
+        (ti.Segmentation, {"name": "cat", "masks": np.ones((1, 30, 20), int).tolist()}),
+        (ti.Segmentation, {"name": "cat", "masks": np.ones((10, 10, 6), int).tolist()}),
+        (ti.SegmentSynthesis, {"labels": ["cat"], "masks": np.ones((10, 10, 6), int).tolist()}),
+    ],
+)
+def test_maps_of_another_size_than_the_picture_are_refused(tmp_path, task_class, features):
+    task = task_class(write_records(tmp_path, **features))
+    with pytest.raises(DataError, match=r"example 0: .* has the shape .*, with this picture it is"):
+        task.open().sample(0, 0)
+
+
+def test_a_picture_may_have_no_mask(tmp_path):
+    task = ti.Segmentation(write_records(tmp_path, name="cat", masks=[]))
+    assert not task.open().sample(0, 0).target.any()
+
+
 def test_what_has_no_data_is_refused(tmp_path):
     with pytest.raises(DataError, match="no truth for KeyPointEstimation"):
         ti.KeyPointEstimation().open()

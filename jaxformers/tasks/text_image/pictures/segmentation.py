@@ -18,6 +18,7 @@ from jaxformers.tasks.text_image.base import (
     Record,
     Sample,
     TextImageTask,
+    as_masks,
     choose,
     mean_picture,
 )
@@ -37,9 +38,8 @@ class Segmentation(TextImageTask):
 
     def sample(self, record: Record, word: int) -> Sample:
         """The painted masks."""
-        size = record["image"].shape[:2]
-        masks = np.asarray(record["masks"], bool).reshape(-1, *size)[: len(PAINTS)]
-        target = paint_masks(masks)
+        masks = as_masks(record["masks"], record["image"].shape[:2])
+        target = paint_masks(masks[: len(PAINTS)])
         prompt = self.PROMPT.format(name=record["name"])
         return Sample(prompt, record["image"], target=target, truth=target)
 

@@ -21,6 +21,7 @@ from jaxformers.tasks.text_image.base import (
     Sample,
     TextImageTask,
     as_list,
+    as_masks,
     choose,
     mean_picture,
 )
@@ -142,7 +143,7 @@ class SegmentSynthesis(PictureTask):
     def sample(self, record: Record, word: int) -> Sample:
         """Later segments lie over earlier ones."""
         labels, image = list(record["labels"]), record["image"]
-        masks = np.asarray(record["masks"], bool).reshape(-1, *image.shape[:2])
+        masks = as_masks(record["masks"], image.shape[:2])
         if len(masks) != len(labels):
             raise ValueError(f"{len(labels)} labels and {len(masks)} masks")
         prompt, painted = painted_segments(labels[: len(PALETTE)], masks[: len(PALETTE)])
