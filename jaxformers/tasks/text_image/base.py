@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Picture = UInt8[np.ndarray, "H W 3"]
 Box = tuple[float, float, float, float]
 Source = EmojiScenes | JsonlRecords | TfdsRecords | ListedRecords
+UNUSABLE = (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError)
+"""What a task raises on features that it cannot use."""
 SCENE_ATTEMPTS = 64  # scenes that are looked at for one that suits the task
 
 
@@ -237,10 +239,21 @@ class TaskSamples:
             if record.get(name) is None:
                 raise DataError(f"{where}: the feature {name!r} is missing")
         try:
-            return self.task.sample(record, word)
-        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+            if "image" in self.task.FEATURES:
+                _check_picture(record["image"])
+            sample = self.task.sample(record, word)
+            as_list([sample.prompt] if sample.text is None else [sample.prompt, sample.text])
+            return sample
+        except (*UNUSABLE, DataError) as error:
             names = ", ".join(f"{n} ({type(record[n]).__name__})" for n in self.task.FEATURES)
             raise DataError(f"{where}: its features {names} do not fit: {error}") from None
+
+
+def _check_picture(picture: Any) -> None:
+    if not isinstance(picture, np.ndarray):
+        raise TypeError(f"image is {picture!r:.80}, not a picture")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(f"image is {picture.dtype} {picture.shape}, not uint8 [H, W, 3]")
 
 
 def choose(items: Sequence[Any], word: int) -> Any:
@@ -250,16 +263,21 @@ def choose(items: Sequence[Any], word: int) -> Any:
     return items[(word >> 32) % len(items)]
 
 
-def as_list(value: Any) -> list[Any]:
-    """A list of several, or of the one text.
+def as_list(value: Any) -> list[str]:
+    """A list of several texts, or of the one.
 
     Raises:
-        ValueError: a dictionary, such as TFDS gives for a sequence of several features.
+        ValueError: a dictionary, such as TFDS gives for a sequence of several features, or
+            something among them that is no text.
     """
     if isinstance(value, Mapping):
         name = next(iter(value), "")
         raise ValueError(f"it holds {', '.join(value)}: name one of them, such as .../{name}")
-    return [value] if isinstance(value, str) else list(value)
+    texts = [value] if isinstance(value, str) else list(value)
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r:.80} is not a text")
+    return texts
 
 
 def as_masks(masks: Any, size: tuple[int, int]) -> Bool[np.ndarray, "N H W"]:

@@ -273,6 +273,28 @@ def test_a_picture_may_have_no_mask(tmp_path):
     assert not task.open().sample(0, 0).target.any()
 
 
+UNUSABLE = [
+    (ti.Captioning, {"image": 5, "captions": "a"}, "image is 5, not a picture"),
+    (ti.Captioning, {"image": [1, 2], "captions": "a"}, r"image is \[1, 2\], not a picture"),
+    (ti.Captioning, {"captions": [1, 2]}, r"captions \(list\) do not fit: 1 is not a text"),
+    (ti.Captioning, {"captions": ["a", 2]}, "2 is not a text"),
+    (ti.VQA, {"question": "q", "answers": [5]}, "5 is not a text"),
+    (ti.ImageClassification, {"label": [5]}, "5 is not a text"),
+    (ti.Summarisation, {"text": "a", "summary": 5}, r"summary \(int\) do not fit: 5 is not a text"),
+    (ti.TextDenoising, {"text": 5}, r"text \(int\) do not fit: 5 is not a text"),
+    (ti.Categorisation, {"box": [0, 0, 1e400, 5], "label": "a"}, r"box .* not all finite numbers"),
+    (ti.SegmentSynthesis, {"labels": [], "masks": []}, r"labels \(list\), .*: 0 segments"),
+    (ti.SurfaceNormals, {"normals": [[[300] * 3] * 30] * 20}, r"normals \(list\) do not fit"),
+]
+
+
+@pytest.mark.parametrize(("task_class", "features", "message"), UNUSABLE)
+def test_features_that_cannot_be_used_are_named(tmp_path, task_class, features, message):
+    samples = task_class(write_records(tmp_path, **features)).open()
+    with pytest.raises(DataError, match=f"{task_class.__name__}, example 0: .*{message}"):
+        samples.sample(0, 0)
+
+
 def test_what_has_no_data_is_refused(tmp_path):
     with pytest.raises(DataError, match="no truth for KeyPointEstimation"):
         ti.KeyPointEstimation().open()
