@@ -280,6 +280,30 @@ def as_list(value: Any) -> list[str]:
     return texts
 
 
+def true_regions(boxes: Any, labels: Any) -> Regions:
+    """The boxes of a record, x1 y1 x2 y2, each with its label.
+
+    Boxes without an area pass: COCO has some.
+
+    Raises:
+        ValueError: boxes and labels do not match, corners are exchanged, or a label is no text.
+    """
+    labels = tuple(as_list(labels))
+    boxes = np.array(boxes, float)
+    if not boxes.size:
+        boxes = np.zeros((0, 4))
+    if boxes.shape != (len(labels), 4):
+        raise ValueError(f"boxes of the shape {boxes.shape} and {len(labels)} labels")
+    if (boxes[:, :2] > boxes[:, 2:]).any():
+        raise ValueError("x1 y1 of a box is its upper left corner, x2 y2 its lower right one")
+    return Regions(boxes, labels)
+
+
+def true_box(box: Any) -> Box:
+    """The one box of a record; errors as `true_regions`."""
+    return tuple(true_regions([box], [""]).boxes[0].tolist())
+
+
 def as_masks(masks: Any, size: tuple[int, int]) -> Bool[np.ndarray, "N H W"]:
     """Masks of a picture of `size`, perhaps none.
 

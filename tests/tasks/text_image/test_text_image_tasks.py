@@ -10,7 +10,7 @@ from PIL import Image
 from jaxformers.data.pipeline.stateless_random import Draws
 from jaxformers.data.scenes import EmojiScenes, paint_masks
 from jaxformers.data.scenes.truth import questions, thing_counts
-from jaxformers.errors import DataError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.tasks import text_image as ti
 from jaxformers.tasks.text_image.evaluation import task_figure
 from jaxformers.tasks.text_image.pictures.segmentation import read_masks
@@ -287,12 +287,55 @@ UNUSABLE = [
     (ti.SurfaceNormals, {"normals": [[[300] * 3] * 30] * 20}, r"normals \(list\) do not fit"),
 ]
 
+TURNED = [5, 5, 0, 0]
+UNUSABLE += [
+    (task_class, {"box": TURNED} | features, "upper left corner")
+    for task_class, features in (
+        (ti.Referring, {"text": "a"}),
+        (ti.GroundedVQA, {"question": "q", "answer": "a"}),
+        (ti.Inpainting, {"label": "a"}),
+        (ti.Categorisation, {"label": "a"}),
+        (ti.RegionCaptioning, {"captions": "a"}),
+        (ti.KeyPointEstimation, {"points": [[3, 4]] * 17, "visibility": [2] * 17}),
+    )
+]
+BOXES = [[0, 0, 5, 5]] * 3
+UNUSABLE += [
+    (ti.Detection, {"boxes": [TURNED], "labels": ["a"]}, "upper left corner"),
+    (ti.Detection, {"boxes": BOXES[:2], "labels": ["a", 2]}, "2 is not a text"),
+    (ti.Detection, {"boxes": BOXES, "labels": "cat"}, r"the shape \(3, 4\) and 1 labels"),
+    (ti.Detection, {"boxes": [[0, 0, 5]] * 4, "labels": ["a"] * 3}, r"\(4, 3\) and 3 labels"),
+    (ti.Localisation, {"boxes": [TURNED], "name": "a"}, "upper left corner"),
+    (
+        ti.KeyPointEstimation,
+        {"box": BOXES[0], "points": [[3, 4]] * 17, "visibility": [9] + [2] * 16},
+        "it is 0, 1 or 2",
+    ),
+    (
+        ti.VisualEntailment,
+        {"premise": "a", "hypothesis": "b", "label": "zzz"},
+        "'zzz' is none of the options entailment, neutral",
+    ),
+]
+
 
 @pytest.mark.parametrize(("task_class", "features", "message"), UNUSABLE)
 def test_features_that_cannot_be_used_are_named(tmp_path, task_class, features, message):
     samples = task_class(write_records(tmp_path, **features)).open()
     with pytest.raises(DataError, match=f"{task_class.__name__}, example 0: .*{message}"):
         samples.sample(0, 0)
+
+
+@pytest.mark.parametrize("task_class", [ti.Detection, ti.Localisation])
+def test_pictures_without_boxes_are_answered_by_no_box(tmp_path, task_class):
+    task = task_class(write_records(tmp_path, boxes=[], labels=[], name="a"))
+    truths = [task.open().sample(0, 0).truth] * 2
+    assert task.metrics(task.trivial(truths), truths)[task.BEST] == 100
+
+
+def test_a_text_is_not_taken_for_options():
+    with pytest.raises(ConfigError, match="options is the text 'abc'"):
+        ti.ImageClassification(options="abc")
 
 
 def test_what_has_no_data_is_refused(tmp_path):
