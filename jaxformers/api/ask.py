@@ -21,6 +21,7 @@ from jaxformers.interpret import ExplainedAnswer
 from jaxformers.models import UnifiedIO
 from jaxformers.tasks import text_image as ti
 from jaxformers.tasks.text_image.base import Box, Picture, Prediction, Sample, draw_boxes
+from jaxformers.tasks.text_image.evaluation import in_size
 from jaxformers.tasks.text_image.explained_answer import explain_sample
 from jaxformers.tasks.text_image.inference import (
     Decoding,
@@ -377,5 +378,6 @@ def _read_key_points(tokenizer: Any, prediction: Prediction, sample: Sample) -> 
 
 
 def _read_masks(tokenizer: Any, prediction: Prediction, sample: Sample) -> dict[str, Any]:
-    picture = prediction.picture
-    return {"picture": picture, "masks": () if picture is None else tuple(read_masks(picture))}
+    masks = [] if prediction.square is None else read_masks(prediction.square)
+    masks = [in_size(mask.astype(np.uint8), sample.size).astype(bool) for mask in masks]
+    return {"picture": prediction.picture, "masks": tuple(mask for mask in masks if mask.any())}

@@ -14,6 +14,7 @@ from jaxformers.api.ask import Asked
 from jaxformers.cli.command import main
 from jaxformers.errors import ConfigError, DataError, WeightsError
 from jaxformers.sharding import MeshConfig, make_mesh
+from jaxformers.tasks.text_image import Prediction, inference
 from jaxformers.tasks.text_image.prompts import check_prompt
 from jaxformers.text.unified_io import KeyPoints, Regions
 from tests.helpers.unified_io import source as tiny_source
@@ -65,6 +66,20 @@ def test_pictures_come_in_the_size_of_the_input(source, picture):
     masks = jf.segment(source, [picture], "bus")[0].masks
     assert all(mask.shape == picture.shape[:2] for mask in masks)
     assert isinstance(answer.figure(), Figure)
+
+
+@pytest.mark.parametrize("side", [8, 512])
+def test_specks_are_dropped_from_masks_in_the_square_that_was_decoded(source, monkeypatch, side):
+    square = np.zeros((256, 256, 3), np.uint8)
+    square[64:128, 64:128] = 255  # an object
+    square[200:202, 200:202] = (255, 0, 0)  # a speck
+    predictions = [Prediction(picture=square)]
+    monkeypatch.setattr(inference, "_predict", lambda *arguments: predictions)
+    answer = jf.segment(source, np.zeros((side, side, 3), np.uint8), "bus")
+    expected = np.zeros((side, side), bool)
+    expected[side // 4 : side // 2, side // 4 : side // 2] = True
+    assert answer.picture.shape == (side, side, 3)
+    np.testing.assert_array_equal(answer.masks, [expected])
 
 
 def test_regions_and_joints_are_read_from_whatever_is_answered(source, picture):

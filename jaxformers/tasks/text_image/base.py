@@ -82,10 +82,17 @@ class Sample:
 
 
 class Prediction(NamedTuple):
-    """What a model answered: ids of text, or a picture in the size of the sample's."""
+    """What a model answered: ids of text, or a picture in the size of the sample's.
+
+    Attributes:
+        ids: of a text.
+        picture: in the size of the sample's.
+        square: the same as it was decoded, with the padding.
+    """
 
     ids: Sequence[int] = ()
     picture: Picture | None = None
+    square: Picture | None = None
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def answer_samples(
         batch = {name: np.stack([row[name] for row in chunk]) for name in chunk[0]}
         predictions += _predict(model, variables, batch, output, decoding, start)
     return [
-        Prediction(p.ids, _in_sample_size(p.picture, sample))
+        Prediction(p.ids, _in_sample_size(p.picture, sample), p.picture)
         for p, sample in zip(predictions[: len(samples)], samples, strict=True)  # the rest fill up
     ]
 

@@ -134,6 +134,8 @@ def test_masks_are_painted_and_read_again():
     assert len(read) == 4
     np.testing.assert_array_equal(read, masks)
     assert read_masks(np.zeros((8, 8, 3), np.uint8)) == []
+    small = paint_masks(masks[:, ::5, ::5])  # 2 x 2 pixels are an object in 8 x 8
+    np.testing.assert_array_equal(read_masks(small), masks[:, ::5, ::5])
 
 
 def test_spans_of_three_tokens_are_removed_from_fifteen_percent():
