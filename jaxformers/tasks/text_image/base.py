@@ -7,6 +7,7 @@ is the answer that needs no model, which every number is compared with.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from PIL import Image
 
 from jaxformers.data.mixture import MixtureTask
 from jaxformers.data.scenes import EmojiScenes, Scene
-from jaxformers.errors import DataError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.tasks.text_image.records import JsonlRecords, ListedRecords, Record, TfdsRecords
 from jaxformers.text.unified_io import Regions, UnifiedIOTokenizer, read_regions, read_text
 
@@ -116,6 +117,16 @@ class TextImageTask(MixtureTask):
     """Whether that metric is an error."""
 
     source: Source = field(default_factory=EmojiScenes)
+
+    def __post_init__(self):
+        super().__post_init__()
+        opens = callable(getattr(self.source, "open", None))
+        is_path = isinstance(self.source, type | os.PathLike)  # which have an `open` of their own
+        if not isinstance(self.source, EmojiScenes) and (is_path or not opens):
+            raise ConfigError(
+                f"the source of {type(self).__name__} is {self.source!r:.80}: give a source, such "
+                'as JsonlRecords("train.jsonl")'
+            )
 
     def sample(self, record: Record, word: int) -> Sample:
         """Inputs and target of a record; `word` is random and chooses where there is a choice."""

@@ -1,6 +1,7 @@
 """Tasks on text and images: prompts as published, targets that read back as the truth."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -333,6 +334,12 @@ def test_pictures_without_boxes_are_answered_by_no_box(tmp_path, task_class):
     task = task_class(write_records(tmp_path, boxes=[], labels=[], name="a"))
     truths = [task.open().sample(0, 0).truth] * 2
     assert task.metrics(task.trivial(truths), truths)[task.BEST] == 100
+
+
+@pytest.mark.parametrize("value", ["x.jsonl", Path("x.jsonl"), ti.JsonlRecords, None])
+def test_what_is_no_source_is_refused(value):
+    with pytest.raises(ConfigError, match=r"the source of Captioning is .*: give a source"):
+        ti.Captioning(value)
 
 
 def test_a_text_is_not_taken_for_options():
