@@ -14,15 +14,21 @@ from matplotlib.figure import Figure
 
 from jaxformers.api import sources
 from jaxformers.api.sources import ImageTextSource
-from jaxformers.data.images.decoding import pixels
+from jaxformers.data.images.decoding import decoding, pixels
 from jaxformers.data.images.preprocessing import one_by_one, read_picture
 from jaxformers.errors import ConfigError, DataError, WeightsError
 from jaxformers.interpret import ExplainedAnswer
 from jaxformers.models import UnifiedIO
 from jaxformers.tasks import text_image as ti
 from jaxformers.tasks.text_image.base import Box, Picture, Prediction, Sample, draw_boxes
+from jaxformers.tasks.text_image.evaluation import in_size
 from jaxformers.tasks.text_image.explained_answer import explain_sample
-from jaxformers.tasks.text_image.inference import Decoding, Output, answer_samples
+from jaxformers.tasks.text_image.inference import (
+    Decoding,
+    Output,
+    answer_samples,
+    check_output,
+)
 from jaxformers.tasks.text_image.pictures.segmentation import read_masks
 from jaxformers.tasks.text_image.pictures.synthesis import painted_segments
 from jaxformers.tasks.text_image.prompts import check_prompt
@@ -31,6 +37,7 @@ from jaxformers.text.unified_io import (
     KeyPoints,
     Regions,
     box_text,
+    checked_box,
     read_key_points,
     read_regions,
     read_text,
@@ -116,15 +123,16 @@ def ask(
         max_tokens: of a text.
         beams: width of the search for a text.
         top_p: nucleus from which the codes of a picture are drawn.
-        seed: of these draws.
+        seed: of these draws, 0 to 2**32 - 1.
 
     Returns:
         One answer, or a list of answers for a list of pictures.
 
     Raises:
-        ConfigError: no such output, or not the one of the task whose prompt it is.
+        ConfigError: no such output, not the one of the task whose prompt it is, or a number out of
+            its range.
         DataError: a picture that cannot be read, one too many or too few for the task whose prompt
-            it is, or a prompt that is too long.
+            it is, a box that is empty or outside the picture, or a prompt that is too long.
         WeightsError: another model, or a tokenizer that is not T5's.
 
     Example:
@@ -132,10 +140,12 @@ def ask(
         >>> isinstance(answer.text, str)
         True
     """
+    _check_text("prompt", prompt)
+    check_output(output)
     check_prompt(prompt, image is not None, output)
-    decoding = Decoding(max_tokens, beams, top_p, seed)
+    options = Decoding(max_tokens, beams, top_p, seed)
     make = _fixed(prompt, hidden)
-    return _answers(source, image, make, output, _read_plain, decoding)
+    return _answers(source, image, make, output, _read_plain, options)
 
 
 def caption(source: ImageTextSource, image: Any) -> Asked | list[Asked]:
@@ -145,6 +155,7 @@ def caption(source: ImageTextSource, image: Any) -> Asked | list[Asked]:
 
 def answer_about(source: ImageTextSource, image: Any, question: str) -> Asked | list[Asked]:
     """The answer to a question about a picture. Arguments and errors as for `ask`."""
+    _check_text("question", question)
     return _about(source, image, _fixed(question.lower()))
 
 
@@ -155,12 +166,14 @@ def detect(source: ImageTextSource, image: Any) -> Asked | list[Asked]:
 
 def locate(source: ImageTextSource, image: Any, name: str) -> Asked | list[Asked]:
     """The boxes of what `name` describes, in `.regions`. Arguments and errors as for `ask`."""
+    _check_text("name", name)
     make = _fixed(ti.Localisation.PROMPT.format(name=name))
     return _about(source, image, make, read=_read_regions)
 
 
 def segment(source: ImageTextSource, image: Any, name: str, seed: int = 0) -> Asked | list[Asked]:
     """Masks of the objects called `name`, in `.masks`. Arguments and errors as for `ask`."""
+    _check_text("name", name)
     make = _fixed(ti.Segmentation.PROMPT.format(name=name))
     return _about(source, image, make, "image", _read_masks, seed)
 
@@ -179,7 +192,7 @@ def keypoints(source: ImageTextSource, image: Any, box: Box) -> Asked | list[Ask
     """The 17 joints of the person in `box`, in `.key_points`. Arguments and errors as for `ask`."""
 
     def make(picture: Picture | None) -> Sample:
-        region = _region(box, picture)
+        _, region = _box_and_tokens(box, picture)
         return Sample(ti.KeyPointEstimation.PROMPT.format(region=region), picture)
 
     return _about(source, image, make, read=_read_key_points)
@@ -193,9 +206,12 @@ def inpaint(
     Arguments and errors as for `ask`; `box` is x1 y1 x2 y2 in pixels.
     """
 
+    _check_text("label", label)
+
     def make(picture: Picture | None) -> Sample:
-        region = f"{_region(box, picture)} {label}"
-        return Sample(ti.Inpainting.PROMPT.format(region=region), picture, hidden=box)
+        hidden, region = _box_and_tokens(box, picture)
+        prompt = ti.Inpainting.PROMPT.format(region=f"{region} {label}")
+        return Sample(prompt, picture, hidden=hidden)
 
     return _about(source, image, make, "image", seed=seed)
 
@@ -218,16 +234,23 @@ def paint(
 
     Raises:
         ConfigError: both a text and segments, or neither.
-        DataError: masks of several shapes, too many segments, or a prompt that is too long.
+        DataError: no text, segments that are no such pairs or too many, masks of several shapes, or
+            a prompt that is too long.
         WeightsError: as for `ask`.
     """
     if (text is None) == (segments is None):
         raise ConfigError("paint takes either a text or segments: give exactly one of them")
     if segments is None:
+        _check_text("text", text)
         sample = Sample(ti.Synthesis.PROMPT.format(text=text))
     else:
-        labels, masks = [label for label, _ in segments], [mask for _, mask in segments]
-        sample = Sample(*painted_segments(labels, masks))
+        try:
+            pairs = [(label, np.asarray(mask, bool)) for label, mask in segments]
+        except (TypeError, ValueError):
+            raise DataError("segments are pairs of a label and its mask [H, W]") from None
+        for label, _ in pairs:
+            _check_text("a segment's label", label)
+        sample = Sample(*painted_segments([label for label, _ in pairs], [m for _, m in pairs]))
     return _answers(source, None, lambda _: sample, "image", _read_plain, Decoding(seed=seed))
 
 
@@ -251,15 +274,16 @@ def _answers(
     make: Callable[[Picture | None], Sample],
     output: Output,
     read: Reader,
-    decoding: Decoding,
+    options: Decoding,
 ) -> Any:
     model, variables, tokenizer = _open(source)
-    listed = [None] if image is None else one_by_one(image)
-    if not listed:
+    listed = [] if image is None else one_by_one(image)
+    if image is not None and not listed:
         raise DataError("no picture: give one, or several")
     single = image is None or (len(listed) == 1 and listed[0] is image)
-    samples = [make(_picture(p, number)) for number, p in enumerate(listed, 1)]
-    predictions = answer_samples(model, variables, tokenizer, samples, output, decoding)
+    pictures: list[Picture | None] = [_picture(p, number) for number, p in enumerate(listed, 1)]
+    samples = [make(picture) for picture in pictures or [None]]
+    predictions = answer_samples(model, variables, tokenizer, samples, output, options)
     answers = [
         Asked(sample.prompt, sample.image, **read(tokenizer, prediction, sample))
         for sample, prediction in zip(samples, predictions, strict=True)
@@ -275,9 +299,10 @@ def explained_answer(
         raise ConfigError(
             f"answer is a {type(answer).__name__}: texts are explained, pictures as answers are not"
         )
+    _check_text("prompt", prompt)
     check_prompt(prompt, image is not None, "text")
     model, variables, tokenizer = _open(source)
-    sample = Sample(prompt, _picture(image, 1))
+    sample = Sample(prompt, None if image is None else _picture(image, 1))
     return explain_sample(model, variables, tokenizer, sample, answer)
 
 
@@ -305,28 +330,34 @@ def _open(source: ImageTextSource) -> tuple[UnifiedIO, Any, UnifiedIOTokenizer]:
     return model, variables, tokenizer
 
 
-def _region(box: Box, picture: Picture | None) -> str:
-    """The location tokens of a box in a picture."""
+def _box_and_tokens(box: Any, picture: Picture | None) -> tuple[Box, str]:
+    """The numbers of a box, and its location tokens in the picture; errors as `checked_box`."""
     if picture is None:
-        raise DataError("this asks about a picture: give one")
-    x1, y1, x2, y2 = box
-    if not (x1 < x2 and y1 < y2):
-        raise DataError(
-            f"the box {x1:g} {y1:g} {x2:g} {y2:g} is empty: x1 y1 is its upper left corner, x2 y2 "
-            "its lower right one"
-        )
-    return box_text(box, picture.shape[:2])
+        raise DataError("a box lies in a picture: give one")
+    size = picture.shape[:2]
+    corners = checked_box(box, size)
+    return corners, box_text(corners, size)
 
 
-def _picture(source: Any, number: int) -> Picture | None:
-    if source is None:
-        return None
-    picture = pixels(read_picture(source, f"picture {number}"))
+def _picture(source: Any, number: int) -> Picture:
+    where = f"picture {number}"
+    with decoding(where):
+        picture = pixels(read_picture(source, where))
     return np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
 
 
 def _fixed(prompt: str, hidden: Box | None = None) -> Callable[[Picture | None], Sample]:
-    return lambda picture: Sample(prompt, picture, hidden=hidden)
+    def make(picture: Picture | None) -> Sample:
+        box = None if hidden is None else _box_and_tokens(hidden, picture)[0]
+        return Sample(prompt, picture, hidden=box)
+
+    return make
+
+
+def _check_text(name: str, value: Any) -> None:
+    """Raises DataError unless the argument `name` is a text."""
+    if not isinstance(value, str):
+        raise DataError(f"{name} is a {type(value).__name__}, not a text")
 
 
 def _read_plain(tokenizer: Any, prediction: Prediction, sample: Sample) -> dict[str, Any]:
@@ -349,5 +380,6 @@ def _read_key_points(tokenizer: Any, prediction: Prediction, sample: Sample) -> 
 
 
 def _read_masks(tokenizer: Any, prediction: Prediction, sample: Sample) -> dict[str, Any]:
-    picture = prediction.picture
-    return {"picture": picture, "masks": () if picture is None else tuple(read_masks(picture))}
+    masks = [] if prediction.square is None else read_masks(prediction.square)
+    masks = [in_size(mask.astype(np.uint8), sample.size).astype(bool) for mask in masks]
+    return {"picture": prediction.picture, "masks": tuple(mask for mask in masks if mask.any())}

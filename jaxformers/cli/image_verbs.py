@@ -7,6 +7,7 @@ The library is imported inside, so that other verbs stay quick.
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,9 +59,7 @@ def ask(args: argparse.Namespace, fields: list[str]) -> None:
     from jaxformers.api import ask as asked
 
     if args.output is not None:
-        Image.init()
-        if Image.registered_extensions().get(Path(args.output).suffix.lower()) not in Image.SAVE:
-            raise ConfigError(f"--output: {args.output} is no kind of picture: name a .png")
+        _check_output(Path(args.output))
     output = "text" if args.output is None else "image"
     options = dict(beams=args.beams, seed=args.seed)
     answer = asked(args.run, args.prompt, args.image, output, **options)
@@ -69,8 +68,28 @@ def ask(args: argparse.Namespace, fields: list[str]) -> None:
     if args.output is None:
         print(printable(answer.text, len(answer.text)))
         return
-    Image.fromarray(answer.picture).save(args.output)
+    try:
+        Image.fromarray(answer.picture).save(args.output)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"--output: {args.output} cannot be written: {reason}") from None
     print(f"wrote {args.output}")
+
+
+def _check_output(path: Path) -> None:
+    """Refuses a path that no RGB picture can be written to, before the model runs."""
+    from PIL import Image
+
+    Image.init()
+    file_format = Image.registered_extensions().get(path.suffix.lower())
+    try:
+        Image.new("RGB", (16, 16)).save(io.BytesIO(), file_format)
+    except (OSError, ValueError, KeyError):  # no such format, or none of Pillow's that it can write
+        raise ConfigError(f"--output: {path} is no kind of picture: name a .png") from None
+    if path.is_dir():
+        raise DataError(f"--output: {path} cannot be written: it is a folder")
+    if not path.parent.is_dir():
+        raise DataError(f"--output: {path} cannot be written: there is no folder {path.parent}")
 
 
 def explain(args: argparse.Namespace, fields: list[str]) -> None:

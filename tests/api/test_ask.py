@@ -13,6 +13,8 @@ import jaxformers as jf
 from jaxformers.api.ask import Asked
 from jaxformers.cli.command import main
 from jaxformers.errors import ConfigError, DataError, WeightsError
+from jaxformers.sharding import MeshConfig, make_mesh
+from jaxformers.tasks.text_image import Prediction, inference
 from jaxformers.tasks.text_image.prompts import check_prompt
 from jaxformers.text.unified_io import KeyPoints, Regions
 from tests.helpers.unified_io import source as tiny_source
@@ -41,6 +43,17 @@ def test_a_text_is_answered_for_one_picture_several_or_none(source, picture, tmp
     assert isinstance(single.figure(), Figure)
 
 
+@pytest.mark.parametrize("count", [17, 3])
+def test_any_number_of_pictures_is_answered_on_a_mesh_too(source, picture, count):
+    pictures = [np.roll(picture, number, axis=1) for number in range(count)]
+    answers = jf.ask(source, "What ?", pictures, max_tokens=2)
+    assert len(answers) == count
+    assert answers[-1].text == jf.ask(source, "What ?", pictures[-1], max_tokens=2).text
+    with jax.set_mesh(make_mesh(MeshConfig(2, 1, 1), jax.devices()[:2])):
+        on_mesh = jf.ask(source, "What ?", pictures, max_tokens=2)
+    assert [answer.text for answer in on_mesh] == [answer.text for answer in answers]
+
+
 @pytest.mark.slow
 def test_pictures_come_in_the_size_of_the_input(source, picture):
     answer = jf.depth(source, picture)
@@ -53,6 +66,20 @@ def test_pictures_come_in_the_size_of_the_input(source, picture):
     masks = jf.segment(source, [picture], "bus")[0].masks
     assert all(mask.shape == picture.shape[:2] for mask in masks)
     assert isinstance(answer.figure(), Figure)
+
+
+@pytest.mark.parametrize("side", [8, 512])
+def test_specks_are_dropped_from_masks_in_the_square_that_was_decoded(source, monkeypatch, side):
+    square = np.zeros((256, 256, 3), np.uint8)
+    square[64:128, 64:128] = 255  # an object
+    square[200:202, 200:202] = (255, 0, 0)  # a speck
+    predictions = [Prediction(picture=square)]
+    monkeypatch.setattr(inference, "_predict", lambda *arguments: predictions)
+    answer = jf.segment(source, np.zeros((side, side, 3), np.uint8), "bus")
+    expected = np.zeros((side, side), bool)
+    expected[side // 4 : side // 2, side // 4 : side // 2] = True
+    assert answer.picture.shape == (side, side, 3)
+    np.testing.assert_array_equal(answer.masks, [expected])
 
 
 def test_regions_and_joints_are_read_from_whatever_is_answered(source, picture):
@@ -94,6 +121,11 @@ def test_boxes_masks_and_joints_are_drawn_on_the_picture(picture):
         ({"segments": [("a", np.ones((2, 2)))] * 17}, DataError, "17 segments"),
         ({"segments": [("a", np.ones((2, 2))), ("b", np.ones((2, 3)))]}, DataError, "all the same"),
         ({"segments": [("a", np.ones((2, 2, 1)))]}, DataError, r"same \[H, W\]"),
+        ({"segments": 5}, DataError, "pairs of a label and its mask"),
+        ({"segments": {"cat": np.ones((2, 2))}}, DataError, "pairs of a label and its mask"),
+        ({"segments": [("a",)]}, DataError, "pairs of a label and its mask"),
+        ({"segments": [("a", [[1, 0], [1]])]}, DataError, "pairs of a label and its mask"),
+        ({"segments": [(5, np.ones((2, 2)))]}, DataError, "label is a int, not a text"),
     ],
 )
 def test_what_cannot_be_painted_is_refused(source, arguments, error, message):
@@ -101,15 +133,89 @@ def test_what_cannot_be_painted_is_refused(source, arguments, error, message):
         jf.paint(source, **arguments)
 
 
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((1, 2, 3), "not four finite numbers"),
+        ("abcd", "the box abcd is not four finite numbers"),
+        (5, "not four finite numbers"),
+        ([[0, 0, 5, 5]], "not four finite numbers"),
+        ((1, 2, (3, 4), 5), "not four finite numbers"),
+        (("0", "0", "5", "5"), "not four finite numbers"),
+        ((2, 3, 12, float("nan")), "not four finite numbers"),
+        ((2, 3, float("inf"), 4), "not four finite numbers"),
+        ((5, 5, 0, 0), "the box 5 5 0 0 is empty"),
+        ((40, 2, 50, 9), "the box 40 2 50 9 is outside the picture of 32 x 24 pixels"),
+        ((-9, 2, 0, 9), "is outside the picture"),
+    ],
+)
+def test_boxes_that_are_none_in_the_picture_are_refused(source, picture, box, message):
+    with pytest.raises(DataError, match=message):
+        jf.keypoints(source, picture, box)
+    with pytest.raises(DataError, match=message):
+        jf.inpaint(source, picture, box, "bus")
+    with pytest.raises(DataError, match=message):
+        jf.ask(source, "What ?", picture, hidden=box)
+
+
+def test_a_hidden_box_without_a_picture_is_refused(source):
+    with pytest.raises(DataError, match="a box lies in a picture: give one"):
+        jf.ask(source, "What ?", hidden=BOX)
+
+
+@pytest.mark.parametrize("value", [None, 5, b"", ["a"]])
+def test_what_is_no_text_is_refused(source, picture, value):
+    with pytest.raises(DataError, match=r"prompt is a .*, not a text"):
+        jf.ask(source, value, picture)
+    with pytest.raises(DataError, match=r"question is a .*, not a text"):
+        jf.answer_about(source, picture, value)
+    for function in (jf.locate, jf.segment):
+        with pytest.raises(DataError, match=r"name is a .*, not a text"):
+            function(source, picture, value)
+    with pytest.raises(DataError, match=r"label is a .*, not a text"):
+        jf.inpaint(source, picture, BOX, value)
+    if value is not None:
+        with pytest.raises(DataError, match=r"prompt is a .*, not a text"):
+            jf.explain(source, picture, prompt=value)
+        with pytest.raises(DataError, match=r"text is a .*, not a text"):
+            jf.paint(source, value)
+
+
+def test_a_picture_of_floating_point_numbers_is_refused(source, tmp_path):
+    path = tmp_path / "a.tiff"
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(path)
+    message = "picture 1 does not decode: its pixels are floating-point numbers"
+    with pytest.raises(DataError, match=message):
+        jf.ask(source, "What ?", path)
+    with pytest.raises(DataError, match=message):
+        jf.explain(source, path, prompt="What ?")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"seed": seed} for seed in (-1, 2**32, "a", 1.5, None)),
+        *({"max_tokens": count} for count in (0, 1.5, "5", None)),
+        {"beams": 0},
+        {"top_p": 0.0},
+    ],
+)
+def test_numbers_out_of_their_range_are_refused(source, options):
+    (name,) = options
+    with pytest.raises(ConfigError, match=f"Decoding: {name} is .*; it is "):
+        jf.ask(source, "What ?", **options)
+
+
 def test_what_cannot_be_asked_is_refused_in_one_line(source, picture):
-    with pytest.raises(ConfigError, match="output is 'sound', not one of text, image"):
-        jf.ask(source, "What ?", picture, "sound")
+    for output in ("sound", "Image", None):
+        with pytest.raises(ConfigError, match=f"output is {output!r}, not one of text, image"):
+            jf.ask(source, "What does the image describe ?", picture, output)
     with pytest.raises(DataError, match="asks about a picture: give one"):
         jf.caption(source, None)
     with pytest.raises(DataError, match="the box 12 3 2 20 is empty"):
         jf.keypoints(source, picture, (12, 3, 2, 20))
-    with pytest.raises(DataError, match="the box 2 3 12 nan is empty"):
-        jf.inpaint(source, picture, (2, 3, 12, float("nan")), "bus")
+    with pytest.raises(DataError, match="picture 2 is NoneType, not a path"):
+        jf.caption(source, [picture, None])
     with pytest.raises(DataError, match="the model has 96 positions: shorten it"):
         jf.ask(source, "what " * 40, picture)
     with pytest.raises(WeightsError, match="not T5's SentencePiece"):
@@ -176,13 +282,36 @@ def test_the_verb_prints_what_of_an_answer_was_not_understood(monkeypatch, capsy
     assert err == "jaxformers: not understood: 2 location tokens in a text\n"
 
 
+UNWRITABLE = {
+    "a.xbm": "is no kind of picture",
+    "a.h5": "is no kind of picture",
+    "folder.png": "folder.png cannot be written: it is a folder",
+    "none/a.png": "a.png cannot be written: there is no folder",
+}
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(monkeypatch, capsys):
+    answer = Asked("What ?", picture=np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr(jf.api, "ask", lambda *args, **options: answer)
+    assert main(["ask", "folder", "What ?", "--output", "/proc/a.png"]) == 2
+    error = capsys.readouterr().err
+    assert "--output: /proc/a.png cannot be written: " in error and error.count("\n") == 1
+
+
 def test_the_verb_refuses_what_cannot_be_asked_with_status_2(tmp_path, capsys):
     missing = str(tmp_path / "missing")
     assert main(["ask", missing, "What ?", "--output", str(tmp_path / "a.txt")]) == 2
     assert "a.txt is no kind of picture: name a .png" in capsys.readouterr().err
     assert main(["ask", missing, "What ?", "--output", "a.svg"]) == 2
     assert "a.svg is no kind of picture" in capsys.readouterr().err
+    for name, message in UNWRITABLE.items():
+        (tmp_path / "folder.png").mkdir(exist_ok=True)
+        assert main(["ask", missing, "What ?", "--output", str(tmp_path / name)]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
     assert main(["ask", missing, "What ?", "--beams", "0"]) == 2
     assert "--beams: 0 is not at least 1" in capsys.readouterr().err
+    assert main(["ask", missing, "What ?", "--seed", "-1"]) == 2
+    assert "seed is -1; it is a whole number" in capsys.readouterr().err
     assert main(["ask", missing, "What ?"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -140,8 +140,8 @@ def test_unified_io_paints(models):
         (lambda m: look(m, "joints of the person in the box", "", "1 2 3"), "four numbers"),
         (lambda m: look(m, "joints of the person in the box", "", "a b c d"), "four numbers"),
         (lambda m: look(m, "joints of the person in the box", "", "9 9 1 1"), "is empty: x1 y1"),
-        (lambda m: look(m, "joints of the person in the box", "", "nan 1 2 3"), "is empty: x1 y1"),
-        (lambda m: look(m, "joints of the person in the box", "", "0 0 inf 1"), "not all finite"),
+        (lambda m: look(m, "joints of the person in the box", "", "nan 1 2 3"), "four finite"),
+        (lambda m: look(m, "joints of the person in the box", "", "0 0 inf 1"), "four finite"),
         (
             lambda m: text_image_answers.explain(m["unified_io"], "What ?", None, "bus " * 300),
             "tokens; the model has",

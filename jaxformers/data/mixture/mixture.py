@@ -44,6 +44,16 @@ class MixtureEntry(CheckedFields):
     weight: NonNegativeFloat = 1.0
     """Multiplies the rate that follows from the number of examples; 0: not drawn."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        if not isinstance(self.name, str):
+            raise ConfigError(f"the name of a task is {self.name!r}, not a text")
+        if not isinstance(self.task, MixtureTask):
+            raise ConfigError(
+                f"the task {self.name} is {self.task!r:.80}: give a task, such as VQA(...), or a "
+                "pair of a task and its weight"
+            )
+
 
 @dataclass(frozen=True)
 class Group(CheckedFields):
@@ -60,6 +70,8 @@ class Group(CheckedFields):
     def __post_init__(self):
         super().__post_init__()
         check_rates(self.rates)
+        if not self.tasks:
+            raise ConfigError("a group has at least one task")
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,10 @@ class RateChange(CheckedFields):
         if isinstance(self.weights, Mapping):
             object.__setattr__(self, "weights", tuple(self.weights.items()))
         super().__post_init__()
+        for pair in self.weights:
+            is_pair = isinstance(pair, tuple) and len(pair) == 2
+            if not is_pair or [isinstance(value, str) for value in pair] != [True, False]:
+                raise ConfigError(f"weights hold {pair!r:.80}, not a pair of a name and a weight")
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,10 @@ class Mixture(CheckedFields):
         check_rates(self.rates)
         if not self.entries:
             raise ConfigError("a mixture has at least one task")
+        for name, cls in (("entries", MixtureEntry), ("groups", Group), ("changes", RateChange)):
+            for value in getattr(self, name):
+                if not isinstance(value, cls):
+                    raise ConfigError(f"{name} hold {value!r:.80}, not a {cls.__name__}")
         _refuse_repeated("the mixture", self.names)
         if self.groups:
             members = [name for group in self.groups for name in group.tasks]
@@ -173,8 +193,9 @@ class Mixture(CheckedFields):
 
 def _entries(table: Mapping[str, Any]) -> Iterable[MixtureEntry]:
     for name, value in table.items():
-        task, weight = value if isinstance(value, tuple) else (value, 1.0)
-        yield MixtureEntry(name, task, weight)
+        # Of a tuple that is no pair, MixtureEntry says what it takes.
+        is_pair = isinstance(value, tuple) and len(value) == 2
+        yield MixtureEntry(name, *value) if is_pair else MixtureEntry(name, value)
 
 
 def _refuse_repeated(where: str, names: Sequence[str]) -> None:

@@ -45,7 +45,10 @@ def task_shares(
     """
     counts = np.minimum(np.asarray(sizes, np.float64), np.inf if cap is None else cap)
     exponent = EXPONENTS[rates] if isinstance(rates, str) else 1 / rates
-    scaled = counts**exponent * np.asarray(weights, np.float64)
-    if not scaled.sum() > 0:
+    factors = np.asarray(weights, np.float64)
+    if not factors.any():
         raise ConfigError("every task of the mixture has the weight 0: give one of them a weight")
+    # Relative to the largest, so that neither a small temperature nor a large weight overflows.
+    counts = np.where(factors > 0, counts, 0)
+    scaled = (counts / max(counts.max(), 1)) ** exponent * (factors / factors.max())
     return scaled / scaled.sum()

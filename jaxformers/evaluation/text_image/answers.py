@@ -40,10 +40,11 @@ def normalised_answer(answer: str) -> str:
     """An answer without articles and punctuation, numbers as digits, as VQA's evaluation has it."""
     text = answer.replace("\n", " ").replace("\t", " ").strip()
     keep_gap = bool(COMMA_IN_NUMBER.search(text))
+    original = text
     for char in PUNCTUATION:
-        # Punctuation beside a blank goes, any other becomes one; all of it goes beside a number
-        # that has a comma.
-        alone = f"{char} " in text or f" {char}" in text or keep_gap
+        # Punctuation beside a blank of the answer as it was given goes, any other becomes one; all
+        # of it goes beside a number that has a comma.
+        alone = f"{char} " in original or f" {char}" in original or keep_gap
         text = text.replace(char, "" if alone else " ")
     words = [NUMBERS.get(word, word) for word in PERIOD.sub("", text).lower().split()]
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)

@@ -7,18 +7,19 @@ is the answer that needs no model, which every number is compared with.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from jaxformers.data.mixture import MixtureTask
 from jaxformers.data.scenes import EmojiScenes, Scene
-from jaxformers.errors import DataError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.tasks.text_image.records import JsonlRecords, ListedRecords, Record, TfdsRecords
 from jaxformers.text.unified_io import Regions, UnifiedIOTokenizer, read_regions, read_text
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 Picture = UInt8[np.ndarray, "H W 3"]
 Box = tuple[float, float, float, float]
 Source = EmojiScenes | JsonlRecords | TfdsRecords | ListedRecords
+UNUSABLE = (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError)
+"""What a task raises on features that it cannot use."""
 SCENE_ATTEMPTS = 64  # scenes that are looked at for one that suits the task
 
 
@@ -80,10 +83,17 @@ class Sample:
 
 
 class Prediction(NamedTuple):
-    """What a model answered: ids of text, or a picture in the size of the sample's."""
+    """What a model answered: ids of text, or a picture in the size of the sample's.
+
+    Attributes:
+        ids: of a text.
+        picture: in the size of the sample's.
+        square: the same as it was decoded, with the padding.
+    """
 
     ids: Sequence[int] = ()
     picture: Picture | None = None
+    square: Picture | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,16 @@ class TextImageTask(MixtureTask):
     """Whether that metric is an error."""
 
     source: Source = field(default_factory=EmojiScenes)
+
+    def __post_init__(self):
+        super().__post_init__()
+        opens = callable(getattr(self.source, "open", None))
+        is_path = isinstance(self.source, type | os.PathLike)  # which have an `open` of their own
+        if not isinstance(self.source, EmojiScenes) and (is_path or not opens):
+            raise ConfigError(
+                f"the source of {type(self).__name__} is {self.source!r:.80}: give a source, such "
+                'as JsonlRecords("train.jsonl")'
+            )
 
     def sample(self, record: Record, word: int) -> Sample:
         """Inputs and target of a record; `word` is random and chooses where there is a choice."""
@@ -237,10 +257,21 @@ class TaskSamples:
             if record.get(name) is None:
                 raise DataError(f"{where}: the feature {name!r} is missing")
         try:
-            return self.task.sample(record, word)
-        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+            if "image" in self.task.FEATURES:
+                _check_picture(record["image"])
+            sample = self.task.sample(record, word)
+            as_list([sample.prompt] if sample.text is None else [sample.prompt, sample.text])
+            return sample
+        except (*UNUSABLE, DataError) as error:
             names = ", ".join(f"{n} ({type(record[n]).__name__})" for n in self.task.FEATURES)
             raise DataError(f"{where}: its features {names} do not fit: {error}") from None
+
+
+def _check_picture(picture: Any) -> None:
+    if not isinstance(picture, np.ndarray):
+        raise TypeError(f"image is {picture!r:.80}, not a picture")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise ValueError(f"image is {picture.dtype} {picture.shape}, not uint8 [H, W, 3]")
 
 
 def choose(items: Sequence[Any], word: int) -> Any:
@@ -250,16 +281,68 @@ def choose(items: Sequence[Any], word: int) -> Any:
     return items[(word >> 32) % len(items)]
 
 
-def as_list(value: Any) -> list[Any]:
-    """A list of several, or of the one text.
+def as_list(value: Any) -> list[str]:
+    """A list of several texts, or of the one.
 
     Raises:
-        ValueError: a dictionary, such as TFDS gives for a sequence of several features.
+        ValueError: a dictionary, such as TFDS gives for a sequence of several features, or
+            something among them that is no text.
     """
     if isinstance(value, Mapping):
         name = next(iter(value), "")
         raise ValueError(f"it holds {', '.join(value)}: name one of them, such as .../{name}")
-    return [value] if isinstance(value, str) else list(value)
+    texts = [value] if isinstance(value, str) else list(value)
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r:.80} is not a text")
+    return texts
+
+
+def true_regions(boxes: Any, labels: Any) -> Regions:
+    """The boxes of a record, x1 y1 x2 y2, each with its label.
+
+    Boxes without an area pass: COCO has some.
+
+    Raises:
+        ValueError: boxes and labels do not match, corners are exchanged, or a label is no text.
+    """
+    labels = tuple(as_list(labels))
+    boxes = np.array(boxes, float)
+    if not boxes.size:
+        boxes = np.zeros((0, 4))
+    if boxes.shape != (len(labels), 4):
+        raise ValueError(f"boxes of the shape {boxes.shape} and {len(labels)} labels")
+    if (boxes[:, :2] > boxes[:, 2:]).any():
+        raise ValueError("x1 y1 of a box is its upper left corner, x2 y2 its lower right one")
+    return Regions(boxes, labels)
+
+
+def true_box(box: Any) -> Box:
+    """The one box of a record; errors as `true_regions`."""
+    return tuple(true_regions([box], [""]).boxes[0].tolist())
+
+
+def as_masks(masks: Any, size: tuple[int, int]) -> Bool[np.ndarray, "N H W"]:
+    """Masks of a picture of `size`, perhaps none.
+
+    Raises:
+        ValueError: masks of another size.
+    """
+    masks = np.asarray(masks, bool)
+    if not masks.size:
+        return np.zeros((0, *size), bool)
+    return in_shape("masks", masks, (len(masks), *size) if masks.ndim else size)
+
+
+def in_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The feature `name` in the shape that the picture's size asks for.
+
+    Raises:
+        ValueError: it has another shape, a last axis of length 1 (a grey picture's) aside.
+    """
+    if array.shape not in (shape, (*shape, 1)):
+        raise ValueError(f"{name} has the shape {array.shape}, with this picture it is {shape}")
+    return array.reshape(shape)
 
 
 def exact_match(answers: Sequence[str], truths: Sequence[Any]) -> float:

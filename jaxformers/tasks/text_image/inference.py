@@ -14,6 +14,7 @@ from jaxformers.data.pipeline.stateless_random import Draws
 from jaxformers.decoding.generation import generate_codes, generate_text
 from jaxformers.decoding.sampling import Sampling
 from jaxformers.errors import ConfigError, DataError
+from jaxformers.fields import CheckedFields, PositiveFraction, PositiveInt, Seed
 from jaxformers.models import UnifiedIO
 from jaxformers.models.unified_io import UnifiedIOConfig
 from jaxformers.tasks.evaluation_loop import round_up_rows
@@ -28,16 +29,16 @@ LENGTHS = 32  # input texts are padded to a multiple of this
 
 
 @dataclass(frozen=True)
-class Decoding:
+class Decoding(CheckedFields):
     """How answers are generated."""
 
-    max_tokens: int = 64
+    max_tokens: PositiveInt = 64
     """Of a text, the end included; at most as many as the model has positions."""
-    beams: int = 1
+    beams: PositiveInt = 1
     """Width of the search for a text; 1 is greedy."""
-    top_p: float = 0.9
+    top_p: PositiveFraction = 0.9
     """Nucleus from which the codes of a picture are drawn."""
-    seed: int = 0
+    seed: Seed = 0
     """Of these draws."""
 
 
@@ -55,8 +56,7 @@ def answer_samples(
         ConfigError: no such output, or a picture of a model without an image tokenizer.
         DataError: a prompt with more tokens than the model has positions.
     """
-    if output not in ("text", "image"):
-        raise ConfigError(f"output is {output!r}, not one of text, image")
+    check_output(output)
     if output == "image" and model.config.image_tokenizer is None:
         raise ConfigError(
             "this model has no image tokenizer, so its answers are texts: ask for a text, or load "
@@ -71,9 +71,15 @@ def answer_samples(
         batch = {name: np.stack([row[name] for row in chunk]) for name in chunk[0]}
         predictions += _predict(model, variables, batch, output, decoding, start)
     return [
-        Prediction(p.ids, _in_sample_size(p.picture, sample))
-        for p, sample in zip(predictions, samples, strict=True)
+        Prediction(p.ids, _in_sample_size(p.picture, sample), p.picture)
+        for p, sample in zip(predictions[: len(samples)], samples, strict=True)  # the rest fill up
     ]
+
+
+def check_output(output: Any) -> None:
+    """Raises ConfigError for a kind of answer that there is not."""
+    if output not in ("text", "image"):
+        raise ConfigError(f"output is {output!r}, not one of text, image")
 
 
 def sample_rows(

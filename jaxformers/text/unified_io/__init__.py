@@ -22,6 +22,7 @@ from jaxformers.text.unified_io.colours import (
 from jaxformers.text.unified_io.locations import (
     bin_coordinates,
     box_text,
+    checked_box,
     coordinate_bins,
     key_points_text,
     point_text,
@@ -38,6 +39,7 @@ __all__ = [
     "UnifiedIOTokenizer",
     "bin_coordinates",
     "box_text",
+    "checked_box",
     "coordinate_bins",
     "key_points_text",
     "nearest_colour",

@@ -17,6 +17,7 @@ outside the picture are clipped, where it writes tokens that are none.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -45,6 +46,32 @@ def coordinate_bins(pixels: Float[np.ndarray, "..."], size: Size) -> Int[np.ndar
 def bin_coordinates(bins: Int[np.ndarray, "..."], size: Size) -> Float[np.ndarray, "..."]:
     """The coordinate in pixels that each bin is read as."""
     return (np.asarray(bins) + 1) * max(size) / BINS
+
+
+def checked_box(box: Any, size: Size) -> tuple[float, float, float, float]:
+    """The x1 y1 x2 y2 of a box with an area in a picture of `size`, in pixels.
+
+    Raises:
+        DataError: anything else than four finite numbers, or a box that is empty or outside.
+    """
+    try:
+        corners = np.asarray(box)
+    except ValueError:  # rows of several lengths
+        corners = np.empty(0)
+    if corners.shape != (4,) or corners.dtype.kind not in "iuf" or not np.isfinite(corners).all():
+        raise DataError(f"the box {box!s:.80} is not four finite numbers: x1 y1 x2 y2 in pixels")
+    x1, y1, x2, y2 = map(float, corners)
+    if not (x1 < x2 and y1 < y2):
+        raise DataError(
+            f"the box {x1:g} {y1:g} {x2:g} {y2:g} is empty: x1 y1 is its upper left corner, x2 y2 "
+            "its lower right one"
+        )
+    if x2 <= 0 or y2 <= 0 or x1 >= size[1] or y1 >= size[0]:
+        raise DataError(
+            f"the box {x1:g} {y1:g} {x2:g} {y2:g} is outside the picture of {size[1]} x {size[0]} "
+            "pixels"
+        )
+    return x1, y1, x2, y2
 
 
 def box_text(box: Sequence[float], size: Size) -> str:

@@ -175,6 +175,8 @@ def test_missing_data_are_all_listed_and_left_out_on_demand():
         ({"groups": (Group(("a", "b", "c", "d", "a"), 1.0),)}, "name the task a 2 times"),
         ({"changes": (RateChange(3, {"e": 1.0}),)}, "changes: there is no task 'e'"),
         ({"changes": (RateChange(3, {}), RateChange(3, {}))}, "order them"),
+        ({"groups": (("a", "b"),)}, r"groups hold \('a', 'b'\), not a Group"),
+        ({"changes": ({"a": 1.0},)}, "changes hold .*, not a RateChange"),
         ({"rates": "linear"}, "rates"),
         ({"rates": -1.0}, "rates"),
         ({"cap": 0}, "cap"),
@@ -183,6 +185,39 @@ def test_missing_data_are_all_listed_and_left_out_on_demand():
 def test_what_cannot_be_a_mixture_is_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
         mixture(**fields)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("vqa", "the task a is 'vqa': give a task"),
+        (Numbers, "the task a is <class .*: give a task"),
+        (None, "the task a is None: give a task"),
+        ([Numbers(3), 2.0], "the task a is .*: give a task"),
+        ((Numbers(3), 1.0, 2), "the task a is .*: give a task"),
+        ((), r"the task a is \(\): give a task"),
+        ((Numbers(3), "2"), "weight is '2'"),
+    ],
+)
+def test_what_is_no_task_of_a_mixture_is_refused(value, message):
+    with pytest.raises(ConfigError, match=message):
+        Mixture({"a": value})
+
+
+def test_groups_entries_and_changes_of_another_form_are_refused():
+    with pytest.raises(ConfigError, match="a group has at least one task"):
+        Group((), 1.0)
+    with pytest.raises(ConfigError, match=r"entries hold \('a', .*, not a MixtureEntry"):
+        Mixture([("a", Numbers(3))])
+    for weights in (("a", 1.0), (("a", 1.0, 2.0),), ((1.0, 2.0),)):
+        with pytest.raises(ConfigError, match="not a pair of a name and a weight"):
+            RateChange(5, weights)
+
+
+def test_no_temperature_and_no_weight_overflows():
+    np.testing.assert_allclose(task_shares([10_000, 20_000], [1, 1], 0.01), [0, 1], atol=1e-9)
+    np.testing.assert_allclose(task_shares([10, 30], [1e308, 1e308], "proportional"), [0.25, 0.75])
+    np.testing.assert_allclose(task_shares([10, 10**6], [1, 0], 0.001), [1, 0])
 
 
 def test_a_mixture_without_weight_is_refused():

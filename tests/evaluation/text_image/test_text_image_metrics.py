@@ -29,6 +29,9 @@ from jaxformers.evaluation.text_image import (
         ("none", "0"),
         ("1,000", "1000"),
         ("red/blue", "red blue"),
+        ("x;/y/z", "x y z"),
+        ("x; y/z", "x y z"),
+        ("x /y", "x y"),
         ("yes, it is", "yes it is"),
         ("dont", "don't"),
         ("couldntve", "couldntve"),  # the published table has forms that lack one apostrophe

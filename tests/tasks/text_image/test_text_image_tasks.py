@@ -1,6 +1,7 @@
 """Tasks on text and images: prompts as published, targets that read back as the truth."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from jaxformers.data.pipeline.stateless_random import Draws
 from jaxformers.data.scenes import EmojiScenes, paint_masks
 from jaxformers.data.scenes.truth import questions, thing_counts
-from jaxformers.errors import DataError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.tasks import text_image as ti
 from jaxformers.tasks.text_image.evaluation import task_figure
 from jaxformers.tasks.text_image.pictures.segmentation import read_masks
@@ -134,6 +135,8 @@ def test_masks_are_painted_and_read_again():
     assert len(read) == 4
     np.testing.assert_array_equal(read, masks)
     assert read_masks(np.zeros((8, 8, 3), np.uint8)) == []
+    small = paint_masks(masks[:, ::5, ::5])  # 2 x 2 pixels are an object in 8 x 8
+    np.testing.assert_array_equal(read_masks(small), masks[:, ::5, ::5])
 
 
 def test_spans_of_three_tokens_are_removed_from_fifteen_percent():
@@ -250,6 +253,98 @@ def test_normals_ignore_unknown_pixels(tmp_path):
 def test_errors_name_task_example_and_feature(tmp_path, features, message):
     with pytest.raises(DataError, match=message):
         ti.VQA(write_records(tmp_path, **features)).open().sample(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("task_class", "features"),
+    [
+        (ti.Depth, {"depth": np.zeros((30, 20)).tolist()}),
+        (ti.SurfaceNormals, {"normals": np.zeros((30, 20, 3), int).tolist()}),
+        (ti.Segmentation, {"name": "cat", "masks": np.ones((1, 30, 20), int).tolist()}),
+        (ti.Segmentation, {"name": "cat", "masks": np.ones((10, 10, 6), int).tolist()}),
+        (ti.SegmentSynthesis, {"labels": ["cat"], "masks": np.ones((10, 10, 6), int).tolist()}),
+    ],
+)
+def test_maps_of_another_size_than_the_picture_are_refused(tmp_path, task_class, features):
+    task = task_class(write_records(tmp_path, **features))
+    with pytest.raises(DataError, match=r"example 0: .* has the shape .*, with this picture it is"):
+        task.open().sample(0, 0)
+
+
+def test_a_picture_may_have_no_mask(tmp_path):
+    task = ti.Segmentation(write_records(tmp_path, name="cat", masks=[]))
+    assert not task.open().sample(0, 0).target.any()
+
+
+UNUSABLE = [
+    (ti.Captioning, {"image": 5, "captions": "a"}, "image is 5, not a picture"),
+    (ti.Captioning, {"image": [1, 2], "captions": "a"}, r"image is \[1, 2\], not a picture"),
+    (ti.Captioning, {"captions": [1, 2]}, r"captions \(list\) do not fit: 1 is not a text"),
+    (ti.Captioning, {"captions": ["a", 2]}, "2 is not a text"),
+    (ti.VQA, {"question": "q", "answers": [5]}, "5 is not a text"),
+    (ti.ImageClassification, {"label": [5]}, "5 is not a text"),
+    (ti.Summarisation, {"text": "a", "summary": 5}, r"summary \(int\) do not fit: 5 is not a text"),
+    (ti.TextDenoising, {"text": 5}, r"text \(int\) do not fit: 5 is not a text"),
+    (ti.Categorisation, {"box": [0, 0, 1e400, 5], "label": "a"}, r"box .* not all finite numbers"),
+    (ti.SegmentSynthesis, {"labels": [], "masks": []}, r"labels \(list\), .*: 0 segments"),
+    (ti.SurfaceNormals, {"normals": [[[300] * 3] * 30] * 20}, r"normals \(list\) do not fit"),
+]
+
+TURNED = [5, 5, 0, 0]
+UNUSABLE += [
+    (task_class, {"box": TURNED} | features, "upper left corner")
+    for task_class, features in (
+        (ti.Referring, {"text": "a"}),
+        (ti.GroundedVQA, {"question": "q", "answer": "a"}),
+        (ti.Inpainting, {"label": "a"}),
+        (ti.Categorisation, {"label": "a"}),
+        (ti.RegionCaptioning, {"captions": "a"}),
+        (ti.KeyPointEstimation, {"points": [[3, 4]] * 17, "visibility": [2] * 17}),
+    )
+]
+BOXES = [[0, 0, 5, 5]] * 3
+UNUSABLE += [
+    (ti.Detection, {"boxes": [TURNED], "labels": ["a"]}, "upper left corner"),
+    (ti.Detection, {"boxes": BOXES[:2], "labels": ["a", 2]}, "2 is not a text"),
+    (ti.Detection, {"boxes": BOXES, "labels": "cat"}, r"the shape \(3, 4\) and 1 labels"),
+    (ti.Detection, {"boxes": [[0, 0, 5]] * 4, "labels": ["a"] * 3}, r"\(4, 3\) and 3 labels"),
+    (ti.Localisation, {"boxes": [TURNED], "name": "a"}, "upper left corner"),
+    (
+        ti.KeyPointEstimation,
+        {"box": BOXES[0], "points": [[3, 4]] * 17, "visibility": [9] + [2] * 16},
+        "it is 0, 1 or 2",
+    ),
+    (
+        ti.VisualEntailment,
+        {"premise": "a", "hypothesis": "b", "label": "zzz"},
+        "'zzz' is none of the options entailment, neutral",
+    ),
+]
+
+
+@pytest.mark.parametrize(("task_class", "features", "message"), UNUSABLE)
+def test_features_that_cannot_be_used_are_named(tmp_path, task_class, features, message):
+    samples = task_class(write_records(tmp_path, **features)).open()
+    with pytest.raises(DataError, match=f"{task_class.__name__}, example 0: .*{message}"):
+        samples.sample(0, 0)
+
+
+@pytest.mark.parametrize("task_class", [ti.Detection, ti.Localisation])
+def test_pictures_without_boxes_are_answered_by_no_box(tmp_path, task_class):
+    task = task_class(write_records(tmp_path, boxes=[], labels=[], name="a"))
+    truths = [task.open().sample(0, 0).truth] * 2
+    assert task.metrics(task.trivial(truths), truths)[task.BEST] == 100
+
+
+@pytest.mark.parametrize("value", ["x.jsonl", Path("x.jsonl"), ti.JsonlRecords, None])
+def test_what_is_no_source_is_refused(value):
+    with pytest.raises(ConfigError, match=r"the source of Captioning is .*: give a source"):
+        ti.Captioning(value)
+
+
+def test_a_text_is_not_taken_for_options():
+    with pytest.raises(ConfigError, match="options is the text 'abc'"):
+        ti.ImageClassification(options="abc")
 
 
 def test_what_has_no_data_is_refused(tmp_path):

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from jaxformers.data.scenes import Scene, region_caption
 from jaxformers.tasks.text_image.answers.captioning import Captioning
-from jaxformers.tasks.text_image.base import Record, Sample, as_list, choose
+from jaxformers.tasks.text_image.base import Record, Sample, as_list, choose, true_box
 from jaxformers.text.unified_io import box_text
 
 
@@ -21,7 +21,7 @@ class RegionCaptioning(Captioning):
     def sample(self, record: Record, word: int) -> Sample:
         """The prompt with the box's location tokens."""
         texts = tuple(as_list(record["captions"]))
-        region = box_text(record["box"], record["image"].shape[:2])
+        region = box_text(true_box(record["box"]), record["image"].shape[:2])
         prompt = self.PROMPT.format(region=region)
         return Sample(prompt, record["image"], text=choose(texts, word), truth=texts)
 

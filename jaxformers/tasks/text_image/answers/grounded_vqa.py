@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxformers.data.scenes import Scene
 from jaxformers.evaluation.text_image import localisation_score, vqa_accuracy
-from jaxformers.tasks.text_image.base import Record, RegionTask, Sample, choose
+from jaxformers.tasks.text_image.base import Record, RegionTask, Sample, choose, true_regions
 from jaxformers.text.unified_io import Regions, regions_text
 
 
@@ -26,9 +26,9 @@ class GroundedVQA(RegionTask):
         """The region with the answer as its label."""
         size = record["image"].shape[:2]
         prompt = self.PROMPT.format(question=record["question"].lower())
-        text = regions_text([record["box"]], [record["answer"]], size)
-        truth = Regions(np.array([record["box"]], float), (record["answer"],))
-        return Sample(prompt, record["image"], text=text, truth=truth)
+        region = true_regions([record["box"]], [record["answer"]])
+        text = regions_text(region.boxes.tolist(), region.labels, size)
+        return Sample(prompt, record["image"], text=text, truth=region)
 
     def scene_record(self, scene: Scene, word: int) -> Record | None:
         """What is the nearest thing, and where."""

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from jaxformers.data.scenes import Scene, captions, relations
 from jaxformers.data.scenes.truth import counted, thing_counts
+from jaxformers.errors import ConfigError
 from jaxformers.tasks.text_image.base import (
     Record,
     Sample,
@@ -18,6 +19,7 @@ from jaxformers.tasks.text_image.base import (
     as_list,
     choose,
     exact_match,
+    true_box,
 )
 from jaxformers.text.unified_io import box_text
 
@@ -31,6 +33,11 @@ class LabelTask(TextImageTask):
     options: tuple[str, ...] = ()
     """All labels: evaluation takes the most probable of them; empty: the answer is free."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        if isinstance(self.options, str):
+            raise ConfigError(f"options is the text {self.options!r}: give a tuple of texts")
+
     def prompt(self, record: Record) -> str:
         """The input text of a record."""
         return self.PROMPT
@@ -38,6 +45,10 @@ class LabelTask(TextImageTask):
     def sample(self, record: Record, word: int) -> Sample:
         """The label as target; of several, one is drawn and all are right."""
         labels = tuple(as_list(record[self.FEATURES[-1]]))
+        options = {option.strip().lower() for option in self.options}
+        for label in labels:
+            if options and label.strip().lower() not in options:
+                raise ValueError(f"{label!r} is none of the options {', '.join(self.options)}")
         text = choose(labels, word)
         image = record.get("image") if "image" in self.FEATURES else None
         return Sample(self.prompt(record), image, text=text, truth=labels, options=self.options)
@@ -68,7 +79,9 @@ class Categorisation(LabelTask):
 
     def prompt(self, record: Record) -> str:
         """The prompt with the box's location tokens."""
-        return self.PROMPT.format(region=box_text(record["box"], record["image"].shape[:2]))
+        return self.PROMPT.format(
+            region=box_text(true_box(record["box"]), record["image"].shape[:2])
+        )
 
     def scene_record(self, scene: Scene, word: int) -> Record:
         """One of the objects."""
@@ -89,10 +102,9 @@ class Relationship(LabelTask):
     def prompt(self, record: Record) -> str:
         """The prompt with location tokens and labels of both."""
         size = record["image"].shape[:2]
-        regions = {
-            name: f"{box_text(record[name], size)} {record.get(f'{name}_label') or ''}".strip()
-            for name in ("subject", "object")
-        }
+        regions = {name: box_text(true_box(record[name]), size) for name in ("subject", "object")}
+        for name, region in regions.items():
+            regions[name] = f"{region} {record.get(f'{name}_label') or ''}".strip()
         return self.PROMPT.format(**regions)
 
     def scene_record(self, scene: Scene, word: int) -> Record | None:

@@ -17,6 +17,7 @@ from jaxformers.tasks.text_image.base import (
     Record,
     Sample,
     TextImageTask,
+    in_shape,
     mean_picture,
 )
 
@@ -38,7 +39,8 @@ class Depth(TextImageTask):
 
     def sample(self, record: Record, word: int) -> Sample:
         """The map in grey levels, 0 to 255."""
-        depth = np.asarray(record["depth"], np.float32).reshape(record["image"].shape[:2])
+        depth = np.asarray(record["depth"], np.float32)
+        depth = in_shape("depth", depth, record["image"].shape[:2])
         target = depth_picture(depth, self.farthest)
         return Sample(self.PROMPT, record["image"], target=target, truth=target)
 
@@ -72,7 +74,8 @@ class SurfaceNormals(TextImageTask):
 
     def sample(self, record: Record, word: int) -> Sample:
         """The normals as a picture."""
-        normals = np.asarray(record["normals"], np.uint8).reshape(record["image"].shape)
+        normals = np.asarray(record["normals"], np.uint8)
+        normals = in_shape("normals", normals, record["image"].shape)
         return Sample(self.PROMPT, record["image"], target=normals, truth=normals)
 
     def metrics(self, answers: Sequence[Picture], truths: Sequence[Picture]) -> dict[str, float]:

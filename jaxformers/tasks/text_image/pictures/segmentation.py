@@ -18,12 +18,13 @@ from jaxformers.tasks.text_image.base import (
     Record,
     Sample,
     TextImageTask,
+    as_masks,
     choose,
     mean_picture,
 )
 
 BACKGROUND, GREY_BELOW, MARGIN = 30, 100, 40  # of the published reading, in grey levels
-SMALLEST = 10  # pixels of a connected region
+LARGEST_SPECK = 10 / 256**2  # of the pixels: the published decoder's pictures are 256 x 256
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,8 @@ class Segmentation(TextImageTask):
 
     def sample(self, record: Record, word: int) -> Sample:
         """The painted masks."""
-        size = record["image"].shape[:2]
-        masks = np.asarray(record["masks"], bool).reshape(-1, *size)[: len(PAINTS)]
-        target = paint_masks(masks)
+        masks = as_masks(record["masks"], record["image"].shape[:2])
+        target = paint_masks(masks[: len(PAINTS)])
         prompt = self.PROMPT.format(name=record["name"])
         return Sample(prompt, record["image"], target=target, truth=target)
 
@@ -63,8 +63,10 @@ class Segmentation(TextImageTask):
 def read_masks(picture: Picture) -> list[Bool[np.ndarray, "H W"]]:
     """The masks of a painted picture, by the colour that pixels are nearest to.
 
-    The thresholds are those of the published code. Connected regions of up to ten pixels are
-    dropped; the published code measures such regions along rows alone, which is mended here.
+    `picture` is the square that was decoded, since resizing would make specks large and objects
+    small. The thresholds are those of the published code. Connected regions of up to ten pixels in
+    256 x 256 are dropped, of fewer in a smaller square; the published code measures such regions
+    along rows alone, which is mended here.
     """
     levels = picture.astype(np.float64)
     means = levels.mean(axis=-1)
@@ -82,6 +84,6 @@ def read_masks(picture: Picture) -> list[Bool[np.ndarray, "H W"]]:
 def _large_regions(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
     labels, _ = ndimage.label(mask)
     sizes = np.bincount(labels.ravel())
-    large = sizes > SMALLEST
+    large = sizes > LARGEST_SPECK * mask.size
     large[0] = False  # the background
     return large[labels]

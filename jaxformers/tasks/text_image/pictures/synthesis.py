@@ -21,8 +21,10 @@ from jaxformers.tasks.text_image.base import (
     Sample,
     TextImageTask,
     as_list,
+    as_masks,
     choose,
     mean_picture,
+    true_box,
 )
 from jaxformers.text.unified_io import UnifiedIOTokenizer, box_text, segments_text
 from jaxformers.text.unified_io.colours import PALETTE
@@ -91,10 +93,9 @@ class Inpainting(PictureTask):
 
     def sample(self, record: Record, word: int) -> Sample:
         """The box's location tokens and its label in the prompt."""
-        image, box = record["image"], record["box"]
-        region = f"{box_text(box, image.shape[:2])} {record['label']}"
+        image, hidden = record["image"], true_box(record["box"])
+        region = f"{box_text(hidden, image.shape[:2])} {record['label']}"
         prompt = self.PROMPT.format(region=region)
-        hidden = tuple(map(float, box))
         return Sample(prompt, image, hidden=hidden, target=image, truth=HiddenRegion(image, hidden))
 
     def scene_record(self, scene: Scene, word: int) -> Record:
@@ -142,7 +143,7 @@ class SegmentSynthesis(PictureTask):
     def sample(self, record: Record, word: int) -> Sample:
         """Later segments lie over earlier ones."""
         labels, image = list(record["labels"]), record["image"]
-        masks = np.asarray(record["masks"], bool).reshape(-1, *image.shape[:2])
+        masks = as_masks(record["masks"], image.shape[:2])
         if len(masks) != len(labels):
             raise ValueError(f"{len(labels)} labels and {len(masks)} masks")
         prompt, painted = painted_segments(labels[: len(PALETTE)], masks[: len(PALETTE)])

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxformers.data.scenes import Scene
 from jaxformers.evaluation.text_image import box_f1, coco_ap
-from jaxformers.tasks.text_image.base import Record, RegionTask, Sample
+from jaxformers.tasks.text_image.base import Record, RegionTask, Sample, true_regions
 from jaxformers.text.unified_io import Regions, regions_text
 
 
@@ -25,10 +25,9 @@ class Detection(RegionTask):
 
     def sample(self, record: Record, word: int) -> Sample:
         """Boxes with their labels, in the record's order."""
-        labels = tuple(record["labels"])
-        boxes = np.array(record["boxes"], float).reshape(len(labels), 4)
-        text = regions_text(boxes.tolist(), labels, record["image"].shape[:2])
-        return Sample(self.PROMPT, record["image"], text=text, truth=Regions(boxes, labels))
+        regions = true_regions(record["boxes"], record["labels"])
+        text = regions_text(regions.boxes.tolist(), regions.labels, record["image"].shape[:2])
+        return Sample(self.PROMPT, record["image"], text=text, truth=regions)
 
     def scene_record(self, scene: Scene, word: int) -> Record:
         """All objects, the nearest first."""
@@ -50,8 +49,10 @@ class Detection(RegionTask):
         return metrics
 
     def trivial(self, truths: Sequence[Regions]) -> list[Regions]:
-        """The mean box with the most frequent label."""
+        """The mean box with the most frequent label; no box where there is none."""
         labels = [label for truth in truths for label in truth.labels]
+        if not labels:
+            return list(truths)
         boxes = np.concatenate([truth.boxes for truth in truths])
         label = max(sorted(set(labels)), key=labels.count)
         return [Regions(boxes.mean(axis=0, keepdims=True), (label,))] * len(truths)

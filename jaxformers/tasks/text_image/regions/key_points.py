@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from jaxformers.evaluation.text_image import key_point_similarity
-from jaxformers.tasks.text_image.base import Prediction, Record, Sample, TextImageTask
+from jaxformers.tasks.text_image.base import Prediction, Record, Sample, TextImageTask, true_box
 from jaxformers.text.unified_io import (
     KeyPoints,
     UnifiedIOTokenizer,
@@ -38,11 +38,13 @@ class KeyPointEstimation(TextImageTask):
         """17 points, each with its visibility plus one; those that are absent are at 0, 0."""
         points = np.array(record["points"], float).reshape(17, 2)
         visibility = np.array(record["visibility"], np.int64).reshape(17)
-        size = record["image"].shape[:2]
-        prompt = self.PROMPT.format(region=box_text(record["box"], size))
+        if not np.isin(visibility, (0, 1, 2)).all():
+            raise ValueError(f"visibility is {visibility.tolist()}: it is 0, 1 or 2")
+        size, box = record["image"].shape[:2], true_box(record["box"])
+        prompt = self.PROMPT.format(region=box_text(box, size))
         text = key_points_text(points.tolist(), visibility.tolist(), size)
-        x1, y1, x2, y2 = record["box"]
-        truth = PersonTruth(KeyPoints(points, visibility), float((x2 - x1) * (y2 - y1)))
+        x1, y1, x2, y2 = box
+        truth = PersonTruth(KeyPoints(points, visibility), (x2 - x1) * (y2 - y1))
         return Sample(prompt, record["image"], text=text, truth=truth)
 
     def read(

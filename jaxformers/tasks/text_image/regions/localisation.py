@@ -11,7 +11,7 @@ import numpy as np
 from jaxformers.data.scenes import Scene, expressions
 from jaxformers.data.scenes.truth import thing_counts
 from jaxformers.evaluation.text_image import box_iou, localisation_score
-from jaxformers.tasks.text_image.base import Record, RegionTask, Sample, choose
+from jaxformers.tasks.text_image.base import Record, RegionTask, Sample, choose, true_regions
 from jaxformers.text.unified_io import Regions, regions_text
 
 
@@ -25,11 +25,10 @@ class Localisation(RegionTask):
 
     def sample(self, record: Record, word: int) -> Sample:
         """The boxes, each with the name behind it."""
-        boxes = np.array(record["boxes"], float).reshape(-1, 4)
-        labels = (record["name"],) * len(boxes)
-        text = regions_text(boxes.tolist(), labels, record["image"].shape[:2])
+        regions = true_regions(record["boxes"], [record["name"]] * len(record["boxes"]))
+        text = regions_text(regions.boxes.tolist(), regions.labels, record["image"].shape[:2])
         prompt = self.PROMPT.format(name=record["name"])
-        return Sample(prompt, record["image"], text=text, truth=Regions(boxes, labels))
+        return Sample(prompt, record["image"], text=text, truth=regions)
 
     def scene_record(self, scene: Scene, word: int) -> Record:
         """One of the things, wherever it is, the nearest first."""
@@ -44,8 +43,10 @@ class Localisation(RegionTask):
         return {"localisation": 100 * float(np.mean(scores))}
 
     def trivial(self, truths: Sequence[Regions]) -> list[Regions]:
-        """The mean box."""
+        """The mean box; no box where there is none."""
         boxes = np.concatenate([truth.boxes for truth in truths])
+        if not len(boxes):
+            return list(truths)
         return [Regions(boxes.mean(axis=0, keepdims=True), ("",))] * len(truths)
 
 
@@ -58,10 +59,10 @@ class Referring(Localisation):
 
     def sample(self, record: Record, word: int) -> Sample:
         """The box alone."""
-        boxes = np.array([record["box"]], float)
-        text = regions_text(boxes.tolist(), [""], record["image"].shape[:2])
+        region = true_regions([record["box"]], [""])
+        text = regions_text(region.boxes.tolist(), region.labels, record["image"].shape[:2])
         prompt = self.PROMPT.format(name=record["text"])
-        return Sample(prompt, record["image"], text=text, truth=Regions(boxes, ("",)))
+        return Sample(prompt, record["image"], text=text, truth=region)
 
     def scene_record(self, scene: Scene, word: int) -> Record | None:
         """One of the texts that describe exactly one object."""
