@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from jaxformers.data.images.decoding import decoding, opened
 from jaxformers.errors import DataError
 
 LARGEST_TEXT = 1 << 20  # bytes of a caption's file
+CHUNK = 1 << 20  # bytes of a shard's end read at once
 
 
 class Member(NamedTuple):
@@ -45,23 +47,28 @@ class TarShards(CaptionSource):
     caption_field: str = "caption"
     """Field of a `.json` member that holds the caption or captions, where there is no `.txt`."""
     skip_faulty: bool = False
-    """Whether keys without an image or a caption are left out and counted."""
+    """Whether keys without an image or a caption are left out and counted. Of a damaged shard the
+    members before the damage are kept; what follows counts as one."""
 
     def open(self) -> TarImages:
         """The examples of all shards, in order.
 
         Raises:
-            DataError: no shard, a damaged one, or a key without an image or a caption.
+            DataError: no shard, a damaged or truncated one, or a key without an image or a caption.
         """
         path = Path(self.path)
         shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
         if not shards or not all(shard.is_file() for shard in shards):
             raise DataError(f"{self.path}: no .tar shards")
         keys: dict[tuple[int, str], dict[str, Member]] = {}
+        faults = []
         for number, shard in enumerate(shards):
-            for key, ending, member in _members(shard, number):
+            members, fault = _index(shard, number)
+            for key, ending, member in members:
                 keys.setdefault((number, key), {})[ending] = member
-        return TarImages(self, shards, keys)
+            if fault is not None:
+                faults.append(fault)
+        return TarImages(self, shards, keys, faults)
 
 
 class TarImages(CaptionedImages):
@@ -71,6 +78,7 @@ class TarImages(CaptionedImages):
         config: of the source.
         shards: the files.
         keys: the members of each (shard, key), by ending.
+        faults: what is wrong with shards, one line each.
 
     Raises:
         DataError: no example, or a faulty one where they may not be skipped.
@@ -81,13 +89,14 @@ class TarImages(CaptionedImages):
         config: TarShards,
         shards: list[Path],
         keys: dict[tuple[int, str], dict[str, Member]],
+        faults: Sequence[str] = (),
     ):
         self.source, self._shards = config.path, shards
         self._names: list[str] = []
         self._images: list[Member] = []
         self._captions: list[tuple[str, ...]] = []
         self._files: dict[int, int] = {}
-        faults = []
+        faults = list(faults)
         for (shard, key), members in keys.items():
             name = f"{shards[shard].name}:{key}"
             image = next((members[end] for end in members if end in ENDINGS), None)
@@ -149,16 +158,43 @@ class TarImages(CaptionedImages):
         return vars(self) | {"_files": {}}
 
 
-def _members(shard: Path, number: int):
-    """(key, ending, member) of every regular file of a shard."""
+def _index(shard: Path, number: int) -> tuple[list[tuple[str, str, Member]], str | None]:
+    """(key, ending, member) of every regular file of a shard, and what is wrong with the shard.
+
+    Raises:
+        DataError: the file does not begin as a tar archive, or cannot be read.
+    """
+    members = []
     try:
+        size = shard.stat().st_size
         with tarfile.open(shard, "r:") as archive:
-            for info in archive:
-                if info.isfile():
-                    folder, _, base = info.name.rpartition("/")
-                    stem, dot, ending = base.partition(".")
-                    key = f"{folder}/{stem}" if folder else stem
-                    member = Member(number, info.offset_data, info.size)
-                    yield key, (dot + ending).lower(), member
+            try:
+                for info in archive:
+                    if info.isfile() and info.offset_data + info.size <= size:
+                        folder, _, base = info.name.rpartition("/")
+                        stem, dot, ending = base.partition(".")
+                        key = f"{folder}/{stem}" if folder else stem
+                        member = Member(number, info.offset_data, info.size)
+                        members.append((key, (dot + ending).lower(), member))
+            except (tarfile.TarError, EOFError, ValueError):
+                intact = False
+            else:
+                # `tarfile` takes a damaged, zeroed or truncated header for the end of the archive.
+                intact = _is_end_of_archive(shard, archive.offset)
+            end = archive.offset
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise DataError(f"{shard} is no tar archive, or a damaged one: {error}") from None
+    fault = f"{shard.name} is damaged or cut off at byte {end:,} of {size:,}"
+    return members, None if intact else fault
+
+
+def _is_end_of_archive(shard: Path, offset: int) -> bool:
+    """Whether a block of zeros is at `offset`, and nothing but zeros follow."""
+    length = 0
+    with shard.open("rb") as file:
+        file.seek(offset)
+        while chunk := file.read(CHUNK):
+            if chunk.strip(b"\0"):
+                return False
+            length += len(chunk)
+    return length >= tarfile.BLOCKSIZE

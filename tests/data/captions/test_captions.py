@@ -133,6 +133,68 @@ def test_tar_shards_are_read_in_place(tmp_path):
         TarShards(str(tmp_path), skip_faulty=True).open()
 
 
+def damaged_header(data, header):
+    data[header + 10] ^= 0x55
+
+
+def zeroed_header(data, header):
+    data[header : header + 512] = bytes(512)
+
+
+def cut_within_the_header(data, header):
+    del data[header + 100 :]
+
+
+def cut_before_the_header(data, header):
+    del data[header:]
+
+
+def cut_within_the_member_before(data, header):
+    del data[header - 512 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damaged_header,
+        zeroed_header,
+        cut_within_the_header,
+        cut_before_the_header,
+        cut_within_the_member_before,
+    ],
+)
+def test_a_damaged_shard_is_refused_or_counted_and_never_ends_early(tmp_path, damage):
+    path = tmp_path / "000.tar"
+    entries = [
+        entry
+        for number in range(5)
+        for entry in ((f"{number}.png", encoded(number)), (f"{number}.txt", b"caption"))
+    ]
+    write_shard(path, entries)
+    assert len(TarShards(str(path)).open()) == 5
+    with tarfile.open(path) as archive:
+        header = archive.getmember("3.png").offset
+    data = bytearray(path.read_bytes())
+    damage(data, header)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"000.tar is damaged or cut off at byte [\d,]+ of"):
+        TarShards(str(path)).open()
+    images = TarShards(str(path), skip_faulty=True).open()
+    lost = damage is cut_within_the_member_before  # the text of the third example, too
+    assert len(images) == 3 - lost and images.skipped == 1 + lost
+
+
+def test_a_shard_may_end_in_many_zeros(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxformers.data.captions.tar_shards.CHUNK", 1000)
+    path = tmp_path / "000.tar"
+    write_shard(path, [("0.png", encoded(0)), ("0.txt", b"caption")])
+    path.write_bytes(path.read_bytes() + bytes(50_000))
+    assert len(TarShards(str(path)).open()) == 1
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(DataError, match="damaged or cut off"):
+        TarShards(str(path)).open()
+
+
 def test_emoji_of_a_family_are_held_out_together():
     assert family("woman cook") == family("man cook") == family("cook") == "cook"
     assert family("men wrestling") == family("people wrestling") and family("man") == "man"
