@@ -112,7 +112,7 @@ def _rows(path: epath.Path) -> Iterator[Mapping[str, Any]]:
         case ".csv":
             yield from _delimited(path, ",")
         case ".jsonl":
-            for number, line in enumerate(_text(path).splitlines(), 1):
+            for number, line in enumerate(_text(path).split("\n"), 1):
                 if line.strip():
                     yield _json_row(line, f"{path}, line {number}")
         case ".parquet":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -121,7 +122,8 @@ class CaptionSource(CheckedFields):
 
 def caption_lines(text: str) -> tuple[str, ...]:
     """The captions of a text file: its lines that are not blank."""
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+    # Not `splitlines`, which also splits at U+2028 and other characters within a caption.
+    return tuple(line.strip() for line in re.split(r"[\r\n]", text) if line.strip())
 
 
 def refuse_or_count(faults: list[str], source: str, skip: bool) -> int:

@@ -184,7 +184,7 @@ def _index(shard: Path, number: int) -> tuple[list[tuple[str, str, Member]], str
             end = archive.offset
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise DataError(f"{shard} is no tar archive, or a damaged one: {error}") from None
-    fault = f"{shard.name} is damaged or cut off at byte {end:,} of {size:,}"
+    fault = f"{shard.name} is damaged or cut off at byte {min(end, size):,} of {size:,}"
     return members, None if intact else fault
 
 

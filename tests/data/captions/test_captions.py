@@ -52,6 +52,19 @@ def test_a_folder_has_a_text_beside_each_image(folder):
     assert len(images) == 3 and images.skipped == 2
 
 
+@pytest.mark.parametrize("separator", "\u2028\u2029\x85\x0b\x0c\x1c")
+def test_unicodes_line_breaks_do_not_split_captions(folder, separator):
+    caption = f"one{separator}two"
+    row = json.dumps({"image": "a.PNG", "caption": caption}, ensure_ascii=False)
+    (folder / "t.jsonl").write_bytes(f"{row}\r\n\n{row}\n".encode())
+    assert [CaptionTable(str(folder / "t.jsonl")).open().captions(i) for i in (0, 1)] == [
+        (caption,),
+        (caption,),
+    ]
+    (folder / "a.txt").write_bytes(f"{caption}\r\nsecond\rthird\n".encode())
+    assert CaptionFolder(str(folder)).open().captions(0) == (caption, "second", "third")
+
+
 @pytest.mark.parametrize("kind", ["tsv", "csv", "jsonl", "parquet"])
 def test_tables_name_images_beside_them(folder, kind):
     rows = [
