@@ -15,6 +15,7 @@ from PIL import Image
 from jaxformers.data.captions.captioned_images import (
     CaptionFiles,
     CaptionSource,
+    caption_texts,
     refuse_or_count,
 )
 from jaxformers.data.images.decoding import decoding, opened
@@ -29,7 +30,7 @@ class CaptionTable(CaptionSource):
     """A row an image: a path relative to the table (Parquet: or bytes), and one or more captions.
 
     The columns are those of open_clip's tables (`filepath`, `title`) or other usual names; a row
-    may hold a list of captions.
+    may hold a list of captions. A caption is a text, or an object with its text as `raw` or `text`.
     """
 
     path: str
@@ -52,7 +53,11 @@ class CaptionTable(CaptionSource):
             raise DataError(f"{self.path}: no such file")
         faults, images, captions = [], [], []
         for number, row in enumerate(_rows(path), 1):
-            image, texts = self._entry(row, number)
+            try:
+                image, texts = self._entry(row, number)
+            except ValueError as error:
+                faults.append(f"row {number} has a caption that is no text: {error}")
+                continue
             if not isinstance(image, bytes):
                 image = path.parent / str(image or "")
                 if not image.is_file():
@@ -73,8 +78,7 @@ class CaptionTable(CaptionSource):
         if isinstance(image, dict):  # as Hugging Face's data sets store images in Parquet
             image = image.get("bytes") or image.get("path")
         texts = row[self._column(row, self.caption_column, CAPTION_COLUMNS, number)]
-        texts = texts if isinstance(texts, list) else [texts]
-        return image, tuple(str(text).strip() for text in texts if text and str(text).strip())
+        return image, caption_texts(texts)
 
     def _column(self, row: Mapping[str, Any], name: str | None, usual: tuple, number: int) -> str:
         names = usual if name is None else (name,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,29 @@ def caption_lines(text: str) -> tuple[str, ...]:
     """The captions of a text file: its lines that are not blank."""
     # Not `splitlines`, which also splits at U+2028 and other characters within a caption.
     return tuple(line.strip() for line in re.split(r"[\r\n]", text) if line.strip())
+
+
+def caption_texts(value: Any) -> tuple[str, ...]:
+    """The captions in a field of a table or of JSON, those that are not blank.
+
+    Args:
+        value: a text, bytes in UTF-8, an object with its text as `raw` or `text` (Karpathy and
+            Li's splits of COCO), a list of these, or None.
+
+    Raises:
+        ValueError: anything else.
+    """
+    texts = []
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(text, Mapping):
+            text = text.get("raw", text.get("text", text))
+        if isinstance(text, bytes):
+            text = text.decode()
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"{text!r:.60} is no text")
+        if text and text.strip():
+            texts.append(text.strip())
+    return tuple(texts)
 
 
 def refuse_or_count(faults: list[str], source: str, skip: bool) -> int:

@@ -22,6 +22,7 @@ from jaxformers.data.captions.captioned_images import (
     CaptionedImages,
     CaptionSource,
     caption_lines,
+    caption_texts,
     refuse_or_count,
 )
 from jaxformers.data.images.decoding import decoding, opened
@@ -100,7 +101,11 @@ class TarImages(CaptionedImages):
         for (shard, key), members in keys.items():
             name = f"{shards[shard].name}:{key}"
             image = next((members[end] for end in members if end in ENDINGS), None)
-            captions = self._read_captions(members, config.caption_field, name)
+            try:
+                captions = self._read_captions(members, config.caption_field, name)
+            except ValueError as error:
+                faults.append(f"{name} has a caption that is no text: {error}")
+                continue
             if image is None or not captions:
                 faults.append(f"{name} has no {'image' if image is None else 'caption'}")
                 continue
@@ -150,9 +155,7 @@ class TarImages(CaptionedImages):
             content = json.loads(text)
         except (ValueError, RecursionError):
             raise DataError(f"{self.source}, {name}: its caption is damaged") from None
-        value = content.get(field) if isinstance(content, dict) else None
-        texts = value if isinstance(value, list) else [value]
-        return tuple(str(text).strip() for text in texts if text and str(text).strip())
+        return caption_texts(content.get(field)) if isinstance(content, dict) else ()
 
     def __getstate__(self) -> dict:
         return vars(self) | {"_files": {}}

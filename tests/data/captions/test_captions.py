@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,6 +64,50 @@ def test_unicodes_line_breaks_do_not_split_captions(folder, separator):
     ]
     (folder / "a.txt").write_bytes(f"{caption}\r\nsecond\rthird\n".encode())
     assert CaptionFolder(str(folder)).open().captions(0) == (caption, "second", "third")
+
+
+@pytest.mark.parametrize(
+    ("value", "captions"),
+    [
+        ([{"raw": "a dog", "sentid": 1}, {"raw": "two"}], ("a dog", "two")),
+        ({"text": " a dog "}, ("a dog",)),
+        (["a dog", None, ""], ("a dog",)),
+        ({"en": "a dog"}, None),
+        ([["a dog"]], None),
+        (True, None),
+        (5, None),
+    ],
+)
+def test_captions_are_texts_or_objects_with_one(folder, value, captions):
+    rows = [{"file_name": "a.PNG", "sentences": value}, {"file_name": "b.png", "sentences": "b"}]
+    (folder / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "tar").mkdir()
+    json_member = json.dumps({"caption": value}).encode()
+    entries = [("1.png", encoded(1)), ("1.json", json_member)]
+    write_shard(folder / "tar" / "0.tar", [*entries, ("2.png", encoded(2)), ("2.txt", b"b")])
+    for source in (CaptionTable(str(folder / "t.jsonl")), TarShards(str(folder / "tar"))):
+        if captions:
+            assert source.open().captions(0) == captions
+        else:
+            with pytest.raises(DataError, match="a caption that is no text"):
+                source.open()
+            images = replace(source, skip_faulty=True).open()
+            assert images.captions(0) == ("b",) and images.skipped == 1
+
+
+def test_captions_of_parquet_may_be_bytes(folder):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows = [
+        {"path": name, "caption": text}
+        for name, text in (("a.PNG", "Überschrift".encode()), ("b.png", b"\xff"))
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "t.parquet")
+    with pytest.raises(DataError, match="row 2 has a caption that is no text"):
+        CaptionTable(str(folder / "t.parquet")).open()
+    images = CaptionTable(str(folder / "t.parquet"), skip_faulty=True).open()
+    assert images.captions(0) == ("Überschrift",) and images.skipped == 1
 
 
 @pytest.mark.parametrize("kind", ["tsv", "csv", "jsonl", "parquet"])
