@@ -7,7 +7,6 @@ is read by its offset, so that the order stays a function of (seed, step).
 
 from __future__ import annotations
 
-import json
 import os
 import tarfile
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from jaxformers.data.captions.captioned_images import (
     caption_texts,
     refuse_or_count,
 )
+from jaxformers.data.files.json_text import parse_json
 from jaxformers.data.images.decoding import decoding, opened
 from jaxformers.errors import DataError
 
@@ -48,14 +48,16 @@ class TarShards(CaptionSource):
     caption_field: str = "caption"
     """Field of a `.json` member that holds the caption or captions, where there is no `.txt`."""
     skip_faulty: bool = False
-    """Whether keys without an image or a caption are left out and counted. Of a damaged shard the
-    members before the damage are kept; what follows counts as one."""
+    """Whether keys without an image or a caption, and damaged members, are left out and counted. To
+    know, `open` decodes every image once. Of a damaged shard the members before the damage are
+    kept; what follows counts as one."""
 
     def open(self) -> TarImages:
         """The examples of all shards, in order.
 
         Raises:
-            DataError: no shard, a damaged or truncated one, or a key without an image or a caption.
+            DataError: no shard, a damaged or truncated one, a key without an image or a caption, or
+                with two, or a damaged caption.
         """
         path = Path(self.path)
         shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
@@ -66,10 +68,16 @@ class TarShards(CaptionSource):
         for number, shard in enumerate(shards):
             members, fault = _index(shard, number)
             for key, ending, member in members:
-                keys.setdefault((number, key), {})[ending] = member
+                entry = keys.setdefault((number, key), {})
+                if ending in entry:
+                    faults.append(f"{shard.name}:{key} has two members {ending}")
+                entry.setdefault(ending, member)
             if fault is not None:
                 faults.append(fault)
-        return TarImages(self, shards, keys, faults)
+        images = TarImages(self, shards, keys, faults)
+        if self.skip_faulty:
+            images.leave_out_damaged()
+        return images
 
 
 class TarImages(CaptionedImages):
@@ -102,9 +110,9 @@ class TarImages(CaptionedImages):
             name = f"{shards[shard].name}:{key}"
             image = next((members[end] for end in members if end in ENDINGS), None)
             try:
-                captions = self._read_captions(members, config.caption_field, name)
+                captions = self._read_captions(members, config.caption_field)
             except ValueError as error:
-                faults.append(f"{name} has a caption that is no text: {error}")
+                faults.append(f"{name}: {error}")
                 continue
             if image is None or not captions:
                 faults.append(f"{name} has no {'image' if image is None else 'caption'}")
@@ -142,20 +150,26 @@ class TarImages(CaptionedImages):
         # A positional read: threads share the file without moving one another's position.
         return os.pread(self._files[member.shard], member.size, member.offset)
 
-    def _read_captions(self, members: dict[str, Member], field: str, name: str) -> tuple[str, ...]:
+    def _read_captions(self, members: dict[str, Member], field: str) -> tuple[str, ...]:
+        """The captions among an example's members; raises ValueError where they are damaged."""
         member = members.get(".txt") or members.get(".json")
         if member is None:
             return ()
         if member.size > LARGEST_TEXT:
-            raise DataError(f"{self.source}, {name}: its caption has {member.size:,} bytes")
+            raise ValueError(f"its caption has {member.size:,} bytes")
         try:
             text = self._read(member).decode("utf-8-sig")
             if ".txt" in members:
                 return caption_lines(text)
-            content = json.loads(text)
+            content = parse_json(text)
         except (ValueError, RecursionError):
-            raise DataError(f"{self.source}, {name}: its caption is damaged") from None
+            raise ValueError("its caption is damaged") from None
         return caption_texts(content.get(field)) if isinstance(content, dict) else ()
+
+    def _select(self, indices: Sequence[int]) -> None:
+        self._names = [self._names[i] for i in indices]
+        self._images = [self._images[i] for i in indices]
+        self._captions = [self._captions[i] for i in indices]
 
     def __getstate__(self) -> dict:
         return vars(self) | {"_files": {}}

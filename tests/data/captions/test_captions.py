@@ -89,7 +89,7 @@ def test_captions_are_texts_or_objects_with_one(folder, value, captions):
         if captions:
             assert source.open().captions(0) == captions
         else:
-            with pytest.raises(DataError, match="a caption that is no text"):
+            with pytest.raises(DataError, match="a caption is no text"):
                 source.open()
             images = replace(source, skip_faulty=True).open()
             assert images.captions(0) == ("b",) and images.skipped == 1
@@ -104,10 +104,89 @@ def test_captions_of_parquet_may_be_bytes(folder):
         for name, text in (("a.PNG", "Überschrift".encode()), ("b.png", b"\xff"))
     ]
     parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "t.parquet")
-    with pytest.raises(DataError, match="row 2 has a caption that is no text"):
+    with pytest.raises(DataError, match="row 2 .*invalid start byte"):
         CaptionTable(str(folder / "t.parquet")).open()
     images = CaptionTable(str(folder / "t.parquet"), skip_faulty=True).open()
     assert images.captions(0) == ("Überschrift",) and images.skipped == 1
+
+
+def test_damaged_texts_and_images_are_left_out_of_a_folder(folder):
+    (folder / "a.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=r"the caption of a.PNG cannot be read"):
+        CaptionFolder(str(folder)).open()
+    (folder / "b.png").write_bytes(encoded(2)[:-30])
+    images = CaptionFolder(str(folder), skip_faulty=True).open()
+    assert [images.name(i) for i in range(len(images))] == ["c.png"] and images.skipped == 2
+    assert images.captions(0) == ("caption 3", "second 3") and red(images, 0) == 3
+    (folder / "sub" / "c.png").write_bytes(b"")
+    with pytest.raises(DataError, match="no image in it decodes"):
+        CaptionFolder(str(folder), skip_faulty=True).open()
+
+
+def test_damaged_members_are_left_out_of_a_shard(tmp_path):
+    entries = [
+        ("1.png", encoded(1)),
+        ("1.txt", b"\xff"),
+        ("2.png", encoded(2)),
+        ("2.json", b"{bad"),
+        ("3.png", encoded(3)),
+        ("3.txt", bytes((1 << 20) + 1)),
+        ("4.png", b"no image"),
+        ("4.txt", b"four"),
+        ("5.png", encoded(5)),
+        ("5.txt", b"five"),
+        ("5.txt", b"a second one"),
+    ]
+    write_shard(tmp_path / "0.tar", entries)
+    with pytest.raises(DataError, match=r"0.tar:5 has two members .txt and 3 more"):
+        TarShards(str(tmp_path)).open()
+    images = TarShards(str(tmp_path), skip_faulty=True).open()
+    assert [images.name(i) for i in range(len(images))] == ["0.tar:5"] and images.skipped == 5
+    assert images.captions(0) == ("five",) and red(images, 0) == 5
+
+
+def test_damaged_rows_are_left_out_of_a_table(folder):
+    rows = [b'{"image": "a.PNG", "caption": "a"}', b"{bad", b'{"image": "b.png", "title": "\xff"}']
+    rows += [b'{"image": "b.png"}', b'{"image": "b.png", "captions": [], "caption": "b"}']
+    (folder / "t.jsonl").write_bytes(b"\n".join(rows))
+    with pytest.raises(DataError, match=r"row 2 is not JSON of an object of columns and 2 more"):
+        CaptionTable(str(folder / "t.jsonl")).open()
+    images = CaptionTable(str(folder / "t.jsonl"), skip_faulty=True).open()
+    assert [images.captions(i) for i in range(2)] == [("a",), ("b",)] and images.skipped == 3
+    (folder / "t.csv").write_text("filepath,title\na.PNG,a dog, running\nb.png,b\n")
+    with pytest.raises(DataError, match=r"row 1 has a cell too many, ' running': quote texts"):
+        CaptionTable(str(folder / "t.csv")).open()
+    assert CaptionTable(str(folder / "t.csv"), skip_faulty=True).open().captions(0) == ("b",)
+
+
+def test_half_a_surrogate_pair_becomes_a_replacement_character(folder):
+    (folder / "t.jsonl").write_text('{"image": "a.PNG", "caption": "x \\ud83d y"}\n')
+    images = CaptionTable(str(folder / "t.jsonl")).open()
+    assert images.captions(0) == ("x \ufffd y",) and images.fingerprint["content"]
+    write_shard(
+        folder / "0.tar", [("1.png", encoded(1)), ("1.json", b'{"caption": "x \\ud83d y"}')]
+    )
+    images = TarShards(str(folder / "0.tar")).open()
+    assert images.captions(0) == ("x \ufffd y",) and images.fingerprint["content"]
+
+
+def test_parquet_may_mix_bytes_and_paths(folder):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    entries = [(None, "a.PNG"), (None, None), (b"no image", None), (encoded(7), None)]
+    rows = [
+        {"image": {"bytes": data, "path": path}, "caption": str(number)}
+        for number, (data, path) in enumerate(entries)
+    ]
+    path = folder / "t.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    with pytest.raises(DataError, match="row 2 has no image"):
+        CaptionTable(str(path)).open()
+    images = CaptionTable(str(path), skip_faulty=True).open()
+    assert images.skipped == 2 and [red(images, i) for i in range(2)] == [2, 7]
+    assert [images.name(i) for i in range(2)] == ["a.PNG", "4"]
+    assert images.where(1) == f"{path}, row 4" and images.fingerprint["content"]
 
 
 @pytest.mark.parametrize("kind", ["tsv", "csv", "jsonl", "parquet"])
@@ -144,8 +223,8 @@ def test_tables_name_images_beside_them(folder, kind):
         ("t.tsv", "filepath\ttitle\nmissing.png\thello\n", "row 1 names no file: 'missing.png'"),
         ("t.tsv", "filepath\ttitle\nb.png\t \n", "row 1 has no caption"),
         ("t.tsv", "picture\ttitle\nb.png\thello\n", "none of image, filepath"),
-        ("t.jsonl", '{"image": "b.png"\n', "line 1 is not JSON"),
-        ("t.jsonl", "[1]\n", "not an object"),
+        ("t.jsonl", '{"image": "b.png"\n', "row 1 is not JSON"),
+        ("t.jsonl", "[1]\n", "row 1 is not JSON of an object"),
         ("t.parquet", "no parquet", "no Parquet table"),
         ("t.doc", "x", "ends in .tsv"),
         ("t.tsv", "filepath\ttitle\n", "no image with a caption"),
