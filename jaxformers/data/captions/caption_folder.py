@@ -11,9 +11,8 @@ from jaxformers.data.captions.captioned_images import (
     caption_lines,
     refuse_or_count,
 )
+from jaxformers.data.images.sources.folder_listing import ENDINGS
 from jaxformers.errors import DataError
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from jaxformers.data.captions.caption_folder import ENDINGS
 from jaxformers.data.captions.captioned_images import (
     CaptionedImages,
     CaptionSource,
@@ -26,6 +25,7 @@ from jaxformers.data.captions.captioned_images import (
 )
 from jaxformers.data.files.json_text import parse_json
 from jaxformers.data.images.decoding import decoding, opened
+from jaxformers.data.images.sources.folder_listing import ENDINGS
 from jaxformers.errors import DataError
 
 LARGEST_TEXT = 1 << 20  # bytes of a caption's file
