@@ -14,12 +14,15 @@ from PIL import Image
 from jaxformers.data.captions import (
     BundledEmoji,
     CaptionFolder,
+    CaptionRows,
     CaptionTable,
     EmojiGroups,
     TarShards,
 )
 from jaxformers.data.captions.emoji import concepts, family, held_out
+from jaxformers.data.images import Augmentation
 from jaxformers.errors import DataError
+from jaxformers.text import CLIPTokenizer
 
 
 def encoded(value: int, kind: str = "PNG") -> bytes:
@@ -104,7 +107,7 @@ def test_captions_of_parquet_may_be_bytes(folder):
         for name, text in (("a.PNG", "Überschrift".encode()), ("b.png", b"\xff"))
     ]
     parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "t.parquet")
-    with pytest.raises(DataError, match="row 2 .*invalid start byte"):
+    with pytest.raises(DataError, match=r"row 2 .*invalid start byte"):
         CaptionTable(str(folder / "t.parquet")).open()
     images = CaptionTable(str(folder / "t.parquet"), skip_faulty=True).open()
     assert images.captions(0) == ("Überschrift",) and images.skipped == 1
@@ -121,6 +124,14 @@ def test_damaged_texts_and_images_are_left_out_of_a_folder(folder):
     (folder / "sub" / "c.png").write_bytes(b"")
     with pytest.raises(DataError, match="no image in it decodes"):
         CaptionFolder(str(folder), skip_faulty=True).open()
+
+
+def test_endings_are_those_of_image_folders(folder):
+    (folder / "d.jfif").write_bytes(encoded(4, "JPEG"))
+    (folder / "d.txt").write_text("four")
+    assert len(CaptionFolder(str(folder)).open()) == 4
+    write_shard(folder / "0.tar", [("1.pgm", encoded(1, "PPM")), ("1.txt", b"one")])
+    assert len(TarShards(str(folder / "0.tar")).open()) == 1
 
 
 def test_damaged_members_are_left_out_of_a_shard(tmp_path):
@@ -235,6 +246,14 @@ def test_faulty_tables_are_refused_in_a_line(folder, name, content, message):
     with pytest.raises(DataError, match=message) as caught:
         CaptionTable(str(folder / name)).open()
     assert "\n" not in str(caught.value)
+
+
+def test_captions_that_are_cut_are_counted(folder, monkeypatch):
+    (folder / "a.txt").write_text("tall " * 90 + "\n" + "short\n" + "tall " * 76)
+    rows = CaptionRows(CaptionFolder(str(folder)).open(), Augmentation(8), CLIPTokenizer(), 77)
+    assert rows.count_cut() == (2, 7)
+    monkeypatch.setattr("jaxformers.data.captions.caption_rows.SAMPLED", 2)
+    assert rows.count_cut() == (2, 5)  # of the first and the third image
 
 
 def write_shard(path, entries):
