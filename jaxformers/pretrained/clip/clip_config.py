@@ -28,8 +28,8 @@ def read_clip(fields: Fields) -> CLIPConfig:
         WeightsError: a field that is malformed or asks for what is not supported.
     """
     projection = fields.size("projection_dim", 512)
-    image = read_clip_image(sub_fields(fields, "vision_config"), projection)
-    text = read_clip_text(sub_fields(fields, "text_config"), projection)
+    image = read_clip_image(_clip_tower_fields(fields, "vision_config"), projection)
+    text = read_clip_text(_clip_tower_fields(fields, "text_config"), projection)
     start = number(fields, "logit_scale_init_value", LOGIT_SCALE)
     return fields.make(CLIPConfig, image=image, text=text, logit_scale=start)
 
@@ -132,19 +132,26 @@ def _read_tower(
     )
 
 
+def _clip_tower_fields(fields: Fields, name: str) -> Fields:
+    """The fields of a CLIP's tower.
+
+    An old `*_config_dict` replaces all of `*_config`, as in transformers: what it leaves out has
+    its default.
+    """
+    old_name = f"{name}_dict"
+    return sub_fields(fields, name if fields.content.get(old_name) is None else old_name)
+
+
 def sub_fields(fields: Fields, name: str) -> Fields:
-    """The fields of a tower; an old `*_config_dict` overrides them, as in transformers.
+    """The fields of an object in the configuration; none where it is absent.
 
     Raises:
-        WeightsError: one of them is not an object.
+        WeightsError: it is not an object.
     """
-    content: dict[str, Any] = {}
-    for key in (name, f"{name}_dict"):
-        value = fields.content.get(key)
-        if value is not None and not isinstance(value, dict):
-            raise fields.refuse(key, "not an object of fields")
-        content |= value or {}
-    return Fields(content, f"{fields.place}: {name}")
+    value = fields.content.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise fields.refuse(name, "not an object of fields")
+    return Fields(value or {}, f"{fields.place}: {name}")
 
 
 def number(fields: Fields, name: str, default: float) -> float:
