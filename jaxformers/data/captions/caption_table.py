@@ -77,12 +77,12 @@ class CaptionTable(CaptionSource):
         """The bytes or the path of a row's image, and its captions.
 
         Raises:
-            ValueError: what is wrong with the row.
+            ValueError: what is wrong with the row; the message goes behind its number.
         """
         if row is None:
             raise ValueError("is not JSON of an object of columns")
         if row.get(None):
-            raise ValueError(f"has a cell too many, {row[None][0]!r:.60}: quote texts with commas")
+            raise ValueError(f"has a cell too many, {row[None][0]!r:.60}: quote its caption")
         image = row[self._column(row, self.image_column, IMAGE_COLUMNS)]
         if isinstance(image, dict):  # as Hugging Face's data sets store images in Parquet
             image = image.get("bytes") or image.get("path")

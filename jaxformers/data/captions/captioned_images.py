@@ -174,16 +174,19 @@ def caption_texts(value: Any) -> tuple[str, ...]:
             Li's splits of COCO), a list of these, or None.
 
     Raises:
-        ValueError: anything else.
+        ValueError: anything else; the message goes behind the name of the entry.
     """
     texts = []
     for text in value if isinstance(value, list | tuple) else [value]:
         if isinstance(text, Mapping):
             text = text.get("raw", text.get("text", text))
         if isinstance(text, bytes):
-            text = text.decode()
+            try:
+                text = text.decode()
+            except UnicodeDecodeError:
+                raise ValueError(f"has a caption that is not UTF-8: {text!r:.60}") from None
         if text is not None and not isinstance(text, str):
-            raise ValueError(f"a caption is no text: {text!r:.60}")
+            raise ValueError(f"has a caption that is no text: {text!r:.60}")
         if text and text.strip():
             texts.append(text.strip())
     return tuple(texts)

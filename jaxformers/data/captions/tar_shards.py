@@ -112,7 +112,7 @@ class TarImages(CaptionedImages):
             try:
                 captions = self._read_captions(members, config.caption_field)
             except ValueError as error:
-                faults.append(f"{name}: {error}")
+                faults.append(f"{name} {error}")
                 continue
             if image is None or not captions:
                 faults.append(f"{name} has no {'image' if image is None else 'caption'}")
@@ -156,14 +156,14 @@ class TarImages(CaptionedImages):
         if member is None:
             return ()
         if member.size > LARGEST_TEXT:
-            raise ValueError(f"its caption has {member.size:,} bytes")
+            raise ValueError(f"has a caption of {member.size:,} bytes")
         try:
             text = self._read(member).decode("utf-8-sig")
             if ".txt" in members:
                 return caption_lines(text)
             content = parse_json(text)
         except (ValueError, RecursionError):
-            raise ValueError("its caption is damaged") from None
+            raise ValueError("has a damaged caption") from None
         return caption_texts(content.get(field)) if isinstance(content, dict) else ()
 
     def _select(self, indices: Sequence[int]) -> None:
