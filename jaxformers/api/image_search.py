@@ -63,6 +63,8 @@ def search(
         3
     """
     check_top(top)
+    if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
+        raise DataError(f"{folder!r:.80} is no folder: give the path of a folder of pictures")
     queries = [_query(value) for value in one_by_one(query)]
     if not queries:
         raise DataError("no query: give a text or a picture")

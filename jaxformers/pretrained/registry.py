@@ -134,7 +134,8 @@ def check_tokenizer(model: nn.Module, tokenizer: Any, place: Any) -> None:
     """Checks that a tokenizer can be that of a model's weights.
 
     The weights may have more rows than the tokenizer has tokens, as where the embedding was padded
-    to a round size, except with the family's `exact_tokenizers`. Ids of special tokens must be those that the model's configuration states.
+    to a round size, except with the family's `exact_tokenizers`. Ids of special tokens must be
+    those that the model's configuration states.
 
     Args:
         model: a model of a registered family that takes text.

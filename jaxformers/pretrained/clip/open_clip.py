@@ -22,7 +22,7 @@ from jaxformers.models.clip import (
     CLIPTextConfig,
     ModifiedResNetConfig,
 )
-from jaxformers.pretrained.clip.clip_config import number
+from jaxformers.pretrained.clip.clip_config import number, square_side
 from jaxformers.pretrained.clip.clip_names import openai_map
 from jaxformers.pretrained.clip.clip_openai import HEAD_WIDTH
 from jaxformers.pretrained.family import LoadedModel, Variables
@@ -149,11 +149,7 @@ def _image(
     fields: Fields, projection: int, activation: Activation
 ) -> CLIPImageConfig | ModifiedResNetConfig:
     _refuse_unknown(fields, VISION)
-    size = fields.content.get("image_size", 224)
-    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
-        size = size[0]
-    if type(size) is not int:
-        raise fields.refuse("image_size", "not the side of a square image")
+    size = square_side(fields)
     width, layers = fields.size("width", 768), fields.content.get("layers", 12)
     head_width = fields.size("head_width", HEAD_WIDTH)
     if isinstance(layers, list):

@@ -200,6 +200,13 @@ def test_open_clips_gelu_is_what_the_folder_says(tmp_path):
     assert load_pretrained(tmp_path / "exact")[0].config.text.activation == "gelu"
 
 
+def test_an_image_size_may_be_a_pair_of_equal_sides():
+    for reader, name in ((read_clip, "vision_config"), (read_config, "vision_cfg")):
+        assert reader(Fields({name: {"image_size": [96, 96]}}, "config")).image_size == 96
+        with pytest.raises(WeightsError, match="not the side of a square image"):
+            reader(Fields({name: {"image_size": [96, 64]}}, "config"))
+
+
 def test_open_clips_widths_of_heads_and_of_feed_forward_layers():
     def image(**vision):
         return read_config(Fields({"embed_dim": 1024, "vision_cfg": vision}, "model_cfg")).image
