@@ -36,9 +36,9 @@ class CaptionTable(CaptionSource):
     path: str
     """Ends in .tsv, .csv, .jsonl or .parquet."""
     image_column: str | None = None
-    """None: the first of image, filepath, file_name and path that is there."""
+    """None: the first of image, filepath, file_name and path that a row has."""
     caption_column: str | None = None
-    """None: the first of captions, caption, title, text and sentences that is there."""
+    """None: the first of captions, caption, title, text and sentences that is not empty."""
     skip_faulty: bool = False
     """Whether rows without an image or a caption, and damaged ones, are left out and counted. To
     know, `open` decodes every image once."""
@@ -81,8 +81,8 @@ class CaptionTable(CaptionSource):
         """
         if row is None:
             raise ValueError("is not JSON of an object of columns")
-        if row.get(None):
-            raise ValueError(f"has a cell too many, {row[None][0]!r:.60}: quote its caption")
+        if extra := [cell for cell in row.get(None) or () if cell.strip()]:
+            raise ValueError(f"has a cell too many, {extra[0]!r:.60}: quote its caption")
         image = row[self._column(row, self.image_column, IMAGE_COLUMNS)]
         if isinstance(image, dict):  # as Hugging Face's data sets store images in Parquet
             image = image.get("bytes") or image.get("path")

@@ -170,6 +170,8 @@ def test_damaged_rows_are_left_out_of_a_table(folder):
     ):
         CaptionTable(str(folder / "t.csv")).open()
     assert CaptionTable(str(folder / "t.csv"), skip_faulty=True).open().captions(0) == ("b",)
+    (folder / "t.tsv").write_text("filepath\ttitle\nb.png\tb\t\t \n")
+    assert CaptionTable(str(folder / "t.tsv")).open().captions(0) == ("b",)
 
 
 def test_half_a_surrogate_pair_becomes_a_replacement_character(folder):
