@@ -62,13 +62,7 @@ def probe(
         >>> 0 <= metrics["test_knn_top1"] <= 100
         True
     """
-    if method not in ("linear", "neighbours"):
-        raise ConfigError(f'method {method!r} is neither "linear" nor "neighbours"')
-    if normalize and method == "neighbours":
-        raise ConfigError(
-            "normalize is of the linear classifier: neighbours are compared by their cosines, too; "
-            "leave it out"
-        )
+    _check_method(method, normalize)
     model, variables = sources.model_of(source)
     image_inference.check_embedder(model, sources.name_of(source))
     processor = Processor(preprocessing=sources.preprocessing_of(source, model))
@@ -84,6 +78,16 @@ def probe(
         )
     with _all_devices():
         return evaluator.evaluate(model, variables, processor, final=True).metrics
+
+
+def _check_method(method: str, normalize: bool) -> None:
+    if method not in ("linear", "neighbours"):
+        raise ConfigError(f'method {method!r} is neither "linear" nor "neighbours"')
+    if normalize and method == "neighbours":
+        raise ConfigError(
+            "normalize is of the linear classifier: neighbours are compared by their cosines, too; "
+            "leave it out"
+        )
 
 
 def _sets(data: Any, dev: Any, test: Any) -> tuple[ImageData, ImageData, ImageData]:

@@ -65,9 +65,7 @@ def search(
     check_top(top)
     if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
         raise DataError(f"{folder!r:.80} is no folder: give the path of a folder of pictures")
-    queries = [_query(value) for value in one_by_one(query)]
-    if not queries:
-        raise DataError("no query: give a text or a picture")
+    queries = _queries(query)
     model, variables = sources.model_of(source)
     image_inference.check_embedder(model, sources.name_of(source))
     preprocessing = sources.preprocessing_of(source, model)
@@ -83,6 +81,14 @@ def search(
     )
     hits = search_index(entries, vectors, top)
     return SearchResult(tuple(queries), tuple(hits), len(entries.paths), tuple(entries.damaged))
+
+
+def _queries(query: Any) -> list[Any]:
+    """The texts and pictures of `query`, one at least."""
+    queries = [_query(value) for value in one_by_one(query)]
+    if not queries:
+        raise DataError("no query: give a text or a picture")
+    return queries
 
 
 def _query(value: Any) -> Any:
