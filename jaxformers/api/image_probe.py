@@ -11,7 +11,7 @@ import jax
 from jaxformers.api import sources
 from jaxformers.api.sources import ImageSource
 from jaxformers.data.images import HeldOut, ImageFolder, ImageTable
-from jaxformers.errors import ConfigError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.sharding import MeshConfig, make_mesh
 from jaxformers.tasks.image_text.transfer import LinearProbeEvaluator, NeighbourEvaluator
 from jaxformers.tasks.images import image_inference
@@ -52,8 +52,9 @@ def probe(
         `knn_neighbours`.
 
     Raises:
-        ConfigError: an unknown method, or no development or test images.
-        DataError: images that cannot be read, or without labels.
+        ConfigError: an unknown method, `normalize` for neighbours, or no development or test
+            images.
+        DataError: images that cannot be read, or without labels, or no folder or source of them.
         WeightsError: a model that gives no vectors of images, or outputs that are not finite.
 
     Example:
@@ -61,8 +62,7 @@ def probe(
         >>> 0 <= metrics["test_knn_top1"] <= 100
         True
     """
-    if method not in ("linear", "neighbours"):
-        raise ConfigError(f'method {method!r} is neither "linear" nor "neighbours"')
+    _check_method(method, normalize)
     model, variables = sources.model_of(source)
     image_inference.check_embedder(model, sources.name_of(source))
     processor = Processor(preprocessing=sources.preprocessing_of(source, model))
@@ -80,9 +80,27 @@ def probe(
         return evaluator.evaluate(model, variables, processor, final=True).metrics
 
 
+def _check_method(method: str, normalize: bool) -> None:
+    if method not in ("linear", "neighbours"):
+        raise ConfigError(f'method {method!r} is neither "linear" nor "neighbours"')
+    if normalize and method == "neighbours":
+        raise ConfigError(
+            "normalize is of the linear classifier: neighbours are compared by their cosines, too; "
+            "leave it out"
+        )
+
+
 def _sets(data: Any, dev: Any, test: Any) -> tuple[ImageData, ImageData, ImageData]:
     """The training, development and test images."""
-    train = ImageFolder(os.fspath(data)) if isinstance(data, str | os.PathLike) else data
+    train: ImageData
+    if isinstance(data, str | os.PathLike) and os.fspath(data):
+        train = ImageFolder(os.fspath(data))
+    elif isinstance(data, ImageData):
+        train = data
+    else:
+        raise DataError(
+            f"{data!r:.80} is no labelled images: give a folder, or a source such as ImageFolder"
+        )
     test = test or train.other("test")
     if test is None:
         raise ConfigError("there are no test images: put a folder test beside train, or give test")

@@ -63,9 +63,9 @@ def search(
         3
     """
     check_top(top)
-    queries = [_query(value) for value in one_by_one(query)]
-    if not queries:
-        raise DataError("no query: give a text or a picture")
+    if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
+        raise DataError(f"{folder!r:.80} is no folder: give the path of a folder of pictures")
+    queries = _queries(query)
     model, variables = sources.model_of(source)
     image_inference.check_embedder(model, sources.name_of(source))
     preprocessing = sources.preprocessing_of(source, model)
@@ -81,6 +81,14 @@ def search(
     )
     hits = search_index(entries, vectors, top)
     return SearchResult(tuple(queries), tuple(hits), len(entries.paths), tuple(entries.damaged))
+
+
+def _queries(query: Any) -> list[Any]:
+    """The texts and pictures of `query`, one at least."""
+    queries = [_query(value) for value in one_by_one(query)]
+    if not queries:
+        raise DataError("no query: give a text or a picture")
+    return queries
 
 
 def _query(value: Any) -> Any:

@@ -13,7 +13,9 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import takewhile
 
@@ -109,7 +111,25 @@ def _run_verb(name: str, words: list[str]) -> int:
     args, fields = _parse(name, words)
     args.words = words
     keep_freed_memory(cpu_alone())  # before JAX starts
-    return verb.run(args, fields) or 0
+    with _own_warnings_as_lines():
+        return verb.run(args, fields) or 0
+
+
+@contextmanager
+def _own_warnings_as_lines() -> Iterator[None]:
+    """Prints each warning of this library as one line on standard error."""
+    package = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_line(message, category, filename, *details, **options):
+            if filename.startswith(package):
+                print(f"jaxformers: {message}", file=sys.stderr)
+            else:
+                show(message, category, filename, *details, **options)
+
+        warnings.showwarning = show_line
+        yield
 
 
 def _overview() -> str:

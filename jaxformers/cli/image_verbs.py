@@ -25,6 +25,7 @@ def zero_shot(args: argparse.Namespace, fields: list[str]) -> None:
     """Prints the classes of pictures by the names of the classes."""
     if args.top < 1:
         raise ConfigError(f"--top: {args.top} is not at least 1")
+    _check_not_blank("--name", *(args.name or ()))
     names = [*(args.name or ()), *(_names(args.names) if args.names else ())]
     if args.prompts and (names or args.template):
         raise ConfigError("--prompts has names and templates of its own: leave out the others")
@@ -98,6 +99,7 @@ def explain(args: argparse.Namespace, fields: list[str]) -> None:
         raise ConfigError(f"--top: {args.top} is not at least 1")
     if args.prompt is None and args.answer is None and args.image is None:
         raise ConfigError("--image is missing (for a Unified-IO, --prompt)")
+    _check_not_blank("--text", *(args.text or ()))
     load_code(args)
     from jaxformers.api import explain as explained
     from jaxformers.interpret import check_picture_path, save
@@ -193,6 +195,7 @@ def search(args: argparse.Namespace, fields: list[str]) -> None:
     """Prints the pictures of a folder that are nearest to a text or a picture; may draw them."""
     if args.top < 1:
         raise ConfigError(f"--top: {args.top} is not at least 1")
+    _check_not_blank("QUERY", args.query)
     load_code(args)
     from jaxformers.api import search as searched
 
@@ -217,6 +220,12 @@ def search(args: argparse.Namespace, fields: list[str]) -> None:
 
 def _report(count: int, total: int) -> None:
     print(f"jaxformers: read {count:,} of {total:,} pictures", file=sys.stderr)
+
+
+def _check_not_blank(name: str, *texts: str) -> None:
+    """Raises ConfigError for an argument without any character but blanks."""
+    if not all(map(str.strip, texts)):
+        raise ConfigError(f"{name} is empty: give a text")
 
 
 def _pictures(paths: list[str]) -> list[str]:

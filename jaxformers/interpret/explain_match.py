@@ -44,7 +44,7 @@ class ExplainedMatch:
         texts: as they were given.
         cosines: of the picture with each text, `[M]`.
         relevance: of the patches for each text's logit, row after row, `[M, P]`.
-        heat: the same enlarged to the picture, `[M, H, W]`.
+        heat: the same enlarged to the picture, `[M, H, W]`; 0 where no patch lies.
         tokens: of each text, without those of its start and end.
         token_relevance: of each text, of its tokens for its logit.
         words: of each text, its tokens that no blank divides joined; the tokens themselves where
@@ -131,13 +131,12 @@ def explain_match(
     tokens, token_relevance, words, word_relevance = zip(
         *_by_token_and_word(tokenizer, texts, input_ids, matrix, ends), strict=True
     )
-    grid = model.config.image.grid
     return ExplainedMatch(
         model_view(images[0], preprocessing),
         tuple(texts),
         cosines,
         relevance,
-        heat_map(relevance, (grid, grid), images.shape[1:3]),
+        _heat(relevance, model.config.image),
         tokens,
         token_relevance,
         words,
@@ -153,6 +152,14 @@ def image_scores(output: Any, texts: Float[Array, "B M E"]) -> Float[Array, "B M
 def text_scores(output: Any, images: Float[Array, "B M E"]) -> Float[Array, "B M"]:
     """The logits of texts with images, whose vectors are multiplied by the scale already."""
     return jnp.einsum("BE,BME->BM", normalise(output.text_embeds), images)
+
+
+def _heat(relevance: Float[Array, "M P"], config: CLIPImageConfig) -> Float[np.ndarray, "M H W"]:
+    """The heat maps, with zeros for the rows and columns that fill no patch."""
+    grid, side = config.grid, config.patched_size
+    rest = config.image_size - side
+    heat = heat_map(relevance, (grid, grid), (side, side))
+    return np.pad(heat, ((0, 0), (0, rest), (0, rest)))
 
 
 @partial(jax.jit, static_argnums=0)

@@ -117,6 +117,8 @@ class Family:
     special_ids: Callable[[Any], Mapping[str, int]] = lambda config: {}
     """Ids of special tokens that a configuration states, by the tokenizer's attribute: the weights
     go with no tokenizer that has others."""
+    exact_tokenizers: tuple[type, ...] = ()
+    """Those of `tokenizers` with which the weights have no more rows than the tokenizer tokens."""
     takes_images: bool = False
     """Whether it needs image preprocessing; its configuration then has `image_size`."""
     sized_encoder: Callable[[Any], Any] | None = None

@@ -134,7 +134,8 @@ def check_tokenizer(model: nn.Module, tokenizer: Any, place: Any) -> None:
     """Checks that a tokenizer can be that of a model's weights.
 
     The weights may have more rows than the tokenizer has tokens, as where the embedding was padded
-    to a round size. Ids of special tokens must be those that the model's configuration states.
+    to a round size, except with the family's `exact_tokenizers`. Ids of special tokens must be
+    those that the model's configuration states.
 
     Args:
         model: a model of a registered family that takes text.
@@ -142,7 +143,7 @@ def check_tokenizer(model: nn.Module, tokenizer: Any, place: Any) -> None:
         place: where both come from, for the message.
 
     Raises:
-        WeightsError: another kind of tokenizer, more tokens than rows, or other special tokens.
+        WeightsError: another kind of tokenizer, another number of tokens, or other special tokens.
     """
     family = family_of(model)
     if not isinstance(tokenizer, family.tokenizers):
@@ -153,7 +154,9 @@ def check_tokenizer(model: nn.Module, tokenizer: Any, place: Any) -> None:
         raise WeightsError(
             f"{place} has a {kind} as its tokenizer; a {type(model).__name__} needs {expected}"
         )
-    if tokenizer.vocab_size > (rows := model.config.vocab_size):
+    rows = model.config.vocab_size
+    is_padded = tokenizer.vocab_size < rows and not isinstance(tokenizer, family.exact_tokenizers)
+    if tokenizer.vocab_size != rows and not is_padded:
         raise WeightsError(
             f"the vocabulary of {place} has {tokenizer.vocab_size:,} tokens, but its weights have "
             f"{rows:,}; put the tokenizer of the weights there"

@@ -14,7 +14,7 @@ import clip_use as use
 
 import jaxformers as jf
 from jaxformers.cli.command import main
-from jaxformers.errors import ConfigError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.evaluation.probes.linear_probe import clip_linear_probe
 from jaxformers.evaluation.probes.standardized_probe import Split
 from jaxformers.sharding import MeshConfig, make_mesh
@@ -65,6 +65,11 @@ def test_the_linear_probe_is_that_of_the_vectors(clip, pictures, capsys):
 def test_missing_sets_are_refused(clip, pictures, tmp_path, capsys):
     with pytest.raises(ConfigError, match="neither"):
         jf.probe(clip, pictures, method="forest")
+    with pytest.raises(ConfigError, match="normalize is of the linear classifier"):
+        jf.probe(clip, pictures, method="neighbours", normalize=True)
+    for data in (3, ""):
+        with pytest.raises(DataError, match="is no labelled images"):
+            jf.probe(clip, data)
     with pytest.raises(ConfigError, match="no test images"):
         jf.probe(clip, pictures / "train")
     assert main(["probe", str(clip), str(tmp_path / "none")]) == 2

@@ -236,6 +236,8 @@ def test_what_cannot_be_searched_is_refused_in_one_line(clip, photos, tmp_path, 
     assert "none of the 1 pictures decodes" in refused(DataError, jf.search, clip, "a", empty)
     assert "is no folder" in refused(DataError, jf.search, clip, "a", photos / "0.png")
     assert "is no folder" in refused(DataError, jf.search, clip, "a", tmp_path / "none")
+    for folder in (None, ["photos"], ""):
+        assert "is no folder" in refused(DataError, jf.search, clip, "a", folder)
     assert "no picture cat.png" in refused(DataError, jf.search, clip, "cat.png", photos)
     assert "no query" in refused(DataError, jf.search, clip, [], photos)
     assert "the model takes 75" in refused(DataError, jf.search, clip, use.LONG, photos)
@@ -247,9 +249,14 @@ def test_what_cannot_be_searched_is_refused_in_one_line(clip, photos, tmp_path, 
         ["search", str(clip), "a", str(photos), "--top", "0"],
         ["search", str(clip), "a", str(photos), "--output", "hits.txt"],
         ["search", str(clip), "a"],
+        ["search", str(clip), " ", str(photos)],
+        ["search", str(clip), "a", ""],
+        ["embed-images", str(clip), ""],
+        ["zero-shot", str(clip), str(photos), "--name", ""],
+        ["explain", str(clip), "--image", str(photos / "0.png"), "--text", ""],
     ):
         assert main(words) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 9
 
 
 def test_a_tower_of_images_is_searched_by_pictures_alone(clip, photos, tmp_path):

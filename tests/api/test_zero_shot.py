@@ -190,6 +190,17 @@ def test_siglips_texts_are_canonicalised_and_padded(tmp_path):
     np.testing.assert_allclose(vectors[2], alone[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [449, 451])
+def test_siglips_weights_have_as_many_rows_as_its_tokenizer_pieces(tmp_path, rows):
+    config, shapes = cases.CASES["siglip"], cases.shapes("siglip")
+    config = config | {"text_config": config["text_config"] | {"vocab_size": rows}}
+    shapes["text_model.embeddings.token_embedding.weight"][0] = rows
+    folder = write(tmp_path / "siglip", config, cases.weights(shapes, 7))
+    shutil.copy(siglip_lines.model_file("identity"), folder / "spiece.model")
+    message = f"has 450 tokens, but its weights have {rows}"
+    assert message in refused(WeightsError, jf.embed, folder, "a dog")
+
+
 def test_the_verbs_print_what_the_functions_return(clip, tmp_path, capsys):
     for number, picture in enumerate(use.pictures()):
         Image.fromarray(picture).save(tmp_path / f"{number}.png")
@@ -228,6 +239,17 @@ def test_the_verbs_print_what_the_functions_return(clip, tmp_path, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 6
 
 
+def test_the_verbs_count_texts_that_they_cut(clip, tmp_path, capsys):
+    path = tmp_path / "x.png"
+    Image.fromarray(use.pictures()[0]).save(path)
+    words = ["zero-shot", str(clip), str(path), "--name", use.LONG, "--name", "a", "--truncate"]
+    assert main(words) == 0
+    output = capsys.readouterr()
+    assert output.err == "jaxformers: cut 1 of 2 texts to the 77 tokens that the model takes\n"
+    assert main(["search", str(clip), use.LONG, str(tmp_path), "--truncate"]) == 0
+    assert "jaxformers: cut 1 of 1 texts to the 77" in capsys.readouterr().err
+
+
 def refused(kind, call, *args, **options) -> str:
     with pytest.raises(kind) as raised:
         call(*args, **options)
@@ -243,7 +265,8 @@ def test_bad_input_is_refused_in_one_line(clip, tmp_path):
     assert "no templates" in refused(ConfigError, jf.zero_shot, clip, picture, ["a"], template=[])
     assert "no class names" in refused(DataError, jf.zero_shot, clip, picture, [])
     assert "the model takes 75" in refused(DataError, jf.zero_shot, clip, picture, [use.LONG])
-    assert jf.zero_shot(clip, picture, [use.LONG], truncate=True)[0][0][1] == 1.0
+    with pytest.warns(UserWarning, match="cut 1 of 2 texts to the 77 tokens"):
+        assert len(jf.zero_shot(clip, picture, [use.LONG, "a"], truncate=True)[0]) == 2
     assert "leave it out" in refused(ConfigError, jf.embed, clip, "a", pooling="cls")
     folder = write(tmp_path / "small", cases.CASES["clip"], cases.weights(cases.shapes("clip"), 7))
     assert "no tokenizer in" in refused(UserError, jf.zero_shot, folder, picture, ["a"])

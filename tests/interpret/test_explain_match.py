@@ -1,6 +1,7 @@
 """`jf.explain` of a picture and a text: the rule of the CLIP notebook of Chefer et al. 2021."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,18 @@ def test_a_model_in_memory_explains_as_its_folder_does(clip):
     ours, theirs = (jf.explain(s, picture, text="a dog") for s in (source, clip))
     np.testing.assert_array_equal(ours.relevance, theirs.relevance)
     assert ours.heat.shape == (1, 21, 21)
+
+
+def test_the_heat_map_is_zero_where_no_patch_lies(clip):
+    model, variables = jf.from_pretrained(clip)
+    image = replace(model.config.image, image_size=24)
+    larger = jf.CLIP(replace(model.config, image=image), model.execution)
+    preprocessing = replace(jf.load_images(clip), size=24)
+    source = (larger, variables, Processor(CLIPTokenizer(), preprocessing))
+    match = jf.explain(source, use.pictures()[1], text="a dog")
+    assert match.heat.shape == (1, 24, 24) and match.relevance.shape == (1, 9)
+    assert not match.heat[:, 21:].any() and not match.heat[:, :, 21:].any()
+    assert_allclose(match.heat[:, 3:21:7, 3:21:7].reshape(1, 9), match.relevance, rtol=1e-5)
 
 
 def test_a_uniform_picture_gives_no_evidence(clip):

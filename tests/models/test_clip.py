@@ -99,6 +99,16 @@ def test_what_follows_the_end_of_a_text_does_not_count(tiny, pooling):
     assert np.abs(tower.apply(text, changed).text_embeds - embeds).max() > 1e-3
 
 
+def test_pixels_that_fill_no_patch_have_no_effect(tiny):
+    model, variables = tiny
+    larger = jf.CLIP(replace(TINY, image=replace(IMAGE, image_size=19)))
+    assert larger.config.image.grid == 4 and larger.config.image.tokens == 17
+    pixels = images(larger.config)
+    embeds = larger.apply(variables, pixels, method="encode_image")
+    expected = model.apply(variables, pixels[:, :16, :16], method="encode_image")
+    np.testing.assert_array_equal(embeds, expected)
+
+
 @pytest.mark.slow
 def test_the_resnet_updates_its_statistics_in_training_only():
     model, pixels = jf.CLIP(RESNET), images(RESNET)
@@ -197,8 +207,8 @@ def test_inputs_of_another_shape_are_refused(tiny, inputs, message):
 def test_configurations_that_cannot_be_are_refused():
     with pytest.raises(ConfigError, match="20 dimensions and the text tower in 24"):
         CLIPConfig(IMAGE, replace(TEXT, projection=24))
-    with pytest.raises(ConfigError, match="multiple of 4"):
-        replace(IMAGE, image_size=18)
+    with pytest.raises(ConfigError, match="3 pixels hold no patch of 4"):
+        replace(IMAGE, image_size=3)
     with pytest.raises(ConfigError, match="four stages"):
         ModifiedResNetConfig(depths=(1, 2, 3))
     with pytest.raises(ConfigError, match="eos_id 60"):

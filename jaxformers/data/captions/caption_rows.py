@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxformers.data.captions.captioned_images import CaptionedImages
+from jaxformers.data.captions.captioned_images import MOST_THREADS, CaptionedImages
 from jaxformers.data.images.augment.augmentation import Augmentation
 from jaxformers.data.images.decoding import decoding
 from jaxformers.data.images.preprocessing import Preprocessing
@@ -18,10 +18,10 @@ from jaxformers.data.pipeline.fixed_length import RowPlan
 from jaxformers.data.pipeline.shuffling import permuted
 from jaxformers.data.pipeline.stateless_random import RowDraws, below, high, uniform
 from jaxformers.text import Tokenizer
-from jaxformers.text.clip import padded_rows
+from jaxformers.text.clip import count_cut, padded_rows
 
 AUGMENT = 6  # what the draws are for; shuffling has the seed alone
-MOST_THREADS = 16
+SAMPLED = 1000  # images whose captions are tokenized to report how many are cut
 
 
 class CaptionRows:
@@ -34,7 +34,7 @@ class CaptionRows:
         images: what is looked up.
         transform: `Augmentation` for training, `Preprocessing` for evaluation.
         tokenizer: of the captions.
-        context_length: L; longer captions are cut, the end of text kept.
+        context_length: L; longer captions are cut, the end of text kept (see `count_cut`).
     """
 
     def __init__(
@@ -60,6 +60,12 @@ class CaptionRows:
     def draws(self) -> int:
         """How many random words a row takes: the caption's, then those of the transform."""
         return 1 + self.transform.draws
+
+    def count_cut(self) -> tuple[int, int]:
+        """How many captions are cut, and of how many: those of `SAMPLED` images at most."""
+        indices = range(0, len(self), -(-len(self) // SAMPLED))
+        captions = [text for index in indices for text in self.source.captions(index)]
+        return count_cut(self._tokenizer, captions, self._length), len(captions)
 
     def gather(self, indices: np.ndarray, words: np.ndarray | None = None) -> Batch:
         """The rows at `indices`.

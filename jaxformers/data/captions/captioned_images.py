@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,12 @@ from typing import Any
 from etils import epath
 from PIL import Image
 
-from jaxformers.data.images.decoding import decoding, opened
-from jaxformers.errors import DataError
+from jaxformers.data.images.decoding import decoding, opened, pixels
+from jaxformers.errors import DamagedImageError, DataError
 from jaxformers.fields import CheckedFields
+
+BLOCK = 1024  # images decoded between two waits for all threads
+MOST_THREADS = 16
 
 
 class CaptionedImages:
@@ -21,7 +27,7 @@ class CaptionedImages:
 
     Attributes:
         source: where they come from, for messages.
-        skipped: entries without an image or a caption that were left out.
+        skipped: entries that were left out: without an image or a caption, or damaged.
     """
 
     source: str = ""
@@ -60,8 +66,39 @@ class CaptionedImages:
         """SHA-256 of all names and captions."""
         digest = hashlib.sha256()
         for index in range(len(self)):
-            digest.update("\0".join([self.name(index), *self.captions(index), ""]).encode())
+            entry = "\0".join([self.name(index), *self.captions(index), ""])
+            # A file name that is no UTF-8 has surrogates for its bytes.
+            digest.update(entry.encode(errors="surrogatepass"))
         return digest.hexdigest()
+
+    def leave_out_damaged(self) -> None:
+        """Leaves out images that do not decode and counts them; each image is decoded once.
+
+        Raises:
+            DataError: none is left.
+        """
+        intact: list[int] = []
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool:
+            for start in range(0, len(self), BLOCK):
+                indices = range(start, min(start + BLOCK, len(self)))
+                flags = pool.map(self._decodes, indices)
+                intact += [i for i, decodes in zip(indices, flags, strict=True) if decodes]
+        if not intact:
+            raise DataError(f"{self.source}: no image in it decodes")
+        self.skipped += len(self) - len(intact)
+        self._select(intact)
+
+    def _decodes(self, index: int) -> bool:
+        try:
+            with decoding(self.where(index)):
+                pixels(self.image(index))
+        except DamagedImageError:
+            return False
+        return True
+
+    def _select(self, indices: Sequence[int]) -> None:
+        """Retains the images at `indices` alone."""
+        raise NotImplementedError
 
 
 class CaptionFiles(CaptionedImages):
@@ -110,6 +147,10 @@ class CaptionFiles(CaptionedImages):
         """The file name of the image."""
         return self._paths[index].name
 
+    def _select(self, indices: Sequence[int]) -> None:
+        self._paths = [self._paths[i] for i in indices]
+        self._captions = [self._captions[i] for i in indices]
+
 
 class CaptionSource(CheckedFields):
     """What the sources share: configuration that `open` reads."""
@@ -121,7 +162,34 @@ class CaptionSource(CheckedFields):
 
 def caption_lines(text: str) -> tuple[str, ...]:
     """The captions of a text file: its lines that are not blank."""
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+    # Not `splitlines`, which also splits at U+2028 and other characters within a caption.
+    return tuple(line.strip() for line in re.split(r"[\r\n]", text) if line.strip())
+
+
+def caption_texts(value: Any) -> tuple[str, ...]:
+    """The captions in a field of a table or of JSON, those that are not blank.
+
+    Args:
+        value: a text, bytes in UTF-8, an object with its text as `raw` or `text` (Karpathy and
+            Li's splits of COCO), a list of these, or None.
+
+    Raises:
+        ValueError: anything else; the message goes behind the name of the entry.
+    """
+    texts = []
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(text, Mapping):
+            text = text.get("raw", text.get("text", text))
+        if isinstance(text, bytes):
+            try:
+                text = text.decode()
+            except UnicodeDecodeError:
+                raise ValueError(f"has a caption that is not UTF-8: {text!r:.60}") from None
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"has a caption that is no text: {text!r:.60}")
+        if text and text.strip():
+            texts.append(text.strip())
+    return tuple(texts)
 
 
 def refuse_or_count(faults: list[str], source: str, skip: bool) -> int:

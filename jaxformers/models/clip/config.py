@@ -28,7 +28,8 @@ class CLIPImageConfig(CheckedFields):
     """A ViT as image tower; the defaults are those of CLIP ViT-B/32."""
 
     image_size: PositiveInt = 224
-    """Side in pixels of the square images, a multiple of `patch_size`."""
+    """Side in pixels of the square images, of at least one patch. Rows and columns at the bottom
+    and right that fill no patch have no effect (SigLIP so400m: 384 pixels in patches of 14)."""
     patch_size: PositiveInt = 32
     channels: PositiveInt = 3
     width: PositiveInt = 768
@@ -52,10 +53,10 @@ class CLIPImageConfig(CheckedFields):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.image_size % self.patch_size:
+        if self.image_size < self.patch_size:
             raise ConfigError(
-                f"images of {self.image_size} pixels do not divide into patches of "
-                f"{self.patch_size}: choose a multiple of {self.patch_size}"
+                f"images of {self.image_size} pixels hold no patch of {self.patch_size}: choose "
+                "a larger image_size"
             )
         if self.pooling == "class" and not self.class_token:
             raise ConfigError("pooling 'class' needs the class token: choose pooling 'attention'")
@@ -65,6 +66,11 @@ class CLIPImageConfig(CheckedFields):
     def grid(self) -> int:
         """Number of patches along a side of the image."""
         return self.image_size // self.patch_size
+
+    @property
+    def patched_size(self) -> int:
+        """Side in pixels of the square that the patches cover, from the upper left corner."""
+        return self.grid * self.patch_size
 
     @property
     def tokens(self) -> int:

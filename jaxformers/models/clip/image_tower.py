@@ -96,7 +96,8 @@ class CLIPImageTower(nn.Module):
         """Embedded patches and class token plus positions, normalised if `pre_norm`."""
         c = self.config
         check_images(images, c)
-        x = self.patch_embedding(images)  # [B, P, D]
+        # As a convolution without padding: what fills no patch is left out.
+        x = self.patch_embedding(images[:, : c.patched_size, : c.patched_size])  # [B, P, D]
         if c.class_token:
             x = prepend_tokens([self.class_token[None]], x)  # [B, 1 + P, D]
         x = x + self.position_embedding.rows(c.tokens).astype(x.dtype)

@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxformers.models.clip import CLIPConfig, CLIPImageConfig, CLIPTextConfig
 from jaxformers.pretrained.mapping.config_fields import Fields, activation_name
+from jaxformers.pretrained.vit.vit_config import image_size
 
 CLIP, CLIP_TEXT, CLIP_VISION = "clip", "clip_text_model", "clip_vision_model"
 SIGLIP, SIGLIP_TEXT, SIGLIP_VISION = "siglip", "siglip_text_model", "siglip_vision_model"
@@ -28,8 +29,8 @@ def read_clip(fields: Fields) -> CLIPConfig:
         WeightsError: a field that is malformed or asks for what is not supported.
     """
     projection = fields.size("projection_dim", 512)
-    image = read_clip_image(sub_fields(fields, "vision_config"), projection)
-    text = read_clip_text(sub_fields(fields, "text_config"), projection)
+    image = read_clip_image(_clip_tower_fields(fields, "vision_config"), projection)
+    text = read_clip_text(_clip_tower_fields(fields, "text_config"), projection)
     start = number(fields, "logit_scale_init_value", LOGIT_SCALE)
     return fields.make(CLIPConfig, image=image, text=text, logit_scale=start)
 
@@ -39,7 +40,7 @@ def read_clip_image(fields: Fields, projection: int | None) -> CLIPImageConfig:
     common = _read_tower(fields, 768, 12, 3072, "quick_gelu", 1e-5)
     return fields.make(
         CLIPImageConfig,
-        image_size=fields.size("image_size", 224),
+        image_size=square_side(fields),
         patch_size=fields.size("patch_size", 32),
         channels=fields.size("num_channels", 3),
         projection=projection,
@@ -85,7 +86,7 @@ def read_siglip_image(fields: Fields) -> CLIPImageConfig:
     common = _read_tower(fields, 768, 12, 3072, "gelu_pytorch_tanh", 1e-6)
     return fields.make(
         CLIPImageConfig,
-        image_size=fields.size("image_size", 224),
+        image_size=square_side(fields),
         patch_size=fields.size("patch_size", 16),
         channels=fields.size("num_channels", 3),
         class_token=False,
@@ -132,19 +133,40 @@ def _read_tower(
     )
 
 
+def _clip_tower_fields(fields: Fields, name: str) -> Fields:
+    """The fields of a CLIP's tower.
+
+    An old `*_config_dict` replaces all of `*_config`, as in transformers: what it leaves out has
+    its default.
+    """
+    old_name = f"{name}_dict"
+    return sub_fields(fields, name if fields.content.get(old_name) is None else old_name)
+
+
 def sub_fields(fields: Fields, name: str) -> Fields:
-    """The fields of a tower; an old `*_config_dict` overrides them, as in transformers.
+    """The fields of an object in the configuration; none where it is absent.
 
     Raises:
-        WeightsError: one of them is not an object.
+        WeightsError: it is not an object.
     """
-    content: dict[str, Any] = {}
-    for key in (name, f"{name}_dict"):
-        value = fields.content.get(key)
-        if value is not None and not isinstance(value, dict):
-            raise fields.refuse(key, "not an object of fields")
-        content |= value or {}
-    return Fields(content, f"{fields.place}: {name}")
+    value = fields.content.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise fields.refuse(name, "not an object of fields")
+    return Fields(value or {}, f"{fields.place}: {name}")
+
+
+def square_side(fields: Fields) -> int:
+    """`image_size`: the side of a square, or twice the side; 224 by default.
+
+    Raises:
+        WeightsError: it is neither.
+    """
+    size = image_size(fields, 224)
+    if isinstance(size, int):
+        return size
+    if size[0] != size[1]:
+        raise fields.refuse("image_size", "not the side of a square image")
+    return size[0]
 
 
 def number(fields: Fields, name: str, default: float) -> float:

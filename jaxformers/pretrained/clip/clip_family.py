@@ -103,6 +103,7 @@ CLIP_FAMILY = Family(
     clip_inputs,
     tokenizers=TOKENIZERS,
     special_ids=special_ids,
+    exact_tokenizers=(SigLIPTokenizer,),
     takes_images=True,
     uses={
         "zero_shot": (CLIP,),
@@ -136,6 +137,7 @@ CLIP_TEXT_FAMILY = Family(
     text_inputs,
     tokenizers=TOKENIZERS,
     special_ids=special_ids,
+    exact_tokenizers=(SigLIPTokenizer,),
     uses={"embed": (CLIPTextTower,)},
     shrink=_shrink_text,
     formats=clip_hf.TEXT_FORMATS,

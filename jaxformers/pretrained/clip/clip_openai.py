@@ -51,7 +51,8 @@ def read_file_config(source: TensorSource) -> CLIPConfig:
         raise WeightsError(
             f"{source.place}: CLIP's weights without OpenAI's {', '.join(sorted(ARCHIVE_NUMBERS))} "
             "do not tell whether their GELU is the quick one: put the file into a folder, as "
-            "open_clip_model.safetensors beside its open_clip_config.json"
+            "open_clip_model.safetensors beside an open_clip_config.json with quick_gelu, or "
+            "load OpenAI's own archive"
         )
     return from_shapes(source, "quick_gelu")
 

@@ -22,6 +22,7 @@ from jaxformers.models.clip import (
     CLIPTextConfig,
     ModifiedResNetConfig,
 )
+from jaxformers.pretrained.clip.clip_config import number, square_side
 from jaxformers.pretrained.clip.clip_names import openai_map
 from jaxformers.pretrained.clip.clip_openai import HEAD_WIDTH
 from jaxformers.pretrained.family import LoadedModel, Variables
@@ -52,10 +53,9 @@ WITHOUT_EFFECT = {
     "tokenizer_mode",
     "pos_embed_type",
 }
+MLP_RATIO = 4.0
 # Fields that must have the value with which these towers are what they are.
 REQUIRED: dict[str, Any] = {
-    "head_width": HEAD_WIDTH,
-    "mlp_ratio": 4.0,
     "attentional_pool": False,
     "no_ln_pre": False,
     "final_ln_after_pool": False,
@@ -81,8 +81,10 @@ ABSENT = {
     "hf_tokenizer_name",
     "tokenizer_kwargs",
 }
-VISION = {"layers", "width", "patch_size", "image_size", "patch_dropout", "pool_type"}
-TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "pool_type", "eos_id"}
+VISION = {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size"}
+VISION |= {"patch_dropout", "pool_type"}
+TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
+TEXT |= {"pool_type", "eos_id"}
 MODEL = {
     "embed_dim",
     "vision_cfg",
@@ -147,19 +149,16 @@ def _image(
     fields: Fields, projection: int, activation: Activation
 ) -> CLIPImageConfig | ModifiedResNetConfig:
     _refuse_unknown(fields, VISION)
-    size = fields.content.get("image_size", 224)
-    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
-        size = size[0]
-    if type(size) is not int:
-        raise fields.refuse("image_size", "not the side of a square image")
+    size = square_side(fields)
     width, layers = fields.size("width", 768), fields.content.get("layers", 12)
+    head_width = fields.size("head_width", HEAD_WIDTH)
     if isinstance(layers, list):
         return fields.make(
             ModifiedResNetConfig,
             image_size=size,
             depths=tuple(layers),
             width=width,
-            heads=32 * width // HEAD_WIDTH,
+            heads=32 * width // head_width,
             projection=projection,
         )
     fields.require("pool_type", "tok")
@@ -168,8 +167,8 @@ def _image(
         image_size=size,
         patch_size=fields.size("patch_size", 16),
         width=width,
-        heads=max(width // HEAD_WIDTH, 1),
-        feed_forward=4 * width,
+        heads=max(width // head_width, 1),
+        feed_forward=_feed_forward(fields, width),
         layers=fields.size("layers", 12),
         projection=projection,
         activation=activation,
@@ -188,13 +187,32 @@ def _text(fields: Fields, projection: int, activation: Activation) -> CLIPTextCo
         context_length=fields.size("context_length", 77),
         width=width,
         heads=fields.size("heads", 8),
-        feed_forward=4 * width,
+        feed_forward=_feed_forward(fields, width),
         layers=fields.size("layers", 12),
         pooling="eos" if pooling == "eos" else "highest_id",
         eos_id=eos_id,
         projection=projection,
         activation=activation,
     )
+
+
+def _feed_forward(fields: Fields, width: int) -> int:
+    """F: the width of the feed-forward layers, cut to a whole number as in open_clip."""
+    return int(width * number(fields, "mlp_ratio", MLP_RATIO))
+
+
+def _mlp_ratio(config: CLIPImageConfig | CLIPTextConfig) -> dict[str, float]:
+    """The field from which `_feed_forward` gives the width of a tower's feed-forward layers."""
+    width, feed_forward = config.width, config.feed_forward
+    ratio = feed_forward / width
+    if int(width * ratio) != feed_forward:  # rounded down to below it
+        ratio = (feed_forward + 0.5) / width
+    return {} if ratio == MLP_RATIO else {"mlp_ratio": ratio}
+
+
+def _head_width(width: int, heads: int) -> dict[str, int]:
+    """The field from which the number of heads of `width` in all follows."""
+    return {} if width == heads * HEAD_WIDTH else {"head_width": width // heads}
 
 
 def _refuse_unknown(fields: Fields, read: set[str]) -> None:
@@ -215,19 +233,15 @@ def unsupported_reason(model: nn.Module, variables: Variables) -> str | None:
     image, text = config.image, config.text
     if text.pooling == "last" or not text.causal or text.projection_bias or not text.projection:
         return "its text tower is not OpenAI's"
-    if text.activation not in ("quick_gelu", "gelu") or text.feed_forward != 4 * text.width:
-        return "its text tower's feed-forward layers are not OpenAI's"
+    if text.activation not in ("quick_gelu", "gelu"):
+        return "its text tower's activation is not OpenAI's"
     if text.norm_epsilon != 1e-5 or image.norm_epsilon != 1e-5 or image.channels != 3:
         return "its norms' epsilon is not 1e-5, or its images have no three channels"
     if isinstance(image, CLIPImageConfig):
         if (image.pooling, image.pre_norm, image.patch_bias) != ("class", True, False):
             return "its image tower is not OpenAI's"
-        heads = image.width // HEAD_WIDTH
-        shape = image.activation, image.feed_forward, image.heads
-        if shape != (text.activation, 4 * image.width, heads) or not image.projection:
-            return "its image tower's shape is not OpenAI's: heads of 64, feed-forward of 4 x width"
-    elif image.heads != 32 * image.width // HEAD_WIDTH:
-        return "its attention pooling has no heads of 64"
+        if image.activation != text.activation or not image.projection:
+            return "its towers have two activations, or its image tower has no projection"
     return None
 
 
@@ -255,8 +269,9 @@ def _model_cfg(config: CLIPConfig) -> Mapping[str, Any]:
     if isinstance(image, CLIPImageConfig):
         vision |= {"layers": image.layers, "patch_size": image.patch_size}
         vision |= {"patch_dropout": image.patch_dropout}
+        vision |= _head_width(image.width, image.heads) | _mlp_ratio(image)
     else:
-        vision |= {"layers": list(image.depths)}
+        vision |= {"layers": list(image.depths)} | _head_width(image.features, image.heads)
     pooling = {"pool_type": "eos", "eos_id": text.eos_id} if text.pooling == "eos" else {}
     bias = {} if config.logit_bias is None else {"init_logit_bias": config.logit_bias}
     return {
@@ -271,6 +286,7 @@ def _model_cfg(config: CLIPConfig) -> Mapping[str, Any]:
             "width": text.width,
             "heads": text.heads,
             "layers": text.layers,
+            **_mlp_ratio(text),
             **pooling,
         },
     }

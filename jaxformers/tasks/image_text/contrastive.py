@@ -279,7 +279,10 @@ class ContrastiveData(PlannedData):
     """Training images and captions, their plan, and what belongs to the model."""
 
     def describe(self) -> str:
-        """Images, steps an epoch, what was left out."""
+        """Images, what was left out or cut, steps an epoch."""
         images = self.store.source
         left = f", {images.skipped:,} left out" * bool(images.skipped)
-        return f"{len(images):,} captioned images{left}; {self.steps_per_epoch:,.1f} steps an epoch"
+        count, total = self.store.count_cut()
+        cut = f"; {count:,} of {total:,} captions read are too long and cut" * bool(count)
+        steps = f"{self.steps_per_epoch:,.1f} steps an epoch"
+        return f"{len(images):,} captioned images{left}{cut}; {steps}"

@@ -5,6 +5,7 @@ Axis letters: n images or texts, N classes, P prompts of a class, E embedding.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -20,7 +21,7 @@ from jaxformers.models.clip import CLIP
 from jaxformers.sharding import constrain
 from jaxformers.tasks.evaluation_loop import apply_batched
 from jaxformers.text import Tokenizer
-from jaxformers.text.clip import padded_rows
+from jaxformers.text.clip import count_cut, padded_rows
 
 TEMPLATE = "a photo of a {}."
 """The prompt of the paper's section 3.1.4."""
@@ -50,11 +51,20 @@ def embed_texts(
     Raises:
         DataError: a text that is too long, unless `truncate`.
         WeightsError: outputs that are not finite.
+
+    Warns:
+        UserWarning: how many texts were cut.
     """
     tower = model.config.text if isinstance(model, CLIP) else model.config
     if not texts:
         return np.zeros((0, tower.embedding), np.float32)
-    input_ids = padded_rows(tokenizer, texts, tower.context_length, truncate=truncate)
+    length = tower.context_length
+    if truncate and (count := count_cut(tokenizer, texts, length)):
+        warnings.warn(
+            f"cut {count:,} of {len(texts):,} texts to the {length} tokens that the model takes",
+            stacklevel=2,
+        )
+    input_ids = padded_rows(tokenizer, texts, length, truncate=truncate)
     run = _text_program(model)
     encodings = apply_batched(
         lambda batch: run(variables, batch["input_ids"]), {"input_ids": input_ids}, rows

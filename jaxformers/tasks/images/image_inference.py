@@ -146,10 +146,12 @@ def list_pictures(paths: Sequence[epath.PathLike]) -> tuple[list[str], list[str]
     below it.
 
     Raises:
-        DataError: a folder without images.
+        DataError: a folder without images, or an empty path.
     """
     images: list[str] = []
     lines: list[str] = []
+    if "" in paths:  # which `Path` takes for the current folder
+        raise DataError("the path of a picture is empty")
     for path in map(epath.Path, paths):
         folder = path.expanduser()
         if not folder.is_dir():

@@ -3,7 +3,7 @@
 Imports `text.base`, `text.json_files`, `text.added_tokens`, `text.word_piece_files` and `errors`.
 """
 
-from jaxformers.text.clip.openai import CLIPTokenizer, padded_rows
+from jaxformers.text.clip.openai import CLIPTokenizer, count_cut, padded_rows
 from jaxformers.text.clip.siglip import SigLIPTokenizer
 
-__all__ = ["CLIPTokenizer", "SigLIPTokenizer", "padded_rows"]
+__all__ = ["CLIPTokenizer", "SigLIPTokenizer", "count_cut", "padded_rows"]

@@ -166,8 +166,7 @@ def padded_rows(
     Raises:
         DataError: a text is longer and may not be cut.
     """
-    template = getattr(tokenizer, "template", None)
-    before, behind = template.single if template else ((), (tokenizer.eos_id,))
+    before, behind = _marks(tokenizer)
     space = length - len(before) - len(behind)
     rows = np.full((len(texts := listed_texts(texts)), length), tokenizer.pad_id, np.int32)
     for row, text, ids in zip(rows, texts, tokenizer.encode(texts), strict=True):
@@ -176,6 +175,18 @@ def padded_rows(
         tokens = [*before, *ids[:space], *behind]
         row[: len(tokens)] = tokens
     return rows
+
+
+def count_cut(tokenizer: Tokenizer, texts: str | Sequence[str], length: int) -> int:
+    """The number of texts that `padded_rows` cuts to `length` tokens, marks included."""
+    space = length - sum(map(len, _marks(tokenizer)))
+    return sum(len(ids) > space for ids in tokenizer.encode(texts))
+
+
+def _marks(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Ids before and behind a text: those of the tokenizer's template, else its end alone."""
+    template = getattr(tokenizer, "template", None)
+    return template.single if template else ((), (tokenizer.eos_id,))
 
 
 def clean(text: str) -> str:

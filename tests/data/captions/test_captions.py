@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +14,15 @@ from PIL import Image
 from jaxformers.data.captions import (
     BundledEmoji,
     CaptionFolder,
+    CaptionRows,
     CaptionTable,
     EmojiGroups,
     TarShards,
 )
 from jaxformers.data.captions.emoji import concepts, family, held_out
+from jaxformers.data.images import Augmentation
 from jaxformers.errors import DataError
+from jaxformers.text import CLIPTokenizer
 
 
 def encoded(value: int, kind: str = "PNG") -> bytes:
@@ -50,6 +54,154 @@ def test_a_folder_has_a_text_beside_each_image(folder):
         CaptionFolder(str(folder)).open()
     images = CaptionFolder(str(folder), skip_faulty=True).open()
     assert len(images) == 3 and images.skipped == 2
+
+
+@pytest.mark.parametrize("separator", "\u2028\u2029\x85\x0b\x0c\x1c")
+def test_unicodes_line_breaks_do_not_split_captions(folder, separator):
+    caption = f"one{separator}two"
+    row = json.dumps({"image": "a.PNG", "caption": caption}, ensure_ascii=False)
+    (folder / "t.jsonl").write_bytes(f"{row}\r\n\n{row}\n".encode())
+    assert [CaptionTable(str(folder / "t.jsonl")).open().captions(i) for i in (0, 1)] == [
+        (caption,),
+        (caption,),
+    ]
+    (folder / "a.txt").write_bytes(f"{caption}\r\nsecond\rthird\n".encode())
+    assert CaptionFolder(str(folder)).open().captions(0) == (caption, "second", "third")
+
+
+@pytest.mark.parametrize(
+    ("value", "captions"),
+    [
+        ([{"raw": "a dog", "sentid": 1}, {"raw": "two"}], ("a dog", "two")),
+        ({"text": " a dog "}, ("a dog",)),
+        (["a dog", None, ""], ("a dog",)),
+        ({"en": "a dog"}, None),
+        ([["a dog"]], None),
+        (True, None),
+        (5, None),
+    ],
+)
+def test_captions_are_texts_or_objects_with_one(folder, value, captions):
+    rows = [{"file_name": "a.PNG", "sentences": value}, {"file_name": "b.png", "sentences": "b"}]
+    (folder / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "tar").mkdir()
+    json_member = json.dumps({"caption": value}).encode()
+    entries = [("1.png", encoded(1)), ("1.json", json_member)]
+    write_shard(folder / "tar" / "0.tar", [*entries, ("2.png", encoded(2)), ("2.txt", b"b")])
+    for source in (CaptionTable(str(folder / "t.jsonl")), TarShards(str(folder / "tar"))):
+        if captions:
+            assert source.open().captions(0) == captions
+        else:
+            with pytest.raises(DataError, match="has a caption that is no text"):
+                source.open()
+            images = replace(source, skip_faulty=True).open()
+            assert images.captions(0) == ("b",) and images.skipped == 1
+
+
+def test_captions_of_parquet_may_be_bytes(folder):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows = [
+        {"path": name, "caption": text}
+        for name, text in (("a.PNG", "Überschrift".encode()), ("b.png", b"\xff"))
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "t.parquet")
+    with pytest.raises(DataError, match="row 2 has a caption that is not UTF-8"):
+        CaptionTable(str(folder / "t.parquet")).open()
+    images = CaptionTable(str(folder / "t.parquet"), skip_faulty=True).open()
+    assert images.captions(0) == ("Überschrift",) and images.skipped == 1
+
+
+def test_damaged_texts_and_images_are_left_out_of_a_folder(folder):
+    (folder / "a.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=r"the caption of a.PNG cannot be read"):
+        CaptionFolder(str(folder)).open()
+    (folder / "b.png").write_bytes(encoded(2)[:-30])
+    images = CaptionFolder(str(folder), skip_faulty=True).open()
+    assert [images.name(i) for i in range(len(images))] == ["c.png"] and images.skipped == 2
+    assert images.captions(0) == ("caption 3", "second 3") and red(images, 0) == 3
+    (folder / "sub" / "c.png").write_bytes(b"")
+    with pytest.raises(DataError, match="no image in it decodes"):
+        CaptionFolder(str(folder), skip_faulty=True).open()
+
+
+def test_endings_are_those_of_image_folders(folder):
+    (folder / "d.jfif").write_bytes(encoded(4, "JPEG"))
+    (folder / "d.txt").write_text("four")
+    assert len(CaptionFolder(str(folder)).open()) == 4
+    write_shard(folder / "0.tar", [("1.pgm", encoded(1, "PPM")), ("1.txt", b"one")])
+    assert len(TarShards(str(folder / "0.tar")).open()) == 1
+
+
+def test_damaged_members_are_left_out_of_a_shard(tmp_path):
+    entries = [
+        ("1.png", encoded(1)),
+        ("1.txt", b"\xff"),
+        ("2.png", encoded(2)),
+        ("2.json", b"{bad"),
+        ("3.png", encoded(3)),
+        ("3.txt", bytes((1 << 20) + 1)),
+        ("4.png", b"no image"),
+        ("4.txt", b"four"),
+        ("5.png", encoded(5)),
+        ("5.txt", b"five"),
+        ("5.txt", b"a second one"),
+    ]
+    write_shard(tmp_path / "0.tar", entries)
+    with pytest.raises(DataError, match=r"0.tar:5 has two members .txt and 3 more"):
+        TarShards(str(tmp_path)).open()
+    images = TarShards(str(tmp_path), skip_faulty=True).open()
+    assert [images.name(i) for i in range(len(images))] == ["0.tar:5"] and images.skipped == 5
+    assert images.captions(0) == ("five",) and red(images, 0) == 5
+
+
+def test_damaged_rows_are_left_out_of_a_table(folder):
+    rows = [b'{"image": "a.PNG", "caption": "a"}', b"{bad", b'{"image": "b.png", "title": "\xff"}']
+    rows += [b'{"image": "b.png"}', b'{"image": "b.png", "captions": [], "caption": "b"}']
+    (folder / "t.jsonl").write_bytes(b"\n".join(rows))
+    with pytest.raises(DataError, match=r"row 2 is not JSON of an object of columns and 2 more"):
+        CaptionTable(str(folder / "t.jsonl")).open()
+    images = CaptionTable(str(folder / "t.jsonl"), skip_faulty=True).open()
+    assert [images.captions(i) for i in range(2)] == [("a",), ("b",)] and images.skipped == 3
+    (folder / "t.csv").write_text("filepath,title\na.PNG,a dog, running\nb.png,b\n")
+    with pytest.raises(
+        DataError, match=r"row 1 has a cell too many, ' running': quote its caption"
+    ):
+        CaptionTable(str(folder / "t.csv")).open()
+    assert CaptionTable(str(folder / "t.csv"), skip_faulty=True).open().captions(0) == ("b",)
+    (folder / "t.tsv").write_text("filepath\ttitle\nb.png\tb\t\t \n")
+    assert CaptionTable(str(folder / "t.tsv")).open().captions(0) == ("b",)
+
+
+def test_half_a_surrogate_pair_becomes_a_replacement_character(folder):
+    (folder / "t.jsonl").write_text('{"image": "a.PNG", "caption": "x \\ud83d y"}\n')
+    images = CaptionTable(str(folder / "t.jsonl")).open()
+    assert images.captions(0) == ("x \ufffd y",) and images.fingerprint["content"]
+    write_shard(
+        folder / "0.tar", [("1.png", encoded(1)), ("1.json", b'{"caption": "x \\ud83d y"}')]
+    )
+    images = TarShards(str(folder / "0.tar")).open()
+    assert images.captions(0) == ("x \ufffd y",) and images.fingerprint["content"]
+
+
+def test_parquet_may_mix_bytes_and_paths(folder):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    entries = [(None, "a.PNG"), (None, None), (b"no image", None), (encoded(7), None)]
+    rows = [
+        {"image": {"bytes": data, "path": path}, "caption": str(number)}
+        for number, (data, path) in enumerate(entries)
+    ]
+    path = folder / "t.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    with pytest.raises(DataError, match="row 2 has no image"):
+        CaptionTable(str(path)).open()
+    images = CaptionTable(str(path), skip_faulty=True).open()
+    assert images.skipped == 2 and [red(images, i) for i in range(2)] == [2, 7]
+    assert [images.name(i) for i in range(2)] == ["a.PNG", "4"]
+    assert images.where(1) == f"{path}, row 4" and images.fingerprint["content"]
 
 
 @pytest.mark.parametrize("kind", ["tsv", "csv", "jsonl", "parquet"])
@@ -86,8 +238,8 @@ def test_tables_name_images_beside_them(folder, kind):
         ("t.tsv", "filepath\ttitle\nmissing.png\thello\n", "row 1 names no file: 'missing.png'"),
         ("t.tsv", "filepath\ttitle\nb.png\t \n", "row 1 has no caption"),
         ("t.tsv", "picture\ttitle\nb.png\thello\n", "none of image, filepath"),
-        ("t.jsonl", '{"image": "b.png"\n', "line 1 is not JSON"),
-        ("t.jsonl", "[1]\n", "not an object"),
+        ("t.jsonl", '{"image": "b.png"\n', "row 1 is not JSON"),
+        ("t.jsonl", "[1]\n", "row 1 is not JSON of an object"),
         ("t.parquet", "no parquet", "no Parquet table"),
         ("t.doc", "x", "ends in .tsv"),
         ("t.tsv", "filepath\ttitle\n", "no image with a caption"),
@@ -98,6 +250,14 @@ def test_faulty_tables_are_refused_in_a_line(folder, name, content, message):
     with pytest.raises(DataError, match=message) as caught:
         CaptionTable(str(folder / name)).open()
     assert "\n" not in str(caught.value)
+
+
+def test_captions_that_are_cut_are_counted(folder, monkeypatch):
+    (folder / "a.txt").write_text("tall " * 90 + "\n" + "short\n" + "tall " * 76)
+    rows = CaptionRows(CaptionFolder(str(folder)).open(), Augmentation(8), CLIPTokenizer(), 77)
+    assert rows.count_cut() == (2, 7)
+    monkeypatch.setattr("jaxformers.data.captions.caption_rows.SAMPLED", 2)
+    assert rows.count_cut() == (2, 5)  # of the first and the third image
 
 
 def write_shard(path, entries):
@@ -131,6 +291,68 @@ def test_tar_shards_are_read_in_place(tmp_path):
     (tmp_path / "003.tar").write_bytes(b"no tar" * 500)
     with pytest.raises(DataError, match="no tar archive"):
         TarShards(str(tmp_path), skip_faulty=True).open()
+
+
+def damaged_header(data, header):
+    data[header + 10] ^= 0x55
+
+
+def zeroed_header(data, header):
+    data[header : header + 512] = bytes(512)
+
+
+def cut_within_the_header(data, header):
+    del data[header + 100 :]
+
+
+def cut_before_the_header(data, header):
+    del data[header:]
+
+
+def cut_within_the_member_before(data, header):
+    del data[header - 512 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damaged_header,
+        zeroed_header,
+        cut_within_the_header,
+        cut_before_the_header,
+        cut_within_the_member_before,
+    ],
+)
+def test_a_damaged_shard_is_refused_or_counted_and_never_ends_early(tmp_path, damage):
+    path = tmp_path / "000.tar"
+    entries = [
+        entry
+        for number in range(5)
+        for entry in ((f"{number}.png", encoded(number)), (f"{number}.txt", b"caption"))
+    ]
+    write_shard(path, entries)
+    assert len(TarShards(str(path)).open()) == 5
+    with tarfile.open(path) as archive:
+        header = archive.getmember("3.png").offset
+    data = bytearray(path.read_bytes())
+    damage(data, header)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"000.tar is damaged or cut off at byte [\d,]+ of"):
+        TarShards(str(path)).open()
+    images = TarShards(str(path), skip_faulty=True).open()
+    lost = damage is cut_within_the_member_before  # the text of the third example, too
+    assert len(images) == 3 - lost and images.skipped == 1 + lost
+
+
+def test_a_shard_may_end_in_many_zeros(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxformers.data.captions.tar_shards.CHUNK", 1000)
+    path = tmp_path / "000.tar"
+    write_shard(path, [("0.png", encoded(0)), ("0.txt", b"caption")])
+    path.write_bytes(path.read_bytes() + bytes(50_000))
+    assert len(TarShards(str(path)).open()) == 1
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(DataError, match="damaged or cut off"):
+        TarShards(str(path)).open()
 
 
 def test_emoji_of_a_family_are_held_out_together():

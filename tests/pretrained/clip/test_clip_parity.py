@@ -11,8 +11,11 @@ from folders import read, write
 
 from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
-from jaxformers.models import CLIP
+from jaxformers.models import CLIP, CLIPConfig, CLIPImageConfig, CLIPTextConfig
 from jaxformers.pretrained import load_pretrained, save_pretrained
+from jaxformers.pretrained.clip.clip_config import read_clip, read_siglip
+from jaxformers.pretrained.clip.open_clip import read_config
+from jaxformers.pretrained.mapping.config_fields import Fields
 from jaxformers.pretrained.preprocessing.preprocessor_config import read_preprocessing
 
 NAMES = [*cases.CASES, *cases.OPENAI]
@@ -120,10 +123,27 @@ def test_fields_that_a_configuration_leaves_out_have_the_publishers_defaults(tmp
         load_pretrained(tmp_path)
 
 
+def test_an_old_dictionary_of_fields_replaces_a_towers_whole_configuration():
+    def text(config, old):
+        return read_clip(Fields({"text_config": config, "text_config_dict": old}, "config")).text
+
+    # Absent fields have their default, whatever `text_config` says.
+    tower = text({"hidden_act": "gelu", "eos_token_id": 2}, {"hidden_size": 768})
+    assert (tower.width, tower.activation, tower.pooling) == (768, "quick_gelu", "eos")
+    assert text({"hidden_size": 768}, {}) == text({}, None) == CLIPTextConfig(pooling="eos")
+    full = {"hidden_act": "gelu", "eos_token_id": 2, "hidden_size": 768}
+    assert text(full, full) == text(full, None) == text(None, full)
+    # SigLIP has no such dictionaries: transformers does not read them.
+    config = cases.CASES["siglip"]
+    fields = [Fields(config | extra, "x") for extra in ({}, {"text_config_dict": {}})]
+    assert read_siglip(fields[0]) == read_siglip(fields[1])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"text_config": [1]}, "text_config is"),
+        ({"vision_config_dict": [1]}, "vision_config_dict is"),
         ({"vision_config": cases.VISION | {"attention_dropout": 0.1}}, "attention_dropout is 0.1"),
         ({"text_config": cases.TEXT | {"eos_token_id": 99}}, "eos_token_id is 99"),
         ({"text_config": cases.TEXT | {"hidden_act": "mish"}}, "hidden_act is 'mish'"),
@@ -140,7 +160,7 @@ def test_what_a_configuration_says_and_is_not_supported_is_named(changes, messag
 def test_a_plain_file_that_does_not_tell_its_gelu_is_refused(tmp_path):
     path = tmp_path / "clip.safetensors"
     safetensors.numpy.save_file(cases.weights(cases.shapes("openai_vit"), 0), path)
-    with pytest.raises(WeightsError, match=r"open_clip_config\.json"):
+    with pytest.raises(WeightsError, match=r"open_clip_config\.json with quick_gelu"):
         load_pretrained(path)
 
 
@@ -180,11 +200,49 @@ def test_open_clips_gelu_is_what_the_folder_says(tmp_path):
     assert load_pretrained(tmp_path / "exact")[0].config.text.activation == "gelu"
 
 
+def test_an_image_size_may_be_a_pair_of_equal_sides():
+    for reader, name in ((read_clip, "vision_config"), (read_config, "vision_cfg")):
+        assert reader(Fields({name: {"image_size": [96, 96]}}, "config")).image_size == 96
+        with pytest.raises(WeightsError, match="not the side of a square image"):
+            reader(Fields({name: {"image_size": [96, 64]}}, "config"))
+
+
+def test_open_clips_widths_of_heads_and_of_feed_forward_layers():
+    def image(**vision):
+        return read_config(Fields({"embed_dim": 1024, "vision_cfg": vision}, "model_cfg")).image
+
+    tower = image(width=1280, head_width=80, layers=32, patch_size=14)  # ViT-H-14
+    assert (tower.heads, tower.feed_forward) == (16, 5120)
+    tower = image(width=1664, head_width=104, mlp_ratio=4.9231, layers=48, patch_size=14)  # bigG
+    assert (tower.heads, tower.feed_forward) == (16, 8192)
+    assert image(width=64, head_width=128, layers=[1, 1, 1, 1]).heads == 16
+    fields = Fields({"text_cfg": {"width": 512, "mlp_ratio": 2.5}}, "model_cfg")
+    assert read_config(fields).text.feed_forward == 1280
+
+
+@pytest.mark.parametrize("feed_forward", [44, 61])  # 28 * (61 / 28) is below 61
+def test_models_of_odd_shapes_pass_through_open_clips_folders(feed_forward, tmp_path):
+    config = CLIPConfig(
+        CLIPImageConfig(12, 4, 3, 28, 2, feed_forward, 1, projection=20),
+        CLIPTextConfig(99, 13, 28, 7, feed_forward, 1, eos_id=98, projection=20),
+    )
+    model = CLIP(config)
+    inputs = np.zeros((1, 12, 12, 3), np.float32), np.zeros((1, 13), np.int32)
+    variables = model.init(jax.random.key(0), *inputs)
+    save_pretrained(model, variables, tmp_path / "ours", "open_clip")
+    loaded, read_variables = load_pretrained(tmp_path / "ours")
+    assert loaded.config == config
+    jax.tree.map(np.testing.assert_array_equal, read_variables, variables)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"vision_cfg": {"timm_model_name": "vit_base"}}, "timm_model_name is 'vit_base'"),
-        ({"vision_cfg": {"mlp_ratio": 4.5}}, "only 4.0 is supported"),
+        ({"vision_cfg": {"qk_norm": True}}, "only False is supported"),
+        ({"vision_cfg": {"mlp_ratio": "4"}}, "mlp_ratio is '4', not a finite number"),
+        ({"text_cfg": {"mlp_ratio": float("nan")}}, "mlp_ratio is nan"),
+        ({"vision_cfg": {"head_width": 0}}, "head_width is 0"),
         ({"text_cfg": {"hf_model_name": "roberta"}}, "hf_model_name is 'roberta'"),
         ({"text_cfg": {"pool_type": "last"}}, "pool_type is 'last'"),
         ({"multimodal_cfg": {}}, "multimodal_cfg is {}, which is not known"),
