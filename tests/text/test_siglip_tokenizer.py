@@ -55,6 +55,21 @@ def test_it_is_saved_loaded_decoded_and_sent_to_other_processes(tmp_path):
     assert tokenizer.decode(row) == ["a cat asleep"]
 
 
+def test_extra_ids_at_the_end_have_no_rows_in_the_weights(tmp_path):
+    folder = folder_of(tmp_path)
+    model = (folder / "spiece.model").read_bytes()
+    plain = SigLIPTokenizer(model)
+    for number in (1, 0):  # of the model's fields, each a piece with its score and its kind
+        text = f"<extra_id_{number}>".encode()
+        piece = b"\x0a" + bytes([len(text)]) + text + b"\x15" + bytes(4) + b"\x18\x04"
+        model += b"\x0a" + bytes([len(piece)]) + piece
+    tokenizer = SigLIPTokenizer(model)
+    assert tokenizer._processor.get_piece_size() == plain.vocab_size + 2
+    assert tokenizer.vocab_size == plain.vocab_size
+    lines = ["a cat <extra_id_1>", "extra_id_0", *cases.EXTRA]
+    assert tokenizer.encode(lines) == plain.encode(lines)
+
+
 def test_a_t5s_model_of_the_same_name_is_not_siglips(tmp_path):
     assert SigLIPTokenizer.recognises(folder_of(tmp_path / "a"))
     folder = folder_of(tmp_path / "b", tokenizer_class="T5Tokenizer")

@@ -38,6 +38,7 @@ BLANK = "\u2581"  # SentencePiece's sign of a blank
 WITHOUT_FIRST_BLANK = b"\x1a\x02\x18\x00"
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 SPACES = re.compile(r"\s+")
+EXTRA_ID = re.compile(f"{BLANK}?<extra_id_[0-9]+>")
 
 
 class SigLIPTokenizer:
@@ -47,7 +48,7 @@ class SigLIPTokenizer:
     canonicalisation leaves "s"; transformers takes them for the tokens.
 
     Attributes:
-        vocab_size: number of pieces; 32,000 as published.
+        vocab_size: number of pieces; 32,000 as published, 250,000 of the multilingual models.
         eos_id, pad_id: of "</s>", which ends a text and, unless the files say otherwise, pads it.
         template: nothing before a text, the end behind it.
     """
@@ -74,7 +75,7 @@ class SigLIPTokenizer:
         self._state = (model, lowercase, pad, legacy)
         model = model if legacy else model + WITHOUT_FIRST_BLANK
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        self.vocab_size = self._processor.get_piece_size()
+        self.vocab_size = self._count_pieces()
         self.eos_id, self.unk_id, self.pad_id = map(self._piece_id, (EOS, UNK, pad))
         self.start_id = self.pad_id
         self.template = InputTemplate(((), (self.eos_id,)), ((), (), (self.eos_id,)), 0)
@@ -133,6 +134,17 @@ class SigLIPTokenizer:
         settings |= {"model_max_length": CONTEXT_LENGTH, "legacy": legacy}
         (folder / MODEL_FILE).write_bytes(model)
         (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
+
+    def _count_pieces(self) -> int:
+        """The number of pieces without T5's extra ids at the end.
+
+        The multilingual models' file has 100 of them, for which their weights have no rows. Texts
+        never contain them, since their brackets are punctuation.
+        """
+        size = self._processor.get_piece_size()
+        while size and EXTRA_ID.fullmatch(self._processor.id_to_piece(size - 1)):
+            size -= 1
+        return size
 
     def encode(self, texts: str | Sequence[str]) -> list[list[int]]:
         """Ids of the pieces of each text, canonicalised, without the end."""
