@@ -260,7 +260,9 @@ class TaskSamples:
             if "image" in self.task.FEATURES:
                 _check_picture(record["image"])
             sample = self.task.sample(record, word)
-            as_list([sample.prompt] if sample.text is None else [sample.prompt, sample.text])
+            for text in (sample.prompt, "" if sample.text is None else sample.text):
+                if not isinstance(text, str):
+                    raise TypeError(f"{text!r:.80} is not a text")
             return sample
         except (*UNUSABLE, DataError) as error:
             names = ", ".join(f"{n} ({type(record[n]).__name__})" for n in self.task.FEATURES)

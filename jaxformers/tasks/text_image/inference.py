@@ -72,7 +72,9 @@ def answer_samples(
         predictions += _predict(model, variables, batch, output, decoding, start)
     return [
         Prediction(p.ids, _in_sample_size(p.picture, sample), p.picture)
-        for p, sample in zip(predictions[: len(samples)], samples, strict=True)  # the rest fill up
+        for p, sample in zip(
+            predictions[: len(samples)], samples, strict=True
+        )  # without padding rows
     ]
 
 
