@@ -31,7 +31,7 @@ from jaxformers.data.captions import CaptionRows
 from jaxformers.data.pipeline.fixed_length import every_row
 from jaxformers.evaluation.retrieval import recall_at
 from jaxformers.models.clip import ModifiedResNetConfig
-from jaxformers.tasks.image_text.retrieval import RetrievalEvaluator
+from jaxformers.tasks.image_text.retrieval import RetrievalEvaluator, caption_positives
 from jaxformers.training import Experiment
 from jaxformers.training.config.experiment_files import load_experiment
 from jaxformers.training.loop import train
@@ -206,8 +206,10 @@ def peer_recalls(experiment: Experiment, folder: Path, peer: Peer) -> dict[str, 
             )
         ]
         image, text = (np.concatenate(batches) for batches in zip(*embeds, strict=True))
-        captions = np.array([images.captions(index)[0] for index in range(len(images))])
-        recall = recall_at(text, image, captions[:, None] == captions[None])[10]
+        _, positives = caption_positives(
+            [evaluator.chosen_captions(images, index) for index in range(len(images))]
+        )
+        recall = recall_at(text, image, positives)[10]
         recalls[f"{evaluator.prefix}_text_to_image_recall_10"] = recall
     return recalls
 

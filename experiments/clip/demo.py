@@ -86,16 +86,18 @@ def experiment() -> Experiment:
             duplicates="masked",
         ),
         evaluators=(
-            RetrievalEvaluator(dev=BundledEmoji((UNSEEN,))),
+            RetrievalEvaluator(dev=BundledEmoji((UNSEEN,)), captions="first"),
             RetrievalEvaluator(
                 name="unseen concepts",
                 prefix="unseen_concepts",
                 dev=BundledEmoji((UNSEEN,), "held-out"),
+                captions="first",
             ),
             RetrievalEvaluator(
                 name="unseen concepts in a seen style",
                 prefix="unseen_concepts_seen_style",
                 dev=BundledEmoji((SEEN[0],), "held-out"),
+                captions="first",
             ),
             ZeroShotEvaluator(
                 name="groups", test=EmojiGroups(BundledEmoji((UNSEEN,))), template="{}"

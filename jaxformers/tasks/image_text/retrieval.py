@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 
 from jaxformers.data.captions import (
@@ -23,18 +25,19 @@ from jaxformers.data.captions import (
 )
 from jaxformers.data.images import Preprocessing
 from jaxformers.data.images.decoding import decoding
-from jaxformers.data.pipeline.fixed_length import every_row
 from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.errors import DataError
 from jaxformers.evaluation.retrieval import recall_at
 from jaxformers.fields import CheckedFields, NonNegativeInt, PositiveInt
 from jaxformers.interpret.figures import hits_figure
 from jaxformers.models import CLIP
+from jaxformers.models.clip.outputs import normalise
 from jaxformers.sharding import constrain
-from jaxformers.tasks.evaluation_loop import round_up_rows
+from jaxformers.tasks.evaluation_loop import every_output
 from jaxformers.tasks.evaluator import Evaluation
 from jaxformers.tasks.image_text.prompted_images import PromptedImages
 from jaxformers.tasks.image_text.search import thumbnail
+from jaxformers.tasks.image_text.zero_shot import embed_texts
 from jaxformers.tasks.processor import Processor
 
 CaptionData = (
@@ -45,16 +48,18 @@ HITS = 5  # images of a query in the figure
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalEvaluator(CheckedFields):
-    """Recall of images by their first caption, and of captions by image, within a set.
+    """Recall of images by caption, and of captions by image, within a set.
 
-    Images and captions that are equal answer one another: a caption's positives are all images with
-    that caption.
+    A query counts if any of its positives is among the first K, as in the CLIP benchmarks: those of
+    an image are all its captions, those of a caption all images that have it.
     """
 
     BEST: ClassVar[str] = "dev_text_to_image_recall_10"
 
     name: str = "retrieval"
     dev: CaptionData
+    captions: Literal["all", "first"] = "all"
+    """Which captions of an image count: all, such as the five of COCO, or the first alone."""
     rows: PositiveInt = 256
     """Images of a batch."""
     prefix: str = "dev"
@@ -64,56 +69,88 @@ class RetrievalEvaluator(CheckedFields):
 
     def evaluate(self, model: CLIP, variables, processor: Processor, *, final: bool) -> Evaluation:
         """`PREFIX_text_to_image_recall_K` and `PREFIX_image_to_text_recall_K` in percent."""
-        images, length = open_cached(self.dev), model.config.text.context_length
-        store = CaptionRows(images, processor.preprocessing, processor.tokenizer, length)
-        run = _program(model, processor.preprocessing)
-        rows = round_up_rows(min(self.rows, len(store)))
-        outputs = [
-            [np.asarray(embeds)[:count] for embeds in run(variables, batch)]
-            for batch, count in every_row(store, rows)
-        ]
-        image, text = (np.concatenate(batches) for batches in zip(*outputs, strict=True))
-        captions = np.array([images.captions(index)[0] for index in range(len(images))])
-        positives = captions[:, None] == captions[None]
-        metrics = {}
-        for name, queries, candidates in (
-            ("text_to_image", text, image),
-            ("image_to_text", image, text),
-        ):
-            for k, recall in recall_at(queries, candidates, positives).items():
-                metrics[f"{self.prefix}_{name}_recall_{k}"] = recall
-        evaluation = Evaluation(metrics)
+        images, tokenizer = open_cached(self.dev), processor.tokenizer
+        rows = CaptionRows(
+            images, processor.preprocessing, tokenizer, model.config.text.context_length
+        )
+        run = _image_program(model, processor.preprocessing)
+        image = every_output(
+            lambda batch: run(variables, batch["images"]), rows, min(self.rows, len(rows))
+        )
+        texts, positives = caption_positives(
+            [self.chosen_captions(images, index) for index in range(len(images))]
+        )
+        text = embed_texts(
+            model, variables, tokenizer, texts, normalize=True, rows=min(self.rows, len(texts))
+        )
+        recalls = {
+            "text_to_image": recall_at(text, image, positives),
+            "image_to_text": recall_at(image, text, positives.T),
+        }
+        evaluation = Evaluation(
+            {
+                f"{self.prefix}_{direction}_recall_{k}": recall
+                for direction, recall_by_k in recalls.items()
+                for k, recall in recall_by_k.items()
+            }
+        )
         if final and self.queries:
             title = f"Images nearest to a caption, {self.prefix.replace('_', ' ')} set"
-            similarities = text @ image.T
+            shown = evenly_spaced(len(texts), self.queries)
             evaluation.figures[title] = retrieval_figure(
-                images, captions, similarities, self.queries
+                images, [texts[query] for query in shown], text[shown] @ image.T, positives[shown]
             )
         return evaluation
+
+    def chosen_captions(self, images: CaptionedImages, index: int) -> tuple[str, ...]:
+        """The captions of an image that count."""
+        captions = images.captions(index)
+        return captions if self.captions == "all" else captions[:1]
+
+
+def caption_positives(
+    captions: Sequence[Sequence[str]],
+) -> tuple[list[str], Bool[np.ndarray, "Q n"]]:
+    """All captions, image after image, and which images have them.
+
+    Args:
+        captions: of each of n images.
+
+    Returns:
+        Q captions, repeated ones included; for each of them, which images have it.
+    """
+    images_with: dict[str, list[int]] = {}
+    for index, texts in enumerate(captions):
+        for text in texts:
+            images_with.setdefault(text, []).append(index)
+    queries = [text for texts in captions for text in texts]
+    positives = np.zeros((len(queries), len(captions)), bool)
+    for row, text in zip(positives, queries, strict=True):
+        row[images_with[text]] = True
+    return queries, positives
 
 
 def retrieval_figure(
     images: CaptionedImages,
-    captions: np.ndarray,
-    similarities: Float[np.ndarray, "n n"],
-    num_queries: int,
+    captions: Sequence[str],
+    similarities: Float[np.ndarray, "Q n"],
+    positives: Bool[np.ndarray, "Q n"],
 ) -> Figure:
     """Captions, and beside each the images nearest to it, the right ones framed in green.
 
     Args:
         images: n images.
-        captions: their captions `[n]`, the queries.
-        similarities: of each caption (row) and image (column).
-        num_queries: captions that are drawn, evenly spaced.
+        captions: Q captions, the queries.
+        similarities: of each caption and image.
+        positives: which images are right for which caption.
     """
-    queries = evenly_spaced(len(images), num_queries)
-    nearest = np.argsort(-similarities[queries], axis=1, kind="stable")[:, :HITS]
+    nearest = np.argsort(-similarities, axis=1, kind="stable")[:, :HITS]
     hits = [
-        [(_thumbnail(images, index), float(similarities[query, index])) for index in row]
-        for query, row in zip(queries, nearest, strict=True)
+        [(_thumbnail(images, index), float(row[index])) for index in indices]
+        for row, indices in zip(similarities, nearest, strict=True)
     ]
-    right = captions[nearest] == captions[queries, None]
-    return hits_figure(captions[queries].tolist(), hits, right.tolist(), columns=2)
+    right = np.take_along_axis(positives, nearest, axis=1)
+    return hits_figure(list(captions), hits, right.tolist(), columns=2)
 
 
 def _thumbnail(images: CaptionedImages, index: int) -> np.ndarray | None:
@@ -129,11 +166,10 @@ def open_cached(source: CaptionData) -> CaptionedImages:
 
 
 @lru_cache(maxsize=2)
-def _program(model: CLIP, preprocessing: Preprocessing):
+def _image_program(model: CLIP, preprocessing: Preprocessing):
     @jax.jit
-    def run(variables, batch):
-        images = preprocessing.normalised(batch["images"])
-        embeds = model.apply(variables, images, batch["input_ids"], method="embed")
-        return tuple(constrain(x, None, None) for x in embeds)
+    def run(variables, images):
+        encodings = model.apply(variables, preprocessing.normalised(images), method="encode_image")
+        return constrain(normalise(encodings.astype(jnp.float32)), None, None)
 
     return run

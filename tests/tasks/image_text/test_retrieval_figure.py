@@ -18,7 +18,8 @@ def test_the_figure_shows_the_nearest_images_and_frames_the_right_ones():
     similarities = np.random.default_rng(0).normal(size=(24, 24))
     similarities[np.arange(24), np.arange(24)] += 2
     similarities[6] -= 9 * np.eye(24)[6]  # the fourth query's own image is the farthest
-    figure = retrieval_figure(images, captions, similarities, 12)
+    positives = captions[:, None] == captions[None]
+    figure = retrieval_figure(images, captions[::2], similarities[::2], positives[::2])
     drawn = image_axes(figure)
     assert len(drawn) == 12 * HITS
     nearest = np.argsort(-similarities[::2], axis=1)[:, :HITS]
@@ -39,6 +40,6 @@ def test_a_damaged_image_leaves_its_frame_empty(tmp_path):
         (tmp_path / f"{index}.txt").write_text(f"caption {index}\n")
     (tmp_path / "1.png").write_bytes(b"no image")
     damaged = CaptionFolder(str(tmp_path)).open()
-    captions = np.array([damaged.captions(index)[0] for index in range(3)])
-    figure = retrieval_figure(damaged, captions, np.eye(3), 12)
+    captions = [damaged.captions(index)[0] for index in range(3)]
+    figure = retrieval_figure(damaged, captions, np.eye(3), np.eye(3, dtype=bool))
     assert len(image_axes(figure)) == 6
