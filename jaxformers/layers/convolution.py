@@ -60,7 +60,7 @@ def convolve(
     if kernel.shape[:2] == (1, 1) and around == ((0, 0), (0, 0)):
         # One pixel: a matrix product over the channels.
         return multiply(x[:, ::stride, ::stride], kernel[0, 0], 1, execution.platform)
-    if cpu.uses_cpu_forms(execution.platform):
+    if x.shape[-1] >= cpu.LEAST_CHANNELS and cpu.uses_cpu_forms(execution.platform):
         return cpu.convolve(x, kernel, stride, around)
     axes, (x, kernel) = ("NHWC", "HWIO", "NHWC"), map(jnp.asarray, (x, kernel))
     return lax.conv_general_dilated(x, kernel, (stride, stride), around, dimension_numbers=axes)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import jaxformers as jf
-from jaxformers.layers import cpu_forms
+from jaxformers.layers import Execution, cpu_forms
+from jaxformers.layers.convolution import convolve
 from jaxformers.layers.linear import multiply
 
 RNG = np.random.default_rng(0)
@@ -25,11 +26,11 @@ MODELS = {
         (IDS,),
     ),
     "resnet": (
-        jf.ResNet(jf.ResNetConfig(image_size=16, classes=3, depths=(1, 1), width=8, stem="small")),
+        jf.ResNet(jf.ResNetConfig(image_size=16, classes=3, depths=(1, 1), width=32, stem="small")),
         (IMAGES,),
     ),
     "bit": (
-        jf.BiT(jf.BiTConfig(image_size=16, classes=3, depths=(1, 1), width=8, groups=4)),
+        jf.BiT(jf.BiTConfig(image_size=16, classes=3, depths=(1, 1), width=32, groups=4)),
         (IMAGES,),
     ),
     "mae": (
@@ -120,6 +121,16 @@ def test_the_switch_reaches_the_general_form():
     with cpu_forms(False):
         assert primitives() == ["dot_general"]
     assert primitives() == ["reshape", "reshape", "dot_general", "reshape"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "form"), [(32, "custom_jvp_call"), (31, "conv_general_dilated")]
+)
+def test_convolutions_of_few_channels_keep_the_general_form(channels, form):
+    x, kernel = jnp.ones((2, 6, 6, channels)), jnp.ones((3, 3, channels, 4))
+    execution = Execution(target="cpu")
+    jaxpr = jax.make_jaxpr(lambda x, k: convolve(x, k, execution=execution))(x, kernel)
+    assert [equation.primitive.name for equation in jaxpr.eqns] == [form]
 
 
 @pytest.mark.default_cases(2)

@@ -20,6 +20,8 @@ from jaxformers.arrays import Array
 from jaxformers.layers.cpu.materialize import opaque_one
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
+LEAST_CHANNELS = 32
+"""Of the input, from which these forms pay: patches of fewer are all copying, no product."""
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
