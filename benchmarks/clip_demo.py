@@ -17,6 +17,7 @@ import math
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from jaxformers.data.pipeline.fixed_length import every_row
 from jaxformers.evaluation.retrieval import recall_at
 from jaxformers.models.clip import ModifiedResNetConfig
 from jaxformers.tasks.image_text.retrieval import RetrievalEvaluator, caption_positives
+from jaxformers.text.clip import padded_rows
 from jaxformers.training import Experiment
 from jaxformers.training.config.experiment_files import load_experiment
 from jaxformers.training.loop import train
@@ -188,6 +190,12 @@ def train_peer(experiment: Experiment, folder: Path, seconds: float) -> tuple[Pe
     return peer.eval(), step
 
 
+def embedded(encode: Callable, batches: Iterable) -> np.ndarray:
+    """Unit vectors of batches, each given with the number of its rows that count."""
+    encodings = [encode(batch)[:count] for batch, count in batches]
+    return nn.functional.normalize(torch.cat(encodings), dim=1).numpy()
+
+
 @torch.inference_mode()
 def peer_recalls(experiment: Experiment, folder: Path, peer: Peer) -> dict[str, float]:
     """Recall at 10 of the peer under each of the experiment's retrieval evaluators."""
@@ -198,17 +206,15 @@ def peer_recalls(experiment: Experiment, folder: Path, peer: Peer) -> dict[str, 
         if not isinstance(evaluator, RetrievalEvaluator):
             continue
         images = evaluator.dev.open()
-        store = CaptionRows(images, processor.preprocessing, processor.tokenizer, length)
-        embeds = [
-            [x[:count].numpy() for x in peer(batch["images"], batch["input_ids"])]
-            for batch, count in (
-                (tensors(experiment, batch), count) for batch, count in every_row(store, 256)
-            )
-        ]
-        image, text = (np.concatenate(batches) for batches in zip(*embeds, strict=True))
-        _, positives = caption_positives(
+        texts, positives = caption_positives(
             [evaluator.chosen_captions(images, index) for index in range(len(images))]
         )
+        store = CaptionRows(images, processor.preprocessing, processor.tokenizer, length)
+        image = embedded(
+            lambda batch: peer.image(tensors(experiment, batch)["images"]), every_row(store, 256)
+        )
+        ids = torch.from_numpy(padded_rows(processor.tokenizer, texts, length)).long()
+        text = embedded(peer.text, ((rows, len(rows)) for rows in ids.split(256)))
         recall = recall_at(text, image, positives)[10]
         recalls[f"{evaluator.prefix}_text_to_image_recall_10"] = recall
     return recalls

@@ -94,6 +94,11 @@ def experiment() -> Experiment:
                 captions="first",
             ),
             RetrievalEvaluator(
+                name="unseen concepts by keywords too",
+                prefix="unseen_concepts_keywords",
+                dev=BundledEmoji((UNSEEN,), "held-out"),
+            ),
+            RetrievalEvaluator(
                 name="unseen concepts in a seen style",
                 prefix="unseen_concepts_seen_style",
                 dev=BundledEmoji((SEEN[0],), "held-out"),
