@@ -4,6 +4,7 @@ from jaxformers.tasks.base import Loss, Task, TaskData
 from jaxformers.tasks.evaluator import Evaluation, Evaluator, OutputEvaluator
 from jaxformers.tasks.image_text.contrastive import Contrastive
 from jaxformers.tasks.image_text.prompted_images import PromptedImages
+from jaxformers.tasks.image_text.retrieval import RetrievalEvaluator
 from jaxformers.tasks.image_text.transfer import (
     LinearProbeEvaluator,
     NeighbourEvaluator,
@@ -40,6 +41,7 @@ __all__ = [
     "OutputEvaluator",
     "Processor",
     "PromptedImages",
+    "RetrievalEvaluator",
     "Search",
     "SequenceClassification",
     "SpanExtraction",

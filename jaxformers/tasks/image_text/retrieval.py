@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -58,8 +58,8 @@ class RetrievalEvaluator(CheckedFields):
 
     name: str = "retrieval"
     dev: CaptionData
-    captions: Literal["all", "first"] = "all"
-    """Which captions of an image count: all, such as the five of COCO, or the first alone."""
+    captions: PositiveInt | None = None
+    """At most so many captions of an image count, the first ones, such as 5 of COCO; None: all."""
     rows: PositiveInt = 256
     """Images of a batch."""
     prefix: str = "dev"
@@ -102,10 +102,13 @@ class RetrievalEvaluator(CheckedFields):
             )
         return evaluation
 
+    def rehearsal(self) -> RetrievalEvaluator:
+        """The same on a few bundled drawings."""
+        return replace(self, dev=BundledEmoji(("fluent",), limit=24))
+
     def chosen_captions(self, images: CaptionedImages, index: int) -> tuple[str, ...]:
         """The captions of an image that count."""
-        captions = images.captions(index)
-        return captions if self.captions == "all" else captions[:1]
+        return images.captions(index)[: self.captions]
 
 
 def caption_positives(
