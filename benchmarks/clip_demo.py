@@ -32,7 +32,7 @@ from jaxformers.data.captions import CaptionRows
 from jaxformers.data.pipeline.fixed_length import every_row
 from jaxformers.evaluation.retrieval import recall_at
 from jaxformers.models.clip import ModifiedResNetConfig
-from jaxformers.tasks.image_text.retrieval import RetrievalEvaluator, caption_positives
+from jaxformers.tasks.image_text.retrieval import RetrievalEvaluator
 from jaxformers.text.clip import padded_rows
 from jaxformers.training import Experiment
 from jaxformers.training.config.experiment_files import load_experiment
@@ -206,9 +206,7 @@ def peer_recalls(experiment: Experiment, folder: Path, peer: Peer) -> dict[str, 
         if not isinstance(evaluator, RetrievalEvaluator):
             continue
         images = evaluator.dev.open()
-        texts, positives = caption_positives(
-            [evaluator.chosen_captions(images, index) for index in range(len(images))]
-        )
+        texts, positives = evaluator.texts_and_positives(images)
         store = CaptionRows(images, processor.preprocessing, processor.tokenizer, length)
         image = embedded(
             lambda batch: peer.image(tensors(experiment, batch)["images"]), every_row(store, 256)

@@ -77,9 +77,7 @@ class RetrievalEvaluator(CheckedFields):
         image = every_output(
             lambda batch: run(variables, batch["images"]), rows, min(self.rows, len(rows))
         )
-        texts, positives = caption_positives(
-            [self.chosen_captions(images, index) for index in range(len(images))]
-        )
+        texts, positives = self.texts_and_positives(images)
         text = embed_texts(
             model, variables, tokenizer, texts, normalize=True, rows=min(self.rows, len(texts))
         )
@@ -106,9 +104,13 @@ class RetrievalEvaluator(CheckedFields):
         """The same on a few bundled drawings."""
         return replace(self, dev=BundledEmoji(("fluent",), limit=24))
 
-    def chosen_captions(self, images: CaptionedImages, index: int) -> tuple[str, ...]:
-        """The captions of an image that count."""
-        return images.captions(index)[: self.captions]
+    def texts_and_positives(
+        self, images: CaptionedImages
+    ) -> tuple[list[str], Bool[np.ndarray, "Q n"]]:
+        """The captions of n images that count, and which images have them."""
+        return caption_positives(
+            [images.captions(index)[: self.captions] for index in range(len(images))]
+        )
 
 
 def caption_positives(

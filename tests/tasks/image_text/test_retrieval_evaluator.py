@@ -55,7 +55,7 @@ def expected_recalls(captions, image, text_of, k):
     pairs = [(index, text) for index, texts in enumerate(captions) for text in texts]
     texts = np.stack([text_of[text] for _, text in pairs])
     text_hits = [
-        any(pairs[query][1] in captions[image] for image in np.argsort(-row)[:k])
+        any(pairs[query][1] in captions[index] for index in np.argsort(-row)[:k])
         for query, row in enumerate(texts @ image.T)
     ]
     image_hits = [
