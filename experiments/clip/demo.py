@@ -16,8 +16,8 @@ names that the model never read, have a meaning of their own.
 
 With the seeds 0, 1 and 2 recall@10 is 58.0, 58.1 and 57.6 % among all, 31.5, 29.2 and 30.9 % among
 the unseen concepts, and 23 to 30 % of the groups are right, after nine to fifteen minutes. In a
-seen style the unseen concepts reach 32.6 % (seeds 0 and 2); sought by name, keywords and both, 34.5 %
-(seed 2). Half of the steps give 52.5 % among all (seed 2), and the unseen concepts gain nothing
+seen style the unseen concepts reach 32.6 % (seeds 0 and 2); sought by name, keywords and both, 34.5
+% (seed 2). Half of the steps give 52.5 % among all (seed 2), and the unseen concepts gain nothing
 after them. Some settings were chosen by such figures of seed 0. The report draws twelve queries
 with their five nearest drawings.
 
