@@ -30,8 +30,12 @@ def variable_shapes(model: nn.Module, execution: Execution = DEFAULT_EXECUTION) 
     Raises:
         WeightsError: a module of no registered family.
     """
+    return dict(_traced_shapes(model.clone(execution=execution)))
+
+
+@lru_cache(maxsize=32)  # one load asks several times, and a trace of a model takes up to seconds
+def _traced_shapes(model: nn.Module) -> dict[str, Shape]:
     inputs = family_of(model).inputs(model.config)
-    model = model.clone(execution=execution)
     # Inside a training mesh `constrain` would check that one row divides over it, and it does not.
     with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
         variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)
@@ -82,16 +86,11 @@ def check_variables(model: nn.Module, variables: Variables) -> dict[str, Any]:
     """
     if not isinstance(variables, Mapping) or "params" not in variables:
         raise WeightsError('the variables are no mapping with "params", as from_pretrained returns')
-    stored = _stored_shapes(model)
+    stored = variable_shapes(model, model.execution)
     collections = {path.split("/")[0] for path in stored}
     leaves = {p: leaf for p, leaf in flatten(variables).items() if p.split("/")[0] in collections}
     compare("variables", stored, {path: np.shape(leaf) for path, leaf in leaves.items()})
     return leaves
-
-
-@lru_cache(maxsize=8)
-def _stored_shapes(model: nn.Module) -> dict[str, Shape]:
-    return variable_shapes(model, model.execution)
 
 
 def read_model(model: nn.Module, names: NameMap, source: TensorSource) -> LoadedModel:
