@@ -24,6 +24,7 @@ def named(path):
     return pytest.param(path, id=name, marks=() if name in QUICK else pytest.mark.slow)
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("file", [named(path) for path in sorted(ROOT.glob("*/*.py"))])
 def test_it_rehearses(file, tmp_path):
     assert jax.device_count() == 8  # in use from here on, so that other tests keep their compiler

@@ -43,6 +43,7 @@ def test_a_text_is_answered_for_one_picture_several_or_none(source, picture, tmp
     assert isinstance(single.figure(), Figure)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("count", [17, 3])
 def test_any_number_of_pictures_is_answered_on_a_mesh_too(source, picture, count):
     pictures = [np.roll(picture, number, axis=1) for number in range(count)]

@@ -49,6 +49,7 @@ def test_answers_are_the_best_spans_by_transformers_logits(family, tmp_path):
         np.testing.assert_allclose([best.score, null.score], [score, null_score], rtol=1e-4)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("family", use.FAMILIES)
 def test_sentence_embedding_folders_are_obeyed_and_exported(family, tmp_path):
     folder = use.folder(family, "encoder", tmp_path / "published")

@@ -105,7 +105,7 @@ def folders(tmp_path_factory):
     }
 
 
-@pytest.mark.default_cases(4)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", USES)
 def test_a_converted_folder_is_used_with_the_same_results(folders, name, tmp_path, capsys):
     assert command.main(["convert", str(folders[name]), str(tmp_path / "new")]) == 0
@@ -140,6 +140,7 @@ def test_weights_saved_again_into_their_folder_keep_its_pooling(folders, tmp_pat
     assert USES["sentences"](folder) == USES["sentences"](folders["sentences"])
 
 
+@pytest.mark.slow
 def test_files_of_an_earlier_tokenizer_and_pooling_do_not_stay(folders, tmp_path):
     for name in ("sentences", "marian", "encoder"):
         model, variables = jf.from_pretrained(folders[name])

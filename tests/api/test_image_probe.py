@@ -43,6 +43,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXFORMERS_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_the_linear_probe_is_that_of_the_vectors(clip, pictures, capsys):
     def features(split):
         paths = [

@@ -84,6 +84,7 @@ def test_every_use_of_text_takes_a_model_in_memory(folders):
     np.testing.assert_array_equal(vectors, jf.embed(folders["encoder"], use.TEXTS))
 
 
+@pytest.mark.slow
 def test_every_use_of_images_takes_a_model_in_memory(vit):
     source, picture = (*jf.from_pretrained(vit), jf.load_images(vit)), str(vit / "picture.png")
     assert jf.classify_images(source, picture) == jf.classify_images(vit, picture)

@@ -47,7 +47,7 @@ def total(outputs):
     return sum(jnp.sum(jnp.sin(leaf)) for leaf in leaves)
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(("family", "name"), CASES, ids=[name for _, name in CASES])
 def test_every_module_under_nnx_jit_and_grad_equals_linen(family, name):
     config = CONFIGS.get(family.name) or family.shrink(family.config())
@@ -77,6 +77,7 @@ def test_every_module_under_nnx_jit_and_grad_equals_linen(family, name):
     )
 
 
+@pytest.mark.slow
 def test_a_trained_nnx_module_comes_back_as_linen_variables(tmp_path):
     config = jf.BertConfig(
         vocab_size=50, width=16, heads=2, feed_forward=32, layers=2, max_length=8

@@ -68,6 +68,7 @@ def test_a_marian_with_more_rows_than_tokens_translates(tmp_path):
     assert len(jf.translate(folder, LINES)) == len(LINES)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_of_our_own_is_checked_too(tmp_path):
     tokenizer = SentencePiece.train(LINES * 4, 40, "bpe")
     config = TransformerConfig(
@@ -98,6 +99,7 @@ def test_saving_a_tokenizer_that_is_not_the_weights_is_refused(tmp_path):
     assert "has a Marian" in message and not (tmp_path / "new").exists()
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", ["encoder", "words", "classes", "spans"])
 def test_outputs_that_are_not_finite_are_an_error(name, tmp_path):
     model, variables = jf.from_pretrained(use.folder(name, tmp_path))

@@ -38,7 +38,7 @@ def texts(count: int, text: str) -> list[str]:
     return [f"{text}{' a' * (n % 7)}" for n in range(count)]
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("shape", [(2, 2, 1), (2, 1, 1)])
 def test_vectors(folders, count, shape):
@@ -69,6 +69,7 @@ def test_classes(folders, count):
         assert label == their_label and share == pytest.approx(their_share, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_answers_and_translations(folders):
     questions = ["Who left?"] * 3
     answers = on_mesh(jf.answer, folders["spans"], questions, "The baker left at noon.")

@@ -50,6 +50,7 @@ def assert_same_classes(answers, shares):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("number", [0, 1])
 def test_classes_equal_hugging_faces(clip, golden, number):
     answers = jf.zero_shot(clip, use.pictures(), use.NAMES, template=use.TEMPLATES[number])
@@ -121,6 +122,7 @@ def test_a_saved_folder_keeps_its_tokenizer_and_preprocessing(clip, tmp_path):
     assert ours == jf.zero_shot(clip, picture, use.NAMES)
 
 
+@pytest.mark.slow
 def test_convert_keeps_the_tokenizer_where_there_is_one(clip, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(clip, source)
@@ -172,6 +174,7 @@ def test_siglips_probabilities_are_sigmoids_with_the_bias(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_siglips_texts_are_canonicalised_and_padded(tmp_path):
     config, shapes = cases.CASES["siglip"], cases.shapes("siglip")
     length = config["text_config"]["max_position_embeddings"]

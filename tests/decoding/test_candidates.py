@@ -5,6 +5,7 @@ import pytest
 from jaxformers.decoding.candidates import CHUNK, best_candidates
 
 
+@pytest.mark.default_cases(6)
 @pytest.mark.parametrize("vocab", [3, CHUNK - 1, CHUNK, 2 * CHUNK + 1, 9 * CHUNK + 7])
 @pytest.mark.parametrize(("beams", "count"), [(1, 1), (1, 2), (4, 8), (20, 40)])
 def test_candidates_are_the_best_of_all_continuations_in_order(vocab, beams, count):

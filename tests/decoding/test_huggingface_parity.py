@@ -43,14 +43,14 @@ def until_eos(rows):
     return [row[: row.index(0) + 1] if 0 in row else row for row in rows]
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", GOLDEN["generations"])
 def test_greedy_search_gives_the_references_ids(name):
     result = search(name, greedy)
     assert until_eos(result.ids) == GOLDEN["generations"][name]["greedy"]["ids"]
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", GOLDEN["generations"])
 def test_beam_search_gives_the_references_ids_and_scores(name):
     result = search(name, beam_search, beams=4, alpha=0.0)

@@ -77,7 +77,7 @@ def exhaustive(model, variables, source, mask, length, alpha):
     return best
 
 
-@pytest.mark.default_cases(3)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(
     ("vocab", "length", "alpha", "changes"),
     [
@@ -107,6 +107,7 @@ def generated_lengths(ids):
     return np.where(ended, (ids == EOS).argmax(-1) + 1, ids.shape[-1])
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("beams", [1, 4])
 def test_scores_of_cached_decoding_equal_those_computed_without_a_cache(beams):
     model, variables = tiny(23, scale=1.5)
@@ -136,6 +137,7 @@ def test_greedy_takes_the_most_probable_token_each_time():
     np.testing.assert_array_equal(one_beam.ids, generated)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(("search", "max_length"), [(greedy, 9), (beam_search, None)])
 def test_a_batch_gives_each_sentence_what_it_gets_alone_without_padding(search, max_length):
     model, variables = tiny(23, scale=1.0)
@@ -151,6 +153,7 @@ def test_a_batch_gives_each_sentence_what_it_gets_alone_without_padding(search, 
         np.testing.assert_allclose(together.scores[row], alone.scores[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_start_token_counts_and_the_default_limit_is_the_source_and_fifty():
     model, variables = tiny(7, banned_ids=(PAD, EOS))  # never ends by itself
     ids, mask = sources(7)
@@ -159,6 +162,7 @@ def test_the_start_token_counts_and_the_default_limit_is_the_source_and_fifty():
     assert ((np.asarray(generated) != PAD).sum(-1) == mask.sum(-1) + 49).all()
 
 
+@pytest.mark.slow
 def test_all_beams_come_best_first_distinct_and_with_the_best_in_front():
     model, variables = tiny(23, scale=1.0)
     ids, mask = sources(23)
@@ -171,6 +175,7 @@ def test_all_beams_come_best_first_distinct_and_with_the_best_in_front():
     assert all(len(np.unique(rows, axis=0)) == 4 for rows in np.asarray(every.ids))
 
 
+@pytest.mark.slow
 def test_banned_and_padding_tokens_never_come_and_the_forced_one_comes_last():
     changes = dict(banned_ids=(3, 5, PAD), forced_eos_id=EOS)
     model, variables = tiny(10, execution=Execution(vocab_multiple=8), **changes)

@@ -51,7 +51,7 @@ def searched(model, variables, n_best: int):
     )
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(
     "name",
     ["unigrams", "early", "long", *sorted(set(GOLDEN["searches"]) - {"unigrams", "early", "long"})],
@@ -142,7 +142,7 @@ def test_a_search_that_has_not_ended_goes_on_to_the_stated_length():
     assert ids(longest=6) == ids(max_length=6)
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 1, 3])
 def test_no_ngram_comes_twice(n):
     model, variables = load_pretrained(cases.TASK)

@@ -60,6 +60,7 @@ def plain_beam_search(inputs, row, beams):
     return complete[0]
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("beams", [1, 3])
 def test_text_is_that_of_a_plain_search_without_a_cache(beams):
     inputs = encoder_inputs()
@@ -82,6 +83,7 @@ def codes_log_probs(inputs, codes, text_ids):
 TEXTS = {"empty": np.full((2, 1), 1, np.int32), "ended": np.array([[7, 1, 0, 0], [5, 6, 8, 1]])}
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("text", sorted(TEXTS))
 def test_codes_come_from_the_nucleus_of_the_network_without_a_cache(text):
     inputs, text_ids = encoder_inputs(), TEXTS[text].astype(np.int32)
@@ -167,6 +169,7 @@ def test_what_an_example_draws_depends_on_no_other_and_sizes_of_sampling_compile
     assert (np.cumsum(np.asarray(first.ids) == 1, axis=1)[:, :-1] * first.ids[:, 1:] == 0).all()
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("reduce", ["mean", "sum"])
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_scores_of_options_are_their_log_probabilities(reduce, modality):

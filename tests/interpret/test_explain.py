@@ -45,7 +45,7 @@ def test_attribution_may_start_late_and_divide_rows():
     assert_allclose(got, b @ a, atol=1e-5)
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["attribution", "generic", "rollout", "attention"])
 def test_an_image_is_explained_by_its_top_classes(vit, explained, method):
     config, variables, images = vit
@@ -117,6 +117,7 @@ def bert():
     return model, shaken(jax.jit(model.init)(jax.random.key(0), ids)), ids
 
 
+@pytest.mark.slow
 def test_a_texts_padding_has_no_relevance_and_its_tokens_have(bert):
     model, variables, ids = bert
     mask = (ids > 0).astype(jnp.int32)
@@ -128,6 +129,7 @@ def test_a_texts_padding_has_no_relevance_and_its_tokens_have(bert):
         assert (got.relevance.sum(-1) > 0).all()
 
 
+@pytest.mark.slow
 def test_an_examples_relevance_does_not_depend_on_its_batch(bert):
     model, variables, ids = bert
     mask = (ids > 0).astype(jnp.int32)
@@ -158,6 +160,7 @@ def apart(r):
     return np.divide(change, total, out=np.zeros_like(change), where=total != 0) + np.eye(len(r))
 
 
+@pytest.mark.slow
 def test_translation_relevance_equals_the_rules_step_by_step(translator):
     model, variables, source, target = translator
     mask = (source > 0).astype(jnp.int32)

@@ -20,7 +20,7 @@ GOLDEN = Path(cases.__file__).parent / "unified_io_relevance.npz"
 PROMPT, ANSWER = "What is in the image ?", "a red bus"
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("case", sorted(cases.EXPLAINED))
 def test_relevance_equals_the_rules_in_pytorch(case):
     golden = np.load(GOLDEN)
@@ -111,6 +111,7 @@ def test_a_run_of_unknown_characters_is_shortened_in_the_figure(source, picture)
     assert texts == ["What", f"{word[:50]}..."]
 
 
+@pytest.mark.slow
 def test_location_tokens_are_words(source, picture):
     prompt = "What is in <extra_id_105> <extra_id_999> ?"
     explained = jf.explain(source, picture, prompt=prompt, answer="<extra_id_200> bus")
@@ -126,6 +127,7 @@ def folder(source, tmp_path_factory):
     return str(path)
 
 
+@pytest.mark.slow
 def test_the_verb_prints_the_words_and_draws(folder, explained, picture, tmp_path, capsys):
     Image.fromarray(picture).save(tmp_path / "x.png")
     words = ["explain", folder, "--prompt", PROMPT]

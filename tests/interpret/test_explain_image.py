@@ -157,6 +157,7 @@ def test_weights_that_are_not_finite_are_said_to_be_so(value, published):
         classify_images(model, broken, Preprocessing(6), [str(picture)])
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(
     ("changes", "rows"),
     [
@@ -193,7 +194,7 @@ def test_a_maximum_has_no_share_of_each_patch(pooling, vit):
         explain(model, {}, np.zeros((1, 6, 6, 3), np.float32))
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["attribution", "generic", "rollout"])
 def test_every_method_explains_a_model_of_the_later_papers(method, vit):
     later = dict(layer_scale=0.1, query_key_norm=True, embedding_norm=True, register_tokens=2)

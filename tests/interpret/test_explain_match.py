@@ -27,6 +27,7 @@ def clip(tmp_path_factory):
     return use.folder(tmp_path_factory.mktemp("match") / "clip")
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("layer", ["first", "last"])
 def test_relevance_equals_the_notebooks_rule_in_pytorch(clip, layer):
     golden = np.load(use.RELEVANCE)

@@ -37,6 +37,7 @@ def expected(vit):
     return probs, np.stack(grads), np.stack(shares)
 
 
+@pytest.mark.slow
 def test_attention_maps_are_the_models_own_probabilities(vit, expected, explained):
     config, variables, images = vit
     maps = attention_maps(ViT(config), variables, images)
@@ -78,6 +79,7 @@ def test_attribution_and_generic_relevance_equal_their_formulas(expected, explai
         assert_allclose(plain[1, m], by_values, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", [dict(target="tpu"), dict(remat="full")])
 def test_a_rolled_scan_and_recomputed_blocks_give_the_same(vit, explained, choices):
     config, variables, images = vit

@@ -38,7 +38,7 @@ def averaged(request, vit):
     return model, variables, images, np.stack([k.seen.probs for k in layers]), grads, shares
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["attribution", "generic", "rollout"])
 def test_a_vit_that_averages_is_explained_by_the_mean_of_its_patches_rows(averaged, method):
     model, variables, images, probs, grads, shares = averaged
@@ -70,7 +70,7 @@ def bert():
     return model, variables, ids, mask, attention, shares
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["attribution", "generic", "rollout"])
 def test_a_text_is_explained_by_its_first_tokens_row(bert, method):
     model, variables, ids, mask, attention, shares = bert

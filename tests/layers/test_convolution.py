@@ -152,6 +152,7 @@ def test_batch_norm_has_the_gradient_of_its_formula():
         np.testing.assert_allclose(a, b, atol=3e-5 * np.abs(b).max())
 
 
+@pytest.mark.default_cases(4)
 @pytest.mark.parametrize("target", ["cpu", "tpu"])
 @pytest.mark.parametrize(
     ("size", "stride", "side"), [(3, 1, 14), (3, 2, 9), (3, 2, 10), (1, 2, 9), (7, 2, 12)]

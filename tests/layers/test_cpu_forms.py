@@ -91,6 +91,7 @@ def dot(a, b):
     return sum(jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", ["vit", "bert", "resnet", "transformer"])
 def test_without_the_cpu_forms_a_model_has_the_same_outputs_and_gradients(name):
     params, outputs = case(name)
@@ -133,7 +134,7 @@ def test_convolutions_of_few_channels_keep_the_general_form(channels, form):
     assert [equation.primitive.name for equation in jaxpr.eqns] == [form]
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit", "resnet", "bert", "bit", "mae", "transformer"])
 def test_every_model_differentiates_forwards_and_twice(name):
     params, outputs = case(name)

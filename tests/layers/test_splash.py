@@ -81,7 +81,7 @@ def values_and_gradients(attend, q, k, v, weight):
     return out, *grads
 
 
-@pytest.mark.default_cases(4)
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", CASES)
 def test_splash_attention_is_plain_attention_with_its_gradients(name):
     queries, keys, heads, width, mask = CASES[name]
@@ -109,6 +109,7 @@ def in_the_interpreter(monkeypatch):
     monkeypatch.setattr(multi_head, "splash_attention", interpreted)
 
 
+@pytest.mark.slow
 def test_a_sharded_stack_trains_as_with_plain_attention(in_the_interpreter):
     """Scanned and recomputed blocks, on a mesh that divides batch, parameters and heads."""
     mesh, length = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)), 20

@@ -84,6 +84,7 @@ def test_each_layer_of_a_stack_starts_from_its_own_draw():
     assert np.abs(kernel[0] - kernel[1]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_each_layer_and_sublayer_drops_entries_of_its_own():
     # With all weights zero and biases one, pre-norm layers add dropped ones to x.
     config = BlockConfig(**CONFIG, norm_position="pre", dropout=0.5)

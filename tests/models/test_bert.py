@@ -84,6 +84,7 @@ def test_parameter_counts_of_berts_successors(config, with_masked_words):
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == with_masked_words - head + classes
 
 
+@pytest.mark.slow
 def test_the_pooled_token_alone_is_that_of_the_whole_output():
     model, inputs = jf.Bert(SMALL), batch()
     variables = random_variables(model, *inputs)
@@ -106,6 +107,7 @@ def test_a_published_size_takes_any_change():
     assert (own.layers, own.block.width_of_head) == (12, 8)
 
 
+@pytest.mark.slow
 def test_initial_weights_are_cut_at_two_standard_deviations():
     params = jf.BertForPreTraining(SMALL).init(jax.random.key(0), batch()[0])["params"]
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -142,6 +144,7 @@ def test_no_mask_and_no_types_mean_all_ones_and_all_zeros(pretraining):
     np.testing.assert_allclose(output.mlm_logits, expected.mlm_logits, atol=1e-6)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(
     "config", [replace(SMALL, next_sentence=False), ROBERTA, DISTILBERT], ids=lambda c: c.variant
 )
@@ -166,6 +169,7 @@ def test_every_block_and_map_is_reachable_by_name(pretraining):
     assert probs.shape == (2, 8, 4, 12, 12) and blocks.shape == (2, 8, 12, 16)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 2, 4)], ids=str)
 def test_it_is_the_same_on_a_mesh(pretraining, shape):
     model, variables = pretraining
@@ -187,6 +191,7 @@ def test_it_is_the_same_on_a_mesh(pretraining, shape):
     assert (np.asarray(output.mlm_logits[..., 101:]) < -1e8).all()
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("config", [DISTILBERT, ROBERTA], ids=lambda c: c.variant)
 def test_the_classifiers_of_berts_successors_are_the_same_on_a_mesh(config):
     model = jf.BertForSequenceClassification(config)

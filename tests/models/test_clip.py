@@ -85,6 +85,7 @@ def test_outputs_are_unit_vectors_and_scaled_cosines(tiny):
     np.testing.assert_allclose(output.logits_per_image, scores, rtol=1e-5)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("pooling", ["eos", "highest_id"])
 def test_what_follows_the_end_of_a_text_does_not_count(tiny, pooling):
     _, variables = tiny
@@ -162,6 +163,7 @@ def test_initial_weights_have_openais_deviations():
     assert params["logit_scale"] == pytest.approx(math.log(1 / 0.07))
 
 
+@pytest.mark.slow
 def test_patch_dropout_leaves_out_patches_in_training_only(tiny):
     model, variables = tiny
     dropped = jf.CLIP(replace(TINY, image=replace(IMAGE, patch_dropout=0.75)))

@@ -130,6 +130,7 @@ def test_a_right_prediction_paints_the_image(small):
     np.testing.assert_array_equal(same, np.asarray(output.mask) == 0)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)], ids=str)
 def test_it_is_the_same_on_a_mesh(small, shape):
     model, variables, expected = small

@@ -46,6 +46,7 @@ def images(rows=8, side=16):
     return np.random.RandomState(1).standard_normal((rows, side, side, 3)).astype(np.float32)
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize(
     ("layers", "parameters"),
     [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032), (101, 44_549_160), (152, 60_192_808)],
@@ -54,6 +55,7 @@ def test_resnets_have_the_published_number_of_parameters(layers, parameters):
     assert count(jf.ResNet(getattr(jf.ResNetConfig, f"resnet{layers}")())) == parameters
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize(
     ("config", "parameters"),
     [
@@ -75,7 +77,7 @@ def test_the_hybrids_resnet_completes_the_published_count():
     assert hybrid + vit == 97_890_112
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)], ids=str)
 def test_full_size_parameters_divide_over_meshes(shape):
     sizes = dict(zip(("data", "fsdp", "tensor"), shape, strict=True))
@@ -91,6 +93,7 @@ def test_full_size_parameters_divide_over_meshes(shape):
         assert held < 1.1 * total / shape[1]
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_head_and_what_lies_below_it(name):
     model = MODELS[name]
@@ -140,6 +143,7 @@ def close(actual, expected, atol):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), actual, expected)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", MODELS)
 def test_training_is_the_same_on_a_mesh_and_with_rematerialisation(name):
     model, x = MODELS[name], images()
@@ -166,6 +170,7 @@ def test_running_statistics_move_only_where_they_may():
     assert jax.tree.all(moved)
 
 
+@pytest.mark.slow
 def test_bfloat16_gives_float32_logits_close_to_float32s():
     for model in MODELS.values():
         variables, x = random_variables(model), images(4)

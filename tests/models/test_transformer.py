@@ -66,7 +66,7 @@ def test_only_pre_norm_stacks_end_with_a_norm(norm_position):
     )
 
 
-@pytest.mark.default_cases(3)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(
     "change",
     [
@@ -122,7 +122,7 @@ def outputs_and_gradients(execution):
     return run(variables_of())
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("execution", list(layouts()))
 def test_rolled_unrolled_and_remat_stacks_are_one_model(execution, reference):
     assert jax.tree.map(jnp.shape, shapes_of(TINY, execution)) == jax.tree.map(
@@ -140,6 +140,7 @@ def test_stacked_parameters_lead_with_the_layer():
     assert params["decoder"]["blocks"]["cross_attention"]["query"]["kernel"].shape == (2, 16, 4, 4)
 
 
+@pytest.mark.slow
 def test_packed_rows_give_the_logits_of_unpacked_ones():
     variables = variables_of()
     lengths = ((4, 3), (5, 2), (2, 6))
@@ -197,6 +198,7 @@ def test_a_vocabulary_stored_padded_gives_the_same_logits_and_masks_the_rest():
     assert (ours[..., 23:] < -1e8).all()
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("execution", list(layouts()))
 def test_probabilities_and_block_outputs_are_reached_by_name(execution):
     model, variables = Transformer(TINY, execution), variables_of()
@@ -214,6 +216,7 @@ def test_probabilities_and_block_outputs_are_reached_by_name(execution):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", [Execution(), Execution(target="tpu", remat="full")], ids=str)
 def test_probabilities_have_gradients_by_a_perturbation(execution):
     model, variables = Transformer(TINY, execution), variables_of()

@@ -28,6 +28,7 @@ def golden():
         return dict(file)
 
 
+@pytest.mark.default_cases(4)
 @pytest.mark.parametrize("case", sorted(cases.CASES))
 def test_logits_equal_the_authors(case, networks, golden):
     model, variables = networks[cases.CASES[case][0]]

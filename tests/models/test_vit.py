@@ -40,6 +40,7 @@ def small():
     return model, random_variables(model)
 
 
+@pytest.mark.default_cases(5)
 @pytest.mark.parametrize(
     ("config", "count"),
     [
@@ -110,6 +111,7 @@ def test_pooling_is_of_the_features(small):
     np.testing.assert_allclose(averaged, tokens[:, 1:].mean(1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_new_head_says_its_bias():
     model = jf.ViT(replace(SMALL, head_bias=-10.0, layers=1, pre_logits=5))
     variables = model.init(jax.random.key(0), IMAGES[:1])
@@ -142,6 +144,7 @@ def test_every_block_and_map_is_reachable_by_name(small):
     assert probs.shape == (2, 8, 4, 10, 10) and blocks.shape == (2, 8, 10, 16)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 2, 4)], ids=str)
 def test_it_is_the_same_on_a_mesh(small, shape):
     model, variables = small
@@ -201,6 +204,7 @@ NEW_FIELDS = dict(
 )
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("prefix_positions", ["all", "class", "none"])
 def test_tokens_without_a_position_have_none(prefix_positions):
     """A table of zeros before the patches' rows, where there are any, is the same."""
@@ -221,6 +225,7 @@ def test_tokens_without_a_position_have_none(prefix_positions):
     )
 
 
+@pytest.mark.slow
 def test_every_new_field_is_sharded_saved_and_taught(tmp_path):
     config = replace(SMALL, **NEW_FIELDS)
     model, images = jf.ViT(config), np.ones((2, 12, 20, 3), np.float32)

@@ -33,6 +33,7 @@ def pod(tmp_path_factory):
         yield replace(local, chip=replace(local.chip, memory=1.02 * needed))
 
 
+@pytest.mark.slow
 def test_a_search_finds_a_mesh_that_fits_and_the_command_that_runs_it(pod, monkeypatch):
     monkeypatch.setattr(mesh_search, "meshes", lambda experiment, pod: iter((DATA, FSDP)))
     result = search(TOO_LARGE, pod, workers=2)

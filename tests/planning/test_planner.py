@@ -188,6 +188,7 @@ def test_a_plan_says_that_it_fits_and_what_the_run_costs(divided):
     assert 0 < low < high < 1
 
 
+@pytest.mark.slow
 def test_what_is_too_large_is_refused_with_a_way_out():
     planned = plan(experiment(), pod(memory=1e5), mesh=MeshConfig(2, 2, 2))
     assert not planned.fits
@@ -197,7 +198,7 @@ def test_what_is_too_large_is_refused_with_a_way_out():
     assert to_json(planned)["remedies"][-1] == "--search"
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "accumulate", "options"),
     [
@@ -213,6 +214,7 @@ def test_ways_out_are_those_that_divide_the_batch_and_the_model(width, accumulat
         chosen_mesh(override(planned.experiment, option.split(), "plan"), planned.pod, None)
 
 
+@pytest.mark.slow
 def test_the_step_that_is_planned_computes_again_what_the_experiment_says(divided):
     again = plan(experiment(remat="full"), pod(), mesh=MeshConfig(2, 2, 2))
     assert divided.model_flops == again.model_flops == divided.hardware_flops
@@ -220,6 +222,7 @@ def test_the_step_that_is_planned_computes_again_what_the_experiment_says(divide
     assert again.worst.compiled.saved_activations < divided.worst.compiled.saved_activations
 
 
+@pytest.mark.slow
 def test_a_second_plan_compiles_nothing(divided):
     before = len(_compiled)
     again = plan(experiment(), pod(), mesh=MeshConfig(2, 2, 2))
@@ -325,6 +328,7 @@ def test_slices_lie_outermost_on_data():
 # ---------------------------------------------------------------- wastes
 
 
+@pytest.mark.slow
 def test_known_wastes_are_named():
     planned = plan(experiment(), pod(memory=1e6), mesh=MeshConfig(8, 1, 1))
     assert planned.worst.compiled.compiles

@@ -138,6 +138,7 @@ def test_the_process_plans_at_the_effort_that_it_was_given(monkeypatch, capsys, 
     assert f"planned at {effort} effort" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_the_process_says_is_heard_by_who_called_it(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     assert command.main(["plan", "no_such_file.py", "--topology", "v5e:2x2"]) == 2

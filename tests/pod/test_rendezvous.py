@@ -257,6 +257,7 @@ def test_a_killed_host_ends_the_others_at_once_with_134(victim):
     assert f"host {victim} ({socket.gethostname()}) was lost after step" in stderrs[1]
 
 
+@pytest.mark.slow
 def test_an_error_that_a_lost_host_brought_about_counts_as_the_loss():
     children = trio("wait", "late", "wait")
     time.sleep(2.5)  # host 1 has failed, and is asked why
@@ -289,6 +290,7 @@ def test_an_error_on_one_host_ends_all_with_its_status(how, status, line):
     assert stderrs[1].splitlines()[-1] == (f"jaxformers: {line}" if status == 2 else line)
 
 
+@pytest.mark.slow
 def test_hosts_that_met_too_late_start_again_with_a_line_that_says_so():
     statuses, stderrs = ends(trio("wait", "apart", "wait"))
     assert statuses == [STOPPED] * 3 and STOPPED in RESUMED

@@ -70,7 +70,7 @@ def outputs(folder):
     return model, images, model.apply(variables, images, method=method)
 
 
-@pytest.mark.default_cases(5)
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", FOLDERS)
 @pytest.mark.parametrize("format", ["auto", "jaxformers"])
 def test_a_saved_folder_behaves_as_the_published_one(name, format, tmp_path):
@@ -86,6 +86,7 @@ def test_a_saved_folder_behaves_as_the_published_one(name, format, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, first[1:], second[1:])
 
 
+@pytest.mark.slow
 def test_convert_keeps_preprocessing_and_class_names(tmp_path):
     folder = published("vit", tmp_path / "theirs")
     pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)

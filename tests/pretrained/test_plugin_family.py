@@ -205,6 +205,7 @@ def test_describe_shards_its_parameters_by_its_own_rows(experiment):
     assert lines["token_embedding/table"][-3:-1] == ["vocab", "embed"]
 
 
+@pytest.mark.slow
 def test_it_trains_on_a_mesh_and_the_run_is_loaded_with_its_processor(experiment, tmp_path):
     folder = tmp_path / "run"
     jf.train(experiment, folder)
@@ -219,6 +220,7 @@ def test_it_trains_on_a_mesh_and_the_run_is_loaded_with_its_processor(experiment
     assert jf.load_images(folder / "model").size == 16
 
 
+@pytest.mark.slow
 def test_it_is_planned(experiment):
     pod = local_pod(jax.devices()[:8], "v5e")
     planned = jf.plan(experiment, pod, mesh=MeshConfig(2, 2, 2))

@@ -38,7 +38,7 @@ def check_outputs(name, folder, execution):
             np.testing.assert_allclose(block, golden[f"{name}_stage_{stage}"], rtol=0, atol=1e-4)
 
 
-@pytest.mark.default_cases(4)
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", cases.CASES)
 def test_outputs_equal_hugging_faces(name, tmp_path):
     check_outputs(name, tmp_path, Execution())
@@ -54,7 +54,7 @@ def test_outputs_equal_hugging_faces_on_the_path_of_tpus(name, tmp_path):
     check_outputs(name, tmp_path, Execution(target="tpu"))
 
 
-@pytest.mark.default_cases(3)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", cases.CASES)
 def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     folder, tensors, _ = case(name, tmp_path / "theirs")

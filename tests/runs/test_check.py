@@ -65,6 +65,7 @@ def test_a_changed_choice_is_named_with_both_values_and_moves_the_numbers(change
     assert "off by" in finding.text or "more" in finding.text or "post" in named
 
 
+@pytest.mark.slow
 def test_a_copy_of_an_experiment_elsewhere_is_held_against_the_originals_golden_file(
     tmp_path, capsys, monkeypatch
 ):
@@ -76,6 +77,7 @@ def test_a_copy_of_an_experiment_elsewhere_is_held_against_the_originals_golden_
     assert "norm_epsilon is 1e-05, in the golden file 1e-06" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_changed_epsilon_in_the_norms_code_is_caught(monkeypatch):
     rsqrt = jax.lax.rsqrt
     monkeypatch.setattr(norm.jax.lax, "rsqrt", lambda x: rsqrt(x + 9e-6))
@@ -84,7 +86,7 @@ def test_a_changed_epsilon_in_the_norms_code_is_caught(monkeypatch):
     assert "golden file" not in finding.text  # no field differs: the code does
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("broken", ["activation", "mask", "scale", "residual"])
 def test_changed_code_is_caught(broken, monkeypatch):
     from jaxformers.layers.attention import multi_head as attention
@@ -170,6 +172,7 @@ def on_one_mesh(monkeypatch, shape):
         monkeypatch.setattr(check_steps, name, shape)
 
 
+@pytest.mark.slow
 def test_an_added_collective_is_named_with_its_operation(monkeypatch):
     plain = blocks.constrain
 

@@ -15,6 +15,7 @@ from jaxformers.training.state import abstract_state
 DEMO = Path(__file__).resolve().parents[2] / "experiments" / "translation" / "demo.py"
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize(
     ("optimizer", "memory"),
     [

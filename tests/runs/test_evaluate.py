@@ -63,6 +63,7 @@ def folders(tuned):
 # ---------------------------------------------------------------------- a tune's runs
 
 
+@pytest.mark.slow
 def test_a_tune_trains_its_runs_and_takes_the_best_on_the_development_set(
     tuned, experiment, monkeypatch
 ):
@@ -102,6 +103,7 @@ def outputs_of(folder):
         )
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_evaluated_beside_its_runs_with_one_model_in_memory(tuned, monkeypatch):
     held, load = [], run_directory.load_run
 

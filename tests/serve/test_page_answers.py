@@ -43,6 +43,7 @@ def test_masks_are_filled(models):
         answers.fill_masks(models["masks"], "a face", 3)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("second", ["", "sad face"])
 def test_classes_of_a_text_come_with_the_relevance_of_its_tokens(models, second):
     classes, figure = answers.classify(models["sentiment"], "grinning face", second)
@@ -66,6 +67,7 @@ def test_answers_and_entities_are_marked_where_they_stand(models):
     assert [span.mark for span in spans if span.mark] == [entity.label for entity in entities]
 
 
+@pytest.mark.slow
 def test_pictures_are_classified_and_explained(models, picture):
     classes = answers.classify_picture(models["vit"], picture, 2)
     assert list(classes.items()) == jf.classify_images(models["vit"], picture, top=2)[0]
@@ -92,6 +94,7 @@ def test_sentences_are_compared(models):
     np.testing.assert_allclose(np.diag(cosines), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_unified_io_is_asked_and_explained(models, picture):
     source = models["unified_io"]
     text, figure = text_image_answers.ask(source, "What is in\nthe image ?", picture, "text", 0)

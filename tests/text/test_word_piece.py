@@ -132,6 +132,7 @@ def test_ids_of_spans_are_those_of_encode(lines, uncased, cased):
         assert [s.ids for s in tokenizer.spans(lines[:3000])] == tokenizer.encode(lines[:3000])
 
 
+@pytest.mark.slow
 def test_a_span_of_the_text_gives_its_word_back(lines, uncased, cased):
     """A known piece is what the rules make of the part of the text that its span names."""
     checked = 0
@@ -152,6 +153,7 @@ def _shares_a_character(spans, start, end):
     return np.sum((spans.starts < end) & (spans.ends > start)) > 1
 
 
+@pytest.mark.slow
 def test_spans_lie_in_order_within_the_text(lines, uncased):
     swapping = {c for c in characters_of("Mc") if unicodedata.combining(c)}
     for line, spans in zip(lines, uncased.spans(lines), strict=True):

@@ -89,7 +89,7 @@ def repo_and_bin(tmp_path_factory):
     return repository(folder / "repo"), programs(folder / "bin")
 
 
-@pytest.mark.default_cases(8)
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("case", CASES)
 def test_the_calls_are_those_of_the_golden_transcript(case, repo_and_bin, tmp_path):
     config, orders, verbs, status = CASES[case]
@@ -114,6 +114,7 @@ def changes(call: str) -> bool:
     return any(word in call for word in words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "config", [pytest.param(VM, id="vm"), pytest.param(GKE, id="gke", marks=pytest.mark.slow)]

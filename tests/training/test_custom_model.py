@@ -188,6 +188,7 @@ class Tagging(Task):
         return self
 
 
+@pytest.mark.slow
 def test_as_a_task_it_goes_through_the_library_and_its_check(tmp_path, monkeypatch):
     from jaxformers.runs import check as module
     from jaxformers.runs.check import check

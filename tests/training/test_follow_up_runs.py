@@ -36,6 +36,7 @@ def finished(small, tmp_path_factory):
     return folder, train(small, folder)
 
 
+@pytest.mark.slow
 def test_each_run_that_follows_lies_in_the_first_ones_folder(finished):
     folder, result = finished
     assert result.finished and len(result.after) == 2
@@ -45,6 +46,7 @@ def test_each_run_that_follows_lies_in_the_first_ones_folder(finished):
         assert (folder / name / "report.md").exists()
 
 
+@pytest.mark.slow
 def test_what_follows_begins_from_the_first_ones_weights_and_vocabulary(finished):
     folder, _ = finished
     task = read_experiment(folder / "fine_tuned-rehearsal").task
@@ -63,6 +65,7 @@ def test_what_follows_begins_from_the_first_ones_weights_and_vocabulary(finished
     assert near < 0.2 * far
 
 
+@pytest.mark.slow
 def test_each_run_counts_its_own_time(finished):
     folder, _ = finished
     names = ("", "fine_tuned-rehearsal", "from_scratch-rehearsal")
@@ -72,6 +75,7 @@ def test_each_run_counts_its_own_time(finished):
         assert 0 < spent <= now["time"] - before["time"]
 
 
+@pytest.mark.slow
 def test_a_finished_chain_is_not_trained_again(finished, small):
     folder, _ = finished
     again = train(small, folder)

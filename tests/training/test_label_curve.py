@@ -76,6 +76,7 @@ def test_a_point_of_the_curve_is_the_mean_of_ordinary_runs(pretrained, evaluatio
     assert evaluation.metrics["24_labels_from_scratch"] == pytest.approx(np.mean(scores), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_evaluation_has_means_gains_a_table_and_a_figure(evaluation):
     metrics = evaluation.metrics
     for count in CURVE.labels:

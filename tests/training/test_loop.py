@@ -126,6 +126,7 @@ def test_sigterm_saves_stops_and_the_run_goes_on_from_there(undisturbed, tmp_pat
     assert records(tmp_path / "run") == records(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_is_not_trained_again(undisturbed):
     before = (undisturbed / "metrics.jsonl").read_text()
     assert "finished before" in finish(start(undisturbed))
@@ -157,6 +158,7 @@ def test_other_data_is_refused_with_what_changed(tmp_path):
         train(replace(experiment, task=replace(experiment.task, data=data)), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_another_number_of_steps_is_refused_and_nothing_is_rewritten(undisturbed):
     files = {path: path.read_bytes() for path in undisturbed.rglob("*") if path.is_file()}
     output = finish(start(undisturbed, "--steps", "3", "--restarts", "5"), status=2)
@@ -217,6 +219,7 @@ def test_a_second_run_in_a_folder_in_use_is_refused(tmp_path):
     process.communicate()
 
 
+@pytest.mark.slow
 def test_the_learning_rate_metric_is_the_schedules(undisturbed):
     from jaxformers.training import Linear
 

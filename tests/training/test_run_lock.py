@@ -44,6 +44,7 @@ def holder(folder, kind="plain"):
     return child
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("kind", ["plain", "fork"])
 def test_a_folder_in_use_is_refused_and_free_once_its_owner_is_killed(tmp_path, kind):
     child = holder(tmp_path, kind)

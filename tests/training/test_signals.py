@@ -63,7 +63,7 @@ def test_the_first_signal_lets_the_loop_save_and_exit(number):
     ]
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_the_second_signal_exits_at_once(second):
     child = loop("stubborn")
@@ -105,6 +105,7 @@ def test_outside_the_main_thread_it_does_nothing():
     assert results == [False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )

@@ -21,7 +21,7 @@ from jaxformers.training.step import jit_step, make_step
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 1, 8)]
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("shape", MESHES, ids=str)
 def test_every_mesh_gives_the_losses_of_one_device(shape):
     # Dropout is on: its draws do not depend on the mesh either.
@@ -30,6 +30,7 @@ def test_every_mesh_gives_the_losses_of_one_device(shape):
     assert len(set(single_device)) == 5
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)], ids=str)
 def test_parameters_and_optimizer_state_are_divided(shape):
     _, state = tiny.run(tiny.EXPERIMENT, shape)
@@ -44,6 +45,7 @@ def test_parameters_and_optimizer_state_are_divided(shape):
     assert table.shape == (104, 16)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_that_divides_by_nothing_learns_as_if_unpadded():
     padded = tiny.losses(tiny.EXPERIMENT, steps=3)
     plain = tiny.changed(vocab_multiple=1)

@@ -47,7 +47,7 @@ def test_every_task_is_read_from_its_sets_real_features(task, data_dir):
         assert images.labels.min() >= 0 and images.labels.max() < images.classes
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(19), ids=list(TASKS))
 def test_every_run_of_the_experiment_learns_from_its_task(number, data_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", data_dir)

@@ -63,6 +63,7 @@ def test_rows_never_overflow_on_random_lengths():
         assert np.bincount(row_of).min() > 0
 
 
+@pytest.mark.slow
 def test_real_pairs_fill_over_nine_tenths_of_the_target_places(tmp_path):
     pairs = BundledPairs("en-de").open()
     tokenizer = SentencePiece.train(sentences(pairs, 4000), 2000, "bpe")

@@ -82,6 +82,7 @@ def within(count, trials, probability):
     return abs(count - trials * probability) < 5 * deviation
 
 
+@pytest.mark.slow
 def test_fifteen_in_a_hundred_tokens_are_predicted(examples):
     lengths = examples["attention_mask"].sum(axis=1)
     counts = [min(20, max(1, round(0.15 * n))) for n in lengths.tolist()]

@@ -27,7 +27,7 @@ def outputs(model, variables, batch):
     return [x for x in (output if isinstance(output, tuple) else (output,)) if x is not None]
 
 
-@pytest.mark.default_cases(4)
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_equal_hugging_faces(name, tmp_path):
     check_outputs(name, tmp_path, Execution())

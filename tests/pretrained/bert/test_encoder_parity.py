@@ -27,7 +27,7 @@ def outputs(model, variables, batch):
     return [x for x in (arrays if isinstance(arrays, tuple) else (arrays,)) if x is not None]
 
 
-@pytest.mark.default_cases(5)
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_equal_hugging_faces(name, tmp_path):
     check_outputs(name, tmp_path, Execution())
@@ -48,7 +48,7 @@ def check_outputs(name, tmp_path, execution):
         np.testing.assert_allclose(array, golden[f"{name}_{i}"], rtol=0, atol=2e-5)
 
 
-@pytest.mark.default_cases(5)
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     folder, tensors, _ = case(name, tmp_path / "theirs")

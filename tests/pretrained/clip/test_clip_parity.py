@@ -52,7 +52,7 @@ def check_outputs(name, folder, execution):
         np.testing.assert_allclose(output, golden[f"{name}_{i}"], rtol=1e-5, atol=5e-5)
 
 
-@pytest.mark.default_cases(6)
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize(
     "name",
     ["clip", "siglip", "openai_resnet", "clip_legacy", "clip_gelu"]
@@ -72,6 +72,7 @@ def test_outputs_equal_the_publishers_on_the_path_of_tpus(name, tmp_path):
     check_outputs(name, tmp_path, Execution(target="tpu"))
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("name", cases.CASES)
 def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     folder, tensors = published(name, tmp_path)
@@ -97,6 +98,7 @@ def assert_includes(config, expected):
             assert config[key] == value, key
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", ["openai_resnet", "siglip", "clip_text"])
 def test_our_own_format_keeps_every_field(name, tmp_path):
     model, variables = load_pretrained(published(name, tmp_path)[0])
@@ -173,6 +175,7 @@ def open_clip_folder(name, folder, **changes):
     return tensors
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", cases.OPENAI)
 def test_open_clips_folders_both_ways(name, tmp_path):
     tensors = open_clip_folder(name, tmp_path / "theirs")
@@ -220,6 +223,7 @@ def test_open_clips_widths_of_heads_and_of_feed_forward_layers():
     assert read_config(fields).text.feed_forward == 1280
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("feed_forward", [44, 61])  # 28 * (61 / 28) is below 61
 def test_models_of_odd_shapes_pass_through_open_clips_folders(feed_forward, tmp_path):
     config = CLIPConfig(

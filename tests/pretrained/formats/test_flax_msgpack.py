@@ -38,6 +38,7 @@ def outputs(name, model, variables):
     return out[0] if isinstance(out, tuple) else out, golden["logits"]
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", ["bert", "bert_classifier", "vit", "marian", "resnet", "clip"])
 def test_outputs_equal_those_of_the_flax_class(name):
     logits, expected = outputs(name, *load_pretrained(FLAX / name))

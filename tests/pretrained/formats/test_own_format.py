@@ -124,6 +124,7 @@ def test_tokenizer_files_go_along(format, tmp_path):
     assert not (tmp_path / "ours" / "secret.txt").exists()
 
 
+@pytest.mark.default_cases(4)
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -33,6 +33,7 @@ def test_tables_are_resized_as_the_publishers_do(method, name):
     assert (resized[:2] == 7.0).all() and resized.dtype == np.float32
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", cases.OTHER_SIZES)
 def test_an_mae_at_another_size_equals_hugging_faces(name, tmp_path):
     """The table is resized, fixed or not, as its authors do; sines are not computed anew."""
@@ -53,7 +54,7 @@ def test_the_same_grid_changes_nothing():
     np.testing.assert_array_equal(resize_positions(table, 3, 3), table)
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["bicubic_antialiased", "zoom", "bicubic"])
 def test_a_model_is_loaded_for_larger_images(method, tmp_path):
     """Its positions are resized as its publisher does, which every format keeps."""

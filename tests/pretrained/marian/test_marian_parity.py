@@ -47,6 +47,7 @@ def test_logits_equal_hugging_faces_on_the_path_of_tpus(name, tmp_path):
     np.testing.assert_allclose(logits_of(model, variables, batch), expected, rtol=0, atol=3e-5)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", NAMES)
 def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     model, variables, tensors, _ = load_case(name, tmp_path / "theirs")
@@ -155,6 +156,7 @@ def test_a_config_as_opus_mt_publishes_it_loads(tmp_path):
     assert load_pretrained(small(tmp_path, more))[0].config.encoder_layers == 3
 
 
+@pytest.mark.slow
 def test_twenty_steps_of_adam_give_the_references_losses(tmp_path):
     # There, lookups of the padding token (the start with it) and the bias of the logits, a buffer,
     # take no gradient.

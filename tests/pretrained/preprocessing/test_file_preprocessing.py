@@ -163,7 +163,7 @@ def test_what_timm_says_amiss_is_named(change, message, tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npz", "torchvision"])
 def test_a_single_file_classifies_pictures_and_converts_with_its_preprocessing(kind, tmp_path):
     google_file = tmp_path / "weights.npz"

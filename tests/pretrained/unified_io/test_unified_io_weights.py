@@ -53,6 +53,7 @@ def test_a_folder_gives_the_network_with_its_image_tokenizer_inside(folder, gold
     np.testing.assert_allclose(images, golden["vae/images"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_files_written_hold_what_was_read(folder, tmp_path):
     model, variables = load_pretrained(folder)
     (folder / "spiece.model").write_bytes(b"T5's pieces")
@@ -79,6 +80,7 @@ def test_files_written_hold_what_was_read(folder, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, variables, same)
 
 
+@pytest.mark.slow
 def test_a_network_without_an_image_tokenizer_is_saved_in_our_own_format(tmp_path):
     config = UnifiedIOConfig(
         **dict(vocab_size=30, image_vocab_size=8, width=8, heads=2, head_width=4),

@@ -38,7 +38,7 @@ def outputs(name, model, variables):
     return results
 
 
-@pytest.mark.default_cases(6)
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_equal_hugging_faces(name, tmp_path):
     folder, _ = case(name, tmp_path)
@@ -47,6 +47,7 @@ def test_outputs_equal_hugging_faces(name, tmp_path):
         np.testing.assert_allclose(output, golden[key], rtol=1e-5, atol=5e-5)
 
 
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_saving_gives_back_the_very_tensors_and_fields(name, tmp_path):
     folder, tensors = case(name, tmp_path / "theirs")
@@ -95,6 +96,7 @@ def test_positions_are_resized_as_dinov2s_authors_do(old, new):
     np.testing.assert_allclose(resized.reshape(golden.shape), golden, atol=2e-5)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", ["dinov2", "dinov2_giant", "registers"])
 def test_files_of_dinov2s_authors_give_the_same_model(name, tmp_path):
     """Positions of another size aside, which transformers resizes otherwise without registers."""
@@ -135,7 +137,7 @@ def test_a_teacher_of_dinov2s_training_is_read(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded[1], plain[1])
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", cases.LOADED_SIZES)
 def test_positions_of_another_size_are_transformers_own(name, tmp_path):
     """As with `interpolate_pos_encoding=True` there."""

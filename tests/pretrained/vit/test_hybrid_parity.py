@@ -34,6 +34,7 @@ def with_ones(name, array):
     return array[None, None, None] if "gn" in name else array
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("form", [lambda name, array: array, with_ones], ids=["today", "2020"])
 def test_a_hybrid_file_gives_googles_map_and_logits(form, tmp_path):
     arrays = {name: form(name, x) for name, x in cases.weights(GOLDEN["shapes"]).items()}
@@ -46,6 +47,7 @@ def test_a_hybrid_file_gives_googles_map_and_logits(form, tmp_path):
     np.testing.assert_allclose(logits, GOLDEN["logits"], rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_hybrid_without_stages_cuts_the_pooled_first_convolution_into_patches(tmp_path):
     """R+ViT-Ti/16: against JAX's own convolution and pooling, from a file of Google's names."""
     config = replace(CONFIG, image_size=40, stem=HybridStemConfig((), cases.STEM_WIDTH))

@@ -36,7 +36,7 @@ def largest_difference(name, model, variables):
     return np.abs(np.asarray(model.apply(variables, images)) - LOGITS[name]).max()
 
 
-@pytest.mark.default_cases(8)
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize("name", cases.CASES)
 def test_logits_equal_timms(name, tmp_path):
     model, variables = load_pretrained(folder_of(name, tmp_path))

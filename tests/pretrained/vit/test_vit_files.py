@@ -120,6 +120,7 @@ def same(variables, leaves):
         np.testing.assert_array_equal(actual[path], leaf, err_msg=path)
 
 
+@pytest.mark.default_cases(4)
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("pre_logits", [None, 7])
 def test_each_dialect_of_google_gives_the_model(dialect, pre_logits, tmp_path):

@@ -42,7 +42,7 @@ def check_outputs(name, folder, execution):
         np.testing.assert_allclose(output, golden[f"{name}_{i}"], rtol=1e-5, atol=5e-5)
 
 
-@pytest.mark.default_cases(4)
+@pytest.mark.default_cases(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_equal_hugging_faces(name, tmp_path):
     check_outputs(name, tmp_path, Execution())

@@ -39,7 +39,7 @@ def decode(model, variables, codes):
     return model.apply(variables, codes, method="decode")
 
 
-@pytest.mark.default_cases(2)
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", NAMES)
 def test_codes_and_images_are_those_of_the_published_code(name, tmp_path):
     model, variables = load(name, tmp_path)
@@ -96,7 +96,7 @@ def test_the_names_of_unified_io_lead_to_the_same_variables(name, tmp_path):
     assert mapped == set(leaves)
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_folders_hold_the_published_tensors_and_fields(name, tmp_path):
     model, variables = load(name, tmp_path / "theirs")
@@ -174,6 +174,7 @@ def test_the_published_models_have_their_parameters():
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 2_765_633
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("name", sorted(cases.DISCRIMINATORS))
 def test_the_discriminator_gives_the_published_logits(name):
     config = cases.DISCRIMINATORS[name][0]

@@ -85,6 +85,7 @@ def test_a_step_on_any_mesh_is_that_of_one_device(shape, form, one_device):
     check_same_step(task(form=form), shape, one_device)
 
 
+@pytest.mark.slow
 def test_microbatches_change_memory_and_not_gradients(one_device):
     check_same_step(task(microbatches=4), (2, 1, 1), one_device)
 

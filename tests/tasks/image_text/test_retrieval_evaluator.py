@@ -65,6 +65,7 @@ def expected_recalls(captions, image, text_of, k):
     return 100 * np.mean(text_hits), 100 * np.mean(image_hits)
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize("most", [None, 1, 2])
 def test_recalls_are_those_counted_query_by_query(folder, processor, variables, most):
     images = CaptionFolder(str(folder)).open()

@@ -83,6 +83,7 @@ def painted(tmp_path_factory):
     return task, folder, train(run(task), folder)
 
 
+@pytest.mark.slow
 def test_every_picture_is_evaluated_though_the_last_batch_is_not_full(tmp_path):
     task = classification(VIT, rows=8)
     model = task.module(Execution())
@@ -118,6 +119,7 @@ def test_a_resnets_running_statistics_are_trained_kept_and_evaluated_with(tmp_pa
     assert result.evaluation.metrics["test_top1"] == pytest.approx(right)
 
 
+@pytest.mark.slow
 def test_a_run_without_its_export_still_has_its_running_statistics(tmp_path):
     train(run(classification(RESNET)), tmp_path / "run")
     _, before = jf.from_pretrained(tmp_path / "run")
@@ -126,7 +128,7 @@ def test_a_run_without_its_export_still_has_its_running_statistics(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
-@pytest.mark.default_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", [replace(VIT, drop_path=0.3, dropout=0.1), RESNET], ids=["vit", "resnet"]
 )
@@ -189,6 +191,7 @@ def test_a_vit_starts_from_what_an_mae_learned(painted, tmp_path):
     assert probe.step == 4
 
 
+@pytest.mark.default_cases(1)
 @pytest.mark.parametrize(("kind", "size"), [("mae", 28), ("mae", 42), ("big_vision", 28)])
 def test_a_learned_table_starts_from_the_sines_of_its_source(kind, size, tmp_path):
     from jaxformers.layers import grid_sinusoids
@@ -209,6 +212,7 @@ def test_a_learned_table_starts_from_the_sines_of_its_source(kind, size, tmp_pat
     assert table[1:].std() > 0.5
 
 
+@pytest.mark.slow
 def test_positions_of_another_size_are_resized(tmp_path):
     small = classification(VIT).module(Execution())
     variables = small.init(jax.random.key(0), np.zeros((1, 28, 28, 1), np.float32))
@@ -265,6 +269,7 @@ def test_rehearsals_are_small_and_of_the_same_kind(model, tmp_path):
     small.open(tmp_path, 0)
 
 
+@pytest.mark.slow
 def test_what_was_trained_names_what_it_sees(tmp_path, capsys):
     from PIL import Image
 

@@ -94,7 +94,7 @@ RULES = [
     [("vit", *rule) for rule in RULES[:3]]
     + [(family, *rule) for family in FAMILIES for rule in RULES],
 )
-@pytest.mark.default_cases(3)
+@pytest.mark.default_cases(1)
 def test_a_published_classifier_goes_by_its_problem_type(
     family, problem_type, classes, rule, tmp_path
 ):

@@ -79,6 +79,7 @@ def test_hosts_and_late_starts_see_the_same_batches(task, data):
             iterator.close()
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_rows_with_masked_pictures(task, data):
     model = task.module(Execution())
     shapes = jax.eval_shape(lambda: task.init(model, jax.random.key(0)))
@@ -106,6 +107,7 @@ def test_the_loss_is_that_of_rows_with_masked_pictures(task, data):
         assert np.isnan(image_loss) == ("target_images" not in shapes)
 
 
+@pytest.mark.slow
 def test_texts_cost_a_fraction_of_what_pictures_cost():
     """FLOPs of the loss at the published size and lengths."""
     vqgan = VQGANConfig.f16_16384()

@@ -126,6 +126,7 @@ def test_three_patches_in_four_are_masked_in_image_denoising(task):
     np.testing.assert_allclose(masks.mean(axis=0), 0.25, atol=0.1)
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_text_and_codes_and_of_each_task(task, data, model, variables):
     batch = data.plan.batch(data.store, 0, 0)
 

@@ -75,6 +75,7 @@ def test_a_run_killed_anywhere_goes_on_from_its_newest_finished_checkpoint(folde
     assert at >= kills - 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_the_earlier_checkpoint(folder):
     child = start("fill_the_disk", folder)
     out, err = child.communicate(timeout=120)

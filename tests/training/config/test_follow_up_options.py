@@ -45,6 +45,7 @@ def test_an_mae_is_probed_and_fine_tuned_on_the_pictures_it_was_pre_trained_on()
     assert [run.task.weights for run in experiment.after] == ["previous", None, "previous"]
 
 
+@pytest.mark.slow
 def test_what_a_follow_up_run_has_of_its_own_by_design_stays():
     words = ["--task.model.positions", "learned", "--task.model.layers", "2"]
     experiment = overridden("vit/demo", *words)
@@ -78,6 +79,7 @@ def test_kinds_that_a_follow_up_run_does_not_know_are_left_out():
     assert {run.task.rows for run in experiment.after} == {4}  # no field of the first run
 
 
+@pytest.mark.default_cases(3)
 @pytest.mark.parametrize(
     ("words", "message"),
     [

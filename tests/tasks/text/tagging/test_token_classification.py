@@ -137,6 +137,7 @@ def test_f1_is_compared_with_the_papers_on_conll_2003_alone():
         assert replace(task, data=data).published({"dev_f1": 95.0}) == []
 
 
+@pytest.mark.slow
 def test_a_trained_run_tags_what_it_learned(tmp_path):
     """Learns three words by heart, from a file in IOB1, and tags them in a text."""
     rows = ["Ada I-PER\nmet O\nAda I-PER\nin O\nRome I-LOC\n", "Rome I-LOC\nmet O\nRome I-LOC\n"]
