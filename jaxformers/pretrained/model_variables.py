@@ -14,7 +14,7 @@ from jax.sharding import AbstractMesh
 
 from jaxformers.errors import WeightsError
 from jaxformers.layers import Execution
-from jaxformers.pretrained.family import LoadedModel, Variables
+from jaxformers.pretrained.family import InputShapes, LoadedModel, Variables
 from jaxformers.pretrained.mapping.name_map import NameMap, TensorSource, compare
 from jaxformers.pretrained.mapping.transforms import Shape
 from jaxformers.pretrained.registry import family_of
@@ -30,12 +30,12 @@ def variable_shapes(model: nn.Module, execution: Execution = DEFAULT_EXECUTION) 
     Raises:
         WeightsError: a module of no registered family.
     """
-    return dict(_traced_shapes(model.clone(execution=execution)))
+    inputs = family_of(model).inputs(model.config)
+    return dict(_traced_shapes(model.clone(execution=execution), inputs))
 
 
 @lru_cache(maxsize=32)  # one load asks several times, and a trace of a model takes up to seconds
-def _traced_shapes(model: nn.Module) -> dict[str, Shape]:
-    inputs = family_of(model).inputs(model.config)
+def _traced_shapes(model: nn.Module, inputs: InputShapes) -> dict[str, Shape]:
     # Inside a training mesh `constrain` would check that one row divides over it, and it does not.
     with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):
         variables = jax.eval_shape(model.init, jax.random.key(0), *inputs)

@@ -114,7 +114,6 @@ def changes(call: str) -> bool:
     return any(word in call for word in words)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "config", [pytest.param(VM, id="vm"), pytest.param(GKE, id="gke", marks=pytest.mark.slow)]
