@@ -133,12 +133,9 @@ class Peer(nn.Module):
 
 
 def peer_loss(peer: Peer, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """CLIP's loss, where pairs that share an image or a caption do not count as negatives."""
+    """CLIP's loss: all other pairs of the batch are negatives."""
     image, text = peer(batch["images"], batch["input_ids"])
     logits = peer.logit_scale.exp() * image @ text.T
-    groups = batch["groups"]
-    equal = (groups[:, None] == groups[None]).any(-1) & ~torch.eye(len(groups), dtype=torch.bool)
-    logits = logits.masked_fill(equal, -math.inf)
     labels = torch.arange(len(logits))
     cross_entropy = nn.functional.cross_entropy
     return (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2
@@ -150,8 +147,7 @@ def tensors(experiment: Experiment, batch) -> dict[str, torch.Tensor]:
     images = (torch.from_numpy(batch["images"]).float() / 255 - torch.tensor(mean)) / torch.tensor(
         std
     )
-    ids, groups = (torch.from_numpy(batch[name]).long() for name in ("input_ids", "groups"))
-    return {"images": images, "input_ids": ids, "groups": groups}
+    return {"images": images, "input_ids": torch.from_numpy(batch["input_ids"]).long()}
 
 
 def train_peer(experiment: Experiment, folder: Path, seconds: float) -> tuple[Peer, int]:
@@ -230,15 +226,19 @@ def main() -> None:
             start = time.perf_counter()
             metrics = train(experiment, folder).evaluation.metrics
             seconds = time.perf_counter() - start
-            peer, steps = train_peer(experiment, Path(folder), seconds)
+            peer, peer_steps = train_peer(experiment, Path(folder), seconds)
             recalls = peer_recalls(experiment, Path(folder), peer)
         ours = {name: metrics[name] for name in recalls}
-        print(f"seed {seed}, {seconds:.0f} s: ours {ours}, peer after {steps} steps {recalls}")
-        results.append({"seed": seed, "seconds": seconds, "ours": metrics, "peer": recalls})
+        steps = experiment.steps, peer_steps
+        print(f"seed {seed}, {seconds:.0f} s a side, steps {steps}: ours {ours}, peer {recalls}")
+        results.append(
+            {"seed": seed, "seconds": seconds, "steps": steps, "ours": metrics, "peer": recalls}
+        )
     for name in results[0]["peer"]:
         for side in ("ours", "peer"):
-            mean = statistics.mean(result[side][name] for result in results)
-            print(f"{name}, {side}: mean {mean:.1f} %")
+            values = [result[side][name] for result in results]
+            listed = ", ".join(f"{value:.1f}" for value in values)
+            print(f"{name}, {side}: {listed}; mean {statistics.mean(values):.1f} %")
     frame.keep(args.json, results)
 
 

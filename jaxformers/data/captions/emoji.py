@@ -10,8 +10,6 @@ import gzip
 import hashlib
 import json
 import re
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,13 +21,13 @@ from PIL import Image
 from jaxformers.data.captions.captioned_images import CaptionedImages, CaptionSource
 from jaxformers.data.pipeline.subsets import evenly_spaced
 from jaxformers.errors import ConfigError
-from jaxformers.fields import NonNegativeInt, PositiveInt
+from jaxformers.fields import PositiveInt
 
 FOLDER = Path(__file__).parents[1] / "bundled" / "emoji"
 SIDE, COLUMNS = 48, 40
 HELD_OUT = 10  # one family in ten
-SAMPLED_SHARE = 0.5  # of the words of a name and keywords in a sampled caption
 Style = Literal["noto", "twemoji", "fluent"]
+CaptionForm = Literal["name", "name and keywords", "keywords"]
 PEOPLE = re.compile(r"\b(wo)?(man|men)\b|\b(person|people|boys?|girls?|adult|child)\b")
 
 
@@ -42,15 +40,17 @@ class BundledEmoji(CaptionSource):
     """`held-out`: one family of concepts in ten; `seen`: the others."""
     limit: PositiveInt | None = None
     """At most so many drawings, evenly spaced."""
+    caption_forms: tuple[CaptionForm, ...] = ("name", "name and keywords", "keywords")
+    """The captions of a drawing."""
     groups: bool = False
     """Whether captions name the group of the concept too, such as "Food & Drink"."""
-    word_samples: NonNegativeInt = 0
-    """Further captions of a drawing, each a random sample of the words of its name and keywords."""
 
     def __post_init__(self):
         super().__post_init__()
         if not self.styles or len(set(self.styles)) < len(self.styles):
             raise ConfigError(f"styles {self.styles} must be one or more different styles")
+        if not self.caption_forms or len(set(self.caption_forms)) < len(self.caption_forms):
+            raise ConfigError(f"caption_forms {self.caption_forms} must be one or more, each once")
 
     def open(self) -> EmojiImages:
         """The drawings, style after style."""
@@ -62,7 +62,7 @@ class BundledEmoji(CaptionSource):
             and self.concepts in ("all", "held-out" if held_out(concept) else "seen")
         ]
         chosen = evenly_spaced(len(entries), self.limit)
-        return EmojiImages([entries[index] for index in chosen], self.groups, self.word_samples)
+        return EmojiImages([entries[index] for index in chosen], self)
 
 
 class EmojiImages(CaptionedImages):
@@ -70,12 +70,11 @@ class EmojiImages(CaptionedImages):
 
     Args:
         entries: (style, number of the concept) of each drawing.
-        groups: whether captions name the group too.
-        word_samples: number of captions of random words.
+        config: which captions the drawings have.
     """
 
-    def __init__(self, entries: list[tuple[str, int]], groups: bool = False, word_samples: int = 0):
-        self.entries, self._groups, self._word_samples = entries, groups, word_samples
+    def __init__(self, entries: list[tuple[str, int]], config: BundledEmoji):
+        self.entries, self._config = entries, config
         self.source = "bundled emoji"
 
     def __len__(self) -> int:
@@ -88,22 +87,18 @@ class EmojiImages(CaptionedImages):
         return Image.fromarray(sheet(style)[top : top + SIDE, left : left + SIDE])
 
     def captions(self, index: int) -> tuple[str, ...]:
-        """The name; both name and keywords; the keywords; those that the data's fields add."""
+        """Those of `caption_forms`, then name and group if the fields ask for it."""
         concept = self.concept(index)
         name, keywords = concept["name"], " ".join(concept["keywords"])
-        captions = (name, f"{name} {keywords}", keywords or name)
-        if self._groups:
+        forms: dict[CaptionForm, str] = {
+            "name": name,
+            "name and keywords": f"{name} {keywords}",
+            "keywords": keywords,
+        }
+        captions = tuple(forms[form] for form in self._config.caption_forms)
+        if self._config.groups:
             captions += (f"{name} {concept['group']}",)
-        return captions + tuple(self._sampled_words(index))
-
-    def _sampled_words(self, index: int) -> Iterator[str]:
-        """Captions of words in random order, half of them on average; always the same ones."""
-        concept = self.concept(index)
-        rng = np.random.default_rng(zlib.crc32(self.name(index).encode()))
-        words = [*concept["name"].split(), *concept["keywords"]]
-        for _ in range(self._word_samples):
-            count = max(1, rng.binomial(len(words), SAMPLED_SHARE))
-            yield " ".join(rng.permutation(words)[:count])
+        return captions
 
     def concept(self, index: int) -> dict[str, Any]:
         """`code`, `name`, `keywords`, `group` and `subgroup` of the drawing's concept."""

@@ -21,7 +21,7 @@ from jaxformers.data.captions import (
 )
 from jaxformers.data.captions.emoji import concepts, family, held_out
 from jaxformers.data.images import Augmentation
-from jaxformers.errors import DataError
+from jaxformers.errors import ConfigError, DataError
 from jaxformers.text import CLIPTokenizer
 
 
@@ -374,22 +374,16 @@ def test_emoji_of_a_family_are_held_out_together():
     assert len(BundledEmoji(("fluent",)).open()) == 1811
 
 
-def test_emoji_have_captions_of_random_words():
-    plain = BundledEmoji(("noto", "twemoji")).open()
-    images = BundledEmoji(("noto", "twemoji"), groups=True, word_samples=6).open()
-    lengths = []
-    for index in range(0, len(images), 400):
-        captions, concept = images.captions(index), images.concept(index)
-        assert captions == images.captions(index) and len(captions) == 10
-        assert captions[:3] == plain.captions(index)
-        assert captions[3] == f"{concept['name']} {concept['group']}"
-        words = [*concept["name"].split(), *concept["keywords"]]
-        for caption in captions[4:]:
-            assert caption and not set(caption.split()) - set(" ".join(words).split())
-            lengths.append(len(caption.split()) / len(words))
-    assert 0.4 < np.mean(lengths) < 0.65
-    # The styles of one concept draw words of their own.
-    assert images.captions(0)[4:] != images.captions(1906)[4:]
+def test_emoji_have_the_caption_forms_asked_for():
+    name, both, keywords = BundledEmoji(("noto",)).open().captions(0)
+    assert name == "grinning face" and keywords and both == f"{name} {keywords}"
+    chosen = BundledEmoji(("noto",), caption_forms=("keywords", "name")).open()
+    assert chosen.captions(0) == (keywords, name)
+    grouped = BundledEmoji(("noto",), caption_forms=("name",), groups=True).open()
+    assert grouped.captions(0) == (name, f"{name} Smileys & Emotion")
+    for forms in ((), ("name", "name")):
+        with pytest.raises(ConfigError, match="caption_forms"):
+            BundledEmoji(caption_forms=forms)
 
 
 def test_emoji_are_labelled_with_their_groups():
