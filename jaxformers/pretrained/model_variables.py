@@ -34,7 +34,7 @@ def variable_shapes(model: nn.Module, execution: Execution = DEFAULT_EXECUTION) 
     return dict(_traced_shapes(model.clone(execution=execution), inputs))
 
 
-@lru_cache(maxsize=32)  # one load asks several times, and a trace of a model takes up to seconds
+@lru_cache(maxsize=32)  # one load asks several times; a trace of CLIP's B/32 takes a second
 def _traced_shapes(model: nn.Module, inputs: InputShapes) -> dict[str, Shape]:
     # Inside a training mesh `constrain` would check that one row divides over it, and it does not.
     with jax.sharding.use_abstract_mesh(AbstractMesh((), ())):

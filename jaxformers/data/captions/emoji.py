@@ -47,10 +47,10 @@ class BundledEmoji(CaptionSource):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.styles or len(set(self.styles)) < len(self.styles):
-            raise ConfigError(f"styles {self.styles} must be one or more different styles")
-        if not self.caption_forms or len(set(self.caption_forms)) < len(self.caption_forms):
-            raise ConfigError(f"caption_forms {self.caption_forms} must be one or more, each once")
+        for name in ("styles", "caption_forms"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ConfigError(f"{name} {values} must be one or more, each once")
 
     def open(self) -> EmojiImages:
         """The drawings, style after style."""
